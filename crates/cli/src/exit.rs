@@ -1,0 +1,133 @@
+//! How a program ends: one exit status, one sentence on stderr.
+
+use std::fmt;
+use std::process::ExitCode;
+
+use crate::words::{Line, Program, Request};
+
+/// The exit status of all programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    /// It was done.
+    Done = 0,
+    /// It was tried and failed, or was refused.
+    Failed = 1,
+    /// The command line makes no sense; nothing was tried.
+    Usage = 2,
+    /// It needs a running kernel or monitor, and there is none.
+    NotRunning = 3,
+    /// The caller may not do this.
+    NotAuthorised = 4,
+    /// It did not happen in the time given.
+    Timeout = 5,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// Why a program ends early: the exit status, and the sentence that [`main`] prints after the program's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The exit status; never [`Exit::Done`].
+    pub exit: Exit,
+    /// A lower case sentence; empty if everything has been said already.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure with its own exit status.
+    pub fn new(exit: Exit, message: impl fmt::Display) -> Failure {
+        Failure {
+            exit,
+            message: message.to_string(),
+        }
+    }
+
+    /// The caller used the program wrongly.
+    pub fn usage(message: impl fmt::Display) -> Failure {
+        Failure::new(Exit::Usage, message)
+    }
+
+    /// Says in front what the failure is about: `vm1: cannot start: ...`.
+    #[must_use]
+    pub fn about(mut self, what: impl fmt::Display) -> Failure {
+        if !self.message.is_empty() {
+            self.message = format!("{what}: {}", self.message);
+        }
+        self
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Failure {
+        Failure::new(Exit::Failed, format_args!("{error:#}"))
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Failure {
+        Failure::new(Exit::Failed, error)
+    }
+}
+
+/// The whole of a program's `main`: reads the command line, answers `-help` and `-version`, else runs `run`, and
+/// prints a failure once on stderr.
+pub fn main(program: &Program, run: impl FnOnce(Line) -> Result<Exit, Failure>) -> ExitCode {
+    let ended = match program.parse(std::env::args_os().skip(1)) {
+        Ok(Request::Print(text)) => crate::Output::stdout()
+            .write(text.as_bytes())
+            .map(|()| Exit::Done)
+            .map_err(|e| Failure::from(e).about("cannot write to stdout")),
+        Ok(Request::Run(line)) => run(line),
+        Err(failure) => Err(failure),
+    };
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            report(program, &failure);
+            failure.exit.into()
+        }
+    }
+}
+
+/// Prints a failure as `main` does. The text may stem from a daemon or a guest, so only its printable part is shown.
+fn report(program: &Program, failure: &Failure) {
+    use std::io::Write;
+    let mut stderr = std::io::stderr().lock();
+    // Nobody is left to be told if stderr cannot be written.
+    if !failure.message.is_empty() {
+        let message = crate::printable(failure.message.as_bytes());
+        let _ = writeln!(stderr, "{}: {message}", program.name);
+    }
+    if failure.exit == Exit::Usage {
+        let _ = writeln!(stderr, "Try '{} -help' for help.", program.name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_name_what_they_are_about() {
+        let failure = Failure::new(Exit::NotRunning, "no monitor is running").about("vm1");
+        assert_eq!(failure.to_string(), "vm1: no monitor is running");
+        assert_eq!(failure.exit, Exit::NotRunning);
+        assert_eq!(Failure::new(Exit::Failed, "").about("vm1").to_string(), "");
+        let chain = anyhow::anyhow!("no such file").context("cannot read /etc/umlmon");
+        assert_eq!(
+            Failure::from(chain).to_string(),
+            "cannot read /etc/umlmon: no such file"
+        );
+    }
+}

@@ -1,0 +1,36 @@
+//! What the command lines of umlmon, umldir, umlwatch and umladmin share: a table of single-dash words that drives
+//! parsing and help, the exit status, and output that shows nobody else's control characters.
+//!
+//! Why not clap: its options have two dashes and its matches forget the order, so it would need a translation of the
+//! arguments before it, which must already know every word and which of them take a value, and a translation of its
+//! messages after it. The first of these is a parser; this crate is that parser and its messages.
+//!
+//! A program is a [`Program`] constant and a call of [`main`]:
+//!
+//! ```
+//! use cli::{Program, Section, Word};
+//!
+//! const PROGRAM: Program = Program {
+//!     name: "umlmon",
+//!     about: "The monitor of one virtual machine",
+//!     synopsis: &["[OPTION]... VM"],
+//!     sections: &[Section {
+//!         heading: "Options",
+//!         words: &[Word { name: "fg", arg: None, help: "Stays in the foreground" }],
+//!     }],
+//!     notes: "",
+//! };
+//!
+//! let line = PROGRAM.parse(["-fg", "vm1"].map(Into::into)).unwrap();
+//! let cli::Request::Run(line) = line else { panic!() };
+//! assert!(line.has("fg"));
+//! assert_eq!(line.one_operand("VM").unwrap(), "vm1");
+//! ```
+
+mod exit;
+mod output;
+mod words;
+
+pub use exit::{Exit, Failure, main};
+pub use output::{Output, Visible, printable};
+pub use words::{Given, Line, Program, Request, Section, Word, similar};

@@ -1,0 +1,427 @@
+//! The table of words of a program, and the parsing and help that follow from it.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt::Write as _;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use crate::exit::Failure;
+
+/// One word of a command line, used as `-name`, `--name`, `-name ARG`, `-name=ARG`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Word {
+    /// The word without its dash.
+    pub name: &'static str,
+    /// What the argument is called in the help, if the word takes one.
+    pub arg: Option<&'static str>,
+    /// What it does, in one line.
+    pub help: &'static str,
+}
+
+/// Words that belong together in the help.
+#[derive(Debug, Clone, Copy)]
+pub struct Section {
+    /// Printed above the words.
+    pub heading: &'static str,
+    /// In the order of the help.
+    pub words: &'static [Word],
+}
+
+/// Everything the command line of a program needs.
+#[derive(Debug, Clone, Copy)]
+pub struct Program {
+    /// As in messages.
+    pub name: &'static str,
+    /// What the program is, in one line.
+    pub about: &'static str,
+    /// What may follow the name, one line each.
+    pub synopsis: &'static [&'static str],
+    /// The program's own words. `-config`, `-version` and `-help` come by themselves.
+    pub sections: &'static [Section],
+    /// What the help ends with; may be empty.
+    pub notes: &'static str,
+}
+
+const COMMON: Section = Section {
+    heading: "All programs",
+    words: &[
+        Word {
+            name: "config",
+            arg: Some("FILE"),
+            help: "Reads this configuration file instead of /etc/umlmon",
+        },
+        Word {
+            name: "version",
+            arg: None,
+            help: "Prints the version",
+        },
+        Word {
+            name: "help",
+            arg: None,
+            help: "Prints this help",
+        },
+    ],
+};
+
+/// A word that was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Given {
+    /// Its name in the table.
+    pub name: &'static str,
+    /// Its argument; empty if it takes none.
+    pub value: OsString,
+}
+
+impl Given {
+    /// The argument as text.
+    pub fn text(&self) -> Result<&str, Failure> {
+        self.value.to_str().ok_or_else(|| {
+            Failure::usage(format_args!("-{}: not UTF-8: {:?}", self.name, self.value))
+        })
+    }
+}
+
+/// A command line that makes sense, in the order given.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Line {
+    /// The words, but `-config`, in their order.
+    pub words: Vec<Given>,
+    /// What is not a word: names of VMs, keywords.
+    pub operands: Vec<OsString>,
+    /// The last `-config`.
+    pub config: Option<PathBuf>,
+}
+
+impl Line {
+    /// Whether a word was given.
+    pub fn has(&self, name: &str) -> bool {
+        self.words.iter().any(|word| word.name == name)
+    }
+
+    /// The argument of a word; the last one counts if it was given more than once.
+    pub fn value(&self, name: &str) -> Option<&OsStr> {
+        let last = self.words.iter().rfind(|word| word.name == name)?;
+        Some(&last.value)
+    }
+
+    /// The configuration file to read: that of `-config`, else the default.
+    pub fn config_or<'a>(&'a self, default: &'a (impl AsRef<Path> + ?Sized)) -> &'a Path {
+        self.config.as_deref().unwrap_or(default.as_ref())
+    }
+
+    /// The operands as text.
+    pub fn text_operands(&self) -> Result<Vec<&str>, Failure> {
+        let text = |operand: &'_ OsString| Failure::usage(format_args!("not UTF-8: {operand:?}"));
+        self.operands
+            .iter()
+            .map(|operand| operand.to_str().ok_or_else(|| text(operand)))
+            .collect()
+    }
+
+    /// The only operand; `what` names it in the complaint when there is none, or more than one.
+    pub fn one_operand(&self, what: &str) -> Result<&str, Failure> {
+        match self.text_operands()?.as_slice() {
+            [operand] => Ok(operand),
+            [] => Err(Failure::usage(format_args!("{what} is missing"))),
+            [_, more, ..] => Err(Failure::usage(format_args!(
+                "only one {what} can be given, what is '{more}'?"
+            ))),
+        }
+    }
+}
+
+/// What a command line asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// The program's work.
+    Run(Line),
+    /// Only this text: help or version.
+    Print(String),
+}
+
+impl Program {
+    /// All words, the common ones last.
+    pub fn words(&self) -> impl Iterator<Item = &'static Word> {
+        let own = self.sections.iter().flat_map(|section| section.words);
+        own.chain(COMMON.words)
+    }
+
+    /// Reads the arguments (without the program's own name). The error is always of usage.
+    pub fn parse(&self, args: impl IntoIterator<Item = OsString>) -> Result<Request, Failure> {
+        let mut line = Line::default();
+        let mut args = args.into_iter();
+        while let Some(arg) = args.next() {
+            let Some(dashed) = dashed(&arg) else {
+                line.operands.push(arg);
+                continue;
+            };
+            if dashed.is_empty() {
+                line.operands.extend(args.by_ref());
+                break;
+            }
+            let (name, attached) = split_value(dashed);
+            let word = self.find(name)?;
+            let value = take_value(word, attached, &mut args)?;
+            match word.name {
+                "help" => return Ok(Request::Print(self.help())),
+                "version" => return Ok(Request::Print(self.version())),
+                "config" => line.config = Some(value.into()),
+                name => line.words.push(Given { name, value }),
+            }
+        }
+        Ok(Request::Run(line))
+    }
+
+    /// What `-version` prints.
+    pub fn version(&self) -> String {
+        format!("{} {}\n", self.name, env!("CARGO_PKG_VERSION"))
+    }
+
+    /// What `-help` prints.
+    pub fn help(&self) -> String {
+        let mut text = format!("{} - {}\n\n", self.name, self.about);
+        for (n, synopsis) in self.synopsis.iter().enumerate() {
+            let lead = if n == 0 { "Usage:" } else { "      " };
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{lead} {} {synopsis}", self.name);
+        }
+        for section in self.sections.iter().chain([&COMMON]) {
+            let _ = writeln!(text, "\n{}:", section.heading);
+            for word in section.words {
+                let form = word.arg.map_or(format!("-{}", word.name), |arg| {
+                    format!("-{} {arg}", word.name)
+                });
+                let _ = writeln!(text, "  {form:<23} {}", word.help);
+            }
+        }
+        if !self.notes.is_empty() {
+            let _ = writeln!(text, "\n{}", self.notes);
+        }
+        text
+    }
+
+    fn find(&self, name: &[u8]) -> Result<&'static Word, Failure> {
+        if let Some(word) = self.words().find(|word| word.name.as_bytes() == name) {
+            return Ok(word);
+        }
+        let name = String::from_utf8_lossy(name);
+        let hint = similar(&name, self.words().map(|word| word.name))
+            .map_or(String::new(), |word| {
+                format!("; a similar option exists: '-{word}'")
+            });
+        Err(Failure::usage(format_args!(
+            "unknown option '-{name}'{hint}"
+        )))
+    }
+}
+
+/// The part after the dashes; None if the argument is an operand. A dash alone is one, two dashes end the words.
+fn dashed(arg: &OsStr) -> Option<&[u8]> {
+    let rest = arg.as_bytes().strip_prefix(b"-")?;
+    match rest.strip_prefix(b"-") {
+        Some(rest) => Some(rest),
+        None if rest.is_empty() => None,
+        None => Some(rest),
+    }
+}
+
+fn split_value(dashed: &[u8]) -> (&[u8], Option<&[u8]>) {
+    let mut halves = dashed.splitn(2, |byte| *byte == b'=');
+    (halves.next().unwrap_or_default(), halves.next())
+}
+
+fn take_value(
+    word: &Word,
+    attached: Option<&[u8]>,
+    rest: &mut impl Iterator<Item = OsString>,
+) -> Result<OsString, Failure> {
+    let name = word.name;
+    match (word.arg, attached) {
+        (None, None) => Ok(OsString::new()),
+        (None, Some(_)) => Err(Failure::usage(format_args!("-{name} takes no argument"))),
+        (Some(_), Some(value)) => Ok(OsString::from_vec(value.to_vec())),
+        (Some(arg), None) => rest.next().ok_or_else(|| {
+            Failure::usage(format_args!("-{name} needs an argument: -{name} {arg}"))
+        }),
+    }
+}
+
+/// The word that was probably meant: one that begins so, or the nearest by at most a third of its letters.
+pub fn similar<'a>(given: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let distance = |word: &str| match word.starts_with(given) {
+        true => 0,
+        false => edits(given, word),
+    };
+    let (distance, word) = words
+        .map(|word| (distance(word), word))
+        .min_by_key(|(d, _)| *d)?;
+    (distance <= word.len().div_ceil(3)).then_some(word)
+}
+
+/// How many letters must be changed, added or removed (Levenshtein), two swapped neighbours counting as one.
+fn edits(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut before: Vec<usize> = Vec::new();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    let mut previous = None;
+    for (i, from) in a.chars().enumerate() {
+        let mut next = vec![i + 1];
+        for (j, to) in b.iter().enumerate() {
+            let at = |row: &[usize], k: usize| row.get(k).copied().unwrap_or(usize::MAX - 1);
+            let replaced = at(&row, j) + usize::from(from != *to);
+            let mut least = replaced.min(at(&row, j + 1) + 1).min(at(&next, j) + 1);
+            if j > 0 && previous == Some(*to) && b.get(j - 1) == Some(&from) {
+                least = least.min(at(&before, j - 1) + 1);
+            }
+            next.push(least);
+        }
+        previous = Some(from);
+        before = std::mem::replace(&mut row, next);
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Exit;
+
+    const PROGRAM: Program = Program {
+        name: "umlwatch",
+        about: "test",
+        synopsis: &["[COMMAND]... VM"],
+        sections: &[Section {
+            heading: "Commands",
+            words: &[
+                Word {
+                    name: "info",
+                    arg: None,
+                    help: "Shows it",
+                },
+                Word {
+                    name: "tail",
+                    arg: Some("FILE[,N]"),
+                    help: "Shows the end",
+                },
+                Word {
+                    name: "start-with",
+                    arg: Some("ARG"),
+                    help: "Starts it",
+                },
+            ],
+        }],
+        notes: "",
+    };
+
+    fn run(args: &[&str]) -> Result<Line, Failure> {
+        match PROGRAM.parse(args.iter().map(OsString::from))? {
+            Request::Run(line) => Ok(line),
+            Request::Print(text) => panic!("{text}"),
+        }
+    }
+
+    #[test]
+    fn words_keep_their_order_and_repeat() {
+        let line = run(&[
+            "-info",
+            "-tail",
+            "con0,20",
+            "vm1",
+            "--info",
+            "-start-with",
+            "-s",
+            "-tail=-x=y",
+            "-config",
+            "f",
+        ])
+        .unwrap();
+        let words: Vec<_> = line
+            .words
+            .iter()
+            .map(|w| (w.name, w.value.to_str().unwrap()))
+            .collect();
+        assert_eq!(
+            words,
+            [
+                ("info", ""),
+                ("tail", "con0,20"),
+                ("info", ""),
+                ("start-with", "-s"),
+                ("tail", "-x=y")
+            ]
+        );
+        assert_eq!(line.one_operand("VM").unwrap(), "vm1");
+        assert_eq!(line.config_or("/etc/umlmon"), Path::new("f"));
+        assert_eq!(line.value("tail").unwrap(), "-x=y");
+        assert!(line.has("info") && !line.has("halt"));
+    }
+
+    #[test]
+    fn dashes_alone() {
+        let line = run(&["-", "--", "-info"]).unwrap();
+        assert_eq!(line.operands, ["-", "-info"]);
+        assert!(line.words.is_empty());
+        assert_eq!(line.config_or("/etc/umlmon"), Path::new("/etc/umlmon"));
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let message = |args: &[&str]| {
+            let failure = run(args).unwrap_err();
+            assert_eq!(failure.exit, Exit::Usage);
+            failure.message
+        };
+        assert_eq!(
+            message(&["-inof"]),
+            "unknown option '-inof'; a similar option exists: '-info'"
+        );
+        assert_eq!(
+            message(&["--start"]),
+            "unknown option '-start'; a similar option exists: '-start-with'"
+        );
+        assert_eq!(message(&["-x"]), "unknown option '-x'");
+        assert_eq!(message(&["-info=3"]), "-info takes no argument");
+        assert_eq!(
+            message(&["-tail"]),
+            "-tail needs an argument: -tail FILE[,N]"
+        );
+        assert_eq!(
+            run(&[]).unwrap().one_operand("VM").unwrap_err().message,
+            "VM is missing"
+        );
+        assert_eq!(
+            run(&["a", "b"])
+                .unwrap()
+                .one_operand("VM")
+                .unwrap_err()
+                .message,
+            "only one VM can be given, what is 'b'?"
+        );
+    }
+
+    #[test]
+    fn help_shows_single_dashes() {
+        let Request::Print(help) = PROGRAM.parse(["--help".into()]).unwrap() else {
+            panic!()
+        };
+        assert!(help.contains("Usage: umlwatch [COMMAND]... VM\n"));
+        assert!(help.contains("\n  -tail FILE[,N]          Shows the end\n"));
+        assert!(!help.contains("--"));
+        assert!(
+            matches!(PROGRAM.parse(["-version".into()]), Ok(Request::Print(v)) if v.starts_with("umlwatch "))
+        );
+    }
+
+    #[test]
+    fn distances() {
+        for (a, b, n) in [
+            ("", "", 0),
+            ("abc", "abc", 0),
+            ("abc", "", 3),
+            ("inof", "info", 1),
+            ("kitten", "sitting", 3),
+        ] {
+            assert_eq!(edits(a, b), n, "{a} {b}");
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The section `[GLOBAL]`: what is common to all VMs of an installation. Used by every program.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use crate::error::Result;
+use crate::names::VmName;
+use crate::net::MacPool;
+use crate::params::{PARAMS, Section, Set};
+use crate::password::Password;
+use crate::setting::{Assignment, expand};
+use crate::values::Device;
+
+/// The settings of `[GLOBAL]`, each as described in umlmon(5).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Global {
+    /// The data directory, where the VMs are stored.
+    pub vardir: PathBuf,
+    /// The directory that all VMs can access.
+    pub shared: PathBuf,
+    /// The directory of the pid files.
+    pub rundir: PathBuf,
+    /// Do the monitors listen on TCP ports?
+    pub tcp: bool,
+    /// Does umldir forward TCP connections to the monitors?
+    pub tcp_redir: bool,
+    /// Block devices of the host for the VMs, with distinct names.
+    pub devices: Vec<Device>,
+    /// The MAC addresses given to network interfaces.
+    pub pool: MacPool,
+    /// The master password.
+    pub password: Option<Password>,
+    /// The site command, an absolute path.
+    pub sitecmd: Option<PathBuf>,
+    /// The address that TCP ports are opened on; None means all.
+    pub listen: Option<IpAddr>,
+    /// The TCP port of umldir; None means that of the service `umldir`.
+    pub umldir_port: Option<u16>,
+    /// The TCP port of the redirector; None means that of the service `umlredir`.
+    pub umlredir_port: Option<u16>,
+}
+
+impl Global {
+    /// The directory of a VM.
+    pub fn vm_dir(&self, name: &VmName) -> PathBuf {
+        self.vardir.join(name.as_str())
+    }
+
+    /// The Unix Domain socket of a VM's monitor.
+    pub fn ctrl(&self, name: &VmName) -> PathBuf {
+        self.vm_dir(name).join("ctrl")
+    }
+
+    /// The file of the user changes of a VM.
+    pub fn user_file(&self, name: &VmName) -> PathBuf {
+        self.vm_dir(name).join("config")
+    }
+
+    /// The pid file of a VM's monitor.
+    pub fn pid_file(&self, name: &VmName) -> PathBuf {
+        self.rundir.join(format!("{name}.pid"))
+    }
+
+    /// The directory of the directory service, with its socket `ctrl`. `directory` is no name of a VM.
+    pub fn directory(&self) -> PathBuf {
+        self.vardir.join("directory")
+    }
+
+    /// The pid file of the directory service.
+    pub fn directory_pid_file(&self) -> PathBuf {
+        self.rundir.join("directory.pid")
+    }
+
+    /// Nothing set, not even the defaults.
+    pub(crate) fn blank() -> Global {
+        Global {
+            vardir: PathBuf::new(),
+            shared: PathBuf::new(),
+            rundir: PathBuf::new(),
+            tcp: false,
+            tcp_redir: false,
+            devices: Vec::new(),
+            pool: MacPool::default(),
+            password: None,
+            sitecmd: None,
+            listen: None,
+            umldir_port: None,
+            umlredir_port: None,
+        }
+    }
+
+    /// From the entries of the section, and the defaults for the rest.
+    pub(crate) fn build(assignments: &[Assignment]) -> Result<Global> {
+        let mut global = Global::blank();
+        for param in PARAMS.iter().filter(|p| p.section == Section::Global) {
+            let Set::Global(set) = param.set else {
+                continue;
+            };
+            let mut given = false;
+            for a in assignments.iter().filter(|a| a.is_param(param, 0)) {
+                set(&mut global, &a.value).map_err(|e| a.blame(e.of(param.name)))?;
+                given = true;
+            }
+            if let (false, Some(default)) = (given, param.default) {
+                let default = expand(default, &global.vardir, "");
+                set(&mut global, &default).map_err(|e| e.of(param.name))?;
+            }
+        }
+        Ok(global)
+    }
+
+    /// Would the directory of this VM be mixed with others of the installation?
+    pub(crate) fn is_vm_dir_taken(&self, name: &VmName) -> bool {
+        let dir = self.vm_dir(name);
+        self.shared.starts_with(&dir) || self.rundir.starts_with(&dir)
+    }
+}

@@ -1,0 +1,44 @@
+//! The vocabulary of UMLMON: `/etc/umlmon` and the user changes, parsed into types that say what was checked.
+//!
+//! Every program links this crate. It opens no sockets, needs no rights, and does nothing but read the main configuration
+//! file and read and write the user changes of a VM. The format is described in umlmon(5).
+//!
+//! ```
+//! let text = "[vm1]\nvmuser = nobody\nmem = 64\ncon0 = pty:con0\n";
+//! let config = config::Config::parse(text, "umlmon".as_ref())?;
+//! let vm = config.vm_with(&"vm1".parse()?, &config::UserChanges::default())?;
+//! assert_eq!((vm.mem, vm.con[&0].to_string().as_str()), (64, "pty:con0"));
+//! # Ok::<(), config::Error>(())
+//! ```
+
+mod edit;
+mod error;
+mod form;
+mod global;
+mod ini;
+mod kernelarg;
+mod main_file;
+mod names;
+mod net;
+pub mod params;
+mod password;
+mod setting;
+mod user;
+mod values;
+mod vm;
+
+pub use edit::Edit;
+pub use error::{Error, Place, Result};
+pub use global::Global;
+pub use kernelarg::check_user_argument;
+pub use main_file::{Config, Overview};
+pub use names::{ChannelName, DiskKind, DiskName, InterfaceName, JailPath, LogName, VmName};
+pub use net::{HwAddr, MacAddr, MacPool, Nic};
+pub use password::Password;
+pub use setting::{Origin, Setting};
+pub use user::UserChanges;
+pub use values::{Device, Identity, MAX_ETH, MAX_UBD, Scheduler, StartType, SyncDisks, Terminal};
+pub use vm::Vm;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,246 @@
+//! The main configuration file. Read by every program when it starts, and by umlmon again before every start of a VM.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use crate::edit::Edit;
+use crate::error::{Error, Place, Result, did_you_mean};
+use crate::global::Global;
+use crate::ini;
+use crate::names::VmName;
+use crate::params::{self, PARAMS, Param, Section};
+use crate::setting::{Assignment, Origin, expand, read_section};
+use crate::user::UserChanges;
+use crate::values::absolute_path;
+use crate::vm::Vm;
+
+/// The main configuration file. Every line was understood and every value has the right form; whether the settings of a
+/// VM fit together turns out in [`Config::vm`], as user changes count too.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file, as it was named when it was read.
+    pub path: PathBuf,
+    /// The section `[GLOBAL]`.
+    pub global: Global,
+    vms: Vec<VmSection>,
+}
+
+#[derive(Debug, Clone)]
+struct VmSection {
+    name: VmName,
+    place: Place,
+    assignments: Vec<Assignment>,
+}
+
+/// What a client needs of the main configuration file: where the monitors are. What else stands in the sections of the
+/// VMs is not looked at, so that a fault there keeps nobody from commanding a VM that runs.
+#[derive(Debug, Clone)]
+pub struct Overview {
+    /// The section `[GLOBAL]`.
+    pub global: Global,
+    sections: Vec<String>,
+}
+
+impl Overview {
+    /// Reads a file.
+    pub fn load(path: &Path) -> Result<Overview> {
+        Overview::parse(&ini::read(path)?, path)
+    }
+
+    /// Reads the text of a file; the path is for messages.
+    pub fn parse(text: &str, path: &Path) -> Result<Overview> {
+        let sections = ini::parse(text, path)?;
+        let global = sections.iter().find(|section| section.name == "GLOBAL");
+        let global = global.map_or(Ok(Vec::new()), |section| {
+            read_section(section, Section::Global, Origin::Main)
+        })?;
+        Ok(Overview {
+            global: Global::build(&global)?,
+            sections: sections.into_iter().map(|section| section.name).collect(),
+        })
+    }
+
+    /// Whether there is a section for this VM.
+    pub fn has(&self, vm: &VmName) -> bool {
+        self.sections.iter().any(|name| name == vm.as_str())
+    }
+}
+
+impl Config {
+    /// Where the file is if the user does not say otherwise.
+    pub const DEFAULT_PATH: &str = "/etc/umlmon";
+
+    /// Reads a file.
+    pub fn load(path: &Path) -> Result<Config> {
+        Config::parse(&ini::read(path)?, path)
+    }
+
+    /// Reads the text of a file; the path is for messages.
+    pub fn parse(text: &str, path: &Path) -> Result<Config> {
+        let mut global = Vec::new();
+        let mut vms = Vec::new();
+        for section in ini::parse(text, path)? {
+            if section.name == "GLOBAL" {
+                global = read_section(&section, Section::Global, Origin::Main)?;
+                continue;
+            }
+            vms.push(VmSection {
+                name: section
+                    .name
+                    .parse()
+                    .map_err(|e: Error| e.at(&section.place))?,
+                assignments: read_section(&section, Section::Vm, Origin::Main)?,
+                place: section.place,
+            });
+        }
+        let config = Config {
+            path: path.to_owned(),
+            global: Global::build(&global)?,
+            vms,
+        };
+        config.check_devices(&global)?;
+        config.check_directories()?;
+        Ok(config)
+    }
+
+    fn check_devices(&self, global: &[Assignment]) -> Result<()> {
+        let devices = &self.global.devices;
+        let lines = global.iter().filter(|a| a.param.name == "device");
+        for (n, (device, line)) in devices.iter().zip(lines).enumerate() {
+            if devices.iter().take(n).any(|d| d.name == device.name) {
+                let why = format!(
+                    "there is already a device named {}",
+                    device.name.file_name()
+                );
+                return Err(line.blame(Error::Conflict(why).of("device")));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every directory belongs to one VM: users choose the names of the files in their log directory.
+    fn check_directories(&self) -> Result<()> {
+        let mut owners: HashMap<PathBuf, &VmName> = HashMap::new();
+        for VmSection {
+            name,
+            place,
+            assignments,
+        } in &self.vms
+        {
+            if self.global.is_vm_dir_taken(name) {
+                let why =
+                    format!("the directory of the VM {name} is already used as shared or rundir");
+                return Err(Error::Conflict(why).at(place));
+            }
+            for param in PARAMS
+                .iter()
+                .filter(|p| ["jaildir", "logdir"].contains(&p.name))
+            {
+                let set = assignments
+                    .iter()
+                    .find(|a| a.is_param(param, 0))
+                    .map(|a| a.value.clone());
+                let set = set
+                    .or_else(|| Some(expand(param.default?, &self.global.vardir, name.as_str())));
+                let path = absolute_path(&set.unwrap_or_default())?;
+                if let Some(owner) = owners.insert(path, name) {
+                    let why = format!(
+                        "the {} of {name} is already a directory of {owner}",
+                        param.name
+                    );
+                    return Err(Error::Conflict(why).at(place));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The names of the VMs in the order of the file.
+    pub fn vm_names(&self) -> impl Iterator<Item = &VmName> {
+        self.vms.iter().map(|vm| &vm.name)
+    }
+
+    /// The effective configuration of a VM: with the user changes as they are stored now.
+    pub fn vm(&self, name: &VmName) -> Result<Vm> {
+        self.section(name)?;
+        self.vm_with(name, &UserChanges::load(&self.global.user_file(name))?)
+    }
+
+    /// The effective configuration of a VM with these user changes.
+    pub fn vm_with(&self, name: &VmName, changes: &UserChanges) -> Result<Vm> {
+        self.build(name, name, self.merge(name, changes)?)
+    }
+
+    /// The effective configuration of a VM with the edits of an administrator, as for printing it with [`Vm::to_ini`].
+    pub fn vm_edited(&self, name: &VmName, changes: &UserChanges, edits: &[Edit]) -> Result<Vm> {
+        let mut merged = self.merge(name, changes)?;
+        let mut new_name = name;
+        for edit in edits {
+            match edit {
+                Edit::Clear(param) => {
+                    let (param, index) = params::find_or_hint(Section::Vm, param)?;
+                    merged.retain(|a| !a.is_param(param, index));
+                }
+                Edit::Set(param, value) => {
+                    let new = Assignment::new(
+                        Section::Vm,
+                        param,
+                        value.trim_matches([' ', '\t']),
+                        Origin::Main,
+                    )?;
+                    merged.retain(|a| new.param.repeatable || !a.same_param(&new));
+                    merged.push(new);
+                }
+                Edit::Rename(name) => new_name = name,
+            }
+        }
+        self.build(name, new_name, merged)
+    }
+
+    fn build(&self, section: &VmName, name: &VmName, mut merged: Vec<Assignment>) -> Result<Vm> {
+        merged.sort_by_key(Assignment::rank);
+        let place = &self.section(section)?.place;
+        Vm::build(&self.global, name, &merged).map_err(|e| match e {
+            Error::Missing { .. } => e.at(place),
+            _ => e,
+        })
+    }
+
+    /// A user change replaces what the administrator has set, except that repeatable parameters are added to it.
+    fn merge(&self, name: &VmName, changes: &UserChanges) -> Result<Vec<Assignment>> {
+        let main = &self.section(name)?.assignments;
+        let changes = changes.assignments(name)?;
+        let replaced = |a: &Assignment| {
+            !a.param.repeatable && changes.iter().any(|change| change.same_param(a))
+        };
+        let mut merged: Vec<Assignment> = main.iter().filter(|a| !replaced(a)).cloned().collect();
+        merged.extend_from_slice(changes);
+        Ok(merged)
+    }
+
+    fn section(&self, name: &VmName) -> Result<&VmSection> {
+        let found = self.vms.iter().find(|vm| vm.name == *name);
+        found.ok_or_else(|| Error::UnknownVm {
+            path: self.path.clone(),
+            name: name.to_string(),
+            hint: did_you_mean(name.as_str(), self.vm_names().map(VmName::as_str)),
+        })
+    }
+
+    /// Where the administrator has set a parameter of a VM, for a message.
+    pub(crate) fn where_set(&self, name: &VmName, param: &Param, index: u8) -> Result<String> {
+        let mut lines = self.section(name)?.assignments.iter();
+        Ok(
+            match lines
+                .find(|a| a.is_param(param, index))
+                .and_then(|a| a.place.as_ref())
+            {
+                Some(place) => format!("the administrator has set it in {place}"),
+                None => match param.default {
+                    Some(_) => "it has its default value".into(),
+                    None => "it is not set".into(),
+                },
+            },
+        )
+    }
+}

@@ -1,0 +1,362 @@
+//! Virtual network interfaces and hardware addresses as types. Used by every program.
+
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+use crate::form::Form;
+use crate::names::{InterfaceName, number};
+use crate::values::unknown_form;
+
+/// A hardware (Ethernet) address of one interface, never a group address. Displays as `0A:12:BC:AF:32:00`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MacAddr([u8; 6]);
+
+impl MacAddr {
+    /// The six bytes in transmission order.
+    pub fn octets(self) -> [u8; 6] {
+        self.0
+    }
+
+    fn to_u64(self) -> u64 {
+        self.0
+            .iter()
+            .fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+    }
+}
+
+impl FromStr for MacAddr {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        let bad = |why| Error::value("a MAC address", text, why);
+        let form = || bad("it must have the form XX:XX:XX:XX:XX:XX with hex digits");
+        let mut octets = [0; 6];
+        let mut parts = text.split(':');
+        for octet in &mut octets {
+            let part = parts
+                .next()
+                .filter(|p| p.len() == 2 && p.bytes().all(|b| b.is_ascii_hexdigit()));
+            *octet = part
+                .and_then(|p| u8::from_str_radix(p, 16).ok())
+                .ok_or_else(form)?;
+        }
+        if parts.next().is_some() {
+            return Err(form());
+        }
+        match octets {
+            [0, 0, 0, 0, 0, 0] => Err(bad("an interface cannot have it")),
+            // The group bit of IEEE 802.
+            [first, ..] if first & 1 != 0 => Err(bad("it is a group address")),
+            _ => Ok(MacAddr(octets)),
+        }
+    }
+}
+
+impl fmt::Display for MacAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, e, g] = self.0;
+        write!(f, "{a:02X}:{b:02X}:{c:02X}:{d:02X}:{e:02X}:{g:02X}")
+    }
+}
+
+/// The hardware address an interface shall have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HwAddr {
+    /// `pool`: one from the pool.
+    Pool,
+    /// This one.
+    Mac(MacAddr),
+}
+
+impl FromStr for HwAddr {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        if text == "pool" {
+            Ok(HwAddr::Pool)
+        } else {
+            text.parse().map(HwAddr::Mac)
+        }
+    }
+}
+
+/// A range of hardware addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MacPool {
+    /// The lowest one.
+    pub first: MacAddr,
+    /// How many, 1 to 2^24; the last one has the same first octet.
+    pub number: u32,
+}
+
+impl MacPool {
+    /// The range of umlmon(5), if no other is configured.
+    pub(crate) const DEFAULT: &str = "mac_pool(first_mac_address=0A:12:BC:AF:32:00,number=256)";
+}
+
+impl Default for MacPool {
+    /// The range of umlmon(5).
+    fn default() -> Self {
+        MacPool {
+            first: MacAddr([0x0a, 0x12, 0xbc, 0xaf, 0x32, 0]),
+            number: 256,
+        }
+    }
+}
+
+impl FromStr for MacPool {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        let mut form = Form::parse(text)?;
+        if form.name != "mac_pool" {
+            return Err(unknown_form(form.name, &["mac_pool"]));
+        }
+        let first: MacAddr = form.required("first_mac_address")?;
+        let count = form.read("number", |n| number(n, 1u32, 1 << 24))?;
+        let number = form.present("number", count)?;
+        form.finish()?;
+        let last = first.to_u64() + u64::from(number) - 1;
+        if last >> 40 != first.to_u64() >> 40 {
+            return Err(Error::Conflict(
+                "the pool runs into addresses of another kind".into(),
+            ));
+        }
+        Ok(MacPool { first, number })
+    }
+}
+
+/// A virtual network interface of a VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Nic {
+    /// `host_to_host`: a point-to-point connection of the VM and the host, IPv4 only.
+    HostToHost {
+        /// The host's end, a tap interface the monitor creates.
+        proxy_if: InterfaceName,
+        /// Address of the host's end.
+        proxy_addr: Ipv4Addr,
+        /// Hardware address of the host's end.
+        proxy_hwaddr: Option<HwAddr>,
+        /// Address the VM must use.
+        guest_addr: Ipv4Addr,
+        /// Hardware address of the VM's end.
+        guest_hwaddr: Option<HwAddr>,
+        /// Where to announce `guest_addr` (proxy ARP).
+        host_if: Option<InterfaceName>,
+    },
+    /// `bridged`: the VM's end is a port of an existing bridge.
+    Bridged {
+        /// The bridge.
+        bridge_if: InterfaceName,
+        /// The tap interface that the monitor creates and adds to the bridge.
+        proxy_if: InterfaceName,
+        /// Hardware address of the host's end.
+        proxy_hwaddr: Option<HwAddr>,
+        /// Hardware address of the VM's end.
+        guest_hwaddr: Option<HwAddr>,
+    },
+    /// Anything else: text passed to the kernel as `ethN=TEXT`.
+    Raw(String),
+}
+
+impl Nic {
+    /// The interface that the monitor creates on the host.
+    pub fn proxy_if(&self) -> Option<&InterfaceName> {
+        match self {
+            Nic::HostToHost { proxy_if, .. } | Nic::Bridged { proxy_if, .. } => Some(proxy_if),
+            Nic::Raw(_) => None,
+        }
+    }
+}
+
+impl FromStr for Nic {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        if !Form::is_form(text) {
+            return raw(text);
+        }
+        let mut form = Form::parse(text)?;
+        let nic = match form.name {
+            "host_to_host" => Nic::HostToHost {
+                proxy_if: form.required("proxy_if")?,
+                proxy_addr: ipv4(&mut form, "proxy_addr")?,
+                proxy_hwaddr: form.optional("proxy_hwaddr")?,
+                guest_addr: ipv4(&mut form, "guest_addr")?,
+                guest_hwaddr: form.optional("guest_hwaddr")?,
+                host_if: form.optional("host_if")?,
+            },
+            "bridged" => Nic::Bridged {
+                bridge_if: form.required("bridge_if")?,
+                proxy_if: form.required("proxy_if")?,
+                proxy_hwaddr: form.optional("proxy_hwaddr")?,
+                guest_hwaddr: form.optional("guest_hwaddr")?,
+            },
+            other => return Err(unknown_form(other, &["host_to_host", "bridged"])),
+        };
+        form.finish()?;
+        check_ends(nic)
+    }
+}
+
+/// The text becomes one kernel argument, which the kernel would split at white space.
+fn raw(text: &str) -> Result<Nic> {
+    if text.contains(|c: char| c.is_control() || c.is_whitespace()) {
+        let why = "text for the kernel must not contain white space";
+        return Err(Error::value("a NIC specification", text, why));
+    }
+    if ["host_to_host", "bridged"].contains(&text) {
+        return Err(Error::value(
+            "a NIC specification",
+            text,
+            "its parameters (...) are missing",
+        ));
+    }
+    Ok(Nic::Raw(text.to_owned()))
+}
+
+fn ipv4(form: &mut Form<'_>, key: &'static str) -> Result<Ipv4Addr> {
+    let address = form.read(key, |text| match text.parse::<Ipv4Addr>() {
+        Ok(ip) if !(ip.is_unspecified() || ip.is_multicast() || ip.is_broadcast()) => Ok(ip),
+        _ => Err(Error::value("the IPv4 address of an interface", text, "")),
+    })?;
+    form.present(key, address)
+}
+
+/// The two ends of a connection must differ.
+fn check_ends(nic: Nic) -> Result<Nic> {
+    let same = |what: &str| Err(Error::Conflict(format!("{what} must not be the same")));
+    match &nic {
+        Nic::HostToHost {
+            proxy_addr,
+            guest_addr,
+            ..
+        } if proxy_addr == guest_addr => same("proxy_addr and guest_addr"),
+        Nic::HostToHost {
+            proxy_if,
+            host_if: Some(host_if),
+            ..
+        } if proxy_if == host_if => same("proxy_if and host_if"),
+        Nic::Bridged {
+            proxy_if,
+            bridge_if,
+            ..
+        } if proxy_if == bridge_if => same("proxy_if and bridge_if"),
+        Nic::HostToHost {
+            proxy_hwaddr: Some(HwAddr::Mac(a)),
+            guest_hwaddr: Some(HwAddr::Mac(b)),
+            ..
+        }
+        | Nic::Bridged {
+            proxy_hwaddr: Some(HwAddr::Mac(a)),
+            guest_hwaddr: Some(HwAddr::Mac(b)),
+            ..
+        } if a == b => same("proxy_hwaddr and guest_hwaddr"),
+        _ => Ok(nic),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problem<T: FromStr<Err = Error>>(text: &str) -> String {
+        match text.parse::<T>() {
+            Ok(_) => panic!("{text:?} should be refused"),
+            Err(e) => e.to_string(),
+        }
+    }
+
+    #[test]
+    fn addresses() {
+        assert_eq!(
+            "0a:12:BC:af:32:00".parse::<MacAddr>().unwrap().to_string(),
+            "0A:12:BC:AF:32:00"
+        );
+        let bad = [
+            "",
+            "0A:12:BC:AF:32",
+            "0A:12:BC:AF:32:00:00",
+            "A:12:BC:AF:32:00",
+            "+A:12:BC:AF:32:00",
+            "0A-12-BC-AF-32-00",
+            "01:00:00:00:00:00",
+            "00:00:00:00:00:00",
+        ];
+        for text in bad {
+            problem::<MacAddr>(text);
+        }
+    }
+
+    #[test]
+    fn pools() {
+        let pool: MacPool = MacPool::DEFAULT.parse().unwrap();
+        assert_eq!(pool, MacPool::default());
+        assert_eq!(
+            (pool.first.to_string().as_str(), pool.number),
+            ("0A:12:BC:AF:32:00", 256)
+        );
+        assert!(
+            problem::<MacPool>("mac_pool(first_mac_address=0A:12:BC:AF:32:00)")
+                .contains("needs number=")
+        );
+        assert!(
+            problem::<MacPool>("mac_pool(first_mac_address=0A:12:BC:AF:32:00,number=0)")
+                .contains("number:")
+        );
+        assert!(
+            problem::<MacPool>("mac_pool(first_mac_address=0A:FF:FF:FF:FF:FF,number=2)")
+                .contains("another kind")
+        );
+    }
+
+    #[test]
+    fn both_special_forms() {
+        let nic = "host_to_host(proxy_if=proxy1, proxy_addr=192.168.2.1, guest_addr=192.168.2.2, host_if=eth0)";
+        let nic: Nic = nic.parse().unwrap();
+        assert_eq!(nic.proxy_if().unwrap().as_str(), "proxy1");
+        assert!(matches!(
+            nic,
+            Nic::HostToHost {
+                proxy_hwaddr: None,
+                host_if: Some(_),
+                ..
+            }
+        ));
+        let nic: Nic = "bridged(bridge_if=br0, proxy_if=proxy1, guest_hwaddr=pool)"
+            .parse()
+            .unwrap();
+        assert!(matches!(
+            nic,
+            Nic::Bridged {
+                guest_hwaddr: Some(HwAddr::Pool),
+                proxy_hwaddr: None,
+                ..
+            }
+        ));
+        assert_eq!(
+            "tuntap,tap0".parse::<Nic>().unwrap(),
+            Nic::Raw("tuntap,tap0".into())
+        );
+    }
+
+    #[test]
+    fn wrong_ones_are_not_taken_for_raw_text() {
+        assert!(
+            problem::<Nic>("host_to_hots(proxy_if=a)").contains("did you mean \"host_to_host\"")
+        );
+        assert!(problem::<Nic>("bridged").contains("are missing"));
+        assert!(problem::<Nic>("bridged(bridge_if=br0)").contains("needs proxy_if="));
+        assert!(
+            problem::<Nic>("bridged(bridge_if=br0,proxy_if=br0)").contains("must not be the same")
+        );
+        assert!(problem::<Nic>("bridged(bridge_if=br0,proxyif=p)").contains("needs proxy_if="));
+        assert!(
+            problem::<Nic>("bridged(bridge_if=br0,proxy_if=p,guest_adr=1)")
+                .contains("has no \"guest_adr\"")
+        );
+        assert!(problem::<Nic>("tuntap,tap0 ubd0=/x").contains("white space"));
+        let same = "host_to_host(proxy_if=p,proxy_addr=10.0.0.1,guest_addr=10.0.0.1)";
+        assert!(problem::<Nic>(same).contains("must not be the same"));
+        let group = "host_to_host(proxy_if=p,proxy_addr=224.0.0.1,guest_addr=10.0.0.1)";
+        assert!(problem::<Nic>(group).contains("proxy_addr:"));
+    }
+}

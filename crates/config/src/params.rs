@@ -1,0 +1,457 @@
+//! The one table of parameters. It drives parsing, protection, defaults and printing; the sample file and umlmon(5) are
+//! tested against it. Used by every program.
+
+use std::fmt;
+
+use crate::error::{Error, Result, did_you_mean};
+use crate::global::Global;
+use crate::kernelarg::check_argument;
+use crate::names::{ChannelName, number};
+use crate::net::MacPool;
+use crate::password::Password;
+use crate::values::{MAX_ETH, MAX_UBD, absolute_path, account, boolean};
+use crate::vm::Vm;
+
+/// The kinds of sections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Section {
+    /// `[GLOBAL]`.
+    Global,
+    /// The section of a VM.
+    Vm,
+}
+
+impl fmt::Display for Section {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Section::Global => "the section [GLOBAL]",
+            Section::Vm => "the section of a VM",
+        })
+    }
+}
+
+/// What is to be known about a parameter.
+pub struct Param {
+    /// The name; of an indexed one without the number.
+    pub name: &'static str,
+    /// For `con` and the like: the name is followed by a number from 0 to this.
+    pub indexed: Option<u8>,
+    /// Where it can be set.
+    pub section: Section,
+    /// Only the administrator can set it. (Global ones are out of reach of users anyway.)
+    pub protected: bool,
+    /// There is no VM without it.
+    pub required: bool,
+    /// It may be given several times.
+    pub repeatable: bool,
+    /// What counts if it is not set; VARDIR and VMNAME stand for what they say.
+    pub default: Option<&'static str>,
+    /// The syntax of the value, for people.
+    pub value: &'static str,
+    /// What it does, in one sentence.
+    pub doc: &'static str,
+    /// Not in the format of 2005.
+    pub addition: bool,
+    pub(crate) set: Set,
+}
+
+/// How a value is checked and stored; the number is the index.
+pub(crate) enum Set {
+    Global(fn(&mut Global, &str) -> Result<()>),
+    Vm(fn(&mut Vm, u8, &str) -> Result<()>),
+}
+
+impl Param {
+    /// The value is never shown.
+    pub fn secret(&self) -> bool {
+        self.name == "password"
+    }
+
+    /// The name as it is written in a file.
+    pub fn full_name(&self, index: u8) -> String {
+        match self.indexed {
+            None => self.name.to_owned(),
+            Some(_) => format!("{}{index}", self.name),
+        }
+    }
+}
+
+/// The parameter of this name (`mem`, `con0`) in this kind of section, and its index (0 if it has none).
+pub fn find(section: Section, name: &str) -> Option<(&'static Param, u8)> {
+    PARAMS
+        .iter()
+        .filter(|p| p.section == section)
+        .find_map(|p| match p.indexed {
+            None => (p.name == name).then_some((p, 0)),
+            Some(max) => name
+                .strip_prefix(p.name)
+                .and_then(|n| number(n, 0, max).ok())
+                .map(|n| (p, n)),
+        })
+}
+
+/// [`find`], or an error that tells what was probably meant.
+pub(crate) fn find_or_hint(section: Section, name: &str) -> Result<(&'static Param, u8)> {
+    find(section, name).ok_or_else(|| Error::UnknownParameter {
+        section,
+        name: name.to_owned(),
+        hint: hint(section, name),
+    })
+}
+
+fn hint(section: Section, name: &str) -> String {
+    let base = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    let indexed = PARAMS
+        .iter()
+        .find(|p| p.section == section && p.indexed.is_some() && p.name == base);
+    if let Some((param, max)) = indexed.and_then(|p| Some((p, p.indexed?))) {
+        return format!("; there is {0}0 to {0}{max}", param.name);
+    }
+    let other = match section {
+        Section::Global => Section::Vm,
+        Section::Vm => Section::Global,
+    };
+    if find(other, name).is_some() {
+        return format!("; it belongs in {other}");
+    }
+    did_you_mean(
+        name,
+        PARAMS
+            .iter()
+            .filter(|p| p.section == section && p.indexed.is_none())
+            .map(|p| p.name),
+    )
+}
+
+/// Is the value of this parameter a form `name(key=value,...)`, which may be wrapped over lines?
+pub(crate) fn takes_form(name: &str) -> bool {
+    let found = find(Section::Global, name).or_else(|| find(Section::Vm, name));
+    found.is_some_and(|(param, _)| param.value.contains('('))
+}
+
+const GLOBAL: Param = Param {
+    name: "",
+    indexed: None,
+    section: Section::Global,
+    protected: false,
+    required: false,
+    repeatable: false,
+    default: None,
+    value: "",
+    doc: "",
+    addition: false,
+    set: Set::Global(|_, _| Ok(())),
+};
+
+const VM: Param = Param {
+    section: Section::Vm,
+    set: Set::Vm(|_, _, _| Ok(())),
+    ..GLOBAL
+};
+
+const VM_PROTECTED: Param = Param {
+    protected: true,
+    ..VM
+};
+
+/// Parses the value and stores it.
+fn put<T: std::str::FromStr<Err = Error>>(place: &mut T, text: &str) -> Result<()> {
+    *place = text.parse()?;
+    Ok(())
+}
+
+/// Parses the value and stores it as set.
+fn put_some<T: std::str::FromStr<Err = Error>>(place: &mut Option<T>, text: &str) -> Result<()> {
+    *place = Some(text.parse()?);
+    Ok(())
+}
+
+/// All parameters, in the order in which they are printed.
+pub const PARAMS: &[Param] = &[
+    Param {
+        name: "vardir",
+        default: Some("/var/lib/umlmon"),
+        value: "DIRECTORY",
+        doc: "the data directory, where the VMs are stored",
+        set: Set::Global(|g, v| absolute_path(v).map(|path| g.vardir = path)),
+        ..GLOBAL
+    },
+    Param {
+        name: "shared",
+        default: Some("VARDIR/shared"),
+        value: "DIRECTORY",
+        doc: "the directory that all VMs can access",
+        set: Set::Global(|g, v| absolute_path(v).map(|path| g.shared = path)),
+        ..GLOBAL
+    },
+    Param {
+        name: "rundir",
+        default: Some("/var/run/umlmon"),
+        value: "DIRECTORY",
+        doc: "the directory of the pid files",
+        addition: true,
+        set: Set::Global(|g, v| absolute_path(v).map(|path| g.rundir = path)),
+        ..GLOBAL
+    },
+    Param {
+        name: "tcp",
+        default: Some("false"),
+        value: "true|false",
+        doc: "whether the monitors listen on TCP ports",
+        set: Set::Global(|g, v| boolean(v).map(|on| g.tcp = on)),
+        ..GLOBAL
+    },
+    Param {
+        name: "tcp_redir",
+        default: Some("false"),
+        value: "true|false",
+        doc: "whether umldir forwards TCP connections to the monitors",
+        set: Set::Global(|g, v| boolean(v).map(|on| g.tcp_redir = on)),
+        ..GLOBAL
+    },
+    Param {
+        name: "listen",
+        value: "ADDRESS",
+        doc: "the IP address that TCP ports are opened on; all addresses by default",
+        addition: true,
+        set: Set::Global(|g, v| match v.parse() {
+            Ok(address) => {
+                g.listen = Some(address);
+                Ok(())
+            }
+            Err(_) => Err(Error::value("an IP address", v, "")),
+        }),
+        ..GLOBAL
+    },
+    Param {
+        name: "umldir_port",
+        value: "PORT",
+        doc: "the TCP port of umldir; by default the service umldir in /etc/services",
+        addition: true,
+        set: Set::Global(|g, v| number(v, 1, u16::MAX).map(|port| g.umldir_port = Some(port))),
+        ..GLOBAL
+    },
+    Param {
+        name: "umlredir_port",
+        value: "PORT",
+        doc: "the TCP port of the redirector; by default the service umlredir in /etc/services",
+        addition: true,
+        set: Set::Global(|g, v| number(v, 1, u16::MAX).map(|port| g.umlredir_port = Some(port))),
+        ..GLOBAL
+    },
+    Param {
+        name: "device",
+        repeatable: true,
+        value: "device_file(name=NAME,target_file=FILE,group=GROUP,identity=ignore|check|update)",
+        doc: "a block device of the host that the VMs can use",
+        set: Set::Global(|g, v| v.parse().map(|device| g.devices.push(device))),
+        ..GLOBAL
+    },
+    Param {
+        name: "pool",
+        default: Some(MacPool::DEFAULT),
+        value: "mac_pool(first_mac_address=MAC,number=N)",
+        doc: "the MAC addresses that are given to network interfaces",
+        set: Set::Global(|g, v| put(&mut g.pool, v)),
+        ..GLOBAL
+    },
+    Param {
+        name: "password",
+        value: "PASSWORD|MD5",
+        doc: "the master password of TCP connections",
+        set: Set::Global(|g, v| {
+            Password::from_config(v).map(|password| g.password = Some(password))
+        }),
+        ..GLOBAL
+    },
+    Param {
+        name: "sitecmd",
+        value: "PROGRAM",
+        doc: "the program that is run by umlwatch -site",
+        set: Set::Global(|g, v| absolute_path(v).map(|path| g.sitecmd = Some(path))),
+        ..GLOBAL
+    },
+    Param {
+        name: "vmuser",
+        required: true,
+        value: "USER",
+        doc: "the user as which the VM runs",
+        set: Set::Vm(|vm, _, v| account(v).map(|user| vm.vmuser = user)),
+        ..VM_PROTECTED
+    },
+    Param {
+        name: "vmgroup",
+        value: "GROUP",
+        doc: "the main group as which the VM runs; by default the main group of the user",
+        set: Set::Vm(|vm, _, v| account(v).map(|group| vm.vmgroup = Some(group))),
+        ..VM_PROTECTED
+    },
+    Param {
+        name: "scheduler",
+        value: "sched_default(prio=N)|sched_rr(prio=N)",
+        doc: "scheduling class and priority of the VM",
+        set: Set::Vm(|vm, _, v| put_some(&mut vm.scheduler, v)),
+        ..VM_PROTECTED
+    },
+    Param {
+        name: "jaildir",
+        default: Some("VARDIR/VMNAME/jail"),
+        value: "DIRECTORY",
+        doc: "the directory of the chroot jail",
+        set: Set::Vm(|vm, _, v| absolute_path(v).map(|path| vm.jaildir = path)),
+        ..VM_PROTECTED
+    },
+    Param {
+        name: "logdir",
+        default: Some("VARDIR/VMNAME/log"),
+        value: "DIRECTORY",
+        doc: "the directory of the log files",
+        set: Set::Vm(|vm, _, v| absolute_path(v).map(|path| vm.logdir = path)),
+        ..VM_PROTECTED
+    },
+    Param {
+        name: "logfile",
+        value: "FILE",
+        doc: "the log file of the monitor",
+        set: Set::Vm(|vm, _, v| put_some(&mut vm.logfile, v)),
+        ..VM
+    },
+    Param {
+        name: "kernel",
+        value: "FILE",
+        doc: "the UML kernel, as seen in the jail",
+        set: Set::Vm(|vm, _, v| put_some(&mut vm.kernel, v)),
+        ..VM
+    },
+    Param {
+        name: "kernelarg",
+        repeatable: true,
+        value: "ARGUMENT",
+        doc: "an additional argument of the kernel",
+        set: Set::Vm(|vm, _, v| check_argument(v).map(|()| vm.kernelargs.push(v.to_owned()))),
+        ..VM
+    },
+    Param {
+        name: "mem",
+        required: true,
+        value: "N",
+        doc: "the memory of the VM in megabytes",
+        set: Set::Vm(|vm, _, v| number(v, 1, MAX_MEM).map(|n| vm.mem = n)),
+        ..VM
+    },
+    Param {
+        name: "mem_limit",
+        value: "N",
+        doc: "how many megabytes mem can be at most",
+        set: Set::Vm(|vm, _, v| number(v, 1, MAX_MEM).map(|n| vm.mem_limit = Some(n))),
+        ..VM_PROTECTED
+    },
+    Param {
+        name: "con",
+        indexed: Some(ChannelName::MAX_CON),
+        value: "pty|pty:LOGFILE",
+        doc: "a virtual console",
+        set: Set::Vm(|vm, n, v| v.parse().map(|terminal| drop(vm.con.insert(n, terminal)))),
+        ..VM
+    },
+    Param {
+        name: "ssl",
+        indexed: Some(ChannelName::MAX_SSL),
+        value: "pty|pty:LOGFILE",
+        doc: "a virtual serial line",
+        set: Set::Vm(|vm, n, v| v.parse().map(|terminal| drop(vm.ssl.insert(n, terminal)))),
+        ..VM
+    },
+    Param {
+        name: "ubd",
+        indexed: Some(MAX_UBD),
+        value: "FILE",
+        doc: "a virtual disk, as seen in the jail",
+        set: Set::Vm(|vm, n, v| v.parse().map(|disk| drop(vm.ubd.insert(n, disk)))),
+        ..VM
+    },
+    Param {
+        name: "sync_disks",
+        default: Some("all"),
+        value: "ubdN ...|all|none",
+        doc: "the disks that are opened in synchronous mode",
+        set: Set::Vm(|vm, _, v| put(&mut vm.sync_disks, v)),
+        ..VM
+    },
+    Param {
+        name: "eth",
+        indexed: Some(MAX_ETH),
+        value: "host_to_host(...)|bridged(...)|TEXT",
+        doc: "a virtual network interface",
+        set: Set::Vm(|vm, n, v| v.parse().map(|nic| drop(vm.eth.insert(n, nic)))),
+        ..VM_PROTECTED
+    },
+    Param {
+        name: "password",
+        value: "PASSWORD|MD5",
+        doc: "the password of TCP connections to this VM",
+        set: Set::Vm(|vm, _, v| {
+            Password::from_config(v).map(|password| vm.password = Some(password))
+        }),
+        ..VM
+    },
+    Param {
+        name: "start",
+        default: Some("manual"),
+        value: "manual|boot|off",
+        doc: "how far the VM is started when the system boots",
+        set: Set::Vm(|vm, _, v| put(&mut vm.start, v)),
+        ..VM
+    },
+];
+
+/// The largest mem in megabytes: a terabyte.
+const MAX_MEM: u32 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_spellings_are_not_found() {
+        assert_eq!(
+            find(Section::Vm, "con15").map(|(p, n)| (p.name, n)),
+            Some(("con", 15))
+        );
+        for name in [
+            "VMUSER", "con", "con16", "con00", "eth00", "eth 0", "eth+0", "mem1", "", "GLOBAL",
+            "tcp",
+        ] {
+            assert!(find(Section::Vm, name).is_none(), "{name}");
+        }
+        let hint = |section, name| match find_or_hint(section, name) {
+            Err(e) => e.to_string(),
+            Ok(_) => panic!("{name}"),
+        };
+        let vm = "in the section of a VM";
+        assert_eq!(
+            hint(Section::Vm, "VMUSER"),
+            format!("there is no parameter \"VMUSER\" {vm}; did you mean \"vmuser\"?")
+        );
+        assert_eq!(
+            hint(Section::Vm, "eth00"),
+            format!("there is no parameter \"eth00\" {vm}; there is eth0 to eth15")
+        );
+        let other = "there is no parameter \"tcp\" in the section of a VM; it belongs in the section [GLOBAL]";
+        assert_eq!(hint(Section::Vm, "tcp"), other);
+        assert!(hint(Section::Global, "mem").ends_with("it belongs in the section of a VM"));
+    }
+
+    #[test]
+    fn the_table_is_consistent() {
+        for (i, p) in PARAMS.iter().enumerate() {
+            let twin = PARAMS
+                .iter()
+                .skip(i + 1)
+                .find(|q| q.section == p.section && q.name == p.name);
+            assert!(twin.is_none(), "{} is twice in the table", p.name);
+            assert!(!p.value.is_empty() && !p.doc.is_empty(), "{}", p.name);
+            assert!(!(p.required && p.default.is_some()), "{}", p.name);
+        }
+    }
+}

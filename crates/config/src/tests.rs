@@ -1,0 +1,287 @@
+//! Tests of the crate as a whole: here the main configuration file with the examples of the manual; then user changes,
+//! printing, and the two documents that must agree with the table.
+
+mod documents;
+mod printing;
+mod user_changes;
+
+use std::path::Path;
+
+use crate::*;
+
+/// The example of umlmon(5).
+const FOO: &str = "[foo]
+vmuser = foo_user
+logfile = monitor
+start = manual
+kernel = /shared/kernels/linux
+mem = 64
+ubd0 = /disks/root.dsk
+con0 = pty:con0
+con1 = pty
+";
+
+/// The first configuration of umlmon(7).
+const GETTING_STARTED: &str = "[GLOBAL]
+
+[vm1]
+vmuser = nobody
+logfile = monitor
+start = manual
+kernel = /shared/kernels/linux
+mem = 64
+ubd0 = /disks/root.dsk
+con0 = pty:con0
+con1 = pty
+con2 = pty
+con3 = pty
+con4 = pty
+";
+
+const MINIMAL: &str = "[vm1]\nvmuser = nobody\nmem = 64\n";
+
+fn config(text: &str) -> Config {
+    Config::parse(text, Path::new("umlmon")).unwrap()
+}
+
+fn name(text: &str) -> VmName {
+    text.parse().unwrap()
+}
+
+fn vm_of(text: &str) -> Vm {
+    let config = config(text);
+    let first = config.vm_names().next().unwrap();
+    config.vm_with(first, &UserChanges::default()).unwrap()
+}
+
+/// What is said about a VM section with these further lines; the first of them is line 4.
+fn problem(lines: &str) -> String {
+    let text = format!("{MINIMAL}{lines}");
+    let vm = Config::parse(&text, Path::new("umlmon"))
+        .and_then(|c| c.vm_with(&name("vm1"), &UserChanges::default()));
+    vm.expect_err(lines).to_string()
+}
+
+fn global_problem(lines: &str) -> String {
+    Config::parse(
+        &format!("[GLOBAL]\n{lines}\n{MINIMAL}"),
+        Path::new("umlmon"),
+    )
+    .expect_err(lines)
+    .to_string()
+}
+
+fn changes(lines: &str) -> Result<UserChanges> {
+    UserChanges::parse(&format!("[vm1]\n{lines}"), Path::new("user"))
+}
+
+#[test]
+fn the_examples_of_the_manual() {
+    let vm = vm_of(FOO);
+    assert_eq!(
+        (vm.name.as_str(), vm.vmuser.as_str(), vm.mem),
+        ("foo", "foo_user", 64)
+    );
+    assert_eq!(
+        vm.kernel.as_ref().unwrap().as_str(),
+        "/shared/kernels/linux"
+    );
+    assert_eq!(vm.ubd[&0].to_string(), "/disks/root.dsk");
+    assert_eq!(
+        (
+            vm.con[&0].to_string().as_str(),
+            vm.con[&1].to_string().as_str()
+        ),
+        ("pty:con0", "pty")
+    );
+    assert_eq!(vm.jaildir, Path::new("/var/lib/umlmon/foo/jail"));
+    assert_eq!(vm.logdir, Path::new("/var/lib/umlmon/foo/log"));
+    assert!(vm.sync_disks.contains(0) && vm.start == StartType::Manual && vm.password.is_none());
+
+    assert_eq!(vm_of(GETTING_STARTED).con.len(), 5);
+
+    let nics =
+        "eth0 = host_to_host(proxy_if=proxy1, proxy_addr=192.168.2.1, guest_addr=192.168.2.2)
+        eth1 = bridged(bridge_if=br0,
+        proxy_if=proxy2,
+        proxy_hwaddr=0A:12:BC:AF:32:01,
+        guest_hwaddr=pool)";
+    assert_eq!(vm_of(&format!("{FOO}{nics}")).eth.len(), 2);
+}
+
+#[test]
+fn the_global_section() {
+    let global = config(MINIMAL).global;
+    assert_eq!(global.shared, Path::new("/var/lib/umlmon/shared"));
+    assert_eq!(
+        global.pid_file(&name("vm1")),
+        Path::new("/var/run/umlmon/vm1.pid")
+    );
+    assert_eq!(
+        (global.tcp, global.tcp_redir, global.pool),
+        (false, false, MacPool::default())
+    );
+
+    let text = "[GLOBAL]\nvardir = /srv/uml\ntcp = true\nlisten = ::1\numldir_port = 4711\nsitecmd = /bin/true
+        device = device_file(name=data1.dev,target_file=/dev/sdc5,group=uml)
+        device = device_file(name=data2.dev,target_file=/dev/sdc6,group=uml,identity=update)
+        password = a # ; \"b\\";
+    let global = config(text).global;
+    assert_eq!(global.shared, Path::new("/srv/uml/shared"));
+    assert_eq!(
+        global.user_file(&name("vm1")),
+        Path::new("/srv/uml/vm1/config")
+    );
+    assert_eq!(global.ctrl(&name("vm1")), Path::new("/srv/uml/vm1/ctrl"));
+    assert_eq!((global.devices.len(), global.umldir_port), (2, Some(4711)));
+    assert_eq!(
+        global.password,
+        Some(Password::from_clear("a # ; \"b\\").unwrap())
+    );
+
+    assert_eq!(
+        global_problem("vardir = x"),
+        "umlmon:2: vardir: \"x\" is not an absolute path: it must begin with /"
+    );
+    assert_eq!(
+        global_problem("tcp = yes"),
+        "umlmon:2: tcp: \"yes\" is not a boolean: it must be true or false"
+    );
+    assert!(
+        global_problem("umldir_port = 0")
+            .starts_with("umlmon:2: umldir_port: \"0\" is not a number from 1 to")
+    );
+    assert!(global_problem("listen = localhost").contains("is not an IP address"));
+    let device = "device = device_file(name=a.dev,target_file=/dev/sda,group=uml)";
+    let twice = format!("{device}\n{device}");
+    assert_eq!(
+        global_problem(&twice),
+        "umlmon:3: device: there is already a device named a.dev"
+    );
+}
+
+#[test]
+fn errors_name_the_line_and_what_was_meant() {
+    assert_eq!(
+        problem("vmusr = x"),
+        "umlmon:4: there is no parameter \"vmusr\" in the section of a VM; did you mean \"vmuser\"?"
+    );
+    assert_eq!(
+        problem("mem = 32"),
+        "umlmon:4: mem is already set in this section"
+    );
+    assert_eq!(
+        problem("\ncon0 = xterm"),
+        "umlmon:5: con0: \"xterm\" is not a terminal: it must be pty or pty:LOGFILE"
+    );
+    assert_eq!(
+        problem("mem_limit = 63"),
+        "mem = 64 (umlmon:3) is more than mem_limit = 63 (umlmon:4)"
+    );
+}
+
+#[test]
+fn bad_names_and_values_are_refused() {
+    for bad in [
+        "VMUSER = x",
+        "con01 = pty",
+        "con16 = pty",
+        "ubd16 = /disks/a.dsk",
+        "eth00 = x",
+        "mem1 = 2",
+    ] {
+        assert!(
+            problem(bad).starts_with("umlmon:4: there is no parameter"),
+            "{bad}"
+        );
+    }
+    for bad in [
+        "start = on",
+        "kernel = linux",
+        "kernelarg = a b",
+        "logfile = a/b",
+        "ubd0 = /disks/a.img",
+    ] {
+        assert!(problem(bad).starts_with("umlmon:4: "), "{bad}");
+    }
+    for bad in [
+        "0",
+        "064",
+        "+64",
+        "1048577",
+        "64M",
+        "-1",
+        "99999999999999999999",
+    ] {
+        let text = format!("[vm1]\nvmuser = nobody\nmem = {bad}\n");
+        let e = Config::parse(&text, Path::new("umlmon"))
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            e,
+            format!("umlmon:3: mem: {bad:?} is not a number from 1 to 1048576")
+        );
+    }
+}
+
+#[test]
+fn a_fault_in_the_section_of_a_vm_does_not_hide_where_the_monitors_are() {
+    let text = "[vm1]\nmem = lots\n[GLOBAL]\nvardir = /v\n[vm 2]\nnonsense = 1\n";
+    let path = Path::new("umlmon");
+    let overview = Overview::parse(text, path).unwrap();
+    assert_eq!(overview.global.vardir, Path::new("/v"));
+    assert!(overview.has(&name("vm1")) && !overview.has(&name("GLOBAL2")));
+    let wrong = Overview::parse("[GLOBAL]\nvardir = v\n", path).unwrap_err();
+    assert!(wrong.to_string().starts_with("umlmon:2: "), "{wrong}");
+}
+
+#[test]
+fn sections_are_checked() {
+    assert_eq!(
+        Config::parse("[vm 1]", Path::new("umlmon"))
+            .unwrap_err()
+            .to_string(),
+        "umlmon:1: \"vm 1\" is not a VM name: \
+         it needs 1 to 63 letters, digits and . _ -, and begins with a letter or digit"
+    );
+    let config = config("[vm1]\nmem = 1\n[vm2]\nvmuser = x\n");
+    let missing = |vm| {
+        config
+            .vm_with(&name(vm), &UserChanges::default())
+            .unwrap_err()
+            .to_string()
+    };
+    assert_eq!(
+        missing("vm1"),
+        "umlmon:1: [vm1]: the required parameter vmuser is missing"
+    );
+    assert_eq!(
+        missing("vm2"),
+        "umlmon:3: [vm2]: the required parameter mem is missing"
+    );
+    assert_eq!(missing("other"), "there is no VM \"other\" in umlmon");
+    assert_eq!(
+        missing("vm3"),
+        "there is no VM \"vm3\" in umlmon; did you mean \"vm1\"?"
+    );
+}
+
+#[test]
+fn what_belongs_apart_is_kept_apart() {
+    let log = "con0 = pty:con0 (umlmon:4) and ssl0 = pty:con0 (umlmon:5) use the same log file";
+    assert_eq!(problem("con0 = pty:con0\nssl0 = pty:con0"), log);
+    let eth = "eth0 = bridged(bridge_if=br0,proxy_if=p)\neth1 = bridged(bridge_if=br1,proxy_if=p)";
+    assert!(problem(eth).ends_with("use the same proxy_if"));
+    assert!(problem("jaildir = /j\nlogdir = /j/log").contains("must be apart"));
+    assert!(problem("jaildir = /var/lib").contains("must be apart"));
+    assert!(problem("jaildir = /var/lib/umlmon/shared/x").contains("must be apart"));
+    assert!(
+        problem("[vm2]\nlogdir = /var/lib/umlmon/vm1/log").contains("already a directory of vm1")
+    );
+    assert!(global_problem("shared = /var/lib/umlmon/vm1/x").contains("already used as shared"));
+    let many = "kernelarg = x\n".repeat(65);
+    assert_eq!(
+        problem(&many),
+        "umlmon:68: kernelarg: these are more than 64 kernel arguments"
+    );
+}

@@ -1,0 +1,124 @@
+//! Going to the background, such that the exit status of the started program tells whether the daemon is ready.
+//!
+//! The program that was started stays until the daemon says that it is ready, or why it is not:
+//!
+//! ```text
+//!   started program ---- waits for a report on the pipe, prints an error, exits with its status
+//!     +-- second process: leads a new session, forks and leaves, so that
+//!           +-- daemon    can never get a controlling terminal again
+//! ```
+
+use std::cell::RefCell;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{WaitOptions, chdir, setsid, waitpid};
+use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
+use sys::daemonize::{Side, exit_now, fork};
+
+use crate::{Error, PidFile};
+
+/// What an error report is at most, in bytes.
+const REPORT_MAX: usize = 4096;
+
+/// The way back to whoever started the daemon, until it is ready. Dropping it unused tells that it has failed.
+#[derive(Debug)]
+pub struct Readiness {
+    /// `None` in the foreground, and after the report.
+    pipe: RefCell<Option<File>>,
+}
+
+/// Takes the daemon to the background, unless `foreground`, and writes the pid file. Returns in the daemon only. To be
+/// called while the process has one thread, with everything acquired that shall be refused at the terminal.
+///
+/// # Errors
+/// [`Error::Background`], [`Error::PidFile`].
+pub fn background(foreground: bool, pid_file: &PidFile) -> Result<Readiness, Error> {
+    let pipe = if foreground {
+        None
+    } else {
+        Some(detach().map_err(Error::Background)?)
+    };
+    let readiness = Readiness {
+        pipe: RefCell::new(pipe),
+    };
+    if let Err(error) = pid_file.write() {
+        readiness.failed(1, &error.to_string());
+        return Err(error);
+    }
+    Ok(readiness)
+}
+
+impl Readiness {
+    /// The daemon is ready: the started program exits with status 0, and the terminal is let go.
+    ///
+    /// # Errors
+    /// [`Error::Background`] if `/dev/null` cannot be opened.
+    pub fn ready(&self) -> Result<(), Error> {
+        if let Some(pipe) = self.pipe.take() {
+            let null = OpenOptions::new().read(true).write(true).open("/dev/null");
+            let null = null.map_err(Error::Background)?;
+            dup2_stdin(&null)
+                .and_then(|()| dup2_stdout(&null))
+                .and_then(|()| dup2_stderr(&null))
+                .map_err(|e| Error::Background(e.into()))?;
+            // Whoever waited may have been killed; the daemon serves nevertheless.
+            let _ = (&pipe).write_all(&[0]);
+        }
+        Ok(())
+    }
+
+    /// The daemon cannot start: the started program prints `message`, a whole line of text without its end, on stderr
+    /// and exits with `status`. Returns whether anybody is still there to print it; if not (in the foreground, or after
+    /// [`Readiness::ready`]) that is the caller's business.
+    pub fn failed(&self, status: u8, message: &str) -> bool {
+        let Some(pipe) = self.pipe.take() else {
+            return false;
+        };
+        let mut report = vec![status.max(1)];
+        report.extend(message.bytes().take(REPORT_MAX - 1));
+        (&pipe).write_all(&report).is_ok()
+    }
+}
+
+/// Forks twice; returns the writing end of the pipe in the last process. The other two end here.
+fn detach() -> io::Result<File> {
+    let (report, pipe) = pipe_with(PipeFlags::CLOEXEC)?;
+    if let Side::Parent(second) = fork()? {
+        drop(pipe);
+        let _ = waitpid(Some(second), WaitOptions::empty());
+        wait_for_report(File::from(report));
+    }
+    drop(report);
+    let pipe = File::from(pipe);
+    let detached = setsid()
+        .map_err(io::Error::from)
+        .and_then(|_| fork())
+        .and_then(|side| match side {
+            Side::Parent(_) => exit_now(0),
+            Side::Child => Ok(chdir("/")?),
+        });
+    if let Err(error) = detached {
+        let report = Readiness {
+            pipe: RefCell::new(Some(pipe)),
+        };
+        report.failed(1, &Error::Background(error).to_string());
+        exit_now(1);
+    }
+    Ok(pipe)
+}
+
+/// The end of the started program.
+fn wait_for_report(report: File) -> ! {
+    let mut text = Vec::new();
+    let _ = report.take(REPORT_MAX as u64).read_to_end(&mut text);
+    let (status, message) = match text.split_first() {
+        Some((status, message)) => (*status, message),
+        None => (1, &b"the daemon ended before it was ready; see its log"[..]),
+    };
+    if !message.is_empty() {
+        let _ = io::stderr().write_all(&[message, b"\n"].concat());
+    }
+    exit_now(status)
+}

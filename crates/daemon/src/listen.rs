@@ -1,0 +1,108 @@
+//! The socket `ctrl` of a daemon. Runs in umlmon, in the monitor process, and in umldir.
+//!
+//! Trust is a property of the listening socket: whoever can reach `ctrl` of a VM may command it, as the permissions of
+//! its directory say (umlmon(7)). That of umldir asks who calls.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::time::Duration;
+
+use rustix::fs::{AtFlags, FileType, Mode};
+use tokio::net::UnixStream;
+
+use crate::Error;
+
+/// How long accepting pauses when the process or the host has no descriptors left.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A bound socket file, removed when dropped.
+#[derive(Debug)]
+pub struct CtrlSocket {
+    directory: OwnedFd,
+    name: &'static str,
+    listener: Option<UnixListener>,
+}
+
+impl CtrlSocket {
+    /// Binds `DIRECTORY/ctrl`, to which any user may connect who can reach it.
+    ///
+    /// The caller holds the lock of the pid file, so a socket that is there already is a leftover. It has one thread:
+    /// for a moment the umask of the process is another.
+    ///
+    /// # Errors
+    /// [`Error::InTheWay`], [`Error::Listen`].
+    pub fn bind(directory: &Path) -> Result<CtrlSocket, Error> {
+        let name = "ctrl";
+        let path = directory.join(name);
+        let refuse = |source: io::Error| Error::Listen {
+            path: path.clone(),
+            source,
+        };
+        let directory = OwnedFd::from(File::open(directory).map_err(refuse)?);
+        match rustix::fs::statat(&directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat)
+                if FileType::from_raw_mode(stat.st_mode) == FileType::Socket
+                    && stat.st_uid == 0 =>
+            {
+                rustix::fs::unlinkat(&directory, name, AtFlags::empty())
+                    .map_err(|e| refuse(e.into()))?;
+            }
+            Ok(_) => return Err(Error::InTheWay(path)),
+            Err(_) => {}
+        }
+        // Through the descriptor, the path is short enough for a socket address however deep the directory is. The mode
+        // must be right from the beginning.
+        let umask = rustix::process::umask(Mode::empty());
+        let listener =
+            UnixListener::bind(format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()));
+        rustix::process::umask(umask);
+        let listener = listener.map_err(refuse)?;
+        listener.set_nonblocking(true).map_err(refuse)?;
+        Ok(CtrlSocket {
+            directory,
+            name,
+            listener: Some(listener),
+        })
+    }
+
+    /// Begins to accept. Called within the runtime.
+    ///
+    /// # Errors
+    /// If the runtime has no room for the socket.
+    pub fn acceptor(&mut self) -> io::Result<Acceptor> {
+        let listener = self
+            .listener
+            .take()
+            .ok_or_else(|| io::Error::other("the socket is in use already"))?;
+        Ok(Acceptor(tokio::net::UnixListener::from_std(listener)?))
+    }
+}
+
+impl Drop for CtrlSocket {
+    fn drop(&mut self) {
+        // Nothing is lost if it is gone already.
+        let _ = rustix::fs::unlinkat(&self.directory, self.name, AtFlags::empty());
+    }
+}
+
+/// Accepts connections.
+#[derive(Debug)]
+pub struct Acceptor(tokio::net::UnixListener);
+
+impl Acceptor {
+    /// The next connection. Without descriptors, it waits instead of spinning.
+    pub async fn next(&self) -> UnixStream {
+        loop {
+            match self.0.accept().await {
+                Ok((stream, _)) => return stream,
+                Err(error) => {
+                    tracing::warn!("cannot accept a connection: {error}");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! The log of a daemon: one line per event. Used by the daemons.
+//!
+//! This is the whole of what the daemons need of `tracing`: it is small because a host may run a thousand monitors.
+
+use std::fmt::{self, Write as _};
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use config::LogName;
+use sys::append::LogDir;
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::span;
+use tracing::{Event, Level, Metadata, Subscriber};
+
+use crate::Error;
+use crate::timestamp::Timestamp;
+
+/// Where the lines go; both may be given, or neither.
+#[derive(Debug, Default)]
+pub struct LogTo {
+    /// A file, appended to.
+    pub file: Option<(LogDir, LogName)>,
+    /// Standard error, too: for a daemon in the foreground.
+    pub stderr: bool,
+}
+
+/// The log that is in effect; for the rotation.
+#[derive(Debug, Clone)]
+pub struct LogHandle(Arc<Log>);
+
+#[derive(Debug)]
+struct Log {
+    /// What each message begins with, for example the name of the VM.
+    name: String,
+    to: LogTo,
+    file: Mutex<Option<File>>,
+}
+
+impl LogHandle {
+    /// Sets up the log of this process: each event of level info and above becomes a line
+    /// `2026-11-24T03:00:00Z INFO vm1: message key=value`.
+    ///
+    /// # Errors
+    /// [`Error::Log`] if the file cannot be opened or must not be used; [`Error::LogTwice`].
+    pub fn init(name: &str, to: LogTo) -> Result<Self, Error> {
+        let log = Arc::new(Log {
+            name: name.to_owned(),
+            file: Mutex::new(to.open()?),
+            to,
+        });
+        let handle = Self(log.clone());
+        tracing::subscriber::set_global_default(Lines(log)).map_err(|_| Error::LogTwice)?;
+        Ok(handle)
+    }
+
+    /// Opens the log file anew, after a log rotation. No line is lost: each is written to the old or to the new file.
+    ///
+    /// # Errors
+    /// [`Error::Log`]; the old file stays in use.
+    pub fn reopen(&self) -> Result<(), Error> {
+        let new = self.0.to.open()?;
+        *self.0.file.lock().unwrap_or_else(PoisonError::into_inner) = new;
+        Ok(())
+    }
+}
+
+impl LogTo {
+    fn open(&self) -> Result<Option<File>, Error> {
+        let Some((dir, name)) = &self.file else {
+            return Ok(None);
+        };
+        match dir.append(name.as_ref()) {
+            Ok(file) => Ok(Some(file)),
+            Err(source) => Err(Error::Log {
+                path: dir.path().join(name.to_string()),
+                source,
+            }),
+        }
+    }
+}
+
+/// The subscriber of all events. Spans are not used by the daemons: what an event is about stands in its fields.
+struct Lines(Arc<Log>);
+
+impl Subscriber for Lines {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_event() && *metadata.level() <= Level::INFO
+    }
+
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(LevelFilter::INFO)
+    }
+
+    fn event(&self, event: &Event<'_>) {
+        let line = line(&self.0.name, SystemTime::now(), event);
+        // Nobody can be told about an error here, and none is worth stopping for.
+        if let Some(file) = &mut *self.0.file.lock().unwrap_or_else(PoisonError::into_inner) {
+            let _ = file.write_all(line.as_bytes());
+        }
+        if self.0.to.stderr {
+            let _ = io::stderr().write_all(line.as_bytes());
+        }
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
+}
+
+fn line(name: &str, time: SystemTime, event: &Event<'_>) -> String {
+    let mut line = format!("{} {} {name}:", Timestamp(time), event.metadata().level());
+    let mut fields = Fields::default();
+    event.record(&mut fields);
+    line.push_str(&fields.message);
+    line.push_str(&fields.others);
+    line.push('\n');
+    line
+}
+
+/// Collects ` message` and ` key=value ..`, in which hostile text stays on its line and does nothing to a terminal.
+#[derive(Default)]
+struct Fields {
+    message: String,
+    others: String,
+}
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "message" {
+            self.record_debug(field, &format_args!("{value}"));
+        } else {
+            self.value(field, value);
+        }
+    }
+
+    fn record_error(&mut self, field: &Field, error: &(dyn std::error::Error + 'static)) {
+        self.value(field, &error.to_string());
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.message.push(' ');
+            let _ = write!(Escape(&mut self.message), "{value:?}");
+        } else {
+            self.value(field, &format!("{value:?}"));
+        }
+    }
+}
+
+impl Fields {
+    /// A value is quoted unless it is one plain word, so that it cannot pass for another `key=value`.
+    fn value(&mut self, field: &Field, value: &str) {
+        let quote = value.is_empty() || value.contains(|c: char| c.is_whitespace() || c == '"');
+        let _ = write!(self.others, " {}=", field.name());
+        if quote {
+            let _ = write!(
+                Escape(&mut self.others),
+                "\"{}\"",
+                value.replace('"', "\\\"")
+            );
+        } else {
+            let _ = Escape(&mut self.others).write_str(value);
+        }
+    }
+}
+
+/// Writes control characters (C0, DEL, C1) and invisible ones that turn the direction of text as escapes.
+struct Escape<'a>(&'a mut String);
+
+impl fmt::Write for Escape<'_> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        for c in text.chars() {
+            let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+            if c.is_control() || turns {
+                self.0.extend(c.escape_default());
+            } else {
+                self.0.push(c);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    fn lines(dir: &Path) -> (LogHandle, Lines) {
+        let file = (LogDir::open(dir).unwrap(), "monitor".parse().unwrap());
+        let to = LogTo {
+            file: Some(file),
+            stderr: false,
+        };
+        let log = Arc::new(Log {
+            name: "vm1".to_owned(),
+            file: Mutex::new(to.open().unwrap()),
+            to,
+        });
+        (LogHandle(log.clone()), Lines(log))
+    }
+
+    /// The lines of a file without their times.
+    fn written(path: &Path) -> Vec<String> {
+        let text = std::fs::read_to_string(path).unwrap();
+        let strip = |line: &str| {
+            let (time, rest) = line.split_once(' ').unwrap();
+            assert_eq!(time.len(), "2026-11-24T03:00:00Z".len());
+            rest.to_owned()
+        };
+        text.lines().map(strip).collect()
+    }
+
+    #[test]
+    fn one_harmless_line_per_event() {
+        let dir = tempfile::tempdir().unwrap();
+        tracing::subscriber::with_default(lines(dir.path()).1, || {
+            let guest = "panic\n2026 INFO vm2: fake\x1b]0;x\x07 \u{202e}\u{9b}";
+            tracing::info!(pid = 4711, kernel = "/shared/linux", "running");
+            tracing::warn!(text = guest, "kernel {guest}");
+            tracing::error!(empty = "", quote = "a\"b", error = %"no space", "x");
+            tracing::debug!("not shown");
+        });
+        assert_eq!(
+            written(&dir.path().join("monitor")),
+            [
+                "INFO vm1: running pid=4711 kernel=/shared/linux",
+                "WARN vm1: kernel panic\\n2026 INFO vm2: fake\\u{1b}]0;x\\u{7} \\u{202e}\\u{9b} \
+                 text=\"panic\\n2026 INFO vm2: fake\\u{1b}]0;x\\u{7} \\u{202e}\\u{9b}\"",
+                "ERROR vm1: x empty=\"\" quote=\"a\\\"b\" error=\"no space\"",
+            ]
+        );
+    }
+
+    #[test]
+    fn rotation_loses_no_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let (new, old) = (dir.path().join("monitor"), dir.path().join("monitor.1"));
+        let (handle, lines) = lines(dir.path());
+        tracing::subscriber::with_default(lines, || {
+            tracing::info!("one");
+            std::fs::rename(&new, &old).unwrap();
+            tracing::info!("two");
+            handle.reopen().unwrap();
+            tracing::info!("three");
+            std::fs::remove_file(&new).unwrap();
+            std::os::unix::fs::symlink("/etc/passwd", &new).unwrap();
+            assert!(handle.reopen().is_err());
+            tracing::info!("four");
+            std::fs::remove_file(&new).unwrap();
+            handle.reopen().unwrap();
+            tracing::info!("five");
+        });
+        assert_eq!(written(&old), ["INFO vm1: one", "INFO vm1: two"]);
+        assert_eq!(written(&new), ["INFO vm1: five"]);
+    }
+}

@@ -1,0 +1,395 @@
+//! Virtual disks as the ubd driver sees them: is the file usable, and how is it passed (umlmon, the monitor process).
+//!
+//! The directories belong to the VM's user, so what is found there is only looked at through descriptors that are held
+//! since the start of the daemon, and never opened for reading or writing by root.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use config::{DiskKind, DiskName};
+use rustix::fs::{AtFlags, FileType, Mode, Stat};
+
+/// Why a disk cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// One of the two directories is not there.
+    #[error("cannot open the disk directory {path}: {source}")]
+    Directory {
+        /// The directory, as the host sees it.
+        path: String,
+        /// The reason.
+        source: io::Error,
+    },
+    /// There is no such file.
+    #[error("{disk} does not exist (it would be {host})")]
+    Missing {
+        /// The disk's name in the jail.
+        disk: DiskName,
+        /// The same file as the host sees it.
+        host: String,
+    },
+    /// The file cannot be looked at.
+    #[error("cannot look at {disk}: {source}")]
+    Stat {
+        /// The disk's name in the jail.
+        disk: DiskName,
+        /// The reason.
+        source: io::Error,
+    },
+    /// A symlink, FIFO, directory, ...
+    #[error("{disk} is not {expected}, but {found}")]
+    Kind {
+        /// The disk's name in the jail.
+        disk: DiskName,
+        /// What the suffix promises.
+        expected: &'static str,
+        /// What is there.
+        found: &'static str,
+    },
+    /// The VM's user may not read the file, or may not write a disk of its own.
+    #[error(
+        "{disk} is not {action} by {user} (owner {owner}, mode {mode:04o}); try: chown {user} {host}"
+    )]
+    Permission {
+        /// The disk's name in the jail.
+        disk: DiskName,
+        /// "readable" or "writable".
+        action: &'static str,
+        /// The VM's user.
+        user: String,
+        /// The numeric owner of the file.
+        owner: u32,
+        /// The permission bits of the file.
+        mode: u32,
+        /// The file as the host sees it.
+        host: String,
+    },
+}
+
+/// The user as which the kernel will open the disks.
+#[derive(Debug, Clone, Copy)]
+pub struct Opener<'a> {
+    /// For messages.
+    pub name: &'a str,
+    /// The user's number.
+    pub uid: u32,
+    /// The main group and all others.
+    pub groups: &'a [u32],
+}
+
+/// What is known of a usable disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Disk {
+    /// In bytes; 0 for a block device.
+    pub size: u64,
+    /// Bytes that the file occupies.
+    pub allocated: u64,
+    /// The VM's user may only read it.
+    pub read_only: bool,
+}
+
+/// The two directories that may hold disks.
+#[derive(Debug)]
+pub struct Disks {
+    own: Directory,
+    shared: Directory,
+}
+
+#[derive(Debug)]
+struct Directory {
+    fd: OwnedFd,
+    host: String,
+}
+
+impl Directory {
+    fn open(path: &Path) -> Result<Directory, Error> {
+        let host = path.display().to_string();
+        match File::open(path) {
+            Ok(file) => Ok(Directory {
+                fd: file.into(),
+                host,
+            }),
+            Err(source) => Err(Error::Directory { path: host, source }),
+        }
+    }
+}
+
+impl Disks {
+    /// Opens `JAILDIR/disks` and `SHARED/disks`. Both parents belong to root.
+    ///
+    /// # Errors
+    /// [`Error::Directory`].
+    pub fn open(jaildir: &Path, shared: &Path) -> Result<Disks, Error> {
+        let own = Directory::open(&jaildir.join("disks"))?;
+        let shared = Directory::open(&shared.join("disks"))?;
+        Ok(Disks { own, shared })
+    }
+
+    /// Looks at a disk: it must be what its suffix says, and `opener` must be able to open it.
+    ///
+    /// A disk of the VM's own must be writable, as the driver would silently fall back to reading only. A shared one
+    /// may be read-only.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn inspect(&self, disk: &DiskName, opener: &Opener<'_>) -> Result<Disk, Error> {
+        let directory = if disk.is_shared() {
+            &self.shared
+        } else {
+            &self.own
+        };
+        let host = format!("{}/{}", directory.host, disk.file_name());
+        let stat = rustix::fs::statat(&directory.fd, disk.file_name(), AtFlags::SYMLINK_NOFOLLOW);
+        let stat = stat.map_err(|errno| match errno {
+            rustix::io::Errno::NOENT => Error::Missing {
+                disk: disk.clone(),
+                host: host.clone(),
+            },
+            _ => Error::Stat {
+                disk: disk.clone(),
+                source: errno.into(),
+            },
+        })?;
+        check_kind(disk, &stat)?;
+        let refuse = |action| Error::Permission {
+            disk: disk.clone(),
+            action,
+            user: opener.name.to_owned(),
+            owner: stat.st_uid,
+            mode: stat.st_mode & 0o7777,
+            host: host.clone(),
+        };
+        let granted = permissions(&stat, opener);
+        if granted & 4 == 0 {
+            return Err(refuse("readable"));
+        }
+        let read_only = granted & 2 == 0;
+        if read_only && !disk.is_shared() {
+            return Err(refuse("writable"));
+        }
+        let allocated = u64::try_from(stat.st_blocks)
+            .unwrap_or(0)
+            .saturating_mul(512);
+        Ok(Disk {
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            allocated,
+            read_only,
+        })
+    }
+}
+
+fn check_kind(disk: &DiskName, stat: &Stat) -> Result<(), Error> {
+    let found = FileType::from_raw_mode(stat.st_mode);
+    let (wanted, expected) = match disk.kind() {
+        DiskKind::Dsk | DiskKind::Cow => (FileType::RegularFile, "a regular file"),
+        DiskKind::Dev => (FileType::BlockDevice, "a block device"),
+    };
+    if found == wanted {
+        return Ok(());
+    }
+    Err(Error::Kind {
+        disk: disk.clone(),
+        expected,
+        found: name_of(found),
+    })
+}
+
+fn name_of(kind: FileType) -> &'static str {
+    match kind {
+        FileType::RegularFile => "a regular file",
+        FileType::Directory => "a directory",
+        FileType::Symlink => "a symbolic link",
+        FileType::Fifo => "a FIFO",
+        FileType::Socket => "a socket",
+        FileType::CharacterDevice => "a character device",
+        FileType::BlockDevice => "a block device",
+        FileType::Unknown => "something unknown",
+    }
+}
+
+/// The permission bits (4 read, 2 write, 1 execute) that the file grants to the user.
+fn permissions(stat: &Stat, opener: &Opener<'_>) -> u32 {
+    let mode = Mode::from_raw_mode(stat.st_mode).bits();
+    if stat.st_uid == opener.uid {
+        mode >> 6 & 7
+    } else if opener.groups.contains(&stat.st_gid) {
+        mode >> 3 & 7
+    } else {
+        mode & 7
+    }
+}
+
+/// The kernel argument for disk `n` (arch/um/drivers/ubd_kern.c).
+///
+/// - `d` for flat images and devices: their content is never taken for a copy-on-write header, which the guest could
+///   write to make the next start open any file.
+/// - `s` for synchronous mode: without it no flush of the guest ever reaches the host's disk.
+/// - `t` for an image whose blocks are all allocated: the guest's discards must not make it sparse.
+/// - `r` for what may only be read.
+pub fn ubd_argument(n: u8, name: &DiskName, disk: &Disk, sync: bool) -> String {
+    let copy_on_write = name.kind() == DiskKind::Cow;
+    let full = name.kind() == DiskKind::Dsk && disk.size > 0 && disk.allocated >= disk.size;
+    let mut flags = String::new();
+    for (flag, given) in [
+        ('r', disk.read_only),
+        ('s', sync),
+        ('d', !copy_on_write),
+        ('t', full),
+    ] {
+        if given {
+            flags.push(flag);
+        }
+    }
+    format!("ubd{n}{flags}={name}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn name(text: &str) -> DiskName {
+        text.parse().unwrap()
+    }
+
+    /// Two directories with a flat image that everybody may write.
+    fn directories() -> (tempfile::TempDir, Disks) {
+        let dir = tempfile::tempdir().unwrap();
+        for sub in ["jail/disks", "shared/disks"] {
+            std::fs::create_dir_all(dir.path().join(sub)).unwrap();
+        }
+        let image = dir.path().join("jail/disks/root.dsk");
+        File::create(&image).unwrap().set_len(1 << 20).unwrap();
+        set_mode(&image, 0o666);
+        let disks = Disks::open(&dir.path().join("jail"), &dir.path().join("shared")).unwrap();
+        (dir, disks)
+    }
+
+    fn set_mode(path: &Path, mode: u32) {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    const STRANGER: Opener<'static> = Opener {
+        name: "nobody",
+        uid: 65534,
+        groups: &[65534],
+    };
+
+    #[test]
+    fn a_flat_image_is_usable() {
+        let (_dir, disks) = directories();
+        let disk = disks.inspect(&name("/disks/root.dsk"), &STRANGER).unwrap();
+        assert_eq!(
+            disk,
+            Disk {
+                size: 1 << 20,
+                allocated: 0,
+                read_only: false
+            }
+        );
+    }
+
+    #[test]
+    fn refusals_say_what_to_do() {
+        let (dir, disks) = directories();
+        set_mode(&dir.path().join("jail/disks/root.dsk"), 0o644);
+        let refused = disks
+            .inspect(&name("/disks/root.dsk"), &STRANGER)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            refused.starts_with("/disks/root.dsk is not writable by nobody (owner "),
+            "{refused}"
+        );
+        assert!(refused.contains("try: chown nobody "), "{refused}");
+        let missing = disks
+            .inspect(&name("/disks/other.dsk"), &STRANGER)
+            .unwrap_err()
+            .to_string();
+        assert!(
+            missing.contains("/disks/other.dsk does not exist"),
+            "{missing}"
+        );
+    }
+
+    #[test]
+    fn a_shared_image_may_be_read_only() {
+        let (dir, disks) = directories();
+        let image = dir.path().join("shared/disks/base.dsk");
+        File::create(&image).unwrap();
+        set_mode(&image, 0o644);
+        assert!(
+            disks
+                .inspect(&name("/shared/disks/base.dsk"), &STRANGER)
+                .unwrap()
+                .read_only
+        );
+    }
+
+    #[test]
+    fn what_is_not_a_file_is_refused() {
+        let (dir, disks) = directories();
+        let planted = dir.path().join("jail/disks");
+        std::os::unix::fs::symlink("/etc/passwd", planted.join("link.dsk")).unwrap();
+        std::fs::create_dir(planted.join("dir.dsk")).unwrap();
+        let mode = Mode::from_raw_mode(0o666);
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            planted.join("fifo.cow"),
+            FileType::Fifo,
+            mode,
+            0,
+        )
+        .unwrap();
+        for (file, found) in [
+            ("link.dsk", "a symbolic link"),
+            ("dir.dsk", "a directory"),
+            ("fifo.cow", "a FIFO"),
+        ] {
+            let refused = disks
+                .inspect(&name(&format!("/disks/{file}")), &STRANGER)
+                .unwrap_err();
+            assert!(
+                refused.to_string().ends_with(&format!("but {found}")),
+                "{refused}"
+            );
+        }
+    }
+
+    #[test]
+    fn flags() {
+        let sparse = Disk {
+            size: 1 << 20,
+            allocated: 0,
+            read_only: false,
+        };
+        let full = Disk {
+            allocated: 1 << 20,
+            ..sparse
+        };
+        let argument = |file, disk, sync| ubd_argument(0, &name(file), &disk, sync);
+        assert_eq!(
+            argument("/disks/a.dsk", sparse, true),
+            "ubd0sd=/disks/a.dsk"
+        );
+        assert_eq!(argument("/disks/a.dsk", full, false), "ubd0dt=/disks/a.dsk");
+        assert_eq!(argument("/disks/a.cow", sparse, true), "ubd0s=/disks/a.cow");
+        let read_only = Disk {
+            read_only: true,
+            ..sparse
+        };
+        assert_eq!(
+            argument("/shared/disks/a.dsk", read_only, true),
+            "ubd0rsd=/shared/disks/a.dsk"
+        );
+    }
+
+    /// The directories are opened by root before anything of the user's is looked at.
+    #[test]
+    fn a_missing_directory_is_named() {
+        let error = Disks::open(Path::new("/nonexistent"), Path::new("/nonexistent")).unwrap_err();
+        assert!(error.to_string().contains("/nonexistent/disks"), "{error}");
+    }
+}

@@ -1,0 +1,110 @@
+//! The user and the groups a virtual machine runs as, resolved to numbers by the monitor: the second process asks no
+//! user database, for it has none after the chroot.
+
+use std::ffi::CString;
+use std::io;
+
+use nix::unistd::{Group, User, getgrouplist};
+
+use crate::{Error, Result};
+
+/// A user that is not root, with the groups of its processes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// The name, for messages.
+    pub name: String,
+    /// The user ID, never 0.
+    pub uid: u32,
+    /// The main group: `vmgroup`, or the main group of the user.
+    pub gid: u32,
+    /// All groups the user is a member of.
+    pub groups: Vec<u32>,
+}
+
+impl Account {
+    /// Looks up `vmuser` and, if given, `vmgroup`.
+    ///
+    /// # Errors
+    /// Unknown user or group; a user with ID 0; a user database that does not answer.
+    pub fn resolve(vmuser: &str, vmgroup: Option<&str>) -> Result<Self> {
+        let failed = |name: &str, source: nix::Error| Error::Lookup {
+            name: name.to_owned(),
+            source: source.into(),
+        };
+        let user = User::from_name(vmuser)
+            .map_err(|error| failed(vmuser, error))?
+            .ok_or_else(|| Error::NoUser(vmuser.to_owned()))?;
+        if user.uid.is_root() {
+            return Err(Error::RootUser(vmuser.to_owned()));
+        }
+        let gid = match vmgroup {
+            None => user.gid,
+            Some(name) => {
+                let group = Group::from_name(name).map_err(|error| failed(name, error))?;
+                group.ok_or_else(|| Error::NoGroup(name.to_owned()))?.gid
+            }
+        };
+        let name = CString::new(user.name.clone()).map_err(|error| Error::Lookup {
+            name: vmuser.to_owned(),
+            source: io::Error::other(error),
+        })?;
+        let groups = getgrouplist(&name, user.gid).map_err(|error| failed(vmuser, error))?;
+        Ok(Self {
+            name: user.name,
+            uid: user.uid.as_raw(),
+            gid: gid.as_raw(),
+            groups: groups.into_iter().map(nix::unistd::Gid::as_raw).collect(),
+        })
+    }
+
+    /// Whether a file of this owner, group and mode gives the account the permission `bit` (4 read, 2 write, 1 execute).
+    pub(crate) fn may(&self, uid: u32, gid: u32, mode: u32, bit: u32) -> bool {
+        let shift = if uid == self.uid {
+            6
+        } else if gid == self.gid || self.groups.contains(&gid) {
+            3
+        } else {
+            0
+        };
+        mode >> shift & bit != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resolves_and_refuses() {
+        let nobody = Account::resolve("nobody", None).unwrap();
+        assert_ne!(nobody.uid, 0);
+        assert!(nobody.groups.contains(&nobody.gid));
+        assert_eq!(Account::resolve("nobody", Some("daemon")).unwrap().gid, 1);
+        assert!(matches!(
+            Account::resolve("root", None),
+            Err(Error::RootUser(_))
+        ));
+        assert!(matches!(
+            Account::resolve("no-such-user", None),
+            Err(Error::NoUser(_))
+        ));
+        assert!(matches!(
+            Account::resolve("nobody", Some("no-such-group")),
+            Err(Error::NoGroup(_))
+        ));
+    }
+
+    #[test]
+    fn the_owner_is_judged_by_the_owner_bits_alone() {
+        let account = Account {
+            name: "u".to_owned(),
+            uid: 7,
+            gid: 8,
+            groups: vec![9],
+        };
+        assert!(!account.may(7, 0, 0o077, 1));
+        assert!(account.may(0, 9, 0o010, 1));
+        assert!(!account.may(0, 8, 0o001, 1));
+        assert!(account.may(0, 0, 0o001, 1));
+    }
+}

@@ -1,0 +1,293 @@
+//! THE PRIVILEGE DROP. [`Confinement::confine`] turns a fresh root process in its own namespaces into the ordinary user in
+//! the jail; the monitor fills in a [`Confinement`] and sends it to its second process, which calls it once.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{Gid, Uid, chdir, chroot, fchdir, getgroups, getresgid, getresuid, setgroups};
+use nix::unistd::{setresgid, setresuid, setsid, setuid};
+use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
+use rustix::io::Errno;
+use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal, setpriority_process, setrlimit};
+use rustix::process::{set_dumpable_behavior, set_parent_process_death_signal, umask};
+use serde::{Deserialize, Serialize};
+use sys::MountAttr;
+
+use crate::{Error, Result, directories, mounts, seccomp};
+
+/// Everything the privilege drop needs, in numbers and paths: nothing is looked up after the chroot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Confinement {
+    /// The future root directory, on the host.
+    pub jail: PathBuf,
+    /// User ID, not 0.
+    pub uid: u32,
+    /// Main group ID.
+    pub gid: u32,
+    /// All group IDs of the user.
+    pub groups: Vec<u32>,
+    /// Files to bring into the jail.
+    pub binds: Vec<Bind>,
+    /// Files and directories, relative to the jail, to cover with something empty. Missing ones are skipped.
+    pub masks: Vec<PathBuf>,
+    /// Whether device nodes must work in `/disks`.
+    pub disks_with_devices: bool,
+    /// How the kernel is scheduled; `None` leaves it as it is.
+    pub scheduler: Option<Scheduler>,
+    /// Resource limits.
+    pub limits: Limits,
+    /// Whether to restrict the system calls.
+    pub seccomp: bool,
+}
+
+/// A file of the host to be seen in the jail, for the life of the second process only.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bind {
+    /// The file.
+    pub source: Source,
+    /// Where it appears, as an absolute path in the jail. The mount point exists.
+    pub target: PathBuf,
+    /// Whether it can be written to.
+    pub writable: bool,
+}
+
+/// Where a file to bind is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Source {
+    /// On the host, at a path that only root can change.
+    Host(PathBuf),
+    /// In the jail; links in the path are followed within the jail.
+    Jail(PathBuf),
+}
+
+/// The parameter `scheduler` of umlmon(5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Scheduler {
+    /// `sched_default(prio=n)`: the standard scheduler.
+    Default {
+        /// Nice value, -20 to 19.
+        nice: i32,
+    },
+    /// `sched_rr(prio=n)`: the round-robin realtime scheduler.
+    RoundRobin {
+        /// Realtime priority, 1 to 99.
+        priority: i32,
+    },
+}
+
+/// Resource limits (getrlimit(2)). Core dumps are always off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Open descriptors per process.
+    pub open_files: u64,
+    /// Processes of the user, over all virtual machines it runs: each guest process is one of the host.
+    pub processes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            open_files: 256,
+            processes: 2000,
+        }
+    }
+}
+
+impl Confinement {
+    /// Confines the calling process, which must be root, single-threaded, and in a mount namespace of its own. There is no
+    /// way back; after an error the process must exit.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub fn confine(&self) -> Result<()> {
+        // What only the jailed processes see. Mounts of ours stay here; unmounts on the host still reach us, so that
+        // no file system is kept busy by this namespace.
+        let down = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+        step("separate the mounts", mount_change("/", down))?;
+        let root = directories::open_path(&self.jail, 0o755)?;
+        for bind in &self.binds {
+            let what = || format!("bind {} into the jail", bind.target.display());
+            apply(&root, bind).map_err(|source| Error::Confine {
+                step: what(),
+                source,
+            })?;
+        }
+        for path in &self.masks {
+            let what = || format!("mask {} in the jail", path.display());
+            mask(&root, path).map_err(|source| Error::Confine {
+                step: what(),
+                source,
+            })?;
+        }
+        step("restrict /disks", self.restrict_disks(&root))?;
+
+        // What needs privileges but takes none.
+        step("setsid", setsid())?;
+        self.schedule()?;
+        self.limit()?;
+        umask(Mode::WGRP | Mode::WOTH);
+
+        // The root directory. No descriptor of a directory outside may survive.
+        step("chdir to the jail", fchdir(&root))?;
+        step("chroot", chroot("."))?;
+        step("chdir to /", chdir("/"))?;
+        drop(root);
+
+        // Privileges: the bounding set first, as that needs one; groups before the user, as they need root.
+        step(
+            "drop the capability bounding set",
+            sys::empty_bounding_set(),
+        )?;
+        let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
+        let groups: Vec<Gid> = self.groups.iter().copied().map(Gid::from_raw).collect();
+        step("setgroups", setgroups(&groups))?;
+        step("setresgid", setresgid(gid, gid, gid))?;
+        step("setresuid", setresuid(uid, uid, uid))?;
+        verify(uid, gid, groups)?;
+
+        // Never again. The death signal comes after setresuid, which clears it.
+        step("set no_new_privs", rustix::thread::set_no_new_privs(true))?;
+        step(
+            "set the death signal",
+            set_parent_process_death_signal(Some(Signal::KILL)),
+        )?;
+        step(
+            "forbid tracing",
+            set_dumpable_behavior(DumpableBehavior::NotDumpable),
+        )?;
+        if self.seccomp {
+            step("restrict system calls", seccomp::restrict())?;
+        }
+        Ok(())
+    }
+
+    /// The disks belong to the user, who could plant programs there: they get no privileges from them.
+    fn restrict_disks(&self, root: &OwnedFd) -> io::Result<()> {
+        let disks = beneath(root, Path::new("disks"))?;
+        let attr = if self.disks_with_devices {
+            MountAttr::NO_SUID
+        } else {
+            MountAttr::NO_SUID | MountAttr::NO_DEV
+        };
+        mounts::attach(mounts::copy_of(&disks, attr)?, disks)
+    }
+
+    fn schedule(&self) -> Result<()> {
+        match self.scheduler {
+            None => Ok(()),
+            Some(Scheduler::Default { nice }) => {
+                step("set the priority", setpriority_process(None, nice))
+            }
+            Some(Scheduler::RoundRobin { priority }) => step(
+                "set the realtime scheduler",
+                sys::set_realtime_scheduler(priority),
+            ),
+        }
+    }
+
+    fn limit(&self) -> Result<()> {
+        let limits = [
+            ("limit core dumps", Resource::Core, 0),
+            ("limit open files", Resource::Nofile, self.limits.open_files),
+            ("limit processes", Resource::Nproc, self.limits.processes),
+        ];
+        for (name, resource, limit) in limits {
+            step(
+                name,
+                setrlimit(
+                    resource,
+                    Rlimit {
+                        current: Some(limit),
+                        maximum: Some(limit),
+                    },
+                ),
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Names the step that failed.
+fn step<T>(name: &str, result: std::result::Result<T, impl Into<io::Error>>) -> Result<T> {
+    result.map_err(|source| Error::Confine {
+        step: name.to_owned(),
+        source: source.into(),
+    })
+}
+
+/// Reads back what the kernel made of it: no root, no group of root's, no way back.
+fn verify(uid: Uid, gid: Gid, mut groups: Vec<Gid>) -> Result<()> {
+    let users = step("getresuid", getresuid())?;
+    if uid.is_root() || [users.real, users.effective, users.saved] != [uid; 3] {
+        return Err(Error::StillPrivileged("the user ID is another one"));
+    }
+    let ids = step("getresgid", getresgid())?;
+    if [ids.real, ids.effective, ids.saved] != [gid; 3] {
+        return Err(Error::StillPrivileged("the group ID is another one"));
+    }
+    let mut now = step("getgroups", getgroups())?;
+    for list in [&mut now, &mut groups] {
+        list.sort_unstable_by_key(|gid| gid.as_raw());
+        list.dedup();
+    }
+    if now != groups {
+        return Err(Error::StillPrivileged("the groups are other ones"));
+    }
+    if setuid(Uid::from_raw(0)).is_ok() {
+        return Err(Error::StillPrivileged(
+            "the process could become root again",
+        ));
+    }
+    Ok(())
+}
+
+/// Opens what is at `path` in the jail, without following any link.
+fn beneath(root: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
+    let path = path.strip_prefix("/").unwrap_or(path);
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    Ok(openat2(
+        root,
+        path,
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+        resolve,
+    )?)
+}
+
+fn apply(root: &OwnedFd, bind: &Bind) -> io::Result<()> {
+    let flags = OFlags::PATH | OFlags::CLOEXEC;
+    let source = match &bind.source {
+        Source::Host(path) => openat(CWD, path, flags, Mode::empty())?,
+        Source::Jail(path) => crate::kernel::in_jail(root, path, flags)?,
+    };
+    let attr = if bind.writable {
+        MountAttr::NO_SUID
+    } else {
+        MountAttr::NO_SUID | MountAttr::NO_DEV | MountAttr::READ_ONLY
+    };
+    mounts::attach(mounts::copy_of(source, attr)?, beneath(root, &bind.target)?)
+}
+
+/// Covers a directory with an empty one, a file with a device that cannot be opened.
+fn mask(root: &OwnedFd, path: &Path) -> io::Result<()> {
+    let target = match beneath(root, path) {
+        Err(error) if error.raw_os_error() == Some(Errno::NOENT.raw_os_error()) => return Ok(()),
+        target => target?,
+    };
+    let cover = if FileType::from_raw_mode(fstat(&target)?.st_mode) == FileType::Directory {
+        mounts::empty_directory()?
+    } else {
+        let null = openat(
+            CWD,
+            "/dev/null",
+            OFlags::PATH | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?;
+        let attr =
+            MountAttr::READ_ONLY | MountAttr::NO_SUID | MountAttr::NO_DEV | MountAttr::NO_EXEC;
+        mounts::copy_of(null, attr)?
+    };
+    mounts::attach(cover, target)
+}

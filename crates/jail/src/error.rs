@@ -1,0 +1,176 @@
+//! What can go wrong in the jail: one variant per thing that failed, worded for the administrator.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// A refusal or a failure; the text names the thing, the reason and, where there is one, the remedy.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The configured user does not exist.
+    #[error(
+        "vmuser: there is no user {0}; create it (adduser --system {0}) or set vmuser to an existing user"
+    )]
+    NoUser(String),
+    /// The configured group does not exist.
+    #[error(
+        "vmgroup: there is no group {0}; create it (addgroup --system {0}) or set vmgroup to an existing group"
+    )]
+    NoGroup(String),
+    /// The configured user is root under some name.
+    #[error(
+        "vmuser: {0} has user ID 0; a virtual machine must not run as root, set vmuser to an ordinary user"
+    )]
+    RootUser(String),
+    /// The user database cannot be asked.
+    #[error("cannot look up {name}: {source}")]
+    Lookup {
+        /// The user or group.
+        name: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// A configured directory is not given from the root on, or has `..` in it.
+    #[error("{0} is not a usable directory name; give an absolute path without ..")]
+    BadPath(PathBuf),
+    /// A directory cannot be made or opened.
+    #[error("cannot use directory {path}: {source}")]
+    Directory {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Something else than a directory is in the way.
+    #[error("{path} is {found}, not a directory; move it away")]
+    NotDirectory {
+        /// The path.
+        path: PathBuf,
+        /// What is there, as "a symbolic link".
+        found: &'static str,
+    },
+    /// Somebody else than root could exchange what root works with.
+    #[error(
+        "{path} {problem}; root works there, so it must belong to root and be writable by root only (chown root {path}; chmod go-w {path})"
+    )]
+    Untrusted {
+        /// The directory or symbolic link.
+        path: PathBuf,
+        /// What is wrong, as "belongs to user ID 1000".
+        problem: String,
+    },
+    /// A mount cannot be made or removed.
+    #[error("cannot {what} {at}: {source}")]
+    Mount {
+        /// What was tried, as "mount a tmpfs on".
+        what: &'static str,
+        /// Where.
+        at: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The kernel file does not exist in the jail.
+    #[error(
+        "kernel {0} does not exist in the jail; copy a User Mode Linux kernel there or correct the parameter kernel"
+    )]
+    NoKernel(PathBuf),
+    /// The kernel, its loader or a library cannot be opened or read.
+    #[error("cannot read {path}: {source}")]
+    Read {
+        /// The file, as seen in the jail or on the host.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The kernel is a directory, a device or the like.
+    #[error("kernel {path} is {found}, not a file")]
+    NotFile {
+        /// The kernel, as seen in the jail.
+        path: PathBuf,
+        /// What is there.
+        found: &'static str,
+    },
+    /// The user of the virtual machine may not execute the kernel.
+    #[error(
+        "kernel {path} is not executable for user {user} (mode {mode:04o}); chmod 755 it and the directories above"
+    )]
+    NotExecutable {
+        /// The kernel or a directory above it, as seen in the jail.
+        path: PathBuf,
+        /// The user.
+        user: String,
+        /// The permission bits.
+        mode: u32,
+    },
+    /// No program can be executed where the kernel is.
+    #[error(
+        "kernel {0} is on a file system that is mounted noexec; remount it with exec or move the shared directory"
+    )]
+    NoExec(PathBuf),
+    /// The file is no program.
+    #[error("{path} is not a usable ELF program: {problem}")]
+    NotElf {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The program is for another processor.
+    #[error(
+        "{path} is a program for {found}, this machine runs {expected}; use a kernel built for it"
+    )]
+    WrongArchitecture {
+        /// The file.
+        path: PathBuf,
+        /// What the file is for.
+        found: String,
+        /// What is needed.
+        expected: &'static str,
+    },
+    /// The program loader of a dynamically linked kernel is nowhere.
+    #[error(
+        "kernel {kernel} is dynamically linked and needs the loader {loader}, which is neither on this host nor in {directory}; install it, put it there, or use a static kernel"
+    )]
+    NoLoader {
+        /// The kernel, as seen in the jail.
+        kernel: PathBuf,
+        /// The loader.
+        loader: PathBuf,
+        /// The kernel's own library directory.
+        directory: PathBuf,
+    },
+    /// A library of a dynamically linked kernel is nowhere.
+    #[error(
+        "kernel {kernel} needs the library {library}, which is neither on this host nor in {directory}; install it or put it there"
+    )]
+    NoLibrary {
+        /// The kernel, as seen in the jail.
+        kernel: PathBuf,
+        /// The library.
+        library: String,
+        /// The kernel's own library directory.
+        directory: PathBuf,
+    },
+    /// A place for a loader or library cannot be made in the jail.
+    #[error("cannot make {path} in the jail: {source}")]
+    MountPoint {
+        /// The path, as seen in the jail.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A step of the privilege drop failed.
+    #[error("cannot {step}: {source}")]
+    Confine {
+        /// The step, as "chroot".
+        step: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// After the privilege drop something was left of root.
+    #[error("the privilege drop did not work: {0}")]
+    StillPrivileged(&'static str),
+}

@@ -1,0 +1,194 @@
+//! The jail of one virtual machine on the host: its directories, and the mounts the monitor holds. Monitor only, as root.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{self, Dir, FileType};
+use sys::MountAttr;
+
+use crate::directories::{Access, open_below, open_path};
+use crate::mounts::{self, Mount};
+use crate::{Account, Confinement, Error, Kernel, Limits, Result, Scheduler, TmpMount};
+
+/// Where the configuration puts things. All paths are absolute.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// Directory of all virtual machines.
+    pub vardir: PathBuf,
+    /// Directory of this virtual machine.
+    pub vm_dir: PathBuf,
+    /// Its jail: the future root directory.
+    pub jail: PathBuf,
+    /// Its log files.
+    pub logdir: PathBuf,
+    /// What all jails share.
+    pub shared: PathBuf,
+}
+
+/// A prepared jail. Holds the bind mount of the shared directory, which goes with it, and the directories open.
+#[derive(Debug)]
+pub struct Jail {
+    path: PathBuf,
+    account: Account,
+    root: OwnedFd,
+    disks: OwnedFd,
+    tmp: OwnedFd,
+    vm_dir: OwnedFd,
+    log_dir: OwnedFd,
+    _shared: Mount,
+}
+
+impl Jail {
+    /// Makes what is missing of the directories, takes away mounts that a killed monitor left, and bind mounts the shared
+    /// directory into the jail.
+    ///
+    /// A directory that exists keeps its owner and mode, since administrators restrict access that way, but it must be a
+    /// real directory, and only root may be able to change the ones that root works in.
+    ///
+    /// # Errors
+    /// The directory or mount, and what to do.
+    pub fn prepare(places: &Places, account: Account) -> Result<Self> {
+        open_path(&places.vardir, 0o755)?;
+        let vm_dir = open_path(&places.vm_dir, 0o755)?;
+        let root = open_path(&places.jail, 0o755)?;
+        let log_dir = open_path(&places.logdir, 0o750)?;
+        let shared = open_path(&places.shared, 0o755)?;
+        for (name, mode) in [("disks", 0o755), ("kernels", 0o755), ("locks", 0o700)] {
+            open_below(&shared, name, &places.shared.join(name), Access::root(mode))?;
+        }
+        let inside = |name| places.jail.join(name);
+        for name in ["tmp", "shared"] {
+            mounts::detach_all(&root, name, &inside(name))?;
+        }
+        let of_the_vm = Access {
+            uid: account.uid,
+            gid: account.gid,
+            mode: 0o750,
+        };
+        let disks = open_below(&root, "disks", &inside("disks"), of_the_vm)?;
+        let tmp = open_below(&root, "tmp", &inside("tmp"), Access::root(0o755))?;
+        let target = open_below(&root, "shared", &inside("shared"), Access::root(0o755))?;
+        let at = inside("shared");
+        let copy = mounts::copy_of(&shared, MountAttr::NO_SUID).map_err(|source| Error::Mount {
+            what: "bind mount the shared directory on",
+            at: at.clone(),
+            source,
+        })?;
+        Ok(Self {
+            path: places.jail.clone(),
+            account,
+            root,
+            disks,
+            tmp,
+            vm_dir,
+            log_dir,
+            _shared: Mount::attach(copy, target, &at)?,
+        })
+    }
+
+    /// The jail's path on the host.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Who runs in it.
+    #[must_use]
+    pub fn account(&self) -> &Account {
+        &self.account
+    }
+
+    /// The root directory of the jail.
+    #[must_use]
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
+
+    /// The virtual machine's directory (`vardir/NAME`).
+    #[must_use]
+    pub fn vm_dir(&self) -> BorrowedFd<'_> {
+        self.vm_dir.as_fd()
+    }
+
+    /// The directory of the log files.
+    #[must_use]
+    pub fn log_dir(&self) -> BorrowedFd<'_> {
+        self.log_dir.as_fd()
+    }
+
+    /// Mounts a fresh tmpfs of `mem` megabytes on `tmp` for one run of the kernel. What a former run left there is taken
+    /// away first: a kernel that was killed leaves a directory that stops the next one from using its name.
+    ///
+    /// # Errors
+    /// As mount(2).
+    pub fn mount_tmp(&self, mem: u32) -> Result<TmpMount> {
+        let at = self.path.join("tmp");
+        mounts::detach_all(&self.root, "tmp", &at)?;
+        TmpMount::new(&self.tmp, &at, mem, &self.account)
+    }
+
+    /// Checks that `kernel` (as seen in the jail) can run, finds its loader and libraries, and makes the places for them.
+    ///
+    /// Libraries come from the directory `KERNEL.lib` beside the kernel, if it has one, then from the jail itself, then
+    /// from the host.
+    ///
+    /// # Errors
+    /// What is wrong with the kernel, or which library is missing.
+    pub fn kernel(&self, kernel: &Path) -> Result<Kernel> {
+        Kernel::examine(&self.root, &self.path, kernel, &self.account)
+    }
+
+    /// How the second process is to confine itself to run `kernel`.
+    ///
+    /// # Errors
+    /// If the disk directory cannot be read.
+    pub fn confinement(
+        &self,
+        kernel: &Kernel,
+        scheduler: Option<Scheduler>,
+    ) -> Result<Confinement> {
+        Ok(Confinement {
+            jail: self.path.clone(),
+            uid: self.account.uid,
+            gid: self.account.gid,
+            groups: self.account.groups.clone(),
+            binds: kernel.binds.clone(),
+            masks: vec![
+                PathBuf::from("shared/locks"),
+                PathBuf::from("shared/macpool"),
+            ],
+            disks_with_devices: self.has_block_device()?,
+            scheduler,
+            limits: Limits::default(),
+            seccomp: true,
+        })
+    }
+
+    /// Whether the administrator has put a block device among the disks. Then, and only then, device nodes must work there.
+    fn has_block_device(&self) -> Result<bool> {
+        let failed = |error: rustix::io::Errno| Error::Directory {
+            path: self.path.join("disks"),
+            source: error.into(),
+        };
+        for entry in Dir::read_from(&self.disks).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let kind = match entry.file_type() {
+                FileType::Unknown => {
+                    match fs::statat(
+                        &self.disks,
+                        entry.file_name(),
+                        fs::AtFlags::SYMLINK_NOFOLLOW,
+                    ) {
+                        Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+                        Err(_) => continue,
+                    }
+                }
+                known => known,
+            };
+            if kind == FileType::BlockDevice {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}

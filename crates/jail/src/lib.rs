@@ -1,0 +1,23 @@
+//! The chroot jail: who runs in it, its directories and mounts, what the kernel needs in it, and the privilege drop.
+//!
+//! [`Account`] and [`Jail`] are used by the monitor as root; [`Confinement::confine`] runs in its second process, which
+//! thereby stops being root. All directories that root works in are opened once, beneath each other and without
+//! following symbolic links, and every mount is made through descriptors, with its restrictions on before it can be seen.
+//! Needs Linux 5.12 and, because of the system call filter, x86-64.
+
+mod account;
+mod confine;
+mod directories;
+mod elf_file;
+mod error;
+mod jail;
+mod kernel;
+mod mounts;
+mod seccomp;
+
+pub use account::Account;
+pub use confine::{Bind, Confinement, Limits, Scheduler, Source};
+pub use error::{Error, Result};
+pub use jail::{Jail, Places};
+pub use kernel::Kernel;
+pub use mounts::TmpMount;

@@ -1,0 +1,170 @@
+//! Mounts made, found and removed through descriptors, and the memory file system of a running kernel. Monitor and, for
+//! the mounts only the kernel sees, its second process; both as root.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{self, AtFlags, Mode, OFlags, StatxAttributes, StatxFlags};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
+    fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
+    open_tree, unmount,
+};
+use sys::MountAttr;
+
+use crate::{Account, Error, Result};
+
+/// A mount of ours; it is taken away when dropped.
+#[derive(Debug)]
+pub(crate) struct Mount {
+    /// The root of the mount, so that exactly this one is taken away, whatever lies over or under it.
+    root: OwnedFd,
+    at: PathBuf,
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // Lazily: a process that still has a file there cannot hold it up. A failure leaves the mount to the next start.
+        let _ = unmount(by_descriptor(&self.root), UnmountFlags::DETACH);
+    }
+}
+
+impl Mount {
+    /// Attaches the detached mount `root` to the directory or file `target`, shown as `at`.
+    pub(crate) fn attach(root: OwnedFd, target: impl AsFd, at: &Path) -> Result<Self> {
+        attach(&root, target).map_err(|error| Error::Mount {
+            what: "mount on",
+            at: at.to_owned(),
+            source: error,
+        })?;
+        Ok(Self {
+            root,
+            at: at.to_owned(),
+        })
+    }
+}
+
+/// Attaches the detached mount `root` to `target`.
+pub(crate) fn attach(root: impl AsFd, target: impl AsFd) -> io::Result<()> {
+    let by_fd = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(move_mount(root, "", target, "", by_fd)?)
+}
+
+/// A detached copy of the tree of mounts at `source` (a bind mount to be), with restrictions.
+pub(crate) fn copy_of(source: impl AsFd, attr: MountAttr) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH
+        | OpenTreeFlags::AT_RECURSIVE;
+    let tree = open_tree(source, "", flags)?;
+    sys::restrict_mount(&tree, attr)?;
+    Ok(tree)
+}
+
+/// A detached, empty directory that nobody can fill.
+pub(crate) fn empty_directory() -> io::Result<OwnedFd> {
+    let attr = MountAttrFlags::MOUNT_ATTR_RDONLY
+        | MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    tmpfs(&[("mode", "0555"), ("size", "4k")], attr)
+}
+
+fn tmpfs(options: &[(&str, &str)], attr: MountAttrFlags) -> io::Result<OwnedFd> {
+    let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in options {
+        fsconfig_set_string(&context, *key, *value)?;
+    }
+    if attr.contains(MountAttrFlags::MOUNT_ATTR_RDONLY) {
+        fsconfig_set_flag(&context, "ro")?;
+    }
+    fsconfig_create(&context)?;
+    Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attr)?)
+}
+
+/// Takes away all mounts on the directory `name` in `parent`, also several on top of each other: what a monitor left
+/// behind that had no chance to clean up. `shown` is the path for messages.
+pub(crate) fn detach_all(parent: &OwnedFd, name: &str, shown: &Path) -> Result<()> {
+    let failed = |source| Error::Mount {
+        what: "unmount what is left on",
+        at: shown.to_owned(),
+        source,
+    };
+    loop {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let top = match fs::openat(parent, name, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(()),
+            top => top.map_err(|error| failed(error.into()))?,
+        };
+        let stat = fs::statx(&top, "", AtFlags::EMPTY_PATH, StatxFlags::empty());
+        let stat = stat.map_err(|error| failed(error.into()))?;
+        if !stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+            return Ok(());
+        }
+        unmount(by_descriptor(&top), UnmountFlags::DETACH).map_err(|error| failed(error.into()))?;
+    }
+}
+
+/// The name under which umount(2) takes a descriptor.
+fn by_descriptor(fd: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", fd.as_raw_fd())
+}
+
+/// The fresh tmpfs on `jail/tmp` that holds the memory of one run of the kernel, and its mconsole socket. Dropping it
+/// unmounts it.
+#[derive(Debug)]
+pub struct TmpMount {
+    mount: Mount,
+}
+
+impl TmpMount {
+    /// Mounts it on `target`, of `mem` megabytes.
+    ///
+    /// Executable, because the kernel maps guest memory executable and refuses to start otherwise. Files need kernel
+    /// memory that `size` does not count, hence the limit on inodes; a kernel makes a handful.
+    pub(crate) fn new(target: impl AsFd, at: &Path, mem: u32, account: &Account) -> Result<Self> {
+        let failed = |source| Error::Mount {
+            what: "mount a tmpfs on",
+            at: at.to_owned(),
+            source,
+        };
+        let size = format!("{mem}m");
+        let (uid, gid) = (account.uid.to_string(), account.gid.to_string());
+        let options = [
+            ("size", &*size),
+            ("nr_inodes", "1024"),
+            ("mode", "0700"),
+            ("uid", &*uid),
+            ("gid", &*gid),
+        ];
+        let attr = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        let root = tmpfs(&options, attr).map_err(failed)?;
+        Ok(Self {
+            mount: Mount::attach(root, target, at)?,
+        })
+    }
+
+    /// The root of the tmpfs, to open files beneath it (openat2 with `RESOLVE_BENEATH`: the guest may plant links).
+    #[must_use]
+    pub fn root(&self) -> BorrowedFd<'_> {
+        self.mount.root.as_fd()
+    }
+
+    /// How many bytes are in use: the host memory that the guest has touched.
+    ///
+    /// # Errors
+    /// As fstatvfs(3).
+    pub fn used(&self) -> Result<u64> {
+        let stat = fs::fstatvfs(&self.mount.root).map_err(|error| Error::Mount {
+            what: "ask for the use of",
+            at: self.mount.at.clone(),
+            source: error.into(),
+        })?;
+        Ok(stat
+            .f_blocks
+            .saturating_sub(stat.f_bfree)
+            .saturating_mul(stat.f_frsize))
+    }
+}

@@ -1,0 +1,302 @@
+//! A channel: always read, kept, logged; any number of watchers, one writer. Lives in the umlmon daemon.
+
+use std::cell::{Cell, OnceCell, Ref, RefCell};
+use std::io;
+use std::ops::Range;
+use std::os::fd::OwnedFd;
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+use config::ChannelName;
+use tokio::sync::{Mutex, Notify};
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use crate::attachment::Clients;
+use crate::{Attachment, Chunk, ClientInfo, Endpoint, Error, HISTORY_BYTES, History, Log, Nudge};
+
+/// What one read(2) of the master returns at most, in bytes (N_TTY_BUF_SIZE of the host's tty layer).
+const READ_BYTES: usize = 4096;
+/// Reads in a row before the other tasks get their turn.
+const READS_IN_A_ROW: usize = 16;
+/// The first and the longest pause while the guest does not read what is typed.
+const WRITE_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(32));
+
+/// What stands behind `conN` or `sslN`.
+#[derive(Debug)]
+pub struct Channel {
+    name: ChannelName,
+    endpoint: Rc<Endpoint>,
+    nudge: Rc<Nudge>,
+    history: RefCell<History>,
+    log: RefCell<Option<Log>>,
+    pub(crate) clients: RefCell<Clients>,
+    /// Counts what readers are told besides data: changes of the writer, and calls of [`Channel::wake`].
+    generation: Cell<u64>,
+    changed: Notify,
+    /// Whose input is being typed; a queue, so input of one client is never mixed or reordered.
+    turn: Mutex<()>,
+    reader: OnceCell<AbortHandle>,
+}
+
+impl Channel {
+    /// Opens the terminal and starts reading it, which goes on until the channel is dropped. Needs the runtime and a
+    /// `LocalSet`.
+    ///
+    /// # Errors
+    /// [`Error::Open`] if there is no pseudo terminal to be had.
+    pub fn open(name: ChannelName, log: Option<Log>, nudge: Rc<Nudge>) -> Result<Rc<Self>, Error> {
+        let endpoint = Endpoint::open().map_err(|source| Error::Open {
+            channel: name,
+            source,
+        })?;
+        let channel = Rc::new(Self {
+            name,
+            endpoint: Rc::new(endpoint),
+            nudge,
+            history: RefCell::new(History::new(HISTORY_BYTES)),
+            log: RefCell::new(log),
+            clients: RefCell::default(),
+            generation: Cell::new(0),
+            changed: Notify::new(),
+            turn: Mutex::new(()),
+            reader: OnceCell::new(),
+        });
+        let reader = read_for_ever(channel.endpoint.clone(), Rc::downgrade(&channel));
+        let task = tokio::task::spawn_local(reader).abort_handle();
+        channel.reader.get_or_init(|| task);
+        Ok(channel)
+    }
+
+    /// The name.
+    pub fn name(&self) -> ChannelName {
+        self.name
+    }
+
+    /// A descriptor for the kernel, see [`Endpoint::kernel_slave`].
+    ///
+    /// # Errors
+    /// [`Error::Terminal`].
+    pub fn kernel_slave(&self) -> Result<OwnedFd, Error> {
+        self.endpoint
+            .kernel_slave()
+            .map_err(|e| self.cannot("open the kernel's side of", e))
+    }
+
+    /// To be called when a kernel has ended: reads what it said last, so that it can be looked at, and discards what
+    /// it did not read.
+    ///
+    /// # Errors
+    /// [`Error::Terminal`].
+    pub fn kernel_ended(&self) -> Result<(), Error> {
+        while !self.drain() {}
+        self.endpoint.reset().map_err(|e| self.cannot("reset", e))
+    }
+
+    /// Attaches a client as a watcher; `who` is shown to others.
+    ///
+    /// # Errors
+    /// [`Error::TooMany`].
+    pub fn attach(self: &Rc<Self>, who: &str) -> Result<Attachment, Error> {
+        Attachment::new(self, who)
+    }
+
+    /// The client that may write.
+    pub fn writer(&self) -> Option<ClientInfo> {
+        self.clients.borrow().writer()
+    }
+
+    /// The clients that may not write, in the order of their coming.
+    pub fn watchers(&self) -> Vec<ClientInfo> {
+        self.clients.borrow().watchers()
+    }
+
+    /// The offsets of the bytes kept in memory; the end is the number of bytes the guest has written.
+    pub fn range(&self) -> Range<u64> {
+        self.history.borrow().range()
+    }
+
+    /// Where the last `lines` lines of what is kept in memory begin.
+    pub fn tail(&self, lines: u32) -> u64 {
+        self.history.borrow().tail(lines)
+    }
+
+    /// Returns what is kept in memory from `offset` on, without waiting.
+    pub fn peek(&self, offset: u64, max: usize) -> Chunk {
+        self.history.borrow().read(offset, max)
+    }
+
+    /// Returns what the guest has written from `offset` on; waits for it if there is nothing yet. Empty if there was
+    /// nothing in time.
+    pub async fn read(&self, offset: u64, max: usize, wait: Duration) -> Chunk {
+        let deadline = Instant::now() + wait;
+        loop {
+            let change = self.changed.notified();
+            let chunk = self.peek(offset, max);
+            if !chunk.data.is_empty() {
+                return chunk;
+            }
+            if tokio::time::timeout_at(deadline, change).await.is_err() {
+                return chunk;
+            }
+        }
+    }
+
+    /// As [`Channel::read`], but returns also as soon as the generation is another than `seen`, and updates that.
+    pub(crate) async fn read_or_change(
+        &self,
+        offset: u64,
+        max: usize,
+        wait: Duration,
+        seen: &Cell<u64>,
+    ) -> Chunk {
+        let deadline = Instant::now() + wait;
+        loop {
+            let change = self.changed.notified();
+            let chunk = self.peek(offset, max);
+            let told = seen.replace(self.generation.get()) != self.generation.get();
+            if !chunk.data.is_empty() || told {
+                return chunk;
+            }
+            if tokio::time::timeout_at(deadline, change).await.is_err() {
+                return chunk;
+            }
+        }
+    }
+
+    /// Types `data`; waits while the guest does not read. `may` is asked before each step.
+    pub(crate) async fn type_in(
+        &self,
+        data: &[u8],
+        may: impl Fn() -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let _turn = self.turn.lock().await;
+        let mut rest = data;
+        let mut pause = WRITE_PAUSE.0;
+        while !rest.is_empty() {
+            may()?;
+            match self.endpoint.write(rest) {
+                Ok(n) => {
+                    rest = rest.get(n..).unwrap_or_default();
+                    pause = WRITE_PAUSE.0;
+                }
+                // Looking again now and then is better here than asking epoll: a registration for writing would wake
+                // us whenever the guest reads a key, and a pseudo terminal may lose the event anyway.
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(WRITE_PAUSE.1);
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(self.cannot("write to", e)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets the window size, in characters.
+    ///
+    /// # Errors
+    /// [`Error::Terminal`].
+    pub fn resize(&self, rows: u16, columns: u16) -> Result<(), Error> {
+        self.endpoint
+            .resize(rows, columns)
+            .map_err(|e| self.cannot("set the window size of", e))
+    }
+
+    /// The window size: rows and columns.
+    ///
+    /// # Errors
+    /// [`Error::Terminal`].
+    pub fn size(&self) -> Result<(u16, u16), Error> {
+        self.endpoint
+            .size()
+            .map_err(|e| self.cannot("ask the window size of", e))
+    }
+
+    /// The log file, if one is configured.
+    pub fn log(&self) -> Ref<'_, Option<Log>> {
+        self.log.borrow()
+    }
+
+    /// Writes another log file from now on, or none: the configuration may change between two kernels.
+    pub fn set_log(&self, log: Option<Log>) {
+        self.log.replace(log);
+    }
+
+    /// Opens the log file anew after a log rotation; without one nothing happens.
+    ///
+    /// # Errors
+    /// [`Error::Log`]; the old file stays in use.
+    pub fn reopen_log(&self) -> Result<(), Error> {
+        self.log.borrow_mut().as_mut().map_or(Ok(()), Log::reopen)
+    }
+
+    /// Lets all waiting reads of clients return, because something they are told has changed, for example the state of
+    /// the VM.
+    pub fn wake(&self) {
+        self.generation.set(self.generation.get() + 1);
+        self.changed.notify_waiters();
+    }
+
+    /// The generation a new client has seen.
+    pub(crate) fn generation(&self) -> u64 {
+        self.generation.get()
+    }
+
+    /// Reads what is there, but not for ever; returns whether that was all.
+    fn drain(&self) -> bool {
+        let mut buffer = [0; READ_BYTES];
+        let mut any = false;
+        let mut empty = false;
+        for _ in 0..READS_IN_A_ROW {
+            match self.endpoint.read(&mut buffer) {
+                Ok(n @ 1..) => {
+                    any = true;
+                    self.keep(buffer.get(..n).unwrap_or_default());
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                // Nothing there, for now; no other error occurs as long as a slave is open.
+                Ok(0) | Err(_) => {
+                    empty = true;
+                    break;
+                }
+            }
+        }
+        if any {
+            self.changed.notify_waiters();
+            self.nudge.drained();
+        }
+        empty
+    }
+
+    fn keep(&self, data: &[u8]) {
+        self.history.borrow_mut().push(data);
+        if let Some(log) = self.log.borrow_mut().as_mut() {
+            log.append(data);
+        }
+    }
+
+    fn cannot(&self, what: &'static str, source: io::Error) -> Error {
+        Error::Terminal {
+            what,
+            channel: self.name,
+            source,
+        }
+    }
+}
+
+impl Drop for Channel {
+    fn drop(&mut self) {
+        if let Some(reader) = self.reader.get() {
+            reader.abort();
+        }
+    }
+}
+
+/// Reads the terminal into its channel, whoever watches.
+async fn read_for_ever(endpoint: Rc<Endpoint>, channel: Weak<Channel>) {
+    let drain = || channel.upgrade().is_none_or(|channel| channel.drain());
+    while endpoint.when_readable(drain).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+}

@@ -1,0 +1,126 @@
+//! The pseudo terminal behind a channel. Lives in the umlmon daemon; the kernel inherits a slave descriptor.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::termios::{
+    OptionalActions, OutputModes, QueueSelector, Winsize, tcflush, tcgetattr, tcgetwinsize,
+    tcsetattr, tcsetwinsize,
+};
+use tokio::io::unix::AsyncFd;
+
+/// Rows and columns before a client tells otherwise. A size of 0x0 confuses `stty` in the guest.
+const FIRST_SIZE: (u16, u16) = (24, 80);
+
+/// A pseudo terminal, both sides of it.
+///
+/// One slave description stays open here, so that the master neither reports the end of the stream when a kernel ends
+/// nor loses its state: the same terminal serves one kernel after the other.
+#[derive(Debug)]
+pub struct Endpoint {
+    master: AsyncFd<OwnedFd>,
+    slave: RefCell<OwnedFd>,
+}
+
+impl Endpoint {
+    /// Opens a pseudo terminal: raw, 24 rows of 80 columns. Needs the runtime.
+    ///
+    /// # Errors
+    /// Those of posix_openpt(3) and ioctl_tty(2).
+    pub fn open() -> io::Result<Self> {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let master = openpt(flags)?;
+        fcntl_setfl(&master, fcntl_getfl(&master)? | OFlags::NONBLOCK)?;
+        unlockpt(&master)?;
+        let slave = RefCell::new(fresh_slave(&master)?);
+        let endpoint = Self {
+            master: sys::readable(master)?,
+            slave,
+        };
+        endpoint.resize(FIRST_SIZE.0, FIRST_SIZE.1)?;
+        Ok(endpoint)
+    }
+
+    /// Returns a slave descriptor for a kernel that is about to start, close-on-exec, of a description of its own: the
+    /// kernel makes its description non-blocking. Input that the last kernel did not read is discarded.
+    ///
+    /// # Errors
+    /// Those of ioctl_tty(2).
+    pub fn kernel_slave(&self) -> io::Result<OwnedFd> {
+        self.reset()?;
+        fresh_slave(self.master.get_ref())
+    }
+
+    /// Discards input that was not read, and makes the terminal raw again. For the end of a kernel: the end of the
+    /// process that had the terminal as its controlling one hangs the terminal up, which resets the modes and makes
+    /// every open slave description useless, ours too.
+    ///
+    /// # Errors
+    /// Those of ioctl_tty(2).
+    pub fn reset(&self) -> io::Result<()> {
+        let slave = fresh_slave(self.master.get_ref())?;
+        tcflush(&slave, QueueSelector::IFlush)?;
+        // Only now the old one is closed: there is never a moment without an open slave.
+        self.slave.replace(slave);
+        Ok(())
+    }
+
+    /// Sets the window size, in characters; the guest is told by SIGWINCH.
+    ///
+    /// # Errors
+    /// Those of ioctl_tty(2).
+    pub fn resize(&self, rows: u16, columns: u16) -> io::Result<()> {
+        let size = Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        Ok(tcsetwinsize(self.master.get_ref(), size)?)
+    }
+
+    /// The window size: rows and columns.
+    ///
+    /// # Errors
+    /// Those of ioctl_tty(2).
+    pub fn size(&self) -> io::Result<(u16, u16)> {
+        let size = tcgetwinsize(self.master.get_ref())?;
+        Ok((size.ws_row, size.ws_col))
+    }
+
+    /// Waits until there may be something to read, then calls `drain`, which returns whether it read all there was.
+    pub(crate) async fn when_readable(&self, drain: impl FnOnce() -> bool) -> io::Result<()> {
+        let mut ready = self.master.readable().await?;
+        if drain() {
+            ready.clear_ready();
+        }
+        Ok(())
+    }
+
+    /// Reads what the guest wrote. `WouldBlock`: nothing is there.
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        Ok(rustix::io::read(self.master.get_ref(), buffer)?)
+    }
+
+    /// Types into the terminal; returns how much was taken. `WouldBlock`: the guest does not read at the moment.
+    pub(crate) fn write(&self, data: &[u8]) -> io::Result<usize> {
+        Ok(rustix::io::write(self.master.get_ref(), data)?)
+    }
+}
+
+/// Opens another description of the slave and makes the terminal raw, except for the output processing that UML relies on:
+/// kernel messages are written with OPOST switched on, to become lines that end in CR LF.
+fn fresh_slave(master: &OwnedFd) -> io::Result<OwnedFd> {
+    let slave = ioctl_tiocgptpeer(
+        master,
+        OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC,
+    )?;
+    let mut modes = tcgetattr(&slave)?;
+    modes.make_raw();
+    modes.output_modes |= OutputModes::ONLCR;
+    tcsetattr(&slave, OptionalActions::Now, &modes)?;
+    Ok(slave)
+}

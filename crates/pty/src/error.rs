@@ -1,0 +1,69 @@
+//! What can go wrong with a channel. Used by the umlmon daemon.
+
+use std::io;
+use std::path::PathBuf;
+
+use config::ChannelName;
+
+/// What could not be done.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No pseudo terminal.
+    #[error("cannot open a pseudo terminal for {channel}: {source}")]
+    Open {
+        /// For which channel.
+        channel: ChannelName,
+        /// `ENOSPC`: /proc/sys/kernel/pty/max is reached; `EMFILE`: too many open files.
+        source: io::Error,
+    },
+    /// The pseudo terminal refuses an operation.
+    #[error("cannot {what} {channel}: {source}")]
+    Terminal {
+        /// A verb phrase.
+        what: &'static str,
+        /// Of which channel.
+        channel: ChannelName,
+        /// The error of the system call.
+        source: io::Error,
+    },
+    /// A log file that cannot be opened, read, or must not be used.
+    #[error("cannot {what} the log file {}: {source}", path.display())]
+    Log {
+        /// A verb phrase.
+        what: &'static str,
+        /// Which file.
+        path: PathBuf,
+        /// The error of the system call, or what is wrong with the file.
+        source: io::Error,
+    },
+    /// Somebody else holds the right to write.
+    #[error("{channel} is in use by {who}; take it over with -force-connect")]
+    Busy {
+        /// Which channel.
+        channel: ChannelName,
+        /// Who holds it.
+        who: String,
+    },
+    /// The client may only watch.
+    #[error("you only watch {channel}; take the right to write first")]
+    NotWriter {
+        /// Which channel.
+        channel: ChannelName,
+    },
+    /// The client had the right to write, until somebody took it.
+    #[error("{who} has taken over {channel}")]
+    Taken {
+        /// Which channel.
+        channel: ChannelName,
+        /// Who took it.
+        who: String,
+    },
+    /// No more clients.
+    #[error("{channel} has {limit} clients already, which is the limit")]
+    TooMany {
+        /// Which channel.
+        channel: ChannelName,
+        /// How many are admitted.
+        limit: usize,
+    },
+}

@@ -1,0 +1,35 @@
+//! Console channels: what stands behind `conN` and `sslN`. Runs in the umlmon daemon, on its one thread.
+//!
+//! A [`Channel`] owns an [`Endpoint`] (a pseudo terminal whose slave the kernel gets), reads it always, and puts every
+//! byte into a [`History`] and, if configured, a [`Log`], whether or not anyone is attached. Clients attach by
+//! [`Channel::attach`]; they read by absolute offset, so that replay, live view and reconnection are the same call and a
+//! slow client delays nobody; at most one of them holds the right to write. [`Nudge`] cures the wake-ups that a pseudo
+//! terminal loses.
+
+mod attachment;
+mod channel;
+mod endpoint;
+mod error;
+mod history;
+mod lines;
+mod log;
+mod nudge;
+
+pub use attachment::{Attachment, ClientInfo};
+pub use channel::Channel;
+pub use endpoint::Endpoint;
+pub use error::Error;
+pub use history::{HISTORY_BYTES, History};
+pub use log::Log;
+pub use nudge::Nudge;
+pub use sys::append::LogDir;
+
+/// A piece of a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Chunk {
+    /// Offset of the first byte of `data`, counted from the first byte of the stream. Greater than asked for: the
+    /// bytes between are no longer kept.
+    pub offset: u64,
+    /// The bytes; empty if there are none (yet).
+    pub data: Vec<u8>,
+}

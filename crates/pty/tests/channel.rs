@@ -1,0 +1,343 @@
+//! Channels with real pseudo terminals and files; the test plays the kernel.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+use std::cell::Cell;
+use std::fs::{self, File};
+use std::future::Future;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::Command;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use config::ChannelName;
+use pty::{Attachment, Channel, Error, HISTORY_BYTES, Log, LogDir, Nudge};
+
+const LONG: Duration = Duration::from_secs(10);
+const SHORT: Duration = Duration::from_millis(20);
+
+/// Runs a test on one thread, like the daemon.
+fn run(test: impl Future<Output = ()>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let test = async { tokio::time::timeout(4 * LONG, test).await.expect("in time") };
+    tokio::task::LocalSet::new().block_on(&runtime, test);
+}
+
+fn channel(log: Option<Log>) -> Rc<Channel> {
+    Channel::open(ChannelName::Con(1), log, Nudge::new(|| {})).unwrap()
+}
+
+fn kernel(channel: &Channel) -> File {
+    channel.kernel_slave().unwrap().into()
+}
+
+fn log(dir: &Path, name: &str) -> Result<Log, Error> {
+    Log::open(Rc::new(LogDir::open(dir).unwrap()), name.parse().unwrap())
+}
+
+/// Reads from `offset` on until `len` bytes are there.
+async fn read_all(channel: &Channel, offset: u64, len: usize) -> Vec<u8> {
+    let mut data = Vec::new();
+    while data.len() < len {
+        let from = offset + data.len() as u64;
+        let chunk = channel.read(from, len - data.len(), LONG).await;
+        assert_eq!(chunk.offset, from, "nothing skipped");
+        assert!(!chunk.data.is_empty(), "stalled after {} bytes", data.len());
+        data.extend(chunk.data);
+    }
+    data
+}
+
+#[test]
+fn all_bytes_pass_both_ways_unchanged() {
+    run(async {
+        let channel = channel(None);
+        let all: Vec<u8> = (0..=255).collect();
+        let mut kernel = kernel(&channel);
+        kernel.write_all(&all).unwrap();
+        assert_eq!(read_all(&channel, 0, 256).await, all);
+        let client = channel.attach("me").unwrap();
+        client.take().unwrap();
+        client.write(&all).await.unwrap();
+        let mut typed = [0; 256];
+        kernel.read_exact(&mut typed).unwrap();
+        assert_eq!(typed[..], all);
+        // Nothing was echoed.
+        assert!(channel.read(256, 1, SHORT).await.data.is_empty());
+    });
+}
+
+#[test]
+fn a_flood_without_watchers_never_blocks_the_guest_and_is_logged() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let channel = channel(Some(log(dir.path(), "con1").unwrap()));
+        let flood: Vec<u8> = (0..3_000_000_u32).flat_map(u32::to_le_bytes).collect();
+        let mut kernel = kernel(&channel);
+        let sent = flood.clone();
+        let guest = std::thread::spawn(move || kernel.write_all(&sent).unwrap());
+        // A slow client asks for old bytes and gets the oldest that are kept.
+        while channel.range().end < flood.len() as u64 {
+            let seen = channel.range().end;
+            channel.read(seen, 1, LONG).await;
+            assert!(channel.range().end > seen, "stalled at {seen}");
+        }
+        guest.join().unwrap();
+        let chunk = channel.peek(0, usize::MAX);
+        assert_eq!(chunk.data.len(), HISTORY_BYTES);
+        assert!(flood[usize::try_from(chunk.offset).unwrap()..] == chunk.data);
+        assert!(fs::read(dir.path().join("con1")).unwrap() == flood);
+    });
+}
+
+#[test]
+fn input_waits_for_the_guest() {
+    run(async {
+        let channel = channel(None);
+        let client = channel.attach("me").unwrap();
+        client.take().unwrap();
+        let text: Vec<u8> = (0..200_000_u32).map(|n| n.to_le_bytes()[0]).collect();
+        // Nobody reads: the client waits, until it gives up.
+        let blocked = tokio::time::timeout(SHORT, client.write(&[1; 100_000])).await;
+        assert!(blocked.is_err());
+        // The next kernel does not get that.
+        let mut kernel = kernel(&channel);
+        let wanted = text.clone();
+        let guest = std::thread::spawn(move || {
+            let mut got = vec![0; wanted.len()];
+            kernel.read_exact(&mut got).unwrap();
+            assert!(got == wanted);
+        });
+        // Two writes at once stay in order.
+        let (first, second) = text.split_at(120_000);
+        let (one, two) = tokio::join!(client.write(first), client.write(second));
+        one.and(two).unwrap();
+        guest.join().unwrap();
+    });
+}
+
+#[test]
+fn one_writer_many_watchers() {
+    run(async {
+        let channel = channel(None);
+        let attach = |who| channel.attach(who).unwrap();
+        let (anna, bert) = (attach("anna"), attach("bert"));
+        assert!(matches!(
+            anna.write(b"x").await,
+            Err(Error::NotWriter { .. })
+        ));
+        anna.take().unwrap();
+        anna.take().unwrap();
+        let busy = bert.take().unwrap_err().to_string();
+        assert_eq!(
+            busy,
+            "con1 is in use by anna; take it over with -force-connect"
+        );
+        anna.resize(50, 132).unwrap();
+        assert_eq!(channel.size().unwrap(), (50, 132));
+
+        assert_eq!(bert.force_take().as_deref(), Some("anna"));
+        assert_eq!(anna.taken_by().as_deref(), Some("bert"));
+        let lost = anna.write(b"x").await.unwrap_err().to_string();
+        assert_eq!(lost, "bert has taken over con1");
+        assert_eq!(channel.writer().unwrap().who, "bert");
+        assert_eq!(channel.watchers()[0].who, "anna");
+        drop(bert);
+        assert!(channel.writer().is_none());
+        anna.take().unwrap();
+        assert_eq!(anna.taken_by(), None);
+        anna.watch();
+        assert!(channel.writer().is_none());
+        let many: Result<Vec<Attachment>, _> = (0..64).map(|_| channel.attach("many")).collect();
+        assert!(matches!(many, Err(Error::TooMany { limit: 64, .. })));
+        assert_eq!(channel.watchers().len(), 1);
+    });
+}
+
+#[test]
+fn a_blocked_writer_learns_that_it_lost() {
+    run(async {
+        let channel = channel(None);
+        let (anna, bert) = (
+            channel.attach("anna").unwrap(),
+            channel.attach("bert").unwrap(),
+        );
+        anna.take().unwrap();
+        let thief = async {
+            tokio::task::yield_now().await;
+            bert.force_take()
+        };
+        let (blocked, _) = tokio::join!(anna.write(&[0; 100_000]), thief);
+        assert!(matches!(blocked, Err(Error::Taken { .. })));
+    });
+}
+
+#[test]
+fn changes_end_a_long_poll_once() {
+    run(async {
+        let channel = channel(None);
+        let (anna, bert) = (
+            channel.attach("anna").unwrap(),
+            channel.attach("bert").unwrap(),
+        );
+        // bert's coming woke nobody; a change between two reads is not missed, and told once.
+        let timed = async |client: &Attachment, wait| {
+            let started = Instant::now();
+            assert!(client.read(0, 100, wait).await.data.is_empty());
+            started.elapsed()
+        };
+        assert!(timed(&anna, SHORT).await >= SHORT);
+        bert.take().unwrap();
+        assert!(timed(&anna, LONG).await < LONG);
+        assert!(timed(&anna, SHORT).await >= SHORT);
+        let change = async {
+            tokio::task::yield_now().await;
+            channel.wake();
+        };
+        let (waited, ()) = tokio::join!(timed(&anna, LONG), change);
+        assert!(waited < LONG);
+    });
+}
+
+#[test]
+fn one_terminal_serves_one_kernel_after_the_other() {
+    run(async {
+        let channel = channel(None);
+        let client = channel.attach("me").unwrap();
+        client.take().unwrap();
+        let mut end = 0;
+        for _ in 0..3 {
+            // A process that has the terminal as its controlling one hangs it up at its end.
+            let status = Command::new("setsid")
+                .args([
+                    "--ctty",
+                    "sh",
+                    "-c",
+                    "stty -a; stty cooked echo; echo last words",
+                ])
+                .stdin(channel.kernel_slave().unwrap())
+                .stdout(channel.kernel_slave().unwrap())
+                .status()
+                .unwrap();
+            assert!(status.success());
+            channel.kernel_ended().unwrap();
+            client.write(b"never read").await.unwrap();
+            assert!(
+                channel
+                    .read(channel.range().end, 1, SHORT)
+                    .await
+                    .data
+                    .is_empty(),
+                "no echo"
+            );
+            let said = channel.peek(end, usize::MAX).data;
+            let said = String::from_utf8(said).unwrap();
+            assert!(
+                said.contains("rows 24; columns 80") && said.contains("onlcr"),
+                "{said}"
+            );
+            assert!(said.ends_with("last words\r\n"), "{said:?}");
+            end = channel.range().end;
+        }
+        let mut kernel = kernel(&channel);
+        client.write(b"fresh").await.unwrap();
+        let mut typed = [0; 5];
+        kernel.read_exact(&mut typed).unwrap();
+        assert_eq!(&typed, b"fresh");
+    });
+}
+
+#[test]
+fn a_nudge_follows_the_last_byte() {
+    run(async {
+        let nudges = Rc::new(Cell::new(0));
+        let event = Rc::new(tokio::sync::Notify::new());
+        let (count, tell) = (nudges.clone(), event.clone());
+        let nudge = Nudge::new(move || {
+            count.set(count.get() + 1);
+            tell.notify_one();
+        });
+        let channel = Channel::open(ChannelName::Con(0), None, nudge).unwrap();
+        kernel(&channel).write_all(b"hello").unwrap();
+        event.notified().await;
+        assert_eq!(channel.range().end, 5);
+        // Without data there is no further one.
+        assert!(tokio::time::timeout(SHORT, event.notified()).await.is_err());
+        assert_eq!(nudges.get(), 1);
+    });
+}
+
+#[test]
+fn rotation_loses_no_byte() {
+    run(async {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name| dir.path().join(name);
+        let channel = channel(Some(log(dir.path(), "con1").unwrap()));
+        let mut kernel = kernel(&channel);
+        let mut say = async |text: &str| {
+            let from = channel.range().end;
+            kernel.write_all(text.as_bytes()).unwrap();
+            read_all(&channel, from, text.len()).await;
+        };
+        say("one\n").await;
+        fs::rename(file("con1"), file("con1.1")).unwrap();
+        say("two\n").await;
+        channel.reopen_log().unwrap();
+        say("three\n").await;
+        assert_eq!(fs::read(file("con1.1")).unwrap(), b"one\ntwo\n");
+        assert_eq!(fs::read(file("con1")).unwrap(), b"three\n");
+        // copytruncate: no hole at the beginning.
+        File::create(file("con1")).unwrap();
+        say("four\n").await;
+        assert_eq!(fs::read(file("con1")).unwrap(), b"four\n");
+        // A trap laid for the rotation: the old file stays in use.
+        fs::rename(file("con1"), file("con1.2")).unwrap();
+        std::os::unix::fs::symlink("/etc/passwd", file("con1")).unwrap();
+        let error = channel.reopen_log().unwrap_err().to_string();
+        assert!(error.starts_with("cannot open the log file"), "{error}");
+        say("five\n").await;
+        assert_eq!(fs::read(file("con1.2")).unwrap(), b"four\nfive\n");
+
+        let log = channel.log();
+        let log = log.as_ref().unwrap();
+        assert_eq!(log.tail(1).unwrap(), 5..10);
+        assert_eq!(log.read(5, 3).unwrap().data, b"fiv");
+        assert_eq!(log.read(1000, 4).unwrap().data, b"four");
+    });
+}
+
+#[test]
+fn hostile_log_files_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name| dir.path().join(name);
+    fs::write(file("victim"), "precious").unwrap();
+    std::os::unix::fs::symlink("victim", file("symlink")).unwrap();
+    fs::hard_link(file("victim"), file("hardlink")).unwrap();
+    fs::create_dir(file("directory")).unwrap();
+    assert!(
+        Command::new("mkfifo")
+            .arg(file("fifo"))
+            .status()
+            .unwrap()
+            .success()
+    );
+    for name in ["symlink", "hardlink", "directory", "fifo"] {
+        assert!(log(dir.path(), name).is_err(), "{name}");
+    }
+    assert_eq!(fs::read(file("victim")).unwrap(), b"precious");
+    let open = |mode| {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
+        fs::set_permissions(dir.path(), mode).unwrap();
+        LogDir::open(dir.path())
+    };
+    assert!(open(0o770).is_err() && open(0o707).is_err() && open(0o750).is_ok());
+}

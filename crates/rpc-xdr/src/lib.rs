@@ -1,0 +1,31 @@
+//! The wire between umlmon, umldir and their clients: ONC RPC (RFC 5531) over a stream, data in XDR (RFC 4506).
+//!
+//! - [`umlmonctrl`] is generated from `proto/umlmonctrl.x`: types, client, and with the feature `server` the trait that
+//!   the daemon implements; [`umldir`] likewise from `proto/umldir.x`.
+//! - [`client`] is the blocking side, used by umlwatch and umladmin; `server` is the side of the daemons.
+//! - [`record`] cuts the stream into messages and [`strict`] decodes them; both hold their limits against a hostile peer.
+
+pub mod client;
+pub mod record;
+#[cfg(feature = "server")]
+pub mod server;
+pub mod strict;
+#[path = "umldir_xdr.rs"]
+pub mod umldir;
+#[path = "umlmonctrl_xdr.rs"]
+pub mod umlmonctrl;
+
+/// A procedure of an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Procedure {
+    /// Its number in calls.
+    pub number: u32,
+    /// Its name in the interface file, such as `VM_START`.
+    pub name: &'static str,
+    /// What the interface file says about it.
+    pub doc: &'static str,
+    /// Size of its arguments in XDR, in bytes, at most.
+    pub max_args: usize,
+    /// Size of its result in XDR, in bytes, at most.
+    pub max_result: usize,
+}

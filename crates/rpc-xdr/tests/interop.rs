@@ -1,0 +1,278 @@
+//! A C client, built with rpcgen and libtirpc from the same interface file, talks to our server.
+
+#![cfg(feature = "server")]
+// A test may panic; clippy knows only functions marked #[test] as tests.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::rc::Rc;
+use std::time::Duration;
+
+use rpc_xdr::umlmonctrl::*;
+use tokio::net::UnixListener;
+use tokio::task::LocalSet;
+
+/// Answers what `EXPECTED` shows, refuses everything else.
+struct Service;
+
+fn error<T: From<Result<O, CtlError>>, O>(code: CtlCode, text: &str) -> T {
+    T::from(Err(CtlError {
+        code,
+        text: text.into(),
+    }))
+}
+
+/// Procedures that this service does not carry out.
+macro_rules! refused {
+    ($($procedure:ident($($args:ty)?) -> $result:ty;)*) => {
+        $(async fn $procedure(&self, _: &() $(, _: $args)?) -> $result {
+            error(CtlCode::NotRunning, "vm1 is not running")
+        })*
+    };
+}
+
+impl UmlmonctrlV1 for Service {
+    type Session = ();
+
+    refused! {
+        vm_start(VmStartArgs) -> CtlResult;
+        vm_suspend() -> CtlResult;
+        vm_continue() -> CtlResult;
+        vm_halt() -> CtlResult;
+        vm_ctrlaltdel(VmCtrlaltdelArgs) -> CtlResult;
+        vm_kill() -> CtlResult;
+        vm_sysrq(VmSysrqArgs) -> CtlResult;
+        vm_wait(VmWaitArgs) -> VmWaitResult;
+        con_open(ConOpenArgs) -> ConOpenResult;
+        con_resize(ConResizeArgs) -> CtlResult;
+        con_close(CtlName) -> CtlResult;
+        log_tail(LogTailArgs) -> LogTailResult;
+        log_read(LogReadArgs) -> LogReadResult;
+        log_rotate() -> CtlResult;
+        config_get() -> ConfigGetResult;
+        config_set(ConfigSetArgs) -> CtlResult;
+        config_del(ConfigDelArgs) -> CtlResult;
+        port_get() -> PortGetResult;
+        site_run(SiteRunArgs) -> SiteRunResult;
+    }
+
+    async fn vm_info(&self, _: &()) -> VmInfoResult {
+        VmInfoResult::Ok(info())
+    }
+
+    async fn con_read(&self, _: &(), args: ConReadArgs) -> ConReadResult {
+        if args.max == 0 {
+            return error(CtlCode::Invalid, "nothing was asked for");
+        }
+        // A long call: the answer comes when the time is over.
+        tokio::time::sleep(Duration::from_millis(args.wait_ms.into())).await;
+        ConReadResult::Ok(ConChunk {
+            offset: args.offset,
+            data: data(args.max),
+            state: VmState::Running,
+            writer: true,
+            taken_by: String::new(),
+        })
+    }
+
+    async fn con_write(&self, _: &(), args: ConWriteArgs) -> CtlResult {
+        if args.channel == "con1" && args.data == vec![b'w'; 65536] {
+            CtlResult::Ok
+        } else {
+            error(CtlCode::Invalid, "other data than expected")
+        }
+    }
+}
+
+const EXPECTED: &str = "\
+null: answered
+info: vm1 0.1.0 state 2 since 4294967296 responding 1
+last end: 5 -1 Kernel panic: é
+con0 pty:con0 writer root watchers 0 24x80
+con1 pty writer nobody watchers 2 24x80
+mem=64 from 1
+read: 65536 bytes at 4294967298 sum SUM writer 1
+read: error 2 nothing was asked for
+write: 0
+suspend: 1 3 vm1 is not running
+procedure 99: RPC: Procedure unavailable
+no arguments: RPC: Server can't decode arguments
+version 7: RPC: Program/version mismatch
+";
+
+/// What the channel contains.
+fn data(size: u32) -> Vec<u8> {
+    (0..size).map(|index| index.to_le_bytes()[0]).collect()
+}
+
+fn info() -> VmInfo {
+    let root = ConClient {
+        who: "root".into(),
+        since: 1,
+        idle: 0,
+    };
+    let channel = |name: &str, terminal: &[u8], writer, watchers| ConInfo {
+        channel: name.into(),
+        terminal: terminal.into(),
+        writer,
+        watchers,
+        bytes: 0,
+        rows: 24,
+        columns: 80,
+    };
+    let last_end = VmLastEnd {
+        how: VmEnd::Panicked,
+        exit_status: -1,
+        exit_signal: 6,
+        time: 1,
+        text: "Kernel panic: é".into(),
+    };
+    VmInfo {
+        vm: "vm1".into(),
+        daemon_version: "0.1.0".into(),
+        monitor_pid: 1,
+        monitor_since: 1,
+        state: VmState::Running,
+        state_since: 1 << 32,
+        responding: true,
+        fault: String::new(),
+        uptime: 1,
+        reboots: 0,
+        last_end,
+        child_pid: 2,
+        kernel_pid: 3,
+        kernel_version: "6.1".into(),
+        mem_mb: 64,
+        mem_used: 1,
+        channels: vec![
+            channel("con0", b"pty:con0", Some(root.clone()), vec![]),
+            channel("con1", b"pty", None, vec![root.clone(), root]),
+        ],
+        disks: vec![],
+        nics: vec![],
+        settings: vec![ConfigSetting {
+            param: "mem".into(),
+            value: b"64".into(),
+            origin: ConfigOrigin::Main,
+        }],
+        pending: vec![],
+    }
+}
+
+/// Runs a program; what it printed, or why it could not be run.
+fn output(command: &mut Command) -> Result<String, String> {
+    let what = format!("{command:?}");
+    let output = command
+        .output()
+        .map_err(|error| format!("{what}: {error}"))?;
+    if !output.status.success() {
+        return Err(format!(
+            "{what}: {}: {}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr)
+        ));
+    }
+    Ok(String::from_utf8(output.stdout).unwrap())
+}
+
+/// What gcc needs for libtirpc. None if the tools are missing, which is an error in CI.
+fn flags() -> Option<String> {
+    match output(Command::new("pkg-config").args(["--cflags", "--libs", "libtirpc"])) {
+        Ok(flags) if Command::new("rpcgen").arg("--version").output().is_ok() => Some(flags),
+        _ => {
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "rpcgen or libtirpc-dev is missing"
+            );
+            eprintln!("skipped: needs rpcgen, gcc, pkg-config and libtirpc-dev");
+            None
+        }
+    }
+}
+
+/// Makes C of an interface file as it is, in `directory`.
+fn rpcgen(directory: &Path, file: &str) {
+    let proto = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    std::fs::copy(proto.join(file), directory.join(file)).unwrap();
+    output(
+        Command::new("rpcgen")
+            .args(["-N", file])
+            .current_dir(directory),
+    )
+    .unwrap();
+}
+
+/// Builds the client in `directory`. None if the tools are missing.
+fn build(directory: &Path) -> Option<PathBuf> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let flags = flags()?;
+    rpcgen(directory, "umlmonctrl.x");
+    let mut gcc = Command::new("gcc");
+    gcc.args([
+        "-std=gnu11",
+        "-Wall",
+        "-Wno-unused-variable",
+        "-I.",
+        "-o",
+        "client",
+    ])
+    .arg(here.join("tests/c/client.c"));
+    gcc.args(["umlmonctrl_clnt.c", "umlmonctrl_xdr.c"])
+        .args(flags.split_whitespace());
+    output(gcc.current_dir(directory)).unwrap();
+    Some(directory.join("client"))
+}
+
+#[test]
+fn the_interface_of_the_directory_service_is_c_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(flags) = flags() else { return };
+    rpcgen(directory.path(), "umldir.x");
+    let mut gcc = Command::new("gcc");
+    gcc.args(["-std=gnu11", "-Wall", "-Wno-unused-variable", "-I.", "-c"])
+        .args(["umldir_clnt.c", "umldir_xdr.c"])
+        .args(flags.split_whitespace());
+    output(gcc.current_dir(directory.path())).unwrap();
+}
+
+#[test]
+fn a_c_client_understands_the_server() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(client) = build(directory.path()) else {
+        return;
+    };
+    let socket = directory.path().join("ctrl");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let printed = LocalSet::new().block_on(&runtime, async {
+        let listener = UnixListener::bind(&socket).unwrap();
+        let server = tokio::task::spawn_local(async move {
+            let service = Rc::new(Service);
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let service = Rc::clone(&service);
+                tokio::task::spawn_local(serve_umlmonctrl_v1(
+                    stream,
+                    service,
+                    (),
+                    UMLMONCTRL_V1_LIMITS,
+                ));
+            }
+        });
+        let (done, printed) = tokio::sync::oneshot::channel();
+        std::thread::spawn(move || done.send(output(Command::new(client).arg(socket))));
+        let printed = tokio::time::timeout(Duration::from_secs(60), printed)
+            .await
+            .expect("the client hangs");
+        server.abort();
+        printed.unwrap().unwrap()
+    });
+    // The sum as client.c computes it.
+    let sum = data(65536).iter().fold(0u32, |sum, byte| {
+        sum.wrapping_mul(31).wrapping_add((*byte).into())
+    });
+    assert_eq!(printed, EXPECTED.replace("SUM", &sum.to_string()));
+}

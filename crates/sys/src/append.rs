@@ -1,0 +1,85 @@
+//! Log files that root may write in a directory that only root can change. Runs in umlmon and umldir.
+//!
+//! The file is looked up and checked anew at every opening, so that a log rotation cannot be used to make root write
+//! somewhere else: no symbolic link is followed, nothing but a regular file with a single name is accepted, and a FIFO
+//! or device put there does not block.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, Mode, OFlags, fchmod, fstat, open, openat};
+use rustix::process::geteuid;
+
+/// A directory of log files that belongs to the caller and that nobody else can write.
+#[derive(Debug)]
+pub struct LogDir {
+    dir: OwnedFd,
+    path: PathBuf,
+}
+
+impl LogDir {
+    /// Opens the directory.
+    ///
+    /// # Errors
+    /// The error of open(2), or `PermissionDenied` if the directory belongs to somebody else or others may write it.
+    pub fn open(path: &Path) -> io::Result<Self> {
+        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
+        let dir = open(path, flags, Mode::empty())?;
+        let stat = fstat(&dir)?;
+        if stat.st_uid != geteuid().as_raw() {
+            return Err(refused("the log directory belongs to another user"));
+        }
+        if stat.st_mode & 0o022 != 0 {
+            return Err(refused("the log directory is writable by others"));
+        }
+        Ok(Self {
+            dir,
+            path: path.to_owned(),
+        })
+    }
+
+    /// Where the directory is, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens a file of the directory for appending and reading, mode 0640; creates it if it does not exist.
+    ///
+    /// # Errors
+    /// The error of openat(2) (`ELOOP`: a symbolic link), or `PermissionDenied` if it is anything but a regular file
+    /// of the caller with one name, or if `name` is not a plain file name.
+    pub fn append(&self, name: &str) -> io::Result<File> {
+        if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
+            return Err(refused("not a plain file name"));
+        }
+        let flags = OFlags::RDWR
+            | OFlags::APPEND
+            | OFlags::CREATE
+            | OFlags::NOFOLLOW
+            | OFlags::NONBLOCK
+            | OFlags::NOCTTY
+            | OFlags::CLOEXEC;
+        let mode = Mode::from_raw_mode(0o640);
+        let file = openat(&self.dir, name, flags, mode)?;
+        let stat = fstat(&file)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(refused("not a regular file"));
+        }
+        if stat.st_nlink != 1 {
+            return Err(refused("the file has several names"));
+        }
+        if stat.st_uid != geteuid().as_raw() {
+            return Err(refused("the file belongs to another user"));
+        }
+        if stat.st_mode & 0o7777 != 0o640 {
+            fchmod(&file, mode)?;
+        }
+        Ok(File::from(file))
+    }
+}
+
+fn refused(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::PermissionDenied, why)
+}

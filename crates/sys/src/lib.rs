@@ -1,0 +1,17 @@
+//! The only unsafe code of the suite: safe functions over the few raw calls that nix and rustix lack.
+//!
+//! Used by the monitor (`umlmon`), by its second process, and by the mechanisms they call. It knows no other crate of
+//! the workspace. Each module is one subject; each block says why it is sound.
+#![allow(unsafe_code)]
+
+pub mod append;
+pub mod daemonize;
+mod descriptors;
+mod mounts;
+mod process;
+mod spawn;
+
+pub use descriptors::{inherited_fd, readable};
+pub use mounts::{MountAttr, restrict_mount};
+pub use process::{empty_bounding_set, release_free_memory, set_realtime_scheduler};
+pub use spawn::{Child, SpawnError, spawn_kernel, spawn_namespaced, spawn_session};

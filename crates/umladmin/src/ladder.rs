@@ -1,0 +1,297 @@
+//! How a VM is brought down, as data: a ladder of rungs, each with its steps and the time it gets (umladmin).
+//!
+//! [`climb`] only decides what comes next. It neither waits nor calls anybody: that is the business of the [`Target`],
+//! so the tests run the whole ladder with a clock of their own.
+
+use std::time::Duration;
+
+/// One thing done to a VM or to its monitor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Asks the guest's init for a shutdown.
+    CtrlAltDel,
+    /// A system request to the guest's kernel.
+    Sysrq(char),
+    /// Halts the kernel without a shutdown of the guest.
+    Halt,
+    /// Kills the kernel's processes.
+    Kill,
+    /// SIGTERM to the monitor.
+    Terminate,
+    /// SIGKILL to the monitor; its kernel goes with it.
+    KillMonitor,
+}
+
+/// How long a rung may take, its steps included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Limit {
+    /// What `-timeout` says.
+    Timeout,
+    /// A fixed number of seconds.
+    Seconds(u64),
+}
+
+/// One measure, and how long it gets to work.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Rung {
+    /// What it is called in messages and in the table of results.
+    pub(crate) name: &'static str,
+    pub(crate) steps: &'static [Step],
+    pub(crate) limit: Limit,
+}
+
+/// From a running kernel to an inactive VM.
+pub(crate) const KERNEL: &[Rung] = &[
+    Rung {
+        name: "CTRL-ALT-DEL",
+        steps: &[Step::CtrlAltDel],
+        limit: Limit::Timeout,
+    },
+    // Neither ends the kernel; the time is for the disks, as a kernel tells nobody that it has written everything.
+    Rung {
+        name: "sync and umount",
+        steps: &[Step::Sysrq('s'), Step::Sysrq('u')],
+        limit: Limit::Seconds(10),
+    },
+    Rung {
+        name: "halt",
+        steps: &[Step::Halt],
+        limit: Limit::Seconds(10),
+    },
+    Rung {
+        name: "kill",
+        steps: &[Step::Kill],
+        limit: Limit::Seconds(5),
+    },
+];
+
+/// From a monitor to none.
+pub(crate) const MONITOR: &[Rung] = &[
+    Rung {
+        name: "SIGTERM",
+        steps: &[Step::Terminate],
+        limit: Limit::Seconds(10),
+    },
+    Rung {
+        name: "SIGKILL",
+        steps: &[Step::KillMonitor],
+        limit: Limit::Seconds(5),
+    },
+];
+
+/// What came of a step, or of waiting.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The step was carried out.
+    Done,
+    /// What the ladder is for has been reached.
+    Ended,
+    /// The time was over first.
+    TimeOver,
+    /// The administrator does not want to wait any longer.
+    Escalated,
+    /// It cannot be done; with the reason.
+    Failed(String),
+}
+
+/// The side of the ladder that acts and waits.
+pub(crate) trait Target {
+    /// A clock that only goes forward.
+    fn now(&self) -> Duration;
+    /// Notes that a rung begins; `until` is when its time is over, `why` is what became of the rung before.
+    fn enter(&mut self, rung: &'static Rung, until: Duration, why: Option<&Outcome>);
+    /// Carries out one step, at most until then.
+    fn step(&mut self, step: Step, until: Duration) -> Outcome;
+    /// Waits for the end, at most until then.
+    fn wait(&mut self, until: Duration) -> Outcome;
+}
+
+/// Goes up the ladder until the end is reached; answers on which rung, or None if not even the last one helped.
+pub(crate) fn climb(
+    ladder: &'static [Rung],
+    timeout: Duration,
+    target: &mut impl Target,
+) -> Option<&'static Rung> {
+    let mut before = None;
+    for rung in ladder {
+        let limit = match rung.limit {
+            Limit::Timeout => timeout,
+            Limit::Seconds(n) => Duration::from_secs(n),
+        };
+        let until = target.now().saturating_add(limit);
+        target.enter(rung, until, before.as_ref());
+        match stand_on(rung, until, target) {
+            Outcome::Ended => return Some(rung),
+            other => before = Some(other),
+        }
+    }
+    None
+}
+
+/// The steps of one rung, and the wait after them. A step that is not carried out makes the rest pointless.
+fn stand_on(rung: &Rung, until: Duration, target: &mut impl Target) -> Outcome {
+    for step in rung.steps {
+        match target.step(*step, until) {
+            Outcome::Done => {}
+            other => return other,
+        }
+    }
+    target.wait(until)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A VM with a clock of its own, which moves only while it is waited for.
+    struct Fake {
+        now: Duration,
+        /// The step after which it ends, and how much later.
+        obeys: Option<(Step, u64)>,
+        /// It ends at this time, whatever is done.
+        dies_at: Option<u64>,
+        /// Steps that are answered with an error.
+        refuses: Vec<Step>,
+        /// Second Ctrl-C at these times.
+        escalates: Vec<u64>,
+        ends_at: Option<Duration>,
+        seen: Vec<String>,
+    }
+
+    impl Fake {
+        fn new() -> Fake {
+            Fake {
+                now: Duration::ZERO,
+                obeys: None,
+                dies_at: None,
+                refuses: vec![],
+                escalates: vec![],
+                ends_at: None,
+                seen: vec![],
+            }
+        }
+
+        fn stop(&mut self) -> Option<&'static str> {
+            self.ends_at = self.dies_at.map(Duration::from_secs);
+            climb(KERNEL, Duration::from_secs(300), self).map(|rung| rung.name)
+        }
+    }
+
+    impl Target for Fake {
+        fn now(&self) -> Duration {
+            self.now
+        }
+
+        fn enter(&mut self, rung: &'static Rung, until: Duration, _why: Option<&Outcome>) {
+            let (now, until) = (self.now.as_secs(), until.as_secs());
+            self.seen.push(format!("{now}-{until} {}", rung.name));
+        }
+
+        fn step(&mut self, step: Step, until: Duration) -> Outcome {
+            assert!(self.now <= until);
+            if self.ends_at.is_some_and(|end| end <= self.now) {
+                return Outcome::Ended;
+            }
+            if self.refuses.contains(&step) {
+                return Outcome::Failed("no answer".into());
+            }
+            if let Some((_, after)) = self.obeys.filter(|(obeyed, _)| *obeyed == step) {
+                self.ends_at = Some(self.now + Duration::from_secs(after));
+            }
+            Outcome::Done
+        }
+
+        fn wait(&mut self, until: Duration) -> Outcome {
+            let escalated = self.escalates.first().map(|at| Duration::from_secs(*at));
+            let first = [Some(until), escalated, self.ends_at];
+            self.now = first.into_iter().flatten().min().unwrap().max(self.now);
+            if self.ends_at == Some(self.now) {
+                Outcome::Ended
+            } else if escalated == Some(self.now) {
+                self.escalates.remove(0);
+                Outcome::Escalated
+            } else {
+                Outcome::TimeOver
+            }
+        }
+    }
+
+    #[test]
+    fn a_kernel_that_obeys_sees_only_the_first_rung() {
+        let mut vm = Fake::new();
+        vm.obeys = Some((Step::CtrlAltDel, 4));
+        assert_eq!(vm.stop(), Some("CTRL-ALT-DEL"));
+        assert_eq!(vm.seen, ["0-300 CTRL-ALT-DEL"]);
+        assert_eq!(vm.now.as_secs(), 4);
+    }
+
+    #[test]
+    fn a_hanging_guest_is_synced_and_halted() {
+        let mut vm = Fake::new();
+        vm.obeys = Some((Step::Halt, 1));
+        assert_eq!(vm.stop(), Some("halt"));
+        let rungs = [
+            "0-300 CTRL-ALT-DEL",
+            "300-310 sync and umount",
+            "310-320 halt",
+        ];
+        assert_eq!(vm.seen, rungs);
+        assert_eq!(vm.now.as_secs(), 311);
+    }
+
+    #[test]
+    fn a_frozen_kernel_is_killed_without_the_waits() {
+        let mut vm = Fake::new();
+        vm.refuses = vec![Step::CtrlAltDel, Step::Sysrq('s'), Step::Halt];
+        vm.obeys = Some((Step::Kill, 0));
+        assert_eq!(vm.stop(), Some("kill"));
+        assert_eq!(vm.now.as_secs(), 0);
+        assert_eq!(vm.seen.last().unwrap(), "0-5 kill");
+    }
+
+    #[test]
+    fn nothing_helps() {
+        let mut vm = Fake::new();
+        assert_eq!(vm.stop(), None);
+        assert_eq!(vm.now.as_secs(), 300 + 10 + 10 + 5);
+    }
+
+    #[test]
+    fn it_may_die_on_any_rung() {
+        for (dies_at, rung) in [
+            (0, "CTRL-ALT-DEL"),
+            (299, "CTRL-ALT-DEL"),
+            (305, "sync and umount"),
+            (320, "halt"),
+            (321, "kill"),
+        ] {
+            let mut vm = Fake::new();
+            vm.dies_at = Some(dies_at);
+            assert_eq!(vm.stop(), Some(rung), "dies at {dies_at} s");
+            assert_eq!(vm.now.as_secs(), dies_at);
+        }
+    }
+
+    #[test]
+    fn impatience_goes_one_rung_at_a_time() {
+        let mut vm = Fake::new();
+        vm.escalates = vec![7, 9];
+        vm.obeys = Some((Step::Halt, 0));
+        assert_eq!(vm.stop(), Some("halt"));
+        let rungs = ["0-300 CTRL-ALT-DEL", "7-17 sync and umount", "9-19 halt"];
+        assert_eq!(vm.seen, rungs);
+    }
+
+    #[test]
+    fn the_ladders_are_those_of_the_manual() {
+        let steps = |ladder: &[Rung]| -> Vec<Step> {
+            ladder.iter().flat_map(|r| r.steps).copied().collect()
+        };
+        use Step::*;
+        assert_eq!(
+            steps(KERNEL),
+            [CtrlAltDel, Sysrq('s'), Sysrq('u'), Halt, Kill]
+        );
+        assert_eq!(steps(MONITOR), [Terminate, KillMonitor]);
+    }
+}

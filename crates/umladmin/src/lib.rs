@@ -1,0 +1,22 @@
+//! The work of umladmin, one module per mode of operation. Runs in the client process umladmin; a library only so that
+//! tests can hold the manual to the table of options.
+//!
+//! What is done for several VMs is done in threads, one per VM (`parallel`), each with its own connection (`link`)
+//! and deadlines. How a VM is brought down stands as data in `ladder`.
+
+mod effective;
+mod interrupt;
+mod ladder;
+mod link;
+mod list;
+mod monitor;
+mod options;
+mod parallel;
+mod password;
+mod report;
+mod selection;
+mod start;
+mod stop;
+mod update;
+
+pub use options::{MODES, Mode, PROGRAM, run};

@@ -1,0 +1,315 @@
+//! `umladmin list`: the VMs and what state they are in (umladmin).
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use cli::{Exit, Failure, Line};
+use config::{Config, VmName};
+use daemon::PidFile;
+use rpc_xdr::umlmonctrl::{VmEnd, VmInfo, VmInfoResult, VmState};
+use serde_json::{Value, json};
+
+use crate::report::{Report, table};
+use crate::{link, monitor, parallel, selection};
+
+/// How long a monitor may take to tell about itself.
+const DEADLINE: Duration = Duration::from_secs(2);
+
+/// What is known of one VM.
+#[derive(Debug, PartialEq)]
+struct Seen {
+    vm: String,
+    state: &'static str,
+    /// `start`, `vmuser` and `mem` of the configuration, if it can be used.
+    start: Option<String>,
+    vmuser: Option<String>,
+    mem_mb: Option<u32>,
+    monitor_pid: Option<u32>,
+    mem_used: Option<u64>,
+    uptime: Option<u32>,
+    last_end: Option<&'static str>,
+    error: Option<String>,
+}
+
+const OFF: &str = "off";
+const NOT_RESPONDING: &str = "not-responding";
+
+pub(crate) fn run(config: &Config, names: &[&str], line: &Line) -> Result<Exit, Failure> {
+    let vms = selection::named_or_all(config, names)?;
+    let report = Report::new();
+    let all = parallel::each(&vms, parallel::CALLS, |vm| look(config, vm));
+    for warning in shared_users(&all) {
+        report.warn(&warning);
+    }
+    let chosen = |seen: &&Seen| is_chosen(line, seen.state);
+    let shown: Vec<&Seen> = all.iter().filter(chosen).collect();
+    if line.has("json") {
+        let objects: Vec<Value> = shown.iter().map(|seen| seen.json()).collect();
+        report.print(&format!("{:#}\n", Value::Array(objects)))?;
+    } else if !shown.is_empty() {
+        let heading = ["VM", "STATE", "PID", "MEMORY", "UP", "START"].map(String::from);
+        let rows = shown.iter().map(|seen| seen.row());
+        report.print(&table([heading].into_iter().chain(rows)))?;
+    }
+    for (vm, error) in all
+        .iter()
+        .filter_map(|seen| Some((&seen.vm, seen.error.as_ref()?)))
+    {
+        report.error(vm, error);
+    }
+    match all.iter().any(|seen| seen.error.is_some()) {
+        true => Ok(Exit::Failed),
+        false => Ok(Exit::Done),
+    }
+}
+
+/// Whether the options want to see a VM in this state. Without any of them, all are seen.
+fn is_chosen(line: &Line, state: &str) -> bool {
+    let class = match state {
+        OFF => "off",
+        "running" | "suspended" | "starting" | "stopping" => "active",
+        "inactive" => "inactive",
+        _ => "",
+    };
+    let filters = ["active", "inactive", "off"];
+    line.has(class) || !filters.iter().any(|filter| line.has(filter))
+}
+
+/// Finds out about one VM.
+fn look(config: &Config, vm: &VmName) -> Seen {
+    let mut seen = Seen {
+        vm: vm.to_string(),
+        state: OFF,
+        start: None,
+        vmuser: None,
+        mem_mb: None,
+        monitor_pid: None,
+        mem_used: None,
+        uptime: None,
+        last_end: None,
+        error: None,
+    };
+    match config.vm(vm) {
+        Ok(configured) => {
+            seen.start = Some(configured.start.to_string());
+            seen.mem_mb = Some(configured.mem);
+            seen.vmuser = Some(configured.vmuser);
+        }
+        Err(e) => seen.error = Some(e.to_string()),
+    }
+    let answer = match PidFile::holder(&config.global.pid_file(vm)) {
+        Ok(None) => return seen,
+        Ok(Some(pid)) => {
+            seen.monitor_pid = Some(pid);
+            ask(&monitor::ctrl(config, vm, pid))
+        }
+        Err(e) => Err(e.to_string()),
+    };
+    match answer {
+        Ok(info) => seen.take(&info),
+        Err(e) => {
+            seen.state = NOT_RESPONDING;
+            seen.error = Some(e);
+        }
+    }
+    // A running VM that is named is no mistake, even if it has gone from the configuration.
+    if !selection::is_configured(config, vm) && seen.state != NOT_RESPONDING {
+        seen.error = None;
+    }
+    seen
+}
+
+/// What a monitor tells, within the deadline.
+fn ask(ctrl: &Path) -> Result<VmInfo, String> {
+    let until = Instant::now() + DEADLINE;
+    let broken = |e: &dyn std::fmt::Display| format!("the monitor does not respond: {e}");
+    let mut client = link::client(ctrl, until, &|| true).map_err(|e| broken(&e))?;
+    match client.vm_info().map_err(|e| broken(&e))? {
+        VmInfoResult::Ok(info) => Ok(info),
+        VmInfoResult::Error(error) => Err(error.text),
+    }
+}
+
+impl Seen {
+    fn take(&mut self, info: &VmInfo) {
+        self.state = match info.state {
+            VmState::Inactive => "inactive",
+            VmState::Starting => "starting",
+            VmState::Running => "running",
+            VmState::Suspended => "suspended",
+            VmState::Stopping => "stopping",
+        };
+        self.mem_mb = Some(info.mem_mb);
+        self.last_end = end_word(info.last_end.how);
+        if info.state != VmState::Inactive {
+            self.mem_used = Some(info.mem_used);
+            self.uptime = Some(info.uptime);
+        }
+    }
+
+    fn json(&self) -> Value {
+        json!({
+            "vm": self.vm,
+            "state": self.state,
+            "start": self.start,
+            "vmuser": self.vmuser,
+            "monitor_pid": self.monitor_pid,
+            "mem_mb": self.mem_mb,
+            "mem_used": self.mem_used,
+            "uptime": self.uptime,
+            "last_end": self.last_end,
+            "error": self.error,
+        })
+    }
+
+    fn row(&self) -> [String; 6] {
+        let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
+        let used = self
+            .mem_used
+            .map(|bytes| format!(" ({} used)", bytes >> 20));
+        [
+            self.vm.clone(),
+            self.state.replace('-', " "),
+            or_dash(self.monitor_pid.map(|pid| pid.to_string())),
+            or_dash(
+                self.mem_mb
+                    .map(|mb| format!("{mb} MB{}", used.unwrap_or_default())),
+            ),
+            or_dash(self.uptime.map(duration)),
+            or_dash(self.start.clone()),
+        ]
+    }
+}
+
+/// The word of the JSON output.
+fn end_word(end: VmEnd) -> Option<&'static str> {
+    match end {
+        VmEnd::None => None,
+        VmEnd::Halted => Some("halted"),
+        VmEnd::Rebooted => Some("rebooted"),
+        VmEnd::Killed => Some("killed"),
+        VmEnd::Crashed => Some("crashed"),
+        VmEnd::Panicked => Some("panicked"),
+        VmEnd::NotStarted => Some("not-started"),
+    }
+}
+
+/// Seconds as people read them: `2d 03:04:05`.
+fn duration(seconds: u32) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    let clock = format!("{:02}:{:02}:{:02}", rest / 3600, rest / 60 % 60, rest % 60);
+    match days {
+        0 => clock,
+        days => format!("{days}d {clock}"),
+    }
+}
+
+/// One sentence for each user that several VMs run as.
+fn shared_users(all: &[Seen]) -> Vec<String> {
+    let mut users: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for seen in all {
+        if let Some(user) = &seen.vmuser {
+            users.entry(user).or_default().push(&seen.vm);
+        }
+    }
+    let shared = users.into_iter().filter(|(_, vms)| vms.len() > 1);
+    shared
+        .map(|(user, vms)| {
+            let first = vms.iter().take(4).copied().collect::<Vec<_>>().join(", ");
+            let more = match vms.len().saturating_sub(4) {
+                0 => String::new(),
+                n => format!(" and {n} more"),
+            };
+            format!(
+                "warning: {first}{more} run as the same user {user}: what breaks out of one can reach the disks of the others"
+            )
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(vm: &str, state: &'static str, user: &str) -> Seen {
+        Seen {
+            vm: vm.into(),
+            state,
+            start: Some("boot".into()),
+            vmuser: Some(user.into()),
+            mem_mb: Some(64),
+            monitor_pid: Some(4711),
+            mem_used: Some(21 << 20),
+            uptime: Some(3723),
+            last_end: None,
+            error: None,
+        }
+    }
+
+    fn words(words: &[&'static str]) -> Line {
+        let given = |name: &&'static str| cli::Given {
+            name,
+            value: "".into(),
+        };
+        Line {
+            words: words.iter().map(given).collect(),
+            ..Line::default()
+        }
+    }
+
+    #[test]
+    fn filters_add_up() {
+        let states = ["off", "inactive", "running", "suspended", "not-responding"];
+        let chosen = |filters: &[&'static str]| -> Vec<&str> {
+            let line = words(filters);
+            states
+                .into_iter()
+                .filter(|state| is_chosen(&line, state))
+                .collect()
+        };
+        assert_eq!(chosen(&[]), states);
+        assert_eq!(chosen(&["active"]), ["running", "suspended"]);
+        assert_eq!(chosen(&["inactive", "off"]), ["off", "inactive"]);
+    }
+
+    #[test]
+    fn the_members_of_the_json_stay() {
+        let text = seen("vm1", "running", "anna").json().to_string();
+        assert_eq!(
+            text,
+            r#"{"error":null,"last_end":null,"mem_mb":64,"mem_used":22020096,"monitor_pid":4711,"#
+                .to_string()
+                + r#""start":"boot","state":"running","uptime":3723,"vm":"vm1","vmuser":"anna"}"#
+        );
+    }
+
+    #[test]
+    fn a_row_is_for_people() {
+        let row = seen("vm1", "not-responding", "anna").row();
+        assert_eq!(
+            row,
+            [
+                "vm1",
+                "not responding",
+                "4711",
+                "64 MB (21 used)",
+                "01:02:03",
+                "boot"
+            ]
+        );
+        assert_eq!(duration(200_000), "2d 07:33:20");
+    }
+
+    #[test]
+    fn a_shared_user_is_warned_of() {
+        let all = [
+            seen("a", "off", "nobody"),
+            seen("b", "off", "anna"),
+            seen("c", "off", "nobody"),
+        ];
+        let warnings = shared_users(&all);
+        assert_eq!(warnings.len(), 1);
+        assert!(warnings[0].starts_with("warning: a, c run as the same user nobody:"));
+    }
+}

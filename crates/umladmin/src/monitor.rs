@@ -1,0 +1,193 @@
+//! What umladmin knows of monitors without talking to them: the locks on their pid files (umladmin).
+
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use config::{Config, VmName};
+use daemon::PidFile;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, test_kill_process};
+
+/// How soon the lock is looked at again, once the process has ended and still somebody holds it.
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// The VMs whose monitors run, configured or not, by the locked files in the run-time directory; sorted.
+pub(crate) fn running(config: &Config) -> io::Result<Vec<VmName>> {
+    let entries = match fs::read_dir(&config.global.rundir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e),
+    };
+    let mut vms = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name();
+        // Other daemons have files here, too; their names are no names of VMs.
+        let vm = name.to_str().and_then(|name| name.strip_suffix(".pid"));
+        let Some(vm) = vm.and_then(|vm| VmName::try_from(vm).ok()) else {
+            continue;
+        };
+        if !matches!(PidFile::holder(&config.global.pid_file(&vm)), Ok(None)) {
+            vms.push(vm);
+        }
+    }
+    vms.sort();
+    Ok(vms)
+}
+
+/// The socket of a running monitor: where the configuration says, or, if `vardir` was changed since the monitor started,
+/// in the directory that its process holds (see proc_pid_fd(5)).
+pub(crate) fn ctrl(config: &Config, vm: &VmName, pid: u32) -> PathBuf {
+    let configured = config.global.ctrl(vm);
+    if configured.exists() {
+        return configured;
+    }
+    let name = configured.file_name().unwrap_or_default();
+    let held = fs::read_dir(format!("/proc/{pid}/fd"))
+        .into_iter()
+        .flatten();
+    let mut sockets = held
+        .filter_map(|entry| fs::read_link(entry.ok()?.path()).ok())
+        .filter(|path| path.ends_with(vm.as_str()))
+        .map(|directory| directory.join(name));
+    sockets.find(|path| path.exists()).unwrap_or(configured)
+}
+
+/// The process of a monitor, held so that its number cannot become another's.
+#[derive(Debug)]
+pub(crate) struct Process<'a> {
+    pid_file: &'a Path,
+    pid: u32,
+    fd: Option<OwnedFd>,
+}
+
+impl<'a> Process<'a> {
+    /// The process that holds the lock as `pid`, or nothing to wait for if it has just ended. An error if it is not ours
+    /// to end.
+    pub(crate) fn open(pid_file: &'a Path, pid: u32) -> io::Result<Process<'a>> {
+        let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let number = number.ok_or_else(|| io::Error::other(format!("{pid} is no process ID")))?;
+        let fd = match pidfd_open(number, PidfdFlags::empty()) {
+            Ok(fd) => Some(fd),
+            Err(rustix::io::Errno::SRCH) => None,
+            Err(e) => return Err(e.into()),
+        };
+        match test_kill_process(number) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(Process { pid_file, pid, fd }),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    /// Whether it still holds the lock.
+    pub(crate) fn holds_lock(&self) -> Result<bool, daemon::Error> {
+        match PidFile::holder(self.pid_file) {
+            Ok(holder) => Ok(holder == Some(self.pid)),
+            // A successor.
+            Err(daemon::Error::Starting { .. }) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Sends a signal, if it is still the monitor.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<(), String> {
+        let Some(fd) = &self.fd else {
+            return Ok(());
+        };
+        if !self.holds_lock().map_err(|e| e.to_string())? {
+            return Ok(());
+        }
+        match pidfd_send_signal(fd, signal) {
+            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+            Err(e) => Err(format!(
+                "cannot send a signal to the monitor, pid {}: {e}",
+                self.pid
+            )),
+        }
+    }
+
+    /// Waits for its end or until then, whatever comes first; looks at `go_on` now and then.
+    pub(crate) fn wait(&self, until: Instant, go_on: &dyn Fn() -> bool) -> io::Result<()> {
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let look = Timespec::try_from(left.min(Duration::from_millis(250)));
+            let look = look.map_err(io::Error::other)?;
+            let ended = match &self.fd {
+                Some(fd) => {
+                    let mut fds = [PollFd::new(fd, PollFlags::IN)];
+                    poll(&mut fds, Some(&look)).is_ok_and(|n| n > 0)
+                }
+                None => true,
+            };
+            if ended && self.holds_lock().is_ok_and(|held| !held) {
+                return Ok(());
+            }
+            if left.is_zero() || !go_on() {
+                return Ok(());
+            }
+            if ended {
+                std::thread::sleep(AGAIN);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_locked_files_of_vms_count() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("umlmon");
+        let run = dir.path().join("run");
+        let config = |run: &Path| {
+            let text = format!("[GLOBAL]\nrundir = {}\n", run.display());
+            Config::parse(&text, &path).unwrap()
+        };
+        assert_eq!(running(&config(&run)).unwrap(), []);
+        fs::create_dir(&run).unwrap();
+        let locks = ["b.pid", "a.pid", "directory.pid", "no.lock"]
+            .map(|name| PidFile::lock(&run.join(name)).unwrap());
+        fs::write(run.join("stale.pid"), "1\n").unwrap();
+        fs::write(run.join("x y.pid"), "1\n").unwrap();
+        let names: Vec<String> = running(&config(&run))
+            .unwrap()
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        assert_eq!(names, ["a", "b"]);
+        drop(locks);
+        assert_eq!(running(&config(&run)).unwrap(), []);
+    }
+
+    #[test]
+    fn a_monitor_is_found_where_it_was_started() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!("[GLOBAL]\nvardir = {}\n", dir.path().join("new").display());
+        let config = Config::parse(&text, &dir.path().join("umlmon")).unwrap();
+        let vm = VmName::try_from("vm1").unwrap();
+        let old = dir.path().join("old/vm1/ctrl");
+        fs::create_dir_all(old.parent().unwrap()).unwrap();
+        let pid = std::process::id();
+        assert_eq!(ctrl(&config, &vm, pid), config.global.ctrl(&vm));
+        let _socket = std::os::unix::net::UnixListener::bind(&old).unwrap();
+        let _held = fs::File::open(old.parent().unwrap()).unwrap();
+        assert_eq!(ctrl(&config, &vm, pid), old);
+    }
+
+    #[test]
+    fn a_monitor_that_is_gone_is_neither_signalled_nor_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let pid_file = dir.path().join("vm1.pid");
+        // This process lives, but does not hold the lock: it must not be hit.
+        let process = Process::open(&pid_file, std::process::id()).unwrap();
+        process.signal(Signal::KILL).unwrap();
+        let lock = PidFile::lock(&pid_file).unwrap();
+        lock.write().unwrap();
+        assert!(process.holds_lock().unwrap());
+        drop(lock);
+        assert!(!process.holds_lock().unwrap());
+    }
+}

@@ -1,0 +1,50 @@
+//! `umladmin password`: from a password to the MD5 sum that can stand for it in the configuration (umladmin).
+
+use std::io::{self, BufRead, IsTerminal};
+
+use cli::{Exit, Failure};
+use config::Password;
+
+use crate::report::Report;
+
+/// Nobody types more; what comes from a pipe must not fill the memory.
+const MAX: u64 = 4096;
+
+pub(crate) fn run() -> Result<Exit, Failure> {
+    let stdin = io::stdin();
+    let clear = if stdin.is_terminal() {
+        let first = rpassword::prompt_password("Password: ")?;
+        if rpassword::prompt_password("Again: ")? != first {
+            return Err(Failure::new(Exit::Failed, "the two passwords differ"));
+        }
+        first
+    } else {
+        first_line(stdin.lock())?
+    };
+    let password = Password::from_clear(&clear).map_err(|e| Failure::new(Exit::Failed, e))?;
+    Report::new().print(&format!("{}\n", password.to_hex()))?;
+    Ok(Exit::Done)
+}
+
+/// The first line without its end.
+fn first_line(input: impl BufRead) -> Result<String, Failure> {
+    let mut line = String::new();
+    let read = input.take(MAX).read_line(&mut line);
+    read.map_err(|e| Failure::from(e).about("cannot read the password"))?;
+    let clear = line.strip_suffix('\n').unwrap_or(&line);
+    Ok(clear.strip_suffix('\r').unwrap_or(clear).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_end_is_not_part_of_the_password() {
+        for input in ["abc\nrest\n", "abc\r\n", "abc"] {
+            assert_eq!(first_line(input.as_bytes()).unwrap(), "abc");
+        }
+        assert_eq!(first_line(" a b \n".as_bytes()).unwrap(), " a b ");
+        assert!(first_line(&b"\xff\n"[..]).is_err());
+    }
+}

@@ -1,0 +1,127 @@
+//! What umladmin says: lines as things happen, and a table of results at the end (umladmin).
+
+use std::sync::Mutex;
+
+use cli::{Exit, Failure, Output, printable};
+
+/// Standard output and standard error, shared by the threads.
+#[derive(Debug)]
+pub(crate) struct Report {
+    out: Mutex<Output>,
+}
+
+/// What became of one VM.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Row {
+    pub(crate) vm: String,
+    /// In a word: "down", "booting", "failed".
+    pub(crate) result: &'static str,
+    /// Anything else worth knowing; may be empty.
+    pub(crate) detail: String,
+    /// Whether it is what was asked for.
+    pub(crate) good: bool,
+}
+
+impl Report {
+    pub(crate) fn new() -> Report {
+        Report {
+            out: Mutex::new(Output::stdout()),
+        }
+    }
+
+    /// Text for stdout, as it is.
+    pub(crate) fn print(&self, text: &str) -> Result<(), Failure> {
+        let Ok(mut out) = self.out.lock() else {
+            return Ok(());
+        };
+        let written = out.write(text.as_bytes());
+        written.map_err(|e| Failure::from(e).about("cannot write to stdout"))
+    }
+
+    /// A line about a VM, as things go on. If stdout cannot be written, the work goes on all the same.
+    pub(crate) fn line(&self, vm: &str, text: &str) {
+        let _ = self.print(&format!("{vm}: {}\n", printable(text.as_bytes())));
+    }
+
+    /// A line about a VM that is not as it should be.
+    pub(crate) fn error(&self, vm: &str, text: &str) {
+        self.warn(&format!("{vm}: {text}"));
+    }
+
+    /// A line for stderr.
+    pub(crate) fn warn(&self, text: &str) {
+        use std::io::Write;
+        // Nobody is left to be told if stderr cannot be written.
+        let _ = writeln!(
+            std::io::stderr().lock(),
+            "umladmin: {}",
+            printable(text.as_bytes())
+        );
+    }
+
+    /// The results in the order of the configuration, if there is more than one, and the exit status that follows.
+    pub(crate) fn results(&self, rows: &[Row]) -> Result<Exit, Failure> {
+        if rows.len() > 1 {
+            let cells = rows
+                .iter()
+                .map(|row| [row.vm.clone(), row.result.into(), row.detail.clone()]);
+            self.print(&format!("\n{}", table(cells)))?;
+        }
+        match rows.iter().all(|row| row.good) {
+            true => Ok(Exit::Done),
+            false => Ok(Exit::Failed),
+        }
+    }
+}
+
+/// Columns as wide as their widest cell, two spaces between them, nothing after the last word of a line.
+pub(crate) fn table<const N: usize>(rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let shown = |row: [String; N]| row.map(|cell| printable(cell.as_bytes()));
+    let rows: Vec<[String; N]> = rows.into_iter().map(shown).collect();
+    let mut widths = [0; N];
+    for row in &rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let mut text = String::new();
+    for row in &rows {
+        let cells = row.iter().zip(widths);
+        let line: String = cells.map(|(cell, w)| format!("{cell:w$}  ")).collect();
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_escapes_are_visible() {
+        let rows = [
+            ["VM", "STATE", ""],
+            ["vm10", "off", ""],
+            ["ü", "failed", "a\x1bb"],
+        ];
+        assert_eq!(
+            table(rows.map(|row| row.map(String::from))),
+            "VM    STATE\nvm10  off\nü     failed  a\\x1bb\n"
+        );
+    }
+
+    #[test]
+    fn one_failure_is_a_failure() {
+        let row = |good| Row {
+            vm: "vm1".into(),
+            result: "down",
+            detail: String::new(),
+            good,
+        };
+        let report = Report::new();
+        assert_eq!(report.results(&[row(true)]), Ok(Exit::Done));
+        assert_eq!(report.results(&[row(false)]), Ok(Exit::Failed));
+        assert_eq!(report.results(&[]), Ok(Exit::Done));
+    }
+}

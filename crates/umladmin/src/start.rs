@@ -1,0 +1,175 @@
+//! `umladmin start`: monitors, and the kernels of those VMs that boot by themselves (umladmin).
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use cli::{Exit, Failure};
+use config::{Config, StartType, VmName};
+use daemon::PidFile;
+use rpc_xdr::umlmonctrl::{CtlResult, VmStartArgs};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::report::{Report, Row};
+use crate::{link, parallel, selection};
+
+/// How long a monitor may take until it is ready, and a kernel until it executes.
+const READY: Duration = Duration::from_secs(60);
+
+pub(crate) fn run(config: &Config, names: &[&str]) -> Result<Exit, Failure> {
+    let vms = selection::named_or_all(config, names)?;
+    let report = Report::new();
+    let mut rows = start_all(config, &vms, &report);
+    if !names.is_empty() {
+        // Who asks for a VM by its name wants it to run, and must see that it does not.
+        for row in rows.iter_mut().filter(|row| row.result == NOT_STARTED) {
+            row.good = false;
+        }
+    }
+    report.results(&rows)
+}
+
+/// The result of a VM with `start = off`.
+const NOT_STARTED: &str = "not started";
+
+/// Starts these VMs; one row for each.
+pub(crate) fn start_all(config: &Config, vms: &[VmName], report: &Report) -> Vec<Row> {
+    let program = monitor_program();
+    parallel::each(vms, parallel::STARTS, |vm| {
+        let name = vm.to_string();
+        let (result, detail, good) = match start_one(config, vm, &program) {
+            Ok((result, detail)) => {
+                let detail_too = if detail.is_empty() {
+                    String::new()
+                } else {
+                    format!(" ({detail})")
+                };
+                report.line(&name, &format!("{result}{detail_too}"));
+                (result, detail, true)
+            }
+            Err(error) => {
+                report.error(&name, &error);
+                ("failed", error, false)
+            }
+        };
+        Row {
+            vm: name,
+            result,
+            detail,
+            good,
+        }
+    })
+}
+
+/// Starts one VM as far as its start type says; answers with the result and anything else worth knowing.
+fn start_one(
+    config: &Config,
+    vm: &VmName,
+    program: &Path,
+) -> Result<(&'static str, String), String> {
+    let configured = config.vm(vm).map_err(|e| e.to_string())?;
+    if configured.start == StartType::Off {
+        return Ok((NOT_STARTED, "start = off".into()));
+    }
+    match PidFile::holder(&config.global.pid_file(vm)) {
+        Ok(None) => {}
+        Ok(Some(pid)) => return Ok(("left as it is", format!("its monitor runs, pid {pid}"))),
+        Err(e) => return Err(e.to_string()),
+    }
+    start_monitor(program, &config.path, vm)?;
+    if configured.start == StartType::Manual {
+        return Ok(("monitor started", String::new()));
+    }
+    boot(&config.global.ctrl(vm))
+        .map_err(|e| format!("its monitor runs, but not the kernel: {e}"))?;
+    Ok(("booting", String::new()))
+}
+
+/// The monitor's program: the one beside this one, else the one that PATH finds.
+fn monitor_program() -> PathBuf {
+    let beside = std::env::current_exe()
+        .ok()
+        .map(|exe| exe.with_file_name("umlmon"));
+    match beside.filter(|path| path.is_file()) {
+        Some(path) => path,
+        None => "umlmon".into(),
+    }
+}
+
+/// Starts a monitor and waits until it is ready. What goes wrong it says itself, on the same stderr.
+fn start_monitor(program: &Path, config: &Path, vm: &VmName) -> Result<(), String> {
+    let mut child = Command::new(program)
+        .arg("-config")
+        .arg(config)
+        .arg(vm.as_str())
+        .stdin(Stdio::null())
+        .spawn()
+        .map_err(|e| format!("cannot run {}: {e}", program.display()))?;
+    match wait(&mut child, READY) {
+        Ok(Some(status)) if status.success() => Ok(()),
+        Ok(Some(status)) => Err(format!("its monitor did not start ({status})")),
+        Ok(None) => {
+            // It cannot be waited for, either, if this fails.
+            let _ = child.kill().and_then(|()| child.wait());
+            let seconds = READY.as_secs();
+            Err(format!(
+                "its monitor was not ready after {seconds} s and has been killed"
+            ))
+        }
+        Err(e) => Err(format!("cannot wait for its monitor: {e}")),
+    }
+}
+
+/// Waits for a process to end; None if it takes longer.
+fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| io::Error::other("no process ID"))?;
+    let fd = pidfd_open(pid, PidfdFlags::empty())?;
+    let until = Instant::now() + limit;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let left = Timespec::try_from(left).map_err(io::Error::other)?;
+        match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&left)) {
+            Ok(0) => return Ok(None),
+            Ok(_) => return child.wait().map(Some),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+/// Starts the kernel; the guest boots by itself from here on.
+fn boot(ctrl: &Path) -> Result<(), String> {
+    let until = Instant::now() + READY;
+    let mut client = link::client(ctrl, until, &|| true).map_err(|e| e.to_string())?;
+    let args = VmStartArgs { extra: Vec::new() };
+    match client.vm_start(&args).map_err(|e| e.to_string())? {
+        CtlResult::Ok => Ok(()),
+        CtlResult::Error(error) => Err(error.text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str, limit: Duration) -> Option<ExitStatus> {
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", script])
+            .spawn()
+            .unwrap();
+        let status = wait(&mut child, limit).unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        status
+    }
+
+    #[test]
+    fn a_program_is_waited_for_so_long_and_no_longer() {
+        let soon = Duration::from_secs(60);
+        assert_eq!(shell("exit 7", soon).unwrap().code(), Some(7));
+        assert_eq!(shell("exec sleep 600", Duration::from_millis(10)), None);
+    }
+}

@@ -1,0 +1,356 @@
+//! `umladmin stop`: all VMs down at the same time, each by the ladder, then their monitors (umladmin).
+
+use std::cell::Cell;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use cli::{Exit, Failure};
+use config::{Config, VmName};
+use daemon::PidFile;
+use rpc_xdr::client::ClientError;
+use rpc_xdr::umlmonctrl::{
+    CtlCode, CtlResult, UmlmonctrlV1Client, VmCtrlaltdelArgs, VmInfoResult, VmState, VmSysrqArgs,
+    VmWaitArgs, VmWaitResult,
+};
+use rustix::process::Signal;
+
+use crate::interrupt::Interrupts;
+use crate::ladder::{self, Outcome, Rung, Step, Target};
+use crate::link::{self, Patient};
+use crate::monitor::{self, Process};
+use crate::report::{Report, Row};
+use crate::{parallel, selection};
+
+/// How long a monitor may take to tell the state of its VM, before it counts as hanging.
+const STATE: Duration = Duration::from_secs(5);
+
+/// A first measure that works sooner than this is not worth a line.
+const QUIET: Duration = Duration::from_secs(2);
+
+pub(crate) fn run(config: &Config, names: &[&str], timeout: Duration) -> Result<Exit, Failure> {
+    let vms = selection::named_or_all(config, names)?;
+    let report = Report::new();
+    let rows = stop_all(config, &vms, timeout, &report)?;
+    report.results(&rows)
+}
+
+/// Brings these VMs down and ends their monitors; one row for each.
+pub(crate) fn stop_all(
+    config: &Config,
+    vms: &[VmName],
+    timeout: Duration,
+    report: &Report,
+) -> Result<Vec<Row>, Failure> {
+    if vms.is_empty() {
+        return Ok(Vec::new());
+    }
+    let interrupts = Interrupts::watch(|| {
+        Report::new().warn(
+            "press Ctrl-C again to go on to the next measure at once, for all VMs that are still up (CTRL-ALT-DEL, sync and umount, halt, kill, end of the monitor)",
+        );
+    })
+    .map_err(|e| Failure::from(e).about("cannot watch for Ctrl-C"))?;
+    let rows = parallel::each(vms, parallel::CALLS, |vm| {
+        stop_one(config, vm, timeout, report, &interrupts)
+    });
+    Ok(rows)
+}
+
+fn stop_one(
+    config: &Config,
+    vm: &VmName,
+    timeout: Duration,
+    report: &Report,
+    interrupts: &Interrupts,
+) -> Row {
+    let name = vm.to_string();
+    let pace = Pace::new(&name, report, interrupts);
+    let (result, detail, good) = match bring_down(config, vm, timeout, &pace) {
+        Ok(None) => {
+            report.line(&name, "is off already");
+            ("off", "already".into(), true)
+        }
+        Ok(Some(by)) => {
+            let seconds = pace.begin.elapsed().as_secs_f64();
+            report.line(&name, &format!("down after {seconds:.1} s{by}"));
+            ("down", format!("{seconds:.1} s{by}"), true)
+        }
+        Err(error) => {
+            report.error(&name, &error);
+            ("failed", error, false)
+        }
+    };
+    Row {
+        vm: name,
+        result,
+        detail,
+        good,
+    }
+}
+
+/// The whole way: the kernel, then the monitor. Answers what it took, in parentheses; None if there was no monitor.
+fn bring_down(
+    config: &Config,
+    vm: &VmName,
+    timeout: Duration,
+    pace: &Pace<'_>,
+) -> Result<Option<String>, String> {
+    let pid_file = config.global.pid_file(vm);
+    let pid = match PidFile::holder(&pid_file) {
+        Ok(Some(pid)) => pid,
+        Ok(None) if selection::is_configured(config, vm) => return Ok(None),
+        // No such VM: the configuration says it best.
+        Ok(None) => return config.vm(vm).map(|_| None).map_err(|e| e.to_string()),
+        Err(e) => return Err(e.to_string()),
+    };
+    // Who may not end the monitor shall not shut the guest down first.
+    let process = Process::open(&pid_file, pid)
+        .map_err(|e| format!("cannot end its monitor, pid {pid}: {e}"))?;
+    let ctrl = monitor::ctrl(config, vm, pid);
+    let kernel = stop_kernel(&ctrl, &pid_file, timeout, pace).unwrap_or_else(|error| {
+        let text = format!("{error}; its monitor is ended without a shutdown");
+        pace.report.error(pace.vm, &text);
+        None
+    });
+    let mut monitor = Monitor { process, pace };
+    let rung = ladder::climb(ladder::MONITOR, Duration::ZERO, &mut monitor)
+        .ok_or_else(|| format!("its monitor, pid {pid}, does not end"))?;
+    let by = [kernel.map(|rung| rung.name), forced(rung)];
+    let by: Vec<&str> = by.into_iter().flatten().collect();
+    Ok(Some(match by.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", by.join(", ")),
+    }))
+}
+
+/// The rung of the monitor's ladder, if it was not the ordinary one.
+fn forced(rung: &'static Rung) -> Option<&'static str> {
+    (Some(rung) != ladder::MONITOR.first()).then_some(rung.name)
+}
+
+/// Brings the kernel down, if there is one; answers how.
+fn stop_kernel(
+    ctrl: &Path,
+    pid_file: &Path,
+    timeout: Duration,
+    pace: &Pace<'_>,
+) -> Result<Option<&'static Rung>, String> {
+    let until = Instant::now() + STATE;
+    let lost = |e: &dyn std::fmt::Display| format!("the monitor does not respond: {e}");
+    let mut client = link::client(ctrl, until, &|| true).map_err(|e| lost(&e))?;
+    match client.vm_info().map_err(|e| lost(&e))? {
+        VmInfoResult::Ok(info) if info.state == VmState::Inactive => return Ok(None),
+        VmInfoResult::Ok(info) if info.state == VmState::Suspended => {
+            // If it cannot be resumed, the ladder finds that out.
+            let _ = client.vm_continue();
+        }
+        // Also if it cannot tell, as when the VM has been removed from the configuration: what counts is that it answers.
+        _ => {}
+    }
+    let mut kernel = Kernel {
+        ctrl,
+        pid_file,
+        pace,
+    };
+    let rung = ladder::climb(ladder::KERNEL, timeout, &mut kernel);
+    rung.map(Some)
+        .ok_or_else(|| "the kernel cannot be brought down".into())
+}
+
+/// The clock of one VM's way down: announces what takes long, and knows when nobody wants to wait any longer.
+struct Pace<'a> {
+    vm: &'a str,
+    report: &'a Report,
+    interrupts: &'a Interrupts,
+    begin: Instant,
+    /// Escalations that have had their effect.
+    seen: Cell<u32>,
+    /// What to say at what time.
+    announcement: Cell<Option<(Instant, &'static Rung, Instant)>>,
+}
+
+impl<'a> Pace<'a> {
+    fn new(vm: &'a str, report: &'a Report, interrupts: &'a Interrupts) -> Pace<'a> {
+        Pace {
+            vm,
+            report,
+            interrupts,
+            begin: Instant::now(),
+            seen: Cell::new(0),
+            announcement: Cell::new(None),
+        }
+    }
+
+    fn now(&self) -> Duration {
+        self.begin.elapsed()
+    }
+
+    fn at(&self, time: Duration) -> Instant {
+        self.begin + time
+    }
+
+    /// A rung begins: later ones are announced at once, with the reason.
+    fn enter(&self, rung: &'static Rung, until: Duration, why: Option<&Outcome>) {
+        self.seen.set(self.interrupts.escalations());
+        let limit = until.saturating_sub(self.now());
+        let Some(why) = why else {
+            let due = Instant::now() + QUIET;
+            self.announcement.set(Some((due, rung, self.at(until))));
+            return;
+        };
+        self.announcement.set(None);
+        let why = match why {
+            Outcome::Failed(text) => text.as_str(),
+            Outcome::Escalated => "Ctrl-C",
+            _ => "still up",
+        };
+        let text = format!("{why}; next: {}, up to {} s", rung.name, round(limit));
+        self.report.line(self.vm, &text);
+    }
+
+    /// Called now and then while waiting. False: go on to the next rung.
+    fn go_on(&self) -> bool {
+        if let Some((due, rung, until)) = self.announcement.get()
+            && Instant::now() >= due
+        {
+            self.announcement.set(None);
+            let left = round(until.saturating_duration_since(Instant::now()));
+            let text = format!(
+                "waiting for the effect of {}, up to {left} s more",
+                rung.name
+            );
+            self.report.line(self.vm, &text);
+        }
+        !self.is_escalated()
+    }
+
+    fn is_escalated(&self) -> bool {
+        self.interrupts.escalations() > self.seen.get()
+    }
+
+    /// Why a wait ended without the end of what was waited for.
+    fn reason(&self, until: Duration, error: Option<String>) -> Outcome {
+        match error {
+            _ if self.is_escalated() => Outcome::Escalated,
+            _ if self.now() >= until => Outcome::TimeOver,
+            Some(error) => Outcome::Failed(error),
+            None => Outcome::TimeOver,
+        }
+    }
+}
+
+/// Whole seconds, rounded up as far as it matters.
+fn round(time: Duration) -> u64 {
+    time.saturating_add(Duration::from_millis(500)).as_secs()
+}
+
+/// The kernel of a VM, reached through its monitor.
+struct Kernel<'a> {
+    ctrl: &'a Path,
+    pid_file: &'a Path,
+    pace: &'a Pace<'a>,
+}
+
+type Client<'a> = UmlmonctrlV1Client<Patient<'a>>;
+
+impl Kernel<'_> {
+    /// One call on a connection of its own: one that was given up must not disturb the next.
+    fn call<R>(
+        &self,
+        until: Duration,
+        call: impl FnOnce(&mut Client<'_>) -> Result<R, ClientError>,
+    ) -> Result<R, Outcome> {
+        let go_on = || self.pace.go_on();
+        let answer = link::client(self.ctrl, self.pace.at(until), &go_on)
+            .map_err(|e| e.to_string())
+            .and_then(|mut client| call(&mut client).map_err(|e| e.to_string()));
+        answer.map_err(|error| match PidFile::holder(self.pid_file) {
+            // The monitor has gone, and its VM with it.
+            Ok(None) => Outcome::Ended,
+            _ => self.pace.reason(until, Some(error)),
+        })
+    }
+}
+
+impl Target for Kernel<'_> {
+    fn now(&self) -> Duration {
+        self.pace.now()
+    }
+
+    fn enter(&mut self, rung: &'static Rung, until: Duration, why: Option<&Outcome>) {
+        self.pace.enter(rung, until, why);
+    }
+
+    fn step(&mut self, step: Step, until: Duration) -> Outcome {
+        let result = self.call(until, |client| match step {
+            Step::CtrlAltDel => client.vm_ctrlaltdel(&VmCtrlaltdelArgs { stop: true }),
+            Step::Sysrq(letter) => client.vm_sysrq(&VmSysrqArgs {
+                letter: letter.to_string(),
+            }),
+            Step::Halt => client.vm_halt(),
+            _ => client.vm_kill(),
+        });
+        match result {
+            Ok(CtlResult::Ok) => Outcome::Done,
+            Ok(CtlResult::Error(error)) => match error.code {
+                CtlCode::NotRunning => Outcome::Ended,
+                // It is on its way down already, so there is something to wait for.
+                CtlCode::WrongState => Outcome::Done,
+                _ => Outcome::Failed(error.text),
+            },
+            Err(outcome) => outcome,
+        }
+    }
+
+    fn wait(&mut self, until: Duration) -> Outcome {
+        loop {
+            let left = until.saturating_sub(self.now());
+            let seconds = u32::try_from(left.as_secs().saturating_add(1)).unwrap_or(u32::MAX);
+            match self.call(until, |client| client.vm_wait(&VmWaitArgs { seconds })) {
+                Ok(VmWaitResult::Ok(waited)) if waited.inactive => return Outcome::Ended,
+                Ok(VmWaitResult::Ok(_)) if self.now() < until => {}
+                Ok(VmWaitResult::Ok(_)) => return self.pace.reason(until, None),
+                Ok(VmWaitResult::Error(error)) => return Outcome::Failed(error.text),
+                Err(outcome) => return outcome,
+            }
+        }
+    }
+}
+
+/// A monitor as a process.
+struct Monitor<'a> {
+    process: Process<'a>,
+    pace: &'a Pace<'a>,
+}
+
+impl Target for Monitor<'_> {
+    fn now(&self) -> Duration {
+        self.pace.now()
+    }
+
+    fn enter(&mut self, rung: &'static Rung, until: Duration, why: Option<&Outcome>) {
+        self.pace.enter(rung, until, why);
+    }
+
+    fn step(&mut self, step: Step, _until: Duration) -> Outcome {
+        let signal = match step {
+            Step::Terminate => Signal::TERM,
+            _ => Signal::KILL,
+        };
+        match self.process.signal(signal) {
+            Ok(()) => Outcome::Done,
+            Err(error) => Outcome::Failed(error),
+        }
+    }
+
+    fn wait(&mut self, until: Duration) -> Outcome {
+        let go_on = || self.pace.go_on();
+        let waited = self.process.wait(self.pace.at(until), &go_on);
+        match (waited, self.process.holds_lock()) {
+            (Ok(()), Ok(false)) => Outcome::Ended,
+            (Err(e), _) => Outcome::Failed(e.to_string()),
+            (_, Err(e)) => Outcome::Failed(e.to_string()),
+            (Ok(()), Ok(true)) => self.pace.reason(until, None),
+        }
+    }
+}

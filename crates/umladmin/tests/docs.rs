@@ -1,0 +1,84 @@
+//! Holds man/umladmin.8 to the tables of umladmin: the same modes, the same options, the same arguments.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // helpers of tests fail as tests do
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::process::Command;
+
+fn page() -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../man/umladmin.8");
+    std::fs::read_to_string(path).unwrap()
+}
+
+/// What `.It` says in the list of options: `Fl set Ar param Ns = Ns Ar value` as `-set PARAM=VALUE`.
+fn option(item: &str) -> String {
+    let words: Vec<&str> = item
+        .split(' ')
+        .filter(|word| !["Fl", "Ar", "Ns"].contains(word))
+        .collect();
+    let (name, argument) = words.split_first().unwrap();
+    match argument.concat().to_uppercase() {
+        argument if argument.is_empty() => format!("-{name}"),
+        argument => format!("-{name} {argument}"),
+    }
+}
+
+#[test]
+fn the_manual_has_every_option_and_no_other() {
+    let table: BTreeSet<String> = umladmin::PROGRAM
+        .words()
+        .map(|word| match word.arg {
+            Some(arg) => format!("-{} {arg}", word.name),
+            None => format!("-{}", word.name),
+        })
+        .collect();
+    let page = page();
+    let items = page.lines().filter_map(|line| line.strip_prefix(".It "));
+    let manual: BTreeSet<String> = items
+        .filter(|item| item.starts_with("Fl "))
+        .map(option)
+        .collect();
+    assert_eq!(manual, table);
+}
+
+#[test]
+fn the_synopsis_has_every_option_and_every_mode() {
+    let page = page();
+    let (_, rest) = page.split_once(".Sh SYNOPSIS").unwrap();
+    let (synopsis, _) = rest.split_once(".Sh DESCRIPTION").unwrap();
+    let words: Vec<&str> = synopsis.split_whitespace().collect();
+    for word in umladmin::PROGRAM.words() {
+        let shown = words
+            .windows(2)
+            .any(|pair| pair[1] == word.name && pair[0] != "Cm");
+        assert!(shown, "-{} is not in the synopsis", word.name);
+    }
+    for (keyword, ..) in umladmin::MODES {
+        assert!(
+            synopsis.contains(keyword),
+            "{keyword} is not in the synopsis"
+        );
+        assert!(
+            page.contains(&format!("\n.It Cm {keyword}\n")),
+            "{keyword} is not described"
+        );
+    }
+}
+
+#[test]
+fn the_pages_are_clean() {
+    let man = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../man");
+    for name in ["umladmin.8", "umlmon.8", "umlmon.7"] {
+        let lint = Command::new("mandoc")
+            .args(["-Tlint", "-W", "warning"])
+            .arg(man.join(name))
+            .output();
+        let Ok(lint) = lint else {
+            println!("skipped: mandoc is not installed");
+            return;
+        };
+        let said = String::from_utf8_lossy(&lint.stdout);
+        assert!(lint.status.success() && said.is_empty(), "{name}: {said}");
+    }
+}

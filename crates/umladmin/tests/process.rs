@@ -1,0 +1,463 @@
+//! umladmin as a process, with monitors that have no kernel: what it does, what it says, its exit status.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)] // helpers of tests fail as tests do
+
+mod fake;
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
+
+use config::{Config, VmName};
+use daemon::PidFile;
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Not a test: the process that the `umlmon` of [`World`] starts.
+#[test]
+fn fake_monitor() {
+    let Ok(file) = std::env::var("UMLADMIN_FAKE_CONFIG") else {
+        return;
+    };
+    let vm = VmName::try_from(std::env::var("UMLADMIN_FAKE_VM").unwrap().as_str()).unwrap();
+    let fifo = PathBuf::from(&file).with_file_name(format!("{vm}.ready"));
+    fake::run(Path::new(&file), &[vm], || {
+        fs::write(fifo, "ready\n").unwrap()
+    });
+}
+
+/// A directory with a configuration, and umladmin beside an `umlmon` that starts [`fake_monitor`].
+struct World {
+    dir: tempfile::TempDir,
+}
+
+impl World {
+    fn new(sections: &str) -> World {
+        let world = World {
+            dir: tempfile::tempdir().unwrap(),
+        };
+        world.configure(sections);
+        let (here, program) = (world.path("umladmin"), world.path("umlmon"));
+        fs::hard_link(env!("CARGO_BIN_EXE_umladmin"), &here)
+            .or_else(|_| fs::copy(env!("CARGO_BIN_EXE_umladmin"), &here).map(drop))
+            .unwrap();
+        let fake = std::env::current_exe().unwrap();
+        let script = format!(
+            "#!/bin/sh\nready=${{2%/*}}/$3.ready\nmkfifo $ready\n\
+             UMLADMIN_FAKE_CONFIG=$2 UMLADMIN_FAKE_VM=$3 {} --exact fake_monitor >/dev/null 2>&1 </dev/null &\n\
+             read line <$ready\n",
+            fake.display()
+        );
+        fs::write(&program, script).unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        world
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// Each section is `name behaviour start`.
+    fn configure(&self, sections: &str) {
+        let dir = self.dir.path().display();
+        let mut text = format!("[GLOBAL]\nvardir = {dir}/var\nrundir = {dir}/run\n");
+        for line in sections.lines() {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let [name, behaviour, start] = words.as_slice() else {
+                panic!("{line}")
+            };
+            text += &format!(
+                "[{name}]\nvmuser = u-{name}\nmem = 64\nkernel = /shared/kernels/linux\nkernelarg = {behaviour}\nstart = {start}\n"
+            );
+        }
+        fs::write(self.path("umlmon.conf"), text).unwrap();
+    }
+
+    fn config(&self) -> Config {
+        Config::load(&self.path("umlmon.conf")).unwrap()
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(self.path("umladmin"));
+        command
+            .arg("-config")
+            .arg(self.path("umlmon.conf"))
+            .args(args);
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// The exit status and what was said.
+    fn said(&self, args: &[&str]) -> (i32, String, String) {
+        let output = self.run(args);
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (
+            output.status.code().unwrap(),
+            text(output.stdout),
+            text(output.stderr),
+        )
+    }
+
+    fn states(&self, args: &[&str]) -> Vec<(String, String)> {
+        let output = self.run(&[&["-json", "list"], args].concat());
+        let list: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let member = |vm: &serde_json::Value, name: &str| vm[name].as_str().unwrap().to_owned();
+        let vms = list.as_array().unwrap().iter();
+        vms.map(|vm| (member(vm, "vm"), member(vm, "state")))
+            .collect()
+    }
+
+    fn calls(&self, vm: &str) -> Vec<String> {
+        let text = fs::read_to_string(self.path(&format!("var/{vm}/calls"))).unwrap_or_default();
+        text.lines().map(String::from).collect()
+    }
+}
+
+impl Drop for World {
+    /// Whatever a failed test has left ends here.
+    fn drop(&mut self) {
+        let Ok(files) = fs::read_dir(self.path("run")) else {
+            return;
+        };
+        for file in files.flatten() {
+            if let Ok(Some(pid)) = PidFile::holder(&file.path())
+                && pid != std::process::id()
+            {
+                let _ = kill_process(Pid::from_raw(pid.cast_signed()).unwrap(), Signal::KILL);
+            }
+        }
+    }
+}
+
+fn pairs(text: &str) -> Vec<(String, String)> {
+    let words = |line: &str| {
+        line.split_once(' ')
+            .map(|(a, b)| (a.into(), b.into()))
+            .unwrap()
+    };
+    text.lines().map(words).collect()
+}
+
+#[test]
+fn a_whole_day() {
+    let world = World::new("b obeys boot\na obeys manual\nc obeys off");
+    assert_eq!(world.states(&[]), pairs("b off\na off\nc off"));
+
+    let (status, out, err) = world.said(&["start"]);
+    assert_eq!((status, err.as_str()), (0, ""), "{out}");
+    assert!(
+        out.ends_with("\n\nb  booting\na  monitor started\nc  not started      start = off\n"),
+        "{out}"
+    );
+    assert_eq!(world.states(&[]), pairs("b running\na inactive\nc off"));
+    assert_eq!(world.states(&["-active"]), pairs("b running"));
+    assert_eq!(
+        world.states(&["-inactive", "-off"]),
+        pairs("a inactive\nc off")
+    );
+    let (_, out, _) = world.said(&["-active", "list"]);
+    assert!(out.starts_with("VM  STATE    PID"), "{out}");
+    assert!(out.contains("64 MB (21 used)  00:00:05  boot\n"), "{out}");
+
+    let (status, out, _) = world.said(&["start", "a", "b"]);
+    assert_eq!(status, 0);
+    assert!(
+        out.contains("a: left as it is (its monitor runs, pid "),
+        "{out}"
+    );
+    assert_eq!(world.calls("b"), ["start"]);
+    let (status, out, _) = world.said(&["start", "c"]);
+    assert_eq!(
+        (status, out.as_str()),
+        (1, "c: not started (start = off)\n")
+    );
+
+    let (status, out, err) = world.said(&["stop"]);
+    assert_eq!((status, err.as_str()), (0, ""), "{out}");
+    assert!(out.contains("b: down after 0."), "{out}");
+    assert!(out.contains(" s (CTRL-ALT-DEL)\n"), "{out}");
+    assert!(out.ends_with("c  off   already\n"), "{out}");
+    assert_eq!(world.calls("b"), ["start", "ctrlaltdel true"]);
+    assert_eq!(world.calls("a"), [""; 0]);
+    assert_eq!(world.states(&[]), pairs("b off\na off\nc off"));
+}
+
+/// The lines of a stream as they come.
+fn lines(stream: impl std::io::Read + Send + 'static) -> Receiver<String> {
+    let (send, lines) = channel();
+    std::thread::spawn(move || {
+        let lines = BufReader::new(stream).lines().map_while(Result::ok);
+        lines
+            .take_while(|line| send.send(line.clone()).is_ok())
+            .for_each(drop);
+    });
+    lines
+}
+
+fn expect(lines: &Receiver<String>, part: &str) {
+    let mut seen = Vec::new();
+    loop {
+        match lines.recv_timeout(Duration::from_secs(20)) {
+            Ok(line) if line.contains(part) => return,
+            Ok(line) => seen.push(line),
+            Err(_) => panic!("{part:?} did not come, but {seen:?}"),
+        }
+    }
+}
+
+fn interrupt(child: &Child) {
+    kill_process(
+        Pid::from_raw(child.id().cast_signed()).unwrap(),
+        Signal::INT,
+    )
+    .unwrap();
+}
+
+#[test]
+fn impatience_escalates() {
+    let world = World::new("vm1 ignores boot\nvm2 obeys boot");
+    assert_eq!(world.said(&["start"]).0, 0);
+    let mut stop = world.command(&["-timeout", "600", "stop"]);
+    let mut stop = stop
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (out, err) = (
+        lines(stop.stdout.take().unwrap()),
+        lines(stop.stderr.take().unwrap()),
+    );
+    expect(
+        &out,
+        "vm1: waiting for the effect of CTRL-ALT-DEL, up to 59",
+    );
+    interrupt(&stop);
+    expect(&err, "press Ctrl-C again to go on");
+    interrupt(&stop);
+    expect(&out, "vm1: Ctrl-C; next: sync and umount, up to 10 s");
+    interrupt(&stop);
+    expect(&out, "vm1: Ctrl-C; next: halt, up to 10 s");
+    expect(&out, "vm1: down after ");
+    expect(&out, "vm1  down");
+    assert_eq!(stop.wait().unwrap().code(), Some(0));
+    assert_eq!(
+        world.calls("vm1"),
+        ["start", "ctrlaltdel true", "sysrq s", "sysrq u", "halt"]
+    );
+    assert_eq!(world.calls("vm2"), ["start", "ctrlaltdel true"]);
+}
+
+#[test]
+fn a_frozen_kernel_is_killed_and_a_mute_monitor_ended() {
+    let world = World::new("vm1 frozen boot\nvm2 mute manual");
+    assert_eq!(world.said(&["start"]).0, 0);
+    let begin = Instant::now();
+    assert_eq!(world.states(&[]), pairs("vm1 running\nvm2 not-responding"));
+    assert!(begin.elapsed() < Duration::from_secs(4));
+
+    let (status, out, err) = world.said(&["stop"]);
+    assert_eq!(status, 0, "{out}{err}");
+    assert!(
+        out.contains("vm1: the kernel does not answer; next: halt, up to 10 s"),
+        "{out}"
+    );
+    assert!(out.contains(" s (kill)\n"), "{out}");
+    assert!(
+        err.contains("vm2: the monitor does not respond: no answer in time; its monitor is ended"),
+        "{err}"
+    );
+    assert_eq!(
+        world.calls("vm1"),
+        ["start", "ctrlaltdel true", "sysrq s", "halt", "kill"]
+    );
+    assert_eq!(world.states(&[]), pairs("vm1 off\nvm2 off"));
+}
+
+#[test]
+fn the_guest_is_shut_down_whatever_state_it_is_in() {
+    let world = World::new("vm1 sleeps boot\nvm2 vague boot");
+    assert_eq!(world.said(&["start"]).0, 0);
+    assert_eq!(
+        world.states(&[]),
+        pairs("vm1 suspended\nvm2 not-responding")
+    );
+    let (status, out, err) = world.said(&["-timeout", "20", "stop"]);
+    assert_eq!((status, err.as_str()), (0, ""), "{out}");
+    assert_eq!(world.calls("vm1"), ["start", "continue", "ctrlaltdel true"]);
+    assert_eq!(world.calls("vm2"), ["start", "ctrlaltdel true"]);
+}
+
+#[test]
+fn update_follows_the_configuration_or_does_nothing() {
+    let world = World::new("vm1 obeys boot\nvm2 obeys boot\nvm3 obeys boot");
+    assert_eq!(world.said(&["start"]).0, 0);
+
+    let good = fs::read_to_string(world.path("umlmon.conf")).unwrap();
+    fs::write(
+        world.path("umlmon.conf"),
+        good.replace("mem = 64", "mem = many"),
+    )
+    .unwrap();
+    let (status, out, err) = world.said(&["update"]);
+    assert_eq!((status, out.as_str()), (1, ""));
+    assert!(err.contains("umlmon.conf:6: "), "{err}");
+    fs::write(world.path("umlmon.conf"), good).unwrap();
+    fs::write(world.path("var/vm3/config"), "[vm3]\nmem = -1\n").unwrap();
+    let (status, _, err) = world.said(&["update"]);
+    assert_eq!(status, 1);
+    assert!(err.contains("nothing was started or stopped"), "{err}");
+    fs::remove_file(world.path("var/vm3/config")).unwrap();
+    assert_eq!(
+        world.states(&[]),
+        pairs("vm1 running\nvm2 running\nvm3 running")
+    );
+    assert_eq!(
+        world.said(&["update"]).1,
+        "Nothing to do: what runs is what is configured.\n"
+    );
+
+    world.configure("vm2 obeys off\nvm3 obeys boot\nvm4 obeys boot");
+    let (status, out, err) = world.said(&["update"]);
+    assert_eq!((status, err.as_str()), (0, ""), "{out}");
+    assert_eq!(
+        world.states(&[]),
+        pairs("vm2 off\nvm3 running\nvm4 running")
+    );
+    assert_eq!(world.calls("vm1"), ["start", "ctrlaltdel true"]);
+    assert_eq!(world.calls("vm3"), ["start"]);
+    let (status, _, err) = world.said(&["update", "vm1"]);
+    assert_eq!(status, 1);
+    assert!(err.contains("there is no VM \"vm1\""), "{err}");
+    assert_eq!(world.said(&["stop"]).0, 0);
+}
+
+#[test]
+fn what_is_not_configured_can_be_named() {
+    let world = World::new("vm1 obeys boot\nvm2 obeys manual");
+    assert_eq!(world.said(&["start"]).0, 0);
+    world.configure("vm2 obeys manual");
+    assert_eq!(world.states(&["vm1"]), pairs("vm1 running"));
+    assert_eq!(world.said(&["stop", "vm1"]).0, 0);
+    let (status, _, err) = world.said(&["stop", "vm1"]);
+    assert_eq!(status, 1);
+    assert!(
+        err.starts_with("umladmin: vm1: there is no VM \"vm1\""),
+        "{err}"
+    );
+    let (status, out, err) = world.said(&["list", "vm1", "vm2"]);
+    assert_eq!(status, 1, "{out}{err}");
+    assert_eq!(world.said(&["start", "../x"]).0, 2);
+    assert_eq!(world.said(&["stop"]).0, 0);
+}
+
+#[test]
+fn a_monitor_that_does_not_start_is_a_failure() {
+    let world = World::new("vm1 obeys boot\nvm2 obeys boot");
+    fs::write(
+        world.path("umlmon"),
+        "#!/bin/sh\necho \"umlmon: $3: no\" >&2\nexit 1\n",
+    )
+    .unwrap();
+    let (status, out, err) = world.said(&["start"]);
+    assert_eq!(status, 1);
+    assert!(out.ends_with("vm1  failed  its monitor did not start (exit status: 1)\nvm2  failed  its monitor did not start (exit status: 1)\n"), "{out}");
+    assert!(err.contains("umlmon: vm1: no\n"), "{err}");
+}
+
+#[test]
+fn who_may_not_end_the_monitor_does_not_touch_the_guest() {
+    if !rustix::process::geteuid().is_root() {
+        println!("skipped: only root can become somebody else");
+        return;
+    }
+    let world = World::new("vm1 obeys boot");
+    assert_eq!(world.said(&["start"]).0, 0);
+    fs::set_permissions(world.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let stop = world
+        .command(&["stop"])
+        .uid(65534)
+        .gid(65534)
+        .output()
+        .unwrap();
+    assert_eq!(stop.status.code(), Some(1));
+    let err = String::from_utf8(stop.stderr).unwrap();
+    assert!(err.contains("vm1: cannot end its monitor, pid "), "{err}");
+    assert_eq!(world.calls("vm1"), ["start"]);
+    assert_eq!(world.said(&["stop"]).0, 0);
+}
+
+#[test]
+fn a_hundred_are_listed_at_once() {
+    let names: Vec<String> = (0..100).map(|n| format!("vm{n}")).collect();
+    let sections: Vec<String> = names
+        .iter()
+        .map(|name| format!("{name} obeys boot"))
+        .collect();
+    let world = World::new(&sections.join("\n"));
+    let vms: Vec<VmName> = world.config().vm_names().cloned().collect();
+    let (ready, is_ready) = channel();
+    let file = world.path("umlmon.conf");
+    std::thread::spawn(move || fake::run(&file, &vms, || ready.send(()).unwrap()));
+    is_ready.recv_timeout(Duration::from_secs(20)).unwrap();
+    let begin = Instant::now();
+    let states = world.states(&[]);
+    println!("100 VMs listed in {:?}", begin.elapsed());
+    assert!(
+        states.iter().all(|(_, state)| state == "inactive"),
+        "{states:?}"
+    );
+    assert_eq!(states.len(), 100);
+}
+
+#[test]
+fn the_printed_configuration_can_be_edited() {
+    let world = World::new("vm1 obeys boot");
+    fs::create_dir_all(world.path("var/vm1")).unwrap();
+    fs::write(world.path("var/vm1/config"), "[vm1]\ncon0 = pty:con0\n").unwrap();
+    let args = [
+        "-rename",
+        "vm9",
+        "-set",
+        "mem=128",
+        "-clear",
+        "kernelarg",
+        "config",
+        "vm1",
+    ];
+    let (status, out, err) = world.said(&args);
+    assert_eq!((status, err.as_str()), (0, ""));
+    assert!(out.starts_with("[vm9]\nvmuser = u-vm1\n"), "{out}");
+    assert!(
+        out.contains("\nmem = 128\n") && out.contains("\ncon0 = pty:con0\n"),
+        "{out}"
+    );
+    assert!(!out.contains("kernelarg"), "{out}");
+    assert_eq!(world.said(&["config"]).0, 2);
+    let (status, _, err) = world.said(&["config", "vm2"]);
+    assert_eq!(status, 1);
+    assert!(err.contains("did you mean \"vm1\"?"), "{err}");
+}
+
+#[test]
+fn a_password_comes_from_stdin() {
+    let world = World::new("vm1 obeys boot");
+    fs::write(world.path("secret"), "abc\n").unwrap();
+    let mut command = world.command(&["password"]);
+    let output = command
+        .stdin(fs::File::open(world.path("secret")).unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(output.stdout, b"900150983cd24fb0d6963f7d28e17f72\n"); // RFC 1321, A.5
+}

@@ -1,0 +1,58 @@
+//! umldir, the directory service: `umldir [-fg] [-config FILE]`. It knows which monitors run. `daemon.rs` is the recipe;
+//! read on from there.
+
+use std::process::ExitCode;
+
+use cli::{Exit, Failure, Line, Program, Section, Word};
+use config::Config;
+
+mod daemon;
+mod directory;
+mod service;
+
+const PROGRAM: Program = Program {
+    name: "umldir",
+    about: "Directory service: which monitors of virtual machines run on this host",
+    synopsis: &["[OPTIONS]"],
+    sections: &[Section {
+        heading: "Options",
+        words: &[Word {
+            name: "fg",
+            arg: None,
+            help: "Stays in the foreground and logs to the terminal",
+        }],
+    }],
+    notes: "",
+};
+
+fn main() -> ExitCode {
+    cli::main(&PROGRAM, run)
+}
+
+fn run(line: Line) -> Result<Exit, Failure> {
+    if let Some(operand) = line.text_operands()?.first() {
+        return Err(Failure::usage(format_args!(
+            "there is one for all VMs, what is '{operand}'?"
+        )));
+    }
+    daemon::run(line.config_or(Config::DEFAULT_PATH), line.has("fg"))
+        .map_err(|error| Failure::new(Exit::Failed, format!("{error:#}")))?;
+    Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manual_has_every_option() {
+        let page = include_str!("../../../man/umldir.8");
+        for word in PROGRAM.words() {
+            assert!(
+                page.contains(&format!("\n.It Fl {}", word.name)),
+                "-{} is not in umldir(8)",
+                word.name
+            );
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Tells the directory service that this monitor runs (umlmon, the monitor process).
+//!
+//! The registration lasts as long as its connection, so neither side can be wrong about the other for long. Without the
+//! service the monitor does all it is there for: this task never fails, it tries again.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use config::VmName;
+use rpc_xdr::client::ClientError;
+use rpc_xdr::umldir::{UmldirV1Client, VmRegisterArgs};
+use tokio::net::UnixStream;
+use tokio::time::Instant;
+
+/// How often a service is looked for that may be just restarting. A look is one system call. (The kernel could report
+/// the socket's return, but the monitors of a large host would use up what root has of inotify instances.)
+const SOON: Duration = Duration::from_millis(250);
+/// How long it may be just restarting.
+const RESTART: Duration = Duration::from_secs(60);
+/// How often it is looked for after that.
+const LATER: Duration = Duration::from_secs(5);
+/// How long the service may take to answer.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Why a VM is not registered.
+#[derive(Debug, thiserror::Error)]
+enum Error {
+    /// The service does not run, or not yet.
+    #[error("{0}")]
+    Connect(#[from] io::Error),
+    /// The connection broke before the answer.
+    #[error(transparent)]
+    Call(#[from] ClientError),
+    /// The service refused.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// Keeps the VM registered with the service that listens in `directory`, for ever. Dropping this withdraws it.
+pub async fn announce(vm: VmName, directory: PathBuf) {
+    let mut since = Instant::now();
+    let mut last_problem = String::new();
+    loop {
+        match register(&vm, &directory).await {
+            Ok(client) => {
+                tracing::info!("registered with the directory service");
+                let why = ended(&client).await;
+                tracing::info!("no longer registered with the directory service: {why}");
+                since = Instant::now();
+                last_problem.clear();
+            }
+            // Not to run is no fault of a service that is not always needed.
+            Err(Error::Connect(_)) => {}
+            Err(error) => {
+                let problem = error.to_string();
+                if problem != last_problem {
+                    tracing::warn!("not registered with the directory service: {problem}");
+                }
+                last_problem = problem;
+            }
+        }
+        let pause = if since.elapsed() < RESTART {
+            SOON
+        } else {
+            LATER
+        };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Registers the VM; it stays so until the client is dropped or the service ends.
+async fn register(vm: &VmName, directory: &Path) -> Result<UmldirV1Client<Stream>, Error> {
+    // Through the descriptor, the path is short enough for a socket address however deep the directory is.
+    let directory = File::open(directory)?;
+    let socket = format!("/proc/self/fd/{}/ctrl", directory.as_raw_fd());
+    let stream = UnixStream::connect(socket).await?;
+    let mut client = UmldirV1Client::new(Stream(stream));
+    let ticket = client.send_vm_register(&VmRegisterArgs {
+        vm: vm.to_string(),
+        port: 0,
+    })?;
+    let deadline = Instant::now() + ANSWER;
+    loop {
+        if let Some(reply) = client.rpc.next_reply()? {
+            let answer = ticket.result(&reply)?.into_result();
+            return match answer {
+                Ok(()) => Ok(client),
+                Err(refusal) => Err(Error::Refused(refusal.text)),
+            };
+        }
+        let readable = client.rpc.stream().0.readable();
+        tokio::time::timeout_at(deadline, readable)
+            .await
+            .map_err(|_| ClientError::TimedOut)??;
+        match client.rpc.fill() {
+            // The stream was not readable after all.
+            Ok(()) | Err(ClientError::TimedOut) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Waits until the service ends the connection, or sends something that nobody asked for; says which.
+async fn ended(client: &UmldirV1Client<Stream>) -> String {
+    let stream = &client.rpc.stream().0;
+    loop {
+        if let Err(error) = stream.readable().await {
+            return error.to_string();
+        }
+        match stream.try_read(&mut [0]) {
+            Ok(0) => return "it has ended".to_owned(),
+            Ok(_) => return "it sent something that was not asked for".to_owned(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) => return error.to_string(),
+        }
+    }
+}
+
+/// A stream for the client, which reads what is there and does not wait.
+struct Stream(UnixStream);
+
+impl Read for Stream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(buf)
+    }
+}
+
+impl Write for Stream {
+    // The one call that is ever written fits into the socket's buffer.
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0.try_write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,203 @@
+//! The second process of a running VM: PID 1 of its namespaces. It stops being root, executes the kernel, keeps its
+//! processes, and takes all of them with it when it ends (umlmon, the child process; this file is all of it).
+//!
+//! It is this program, executed anew: no runtime, no threads, no descriptors but those it was given.
+//!
+//! ```text
+//! monitor == pipe (descriptor 3) ==> confine, execute the kernel, say so, then wait for
+//!    a nudge            -> SIGIO to the kernel
+//!    the kernel's end   -> say how, exit
+//!    the monitor's end  -> exit (SIGKILL comes too; either is enough)
+//! ```
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitCode;
+
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+
+use crate::link::{FIRST_END_FD, FromChild, Launch, MAX_ORDER, PIPE_FD, ToChild};
+
+/// The argument that tells this process from the monitor.
+pub(crate) const ARGUMENT: &CStr = c"--child";
+
+/// A step that failed, to be reported.
+struct Failed {
+    step: String,
+    error: String,
+}
+
+impl Failed {
+    fn at(step: &str) -> impl Fn(io::Error) -> Self + '_ {
+        move |error| Self {
+            step: step.to_owned(),
+            error: error.to_string(),
+        }
+    }
+}
+
+/// Whether this process is a second process.
+#[must_use]
+pub fn is_child() -> bool {
+    let mut args = std::env::args_os().skip(1);
+    args.next()
+        .is_some_and(|arg| arg.as_encoded_bytes() == ARGUMENT.to_bytes())
+        && args.next().is_none()
+}
+
+/// The whole life of the second process. To be called first in `main`.
+#[must_use]
+pub fn main() -> ExitCode {
+    let Ok(pipe) = sys::inherited_fd(PIPE_FD) else {
+        eprintln!("umlmon: --child is for the monitor only");
+        return ExitCode::from(2);
+    };
+    // The name is "exe" otherwise, after the path it was executed by.
+    let _ = rustix::thread::set_name(c"umlmon");
+    match run(&pipe) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failed { step, error }) => {
+            report(&pipe, &FromChild::Failed { step, error });
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(pipe: &OwnedFd) -> Result<(), Failed> {
+    let (launch, ends) = receive_launch(pipe).map_err(Failed::at("read the task"))?;
+    launch.confinement.confine().map_err(|error| Failed {
+        step: "confine the child".to_owned(),
+        error: error.to_string(),
+    })?;
+    let signals = catch_sigchld().map_err(Failed::at("catch SIGCHLD"))?;
+    let kernel = execute(&launch, &ends)?;
+    report(pipe, &FromChild::Started { kernel_pid: 0 });
+    // The kernel alone keeps its channels.
+    drop((launch, ends));
+    sys::release_free_memory();
+    watch(pipe, &signals, kernel);
+    Ok(())
+}
+
+fn receive_launch(pipe: &OwnedFd) -> io::Result<(Box<Launch>, Vec<OwnedFd>)> {
+    let mut buffer = vec![0; MAX_ORDER];
+    let (_, length) = recv(pipe, &mut buffer[..], RecvFlags::TRUNC)?;
+    let order = buffer
+        .get(..length)
+        .ok_or_else(|| io::Error::other("it is too long"))?;
+    let ToChild::Launch(launch, count) = serde_json::from_slice(order)? else {
+        return Err(io::Error::other("the first message is another one"));
+    };
+    let ends = (FIRST_END_FD..)
+        .take(count)
+        .map(sys::inherited_fd)
+        .collect::<io::Result<_>>()?;
+    Ok((launch, ends))
+}
+
+/// SIGCHLD as a descriptor. The kernel does not inherit the blocked signal.
+fn catch_sigchld() -> io::Result<SignalFd> {
+    let mut mask = SigSet::empty();
+    mask.add(Signal::SIGCHLD);
+    mask.thread_block()?;
+    Ok(SignalFd::with_flags(
+        &mask,
+        SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
+    )?)
+}
+
+fn execute(launch: &Launch, ends: &[OwnedFd]) -> Result<Pid, Failed> {
+    let step = format!("execute {}", launch.kernel);
+    let strings = |list: &[String]| {
+        list.iter()
+            .map(|s| CString::new(s.as_str()))
+            .collect::<Result<Vec<_>, _>>()
+    };
+    let nul = |error: std::ffi::NulError| Failed::at(&step)(error.into());
+    let program = CString::new(launch.kernel.as_str()).map_err(nul)?;
+    let argv = strings(&launch.argv).map_err(nul)?;
+    let env = strings(&launch.env).map_err(nul)?;
+    let con0 = ends
+        .first()
+        .into_iter()
+        .flat_map(|end| [(end.as_fd(), 0), (end.as_fd(), 1), (end.as_fd(), 2)]);
+    let others = ends.iter().skip(1).map(AsFd::as_fd).zip(3..);
+    let fds: Vec<_> = con0.chain(others).collect();
+    let kernel = sys::spawn_kernel(&program, &argv, &env, &fds).map_err(|error| Failed {
+        step: step.clone(),
+        error: error.to_string(),
+    })?;
+    Ok(Pid::from_raw(kernel.pid))
+}
+
+/// Waits for the end of the kernel or of the monitor, and serves both.
+fn watch(pipe: &OwnedFd, signals: &SignalFd, kernel: Pid) {
+    loop {
+        let mut events = [
+            PollFd::new(pipe, PollFlags::IN),
+            PollFd::new(signals, PollFlags::IN),
+        ];
+        match poll(&mut events, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => return,
+        }
+        let [from_monitor, child_ended] = events.map(|event| !event.revents().is_empty());
+        if child_ended && let Some(end) = reap(signals, kernel) {
+            report(pipe, &end);
+            return;
+        }
+        if from_monitor && !serve(pipe, kernel) {
+            return;
+        }
+    }
+}
+
+/// Carries out a message of the monitor; false if it has ended.
+fn serve(pipe: &OwnedFd, kernel: Pid) -> bool {
+    let mut buffer = [0; 256];
+    let Ok((_, length)) = recv(pipe, &mut buffer, RecvFlags::TRUNC) else {
+        return false;
+    };
+    match buffer.get(..length).map(serde_json::from_slice) {
+        // It has not been reaped, so the number is still its own.
+        Some(Ok(ToChild::Nudge)) => kill(kernel, Signal::SIGIO).is_ok(),
+        _ => false,
+    }
+}
+
+/// Collects all processes that have ended: the kernel, and what its processes left behind.
+fn reap(signals: &SignalFd, kernel: Pid) -> Option<FromChild> {
+    while let Ok(Some(_)) = signals.read_signal() {}
+    loop {
+        match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::Exited(pid, status)) if pid == kernel => {
+                return Some(FromChild::Exited {
+                    status: Some(status),
+                    signal: None,
+                });
+            }
+            Ok(WaitStatus::Signaled(pid, signal, _)) if pid == kernel => {
+                return Some(FromChild::Exited {
+                    status: None,
+                    signal: Some(signal as i32),
+                });
+            }
+            Ok(WaitStatus::StillAlive) | Err(_) => return None,
+            Ok(_) => {}
+        }
+    }
+}
+
+/// Tells the monitor. If it is gone, this process ends anyway.
+fn report(pipe: &OwnedFd, message: &FromChild) {
+    if let Ok(text) = serde_json::to_vec(message) {
+        let _ = send(pipe, &text, SendFlags::NOSIGNAL);
+    }
+}

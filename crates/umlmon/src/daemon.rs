@@ -1,0 +1,228 @@
+//! The monitor daemon from its start to its end: the steps in the order that matters (umlmon, the monitor process).
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use anyhow::{Context, bail};
+use config::{Config, Vm, VmName};
+use daemon::{Acceptor, CtrlSocket, LogDir, LogHandle, LogTo, PidFile, Readiness, Signals, Told};
+use disks::Disks;
+use jail::{Account, Jail, Places};
+use pty::Nudge;
+use rpc_xdr::server::Limits;
+use rpc_xdr::umlmonctrl::{UMLMONCTRL_V1_MAX_ARGS, serve_umlmonctrl_v1};
+use tokio::net::UnixStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::LocalSet;
+
+use crate::announce::announce;
+use crate::channels::Channels;
+use crate::link::Link;
+use crate::monitor::{Handle, Monitor};
+use crate::run::Setup;
+use crate::service::Service;
+use crate::session::Session;
+use crate::state::Request;
+
+/// Connections to the control socket at once; a further one waits in the socket's queue.
+const MAX_CONNECTIONS: usize = 256;
+
+/// Runs the monitor of a VM. In the started program it returns when the daemon is ready; in the daemon, at its end.
+///
+/// # Errors
+/// Whatever prevents the daemon from becoming ready, for the terminal.
+pub fn run(name: &VmName, config_path: &Path, foreground: bool) -> anyhow::Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("must be started by root: it mounts file systems and starts the VM as another user");
+    }
+    let config_path = std::path::absolute(config_path)?;
+    let config = Config::load(&config_path)?;
+    let vm = config.vm(name)?;
+    // The lock comes first: whoever holds it may clean up after a predecessor. It is released last.
+    let pid_file = lock(&config, name)?;
+    let jail = prepare_jail(&config, &vm)?;
+    let disks = Disks::open(&vm.jaildir, &config.global.shared)?;
+    let log = open_log(&vm, foreground)?;
+    let ctrl = CtrlSocket::bind(&config.global.vm_dir(name))?;
+    let readiness = daemon::background(foreground, &pid_file)?;
+    // From here on this is the daemon: no thread or runtime may exist before.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let parts = Parts {
+        vm,
+        directory: config.global.directory(),
+        shared: config.global.shared,
+        config_path,
+        jail,
+        disks,
+        log,
+    };
+    let result = LocalSet::new().block_on(&runtime, serve(parts, ctrl, &readiness, foreground));
+    match result {
+        // Whoever waits at the terminal is told; otherwise the error goes the usual way.
+        Err(error) if readiness.failed(1, &format!("umlmon: {name}: {error:#}")) => Ok(()),
+        result => result,
+    }
+}
+
+fn lock(config: &Config, name: &VmName) -> anyhow::Result<PidFile> {
+    let rundir = &config.global.rundir;
+    std::fs::create_dir_all(rundir)
+        .with_context(|| format!("cannot make the directory {}", rundir.display()))?;
+    Ok(PidFile::lock(&config.global.pid_file(name))?)
+}
+
+fn prepare_jail(config: &Config, vm: &Vm) -> anyhow::Result<Jail> {
+    let places = Places {
+        vardir: config.global.vardir.clone(),
+        vm_dir: config.global.vm_dir(&vm.name),
+        jail: vm.jaildir.clone(),
+        logdir: vm.logdir.clone(),
+        shared: config.global.shared.clone(),
+    };
+    Ok(Jail::prepare(
+        &places,
+        Account::resolve(&vm.vmuser, vm.vmgroup.as_deref())?,
+    )?)
+}
+
+fn open_log(vm: &Vm, foreground: bool) -> anyhow::Result<LogHandle> {
+    let file = match &vm.logfile {
+        Some(file) => Some((log_dir(vm)?, file.clone())),
+        None => None,
+    };
+    Ok(LogHandle::init(
+        vm.name.as_str(),
+        LogTo {
+            file,
+            stderr: foreground,
+        },
+    )?)
+}
+
+fn log_dir(vm: &Vm) -> anyhow::Result<LogDir> {
+    LogDir::open(&vm.logdir)
+        .with_context(|| format!("cannot use the log directory {}", vm.logdir.display()))
+}
+
+/// What was prepared while the terminal still listened.
+struct Parts {
+    vm: Vm,
+    /// Where the directory service listens.
+    directory: PathBuf,
+    shared: PathBuf,
+    config_path: PathBuf,
+    jail: Jail,
+    disks: Disks,
+    log: LogHandle,
+}
+
+/// The daemon proper, until a signal ends it.
+async fn serve(
+    parts: Parts,
+    mut ctrl: CtrlSocket,
+    readiness: &Readiness,
+    foreground: bool,
+) -> anyhow::Result<()> {
+    let signals = Signals::receive()?;
+    let acceptor = ctrl.acceptor()?;
+    let nudged: Rc<RefCell<Option<Rc<Link>>>> = Rc::default();
+    let channels = open_channels(&parts.vm, Rc::clone(&nudged))?;
+    let Parts {
+        vm,
+        directory,
+        shared,
+        config_path,
+        jail,
+        disks,
+        log,
+    } = parts;
+    let announcement = announce(vm.name.clone(), directory);
+    let setup = Rc::new(Setup {
+        vm,
+        shared,
+        config_path,
+        jail,
+        disks,
+        channels,
+        nudged,
+    });
+    let (monitor, handle) = Monitor::new(Rc::clone(&setup));
+    let service = Rc::new(Service {
+        setup,
+        monitor: handle.clone(),
+        log,
+        since: SystemTime::now(),
+    });
+    let mut monitor = tokio::task::spawn_local(monitor.run());
+    tokio::task::spawn_local(wake_channels(handle.clone(), Rc::clone(&service)));
+    let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    tracing::info!("monitor {} started", env!("CARGO_PKG_VERSION"));
+    readiness.ready()?;
+    let announcement = tokio::task::spawn_local(announcement);
+    loop {
+        tokio::select! {
+            (stream, place) = next_connection(&acceptor, &connections) => {
+                tokio::task::spawn_local(converse(stream, Rc::clone(&service), place));
+            }
+            told = signals.next() => match told {
+                // In the background it is the daemon's usual call for new logs.
+                Told::HangUp if !foreground => service.reopen_logs(),
+                Told::HangUp | Told::End => break,
+            },
+        }
+    }
+    tracing::info!("monitor is shutting down");
+    announcement.abort();
+    // Denied only if the monitor is ending already.
+    let _ = handle.request(Request::Quit).await;
+    let _ = (&mut monitor).await;
+    tracing::info!("monitor ended");
+    Ok(())
+}
+
+fn open_channels(vm: &Vm, nudged: Rc<RefCell<Option<Rc<Link>>>>) -> anyhow::Result<Rc<Channels>> {
+    let nudge = Nudge::new(move || {
+        if let Some(link) = &*nudged.borrow() {
+            link.nudge();
+        }
+    });
+    Ok(Rc::new(Channels::open(vm, log_dir(vm)?, nudge)?))
+}
+
+/// Lets the attached clients see each change of the VM's state.
+async fn wake_channels(handle: Handle, service: Rc<Service>) {
+    let mut status = handle.status();
+    while status.changed().await.is_ok() {
+        service.setup.channels.wake();
+    }
+}
+
+/// The next connection, and its place among those at once. While there is none, connections wait in the socket's queue,
+/// but the signals of the daemon are heard.
+async fn next_connection(
+    acceptor: &Acceptor,
+    places: &Arc<Semaphore>,
+) -> (UnixStream, OwnedSemaphorePermit) {
+    match Arc::clone(places).acquire_owned().await {
+        Ok(place) => (acceptor.next().await, place),
+        // Nobody closes the semaphore.
+        Err(_) => std::future::pending().await,
+    }
+}
+
+async fn converse(stream: UnixStream, service: Rc<Service>, _place: OwnedSemaphorePermit) {
+    let session = match stream.peer_cred() {
+        Ok(peer) => Session::local(peer.uid(), peer.pid()),
+        Err(error) => return tracing::warn!("a connection without a peer: {error}"),
+    };
+    let peer = session.peer().to_owned();
+    let limits = Limits::new(UMLMONCTRL_V1_MAX_ARGS);
+    if let Err(error) = serve_umlmonctrl_v1(stream, service, session, limits).await {
+        tracing::info!("connection of {peer}: {error}");
+    }
+}

@@ -1,0 +1,66 @@
+//! The argument list and environment of the kernel (umlmon, the monitor process).
+//!
+//! What the daemon owns comes first, what the administrator and the user add comes after it, each as one element.
+
+use config::{ChannelName, DiskName, Vm};
+use disks::Disk;
+
+use crate::mconsole::NOTIFY_NAME;
+
+/// The kernel's whole environment: it looks for a place for its memory file and for its sockets.
+pub const ENVIRONMENT: [&str; 3] = ["TMPDIR=/tmp", "HOME=/tmp", "PATH=/"];
+
+/// The descriptor under which the kernel inherits the first channel after con0, which is 0, 1 and 2.
+pub const FIRST_CHANNEL_FD: i32 = 3;
+
+/// A disk that was found usable.
+#[derive(Debug, Clone)]
+pub struct Ubd {
+    /// The N of ubdN.
+    pub number: u8,
+    /// The file, as seen in the jail.
+    pub name: DiskName,
+    /// What was found.
+    pub disk: Disk,
+}
+
+/// Builds the argument list. `channels` are those after con0, in the order of their descriptors from
+/// [`FIRST_CHANNEL_FD`] on; `extra` are the arguments of this start only.
+pub fn build(vm: &Vm, channels: &[ChannelName], disks: &[Ubd], extra: &[String]) -> Vec<String> {
+    // argv[0] is the path, as a kernel that re-executes itself goes by it.
+    let mut args: Vec<String> = vm.kernel.iter().map(ToString::to_string).collect();
+    args.extend([
+        format!("mem={}M", vm.mem),
+        format!("umid={}", vm.name),
+        "uml_dir=/tmp".into(),
+        format!("mconsole=notify:/tmp/{NOTIFY_NAME}"),
+        // The monitor itself carries a reboot out, on the same channels.
+        "noreboot".into(),
+        // Not a wall, only a hint: the jail is the wall.
+        "hostfs=/nonexistent".into(),
+        "con=none".into(),
+        "ssl=null".into(),
+        "con0=fd:0,fd:1".into(),
+    ]);
+    args.extend(
+        channels
+            .iter()
+            .zip(FIRST_CHANNEL_FD..)
+            .map(|(channel, fd)| format!("{channel}=fd:{fd}")),
+    );
+    args.extend(disks.iter().map(|ubd| {
+        disks::ubd_argument(
+            ubd.number,
+            &ubd.name,
+            &ubd.disk,
+            vm.sync_disks.contains(ubd.number),
+        )
+    }));
+    args.extend(vm.eth.iter().filter_map(|(number, nic)| match nic {
+        config::Nic::Raw(text) => Some(format!("eth{number}={text}")),
+        _ => None,
+    }));
+    args.extend(vm.kernelargs.iter().cloned());
+    args.extend(extra.iter().cloned());
+    args
+}

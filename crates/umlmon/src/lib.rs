@@ -1,0 +1,20 @@
+//! The monitor daemon of one virtual machine (umlmon). `daemon.rs` is the recipe; read on from there.
+
+mod announce;
+mod channels;
+pub mod child;
+pub mod daemon;
+mod ending;
+mod failure;
+mod kernel_args;
+mod link;
+pub mod mconsole;
+mod monitor;
+mod remarks;
+mod run;
+mod service;
+mod session;
+mod site;
+pub mod state;
+mod status;
+mod talk;

@@ -1,0 +1,501 @@
+//! The task that owns the VM: it alone changes its state (umlmon, the monitor process).
+//!
+//! Requests of the clients, messages of the child and notices of the kernel arrive here one after the other. The state
+//! machine says what each means; this file carries the actions out.
+
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+
+use crate::ending::{self, Evidence};
+use crate::failure::Failure;
+use crate::mconsole::Notice;
+use crate::remarks::{Remarks, Verdict};
+use crate::run::{Run, RunEvent, Setup};
+use crate::state::{self, Action, Event, Phase, Request, State};
+use crate::status::{How, LastEnd, Status};
+use crate::talk::{self, Talk};
+
+/// A kernel that lives this long after its execution, or reports its mconsole, is taken as started: what it checks of
+/// its environment it checks before.
+const EARLY_DEATH: Duration = Duration::from_millis(250);
+/// A guest that reboots sooner than this is restarted with growing delays.
+const SHORT_LIFE: Duration = Duration::from_secs(3);
+const LONGEST_DELAY: Duration = Duration::from_secs(30);
+
+/// Where the answer to a request goes.
+pub type Reply = oneshot::Sender<Result<(), Failure>>;
+
+/// What the clients' side may ask of the monitor task.
+#[derive(Debug)]
+pub enum Command {
+    /// A request for the state machine. `letter` is for [`Request::Sysrq`], `extra` for [`Request::Start`].
+    Do {
+        /// What is wanted.
+        request: Request,
+        /// The key of a system request.
+        letter: Option<char>,
+        /// Additional kernel arguments.
+        extra: Vec<String>,
+        /// Where the answer goes.
+        reply: Reply,
+    },
+    /// A look at the present run.
+    Look(oneshot::Sender<Option<Look>>),
+}
+
+/// The present run, for `-info`.
+#[derive(Debug)]
+pub struct Look {
+    /// The configuration in effect.
+    pub vm: config::Vm,
+    /// The disks as they were found at the start.
+    pub disks: Vec<crate::kernel_args::Ubd>,
+    /// When this kernel was started.
+    pub started: Instant,
+    /// The child process.
+    pub child_pid: u32,
+    /// The kernel process.
+    pub kernel_pid: u32,
+    /// Bytes of the guest's memory that the host backs at the moment.
+    pub mem_used: u64,
+    /// The way to ask the kernel something.
+    pub mconsole: Rc<crate::mconsole::Mconsole>,
+}
+
+/// The clients' side of the monitor task.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    commands: mpsc::Sender<Command>,
+    status: watch::Receiver<Status>,
+}
+
+impl Handle {
+    /// Asks for something and waits for the answer.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn request(&self, request: Request) -> Result<(), Failure> {
+        self.request_with(request, None, Vec::new()).await
+    }
+
+    /// The same with the key of a system request, or additional kernel arguments.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn request_with(
+        &self,
+        request: Request,
+        letter: Option<char>,
+        extra: Vec<String>,
+    ) -> Result<(), Failure> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || Failure::Denied(state::Denied::Quitting);
+        self.commands
+            .send(Command::Do {
+                request,
+                letter,
+                extra,
+                reply,
+            })
+            .await
+            .map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+
+    /// Looks at the present run, if there is one.
+    pub async fn look(&self) -> Option<Look> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(Command::Look(reply)).await.ok()?;
+        answer.await.ok()?
+    }
+
+    /// The status, and its changes.
+    pub fn status(&self) -> watch::Receiver<Status> {
+        self.status.clone()
+    }
+
+    /// Waits until the VM is inactive; false if the time was over first.
+    pub async fn inactive_within(&self, time: Duration) -> bool {
+        let mut status = self.status.clone();
+        let inactive = status.wait_for(|status| status.phase == Phase::Inactive);
+        tokio::time::timeout(time, inactive).await.is_ok()
+    }
+}
+
+/// The monitor task.
+pub struct Monitor {
+    setup: Rc<Setup>,
+    state: State,
+    run: Option<Run>,
+    commands: mpsc::Receiver<Command>,
+    talk_events: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
+    status: watch::Sender<Status>,
+    /// Who waits for the outcome of the start, and until when it is still open.
+    starter: Option<(Reply, Instant)>,
+    /// A reboot waits for its turn: the configuration and arguments of the run that ended.
+    reboot: Option<Reboot>,
+    /// The delay of the next reboot, if the guest goes on rebooting at once.
+    delay: Duration,
+    /// What the guest has said lately.
+    remarks: Remarks,
+}
+
+struct Reboot {
+    vm: config::Vm,
+    extra: Vec<String>,
+    due: Instant,
+}
+
+impl Monitor {
+    /// Makes the task and the handle for the clients' side.
+    pub fn new(setup: Rc<Setup>) -> (Monitor, Handle) {
+        let (commands, receiver) = mpsc::channel(32);
+        let (status, status_receiver) = watch::channel(Status::initial());
+        let monitor = Monitor {
+            setup,
+            state: State::INITIAL,
+            run: None,
+            commands: receiver,
+            talk_events: mpsc::unbounded_channel(),
+            status,
+            starter: None,
+            reboot: None,
+            delay: Duration::ZERO,
+            remarks: Remarks::new(Instant::now().into_std()),
+        };
+        (
+            monitor,
+            Handle {
+                commands,
+                status: status_receiver,
+            },
+        )
+    }
+
+    /// Runs until a [`Request::Quit`] has been carried out.
+    pub async fn run(mut self) {
+        loop {
+            let start_settled = self.starter.as_ref().map(|(_, until)| *until);
+            let reboot_due = self.reboot.as_ref().map(|reboot| reboot.due);
+            let exit = tokio::select! {
+                Some(command) = self.commands.recv() => self.on_command(command),
+                Some(event) = self.talk_events.1.recv() => self.on_event(event),
+                event = next_event(&mut self.run) => self.on_run_event(event),
+                () = at(start_settled) => self.started(),
+                () = at(reboot_due) => self.relaunch(),
+            };
+            if exit {
+                return;
+            }
+        }
+    }
+
+    fn on_command(&mut self, command: Command) -> bool {
+        match command {
+            Command::Look(reply) => {
+                // A client that went away needs no answer.
+                let _ = reply.send(self.run.as_ref().map(Run::look));
+                false
+            }
+            Command::Do {
+                request,
+                letter,
+                extra,
+                reply,
+            } => match state::step(self.state, Event::Request(request)) {
+                Err(denied) => {
+                    let _ = reply.send(Err(denied.into()));
+                    false
+                }
+                Ok((next, actions)) => {
+                    self.enter(next);
+                    self.act(
+                        actions,
+                        Asked {
+                            letter,
+                            extra,
+                            reply: Some(reply),
+                        },
+                    )
+                }
+            },
+        }
+    }
+
+    /// Something has happened; the state machine cannot deny it.
+    fn on_event(&mut self, event: Event) -> bool {
+        match state::step(self.state, event) {
+            Ok((next, actions)) => {
+                self.enter(next);
+                self.act(actions, Asked::default())
+            }
+            Err(denied) => {
+                tracing::error!("{event:?} was denied: {denied}");
+                false
+            }
+        }
+    }
+
+    fn enter(&mut self, next: State) {
+        let changed = next.phase != self.state.phase;
+        self.state = next;
+        if changed {
+            tracing::info!("the VM is {}", next.phase);
+            self.status.send_modify(|status| {
+                status.phase = next.phase;
+                status.since = SystemTime::now();
+            });
+        }
+        // A stop that comes while a reboot waits makes the reboot pointless.
+        if next.stop_pending
+            && let Some(reboot) = &mut self.reboot
+        {
+            reboot.due = Instant::now();
+        }
+    }
+
+    /// Carries actions out; true if the daemon shall end. `asked` is answered by the last of them.
+    fn act(&mut self, actions: &'static [Action], asked: Asked) -> bool {
+        let Some(first) = actions.first() else {
+            asked.answer(Ok(()));
+            return false;
+        };
+        match first {
+            Action::Launch => self.launch(asked),
+            Action::Relaunch => self.schedule_reboot(),
+            Action::KillChild => {
+                if let Some(run) = &mut self.run {
+                    run.kill();
+                }
+                asked.answer(Ok(()));
+                if self.run.is_none() {
+                    self.on_event(Event::Ended(state::Ending::Down))
+                } else {
+                    false
+                }
+            }
+            Action::CleanUp => {
+                self.clean_up();
+                self.on_event(Event::Cleaned)
+            }
+            Action::Exit => {
+                asked.answer(Ok(()));
+                true
+            }
+            _ => {
+                self.talk(actions, asked);
+                false
+            }
+        }
+    }
+
+    fn talk(&self, actions: &'static [Action], asked: Asked) {
+        let Some(run) = &self.run else {
+            return asked.answer(Err(state::Denied::NotRunning.into()));
+        };
+        let talk = Talk {
+            mconsole: Rc::clone(&run.mconsole),
+            started: run.started,
+            letter: asked.letter,
+            events: self.talk_events.0.clone(),
+        };
+        let status = self.status.subscribe();
+        tokio::task::spawn_local(async move {
+            let result = talk::carry_out(&talk, actions, status).await;
+            asked.answer(result);
+        });
+    }
+
+    fn launch(&mut self, asked: Asked) -> bool {
+        self.delay = Duration::ZERO;
+        self.status.send_modify(|status| status.reboots = 0);
+        let started = self
+            .setup
+            .configuration()
+            .and_then(|vm| Run::start(&self.setup, vm, asked.extra));
+        match started {
+            Ok(run) => {
+                self.run = Some(run);
+                self.starter = asked
+                    .reply
+                    .map(|reply| (reply, Instant::now() + LONGEST_DELAY));
+                false
+            }
+            Err(failure) => {
+                self.not_started(&failure);
+                if let Some(reply) = asked.reply {
+                    let _ = reply.send(Err(failure));
+                }
+                self.on_event(Event::NotExecuted)
+            }
+        }
+    }
+
+    fn not_started(&mut self, failure: &Failure) {
+        self.ended(LastEnd::new(How::NotStarted, failure.to_string()));
+    }
+
+    fn ended(&mut self, last_end: LastEnd) {
+        tracing::info!("the kernel has ended: {last_end}");
+        self.status.send_modify(|status| status.last_end = last_end);
+    }
+
+    fn on_run_event(&mut self, event: RunEvent) -> bool {
+        match event {
+            RunEvent::Executing => {
+                self.starter = self
+                    .starter
+                    .take()
+                    .map(|(reply, _)| (reply, Instant::now() + EARLY_DEATH));
+                self.on_event(Event::Executing)
+            }
+            RunEvent::NotExecuted(text) => {
+                let failure = Failure::NotStarted(text);
+                self.not_started(&failure);
+                self.answer_starter(Err(failure));
+                self.on_event(Event::NotExecuted)
+            }
+            RunEvent::Notice(notice) => {
+                self.on_notice(notice);
+                false
+            }
+            RunEvent::Ended(exit) => self.on_end(&exit),
+        }
+    }
+
+    fn on_notice(&mut self, notice: Notice) {
+        match notice {
+            Notice::Ready => self.answer_starter(Ok(())),
+            said => match self.remarks.judge(Instant::now().into_std()) {
+                Verdict::Log => log(&said),
+                Verdict::Enough => {
+                    tracing::warn!("the guest says a lot; for a while it is not logged");
+                }
+                Verdict::Drop => {}
+            },
+        }
+    }
+
+    /// The start is settled: the kernel is up, or at least lives on.
+    fn started(&mut self) -> bool {
+        self.answer_starter(Ok(()));
+        false
+    }
+
+    fn answer_starter(&mut self, result: Result<(), Failure>) {
+        if let Some((reply, _)) = self.starter.take() {
+            let _ = reply.send(result);
+        }
+    }
+
+    fn on_end(&mut self, exit: &crate::run::Exit) -> bool {
+        let Some(run) = &mut self.run else {
+            return false;
+        };
+        let con0 = run.con0_tail();
+        let (ending, last_end) = ending::judge(&Evidence {
+            status: exit.status,
+            signal: exit.signal,
+            killed: run.killed(),
+            panic: run.panic(),
+            con0: &con0,
+        });
+        self.answer_starter(Err(Failure::NotStarted(last_end.to_string())));
+        self.ended(last_end);
+        self.on_event(Event::Ended(ending))
+    }
+
+    /// Releases everything of the run; its guards undo what they did.
+    fn clean_up(&mut self) {
+        self.reboot = None;
+        self.run = None;
+        self.answer_starter(Err(Failure::Ended("killed".into())));
+    }
+
+    fn schedule_reboot(&mut self) -> bool {
+        let Some(run) = self.run.take() else {
+            return self.on_event(Event::NotExecuted);
+        };
+        let short = run.started.elapsed() < SHORT_LIFE;
+        self.delay = match (short, self.delay) {
+            (false, _) => Duration::ZERO,
+            (true, Duration::ZERO) => Duration::from_millis(500),
+            (true, delay) => (delay * 2).min(LONGEST_DELAY),
+        };
+        let (vm, extra) = run.into_configuration();
+        self.reboot = Some(Reboot {
+            vm,
+            extra,
+            due: Instant::now() + self.delay,
+        });
+        self.status.send_modify(|status| status.reboots += 1);
+        false
+    }
+
+    /// Executes the kernel again on the same channels, unless somebody wants the VM down by now.
+    fn relaunch(&mut self) -> bool {
+        let Some(reboot) = self.reboot.take() else {
+            return false;
+        };
+        if self.state.stop_pending {
+            return self.on_event(Event::NotExecuted);
+        }
+        match Run::start(&self.setup, reboot.vm, reboot.extra) {
+            Ok(run) => {
+                self.run = Some(run);
+                false
+            }
+            Err(failure) => {
+                self.not_started(&failure);
+                self.on_event(Event::NotExecuted)
+            }
+        }
+    }
+}
+
+/// What came with a request, and where its answer goes.
+#[derive(Default)]
+struct Asked {
+    letter: Option<char>,
+    extra: Vec<String>,
+    reply: Option<Reply>,
+}
+
+impl Asked {
+    fn answer(self, result: Result<(), Failure>) {
+        match (self.reply, result) {
+            // The client may have gone away meanwhile.
+            (Some(reply), result) => drop(reply.send(result)),
+            (None, Err(failure)) => tracing::warn!("{failure}"),
+            (None, Ok(())) => {}
+        }
+    }
+}
+
+fn log(said: &Notice) {
+    match said {
+        Notice::Ready => {}
+        Notice::Hang => tracing::warn!("the kernel reports a hang"),
+        Notice::Guest(text) => tracing::info!("the guest says: {text}"),
+        Notice::Panic(text) => tracing::warn!("kernel panic: {text}"),
+    }
+}
+
+/// The next event of the run; never, if there is none.
+async fn next_event(run: &mut Option<Run>) -> RunEvent {
+    match run {
+        Some(run) => run.next_event().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits until then; for ever, if there is no time given.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
+    }
+}

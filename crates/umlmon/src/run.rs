@@ -1,0 +1,319 @@
+//! One run of the kernel: everything it needs is acquired here, and released when it is dropped (umlmon, the monitor
+//! process).
+//!
+//! [`Run::start`] first validates everything and then does everything; each thing it acquires is a guard that undoes
+//! itself, so a start that fails half-way leaves nothing behind.
+
+use std::cell::RefCell;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use config::{Config, Nic, Vm, VmName};
+use disks::{Disks, Opener};
+use jail::{Jail, TmpMount};
+use tokio::time::Instant;
+
+use crate::channels::{CON0, Channels};
+use crate::ending::CON0_TAIL;
+use crate::failure::Failure;
+use crate::kernel_args::{self, Ubd};
+use crate::link::{FromChild, Launch, Link};
+use crate::mconsole::{Mconsole, Notice, Notices};
+use crate::monitor::Look;
+
+/// What the monitor holds as long as it lives, and every run uses.
+pub struct Setup {
+    /// The VM's configuration when the daemon was started.
+    pub vm: Vm,
+    /// The shared directory when the daemon was started.
+    pub shared: PathBuf,
+    /// The main configuration file.
+    pub config_path: PathBuf,
+    /// The prepared jail.
+    pub jail: Jail,
+    /// The directories with disks.
+    pub disks: Disks,
+    /// The channels.
+    pub channels: Rc<Channels>,
+    /// Whom the channels nudge when a wake-up of the kernel may be lost; nobody before its mconsole is up.
+    pub nudged: Rc<RefCell<Option<Rc<Link>>>>,
+}
+
+impl Setup {
+    /// The VM's name.
+    pub fn name(&self) -> &VmName {
+        &self.vm.name
+    }
+
+    /// The configuration for the next start, read anew.
+    ///
+    /// # Errors
+    /// If it is faulty, or changes what the daemon has set up when it was started.
+    pub fn configuration(&self) -> Result<Vm, Failure> {
+        let config = Config::load(&self.config_path)?;
+        let vm = config.vm(self.name())?;
+        let fixed = [
+            ("vmuser", vm.vmuser == self.vm.vmuser),
+            ("vmgroup", vm.vmgroup == self.vm.vmgroup),
+            ("jaildir", vm.jaildir == self.vm.jaildir),
+            ("logdir", vm.logdir == self.vm.logdir),
+            ("shared", config.global.shared == self.shared),
+        ];
+        match fixed.iter().find(|(_, same)| !same) {
+            None => Ok(vm),
+            Some((param, _)) => Err(Failure::NotStarted(format!(
+                "{param} has changed since the monitor was started; umladmin stop {0}, then umladmin start {0}",
+                self.name()
+            ))),
+        }
+    }
+
+    /// Who opens the disks.
+    pub fn opener(&self) -> Opener<'_> {
+        let account = self.jail.account();
+        Opener {
+            name: &account.name,
+            uid: account.uid,
+            groups: &account.groups,
+        }
+    }
+
+    fn usable_disks(&self, vm: &Vm) -> Result<Vec<Ubd>, Failure> {
+        let usable = |(number, name): (&u8, &config::DiskName)| {
+            let disk = self
+                .disks
+                .inspect(name, &self.opener())
+                .map_err(not_started)?;
+            Ok(Ubd {
+                number: *number,
+                name: name.clone(),
+                disk,
+            })
+        };
+        vm.ubd.iter().map(usable).collect()
+    }
+}
+
+fn not_started(error: impl std::fmt::Display) -> Failure {
+    Failure::NotStarted(error.to_string())
+}
+
+/// How the kernel process ended, as the child saw it.
+#[derive(Debug, Default, Clone, Copy)]
+pub struct Exit {
+    /// Exit status, if it exited.
+    pub status: Option<i32>,
+    /// The signal, if one ended it.
+    pub signal: Option<i32>,
+}
+
+/// What happens to a run.
+#[derive(Debug)]
+pub enum RunEvent {
+    /// The kernel is executing.
+    Executing,
+    /// The kernel could not be executed, and why.
+    NotExecuted(String),
+    /// The kernel says something.
+    Notice(Notice),
+    /// Everything in the namespace has ended.
+    Ended(Exit),
+}
+
+/// A run of the kernel. Its fields are released from top to bottom: first the processes, at last what they used.
+pub struct Run {
+    link: Rc<Link>,
+    nudged: Rc<RefCell<Option<Rc<Link>>>>,
+    notices: Notices,
+    channels: Rc<Channels>,
+    tmp: TmpMount,
+    vm: Vm,
+    extra: Vec<String>,
+    disks: Vec<Ubd>,
+    con0_start: u64,
+    exit: Exit,
+    kernel_pid: u32,
+    killed: bool,
+    panic: Option<String>,
+    /// The kernel's mconsole.
+    pub mconsole: Rc<Mconsole>,
+    /// When it was started.
+    pub started: Instant,
+}
+
+impl Run {
+    /// Starts the kernel: returns when the child has been sent its task.
+    ///
+    /// # Errors
+    /// [`Failure::NotStarted`] with the first thing that is missing or did not work; nothing is left behind.
+    pub fn start(setup: &Setup, vm: Vm, extra: Vec<String>) -> Result<Run, Failure> {
+        // Validate everything ...
+        let path = vm.kernel.clone().ok_or_else(|| {
+            Failure::NotStarted("no kernel is configured (parameter kernel)".into())
+        })?;
+        if let Some((number, _)) = vm.eth.iter().find(|(_, nic)| !matches!(nic, Nic::Raw(_))) {
+            return Err(Failure::NotStarted(format!(
+                "eth{number}: this version cannot set up networks yet, only pass plain text to the kernel"
+            )));
+        }
+        let kernel = setup
+            .jail
+            .kernel(Path::new(path.as_str()))
+            .map_err(not_started)?;
+        kernel
+            .notes
+            .iter()
+            .for_each(|note| tracing::warn!("{note}"));
+        let disks = setup.usable_disks(&vm)?;
+        let confinement = setup
+            .jail
+            .confinement(&kernel, scheduler(&vm))
+            .map_err(not_started)?;
+
+        // ... then do everything.
+        setup.channels.apply(&vm).map_err(not_started)?;
+        let tmp = setup.jail.mount_tmp(vm.mem).map_err(not_started)?;
+        let tmp_root = || tmp.root().try_clone_to_owned().map_err(not_started);
+        let notices = Notices::bind(&tmp_root()?).map_err(not_started)?;
+        let mconsole = Rc::new(Mconsole::new(tmp_root()?, setup.name().as_str()));
+        let slaves = setup.channels.kernel_slaves().map_err(not_started)?;
+        let names: Vec<_> = slaves
+            .iter()
+            .map(|(name, _)| *name)
+            .filter(|name| *name != CON0)
+            .collect();
+        let launch = Launch {
+            name: setup.name().to_string(),
+            confinement,
+            kernel: path.to_string(),
+            argv: kernel_args::build(&vm, &names, &disks, &extra),
+            env: kernel_args::ENVIRONMENT.map(String::from).to_vec(),
+        };
+        let con0_start = setup.channels.get(CON0).map_or(0, |con0| con0.range().end);
+        let ends: Vec<_> = slaves.iter().map(|(_, slave)| slave.as_fd()).collect();
+        let link = Link::launch(&launch, &ends).map_err(not_started)?;
+        Ok(Run {
+            link: Rc::new(link),
+            nudged: Rc::clone(&setup.nudged),
+            notices,
+            channels: Rc::clone(&setup.channels),
+            tmp,
+            vm,
+            extra,
+            disks,
+            con0_start,
+            exit: Exit::default(),
+            kernel_pid: 0,
+            killed: false,
+            panic: None,
+            mconsole,
+            started: Instant::now(),
+        })
+    }
+
+    /// What happens next. Cancel safe.
+    pub async fn next_event(&mut self) -> RunEvent {
+        loop {
+            tokio::select! {
+                // The kernel's last notices before its end, and the child's last message before its.
+                biased;
+                notice = self.notices.next() => {
+                    if let Ok(notice) = notice {
+                        self.note(&notice);
+                        return RunEvent::Notice(notice);
+                    }
+                }
+                message = self.link.next_message() => match message {
+                    Some(FromChild::Started { kernel_pid }) => {
+                        self.kernel_pid = kernel_pid;
+                        return RunEvent::Executing;
+                    }
+                    Some(FromChild::Failed { step, error }) => {
+                        return RunEvent::NotExecuted(format!("{step}: {error}"));
+                    }
+                    Some(FromChild::Exited { status, signal }) => self.exit = Exit { status, signal },
+                    None => {
+                        self.link.ended().await;
+                        return RunEvent::Ended(self.exit);
+                    }
+                }
+            }
+        }
+    }
+
+    fn note(&mut self, notice: &Notice) {
+        match notice {
+            Notice::Ready => {
+                self.nudged.replace(Some(Rc::clone(&self.link)));
+                // For what may have stalled before anybody was allowed to nudge.
+                self.link.nudge();
+            }
+            Notice::Panic(text) => self.panic = Some(text.clone()),
+            Notice::Hang | Notice::Guest(_) => {}
+        }
+    }
+
+    /// Kills everything in the namespace.
+    pub fn kill(&mut self) {
+        self.killed = true;
+        self.link.kill();
+    }
+
+    /// [`Run::kill`] was called.
+    pub fn killed(&self) -> bool {
+        self.killed
+    }
+
+    /// The message of a panic notice.
+    pub fn panic(&self) -> Option<&str> {
+        self.panic.as_deref()
+    }
+
+    /// The kernel's last words; called when it has ended.
+    pub fn con0_tail(&self) -> String {
+        self.channels.kernel_ended();
+        let Some(con0) = self.channels.get(CON0) else {
+            return String::new();
+        };
+        let end = con0.range().end;
+        let start = self.con0_start.max(end.saturating_sub(CON0_TAIL as u64));
+        String::from_utf8_lossy(&con0.peek(start, CON0_TAIL).data).into_owned()
+    }
+
+    /// What is needed to start it once more.
+    pub fn into_configuration(self) -> (Vm, Vec<String>) {
+        (self.vm.clone(), self.extra.clone())
+    }
+
+    /// A look at it.
+    pub fn look(&self) -> Look {
+        Look {
+            vm: self.vm.clone(),
+            disks: self.disks.clone(),
+            started: self.started,
+            child_pid: self.link.pid(),
+            kernel_pid: self.kernel_pid,
+            mem_used: self.tmp.used().unwrap_or(0),
+            mconsole: Rc::clone(&self.mconsole),
+        }
+    }
+}
+
+impl Drop for Run {
+    fn drop(&mut self) {
+        // The last reference to the link but ours: it kills the child and waits for it.
+        self.nudged.replace(None);
+    }
+}
+
+fn scheduler(vm: &Vm) -> Option<jail::Scheduler> {
+    vm.scheduler.as_ref().map(|scheduler| match scheduler {
+        config::Scheduler::Default { prio } => jail::Scheduler::Default {
+            nice: (*prio).into(),
+        },
+        config::Scheduler::RoundRobin { prio } => jail::Scheduler::RoundRobin {
+            priority: (*prio).into(),
+        },
+    })
+}

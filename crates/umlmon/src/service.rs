@@ -1,0 +1,385 @@
+//! The procedures of the control interface (umlmon, the monitor process).
+//!
+//! Each translates its arguments, asks the monitor task, a channel or the configuration, and translates the answer.
+//! Here, and nowhere else in the daemon, types of the wire meet those of the daemon.
+
+mod info;
+mod logs;
+mod wire;
+
+use std::rc::Rc;
+use std::time::{Duration, SystemTime};
+
+use config::{ChannelName, Config, UserChanges};
+use daemon::LogHandle;
+use pty::Channel;
+use rpc_xdr::umlmonctrl::*;
+
+use crate::failure::Failure;
+use crate::monitor::Handle;
+use crate::run::Setup;
+use crate::session::Session;
+use crate::site;
+use crate::state::{Denied, Phase, Request};
+
+/// How long a call that ends the kernel waits until nothing of it is left.
+const END_DEADLINE: Duration = Duration::from_secs(10);
+/// The longest that one read of a channel waits.
+const MAX_WAIT: Duration = Duration::from_secs(60);
+
+/// What the procedures need.
+pub struct Service {
+    /// What the monitor holds as long as it lives.
+    pub setup: Rc<Setup>,
+    /// The monitor task.
+    pub monitor: Handle,
+    /// The monitor's own log.
+    pub log: LogHandle,
+    /// When the daemon was started.
+    pub since: SystemTime,
+}
+
+impl Service {
+    fn channel(&self, name: &str) -> Result<Rc<Channel>, Failure> {
+        let unknown = || {
+            Failure::NotFound(format!(
+                "there is no channel {name} (-info lists the channels)"
+            ))
+        };
+        let parsed: ChannelName = name.parse().map_err(|_| unknown())?;
+        self.setup.channels.get(parsed).ok_or_else(unknown)
+    }
+
+    /// The channel to which the session is attached.
+    fn attached(&self, session: &Session, name: &str) -> Result<Rc<pty::Attachment>, Failure> {
+        let channel = self.channel(name)?.name();
+        let unattached = || Failure::Invalid(format!("not attached to {name}"));
+        session.attachment(channel).ok_or_else(unattached)
+    }
+
+    /// Without a kernel nobody reads what is typed, and the next one is not to find it.
+    fn must_run(&self) -> Result<(), Failure> {
+        match self.monitor.status().borrow().phase {
+            Phase::Running | Phase::Suspended => Ok(()),
+            _ => Err(Denied::NotRunning.into()),
+        }
+    }
+
+    async fn ending(&self, request: Request) -> Result<(), Failure> {
+        self.monitor.request(request).await?;
+        if self.monitor.inactive_within(END_DEADLINE).await {
+            return Ok(());
+        }
+        Err(Failure::Failed(
+            "the VM has not ended yet (-kill ends it, -wait waits)".into(),
+        ))
+    }
+
+    fn start_arguments(args: VmStartArgs) -> Result<Vec<String>, Failure> {
+        let text = |bytes| {
+            String::from_utf8(bytes)
+                .map_err(|_| Failure::Invalid("a kernel argument must be UTF-8".into()))
+        };
+        let extra = args
+            .extra
+            .into_iter()
+            .map(text)
+            .collect::<Result<Vec<_>, _>>()?;
+        extra
+            .iter()
+            .try_for_each(|argument| config::check_user_argument(argument))?;
+        Ok(extra)
+    }
+
+    fn open_channel(&self, session: &Session, args: &ConOpenArgs) -> Result<ConOpened, Failure> {
+        let channel = self.channel(&args.channel)?;
+        let attachment = match session.attachment(channel.name()) {
+            Some(attachment) => attachment,
+            None => Rc::new(
+                channel
+                    .attach(&who(session, &args.who))
+                    .map_err(wire::busy)?,
+            ),
+        };
+        let taken_from = match args.mode {
+            ConMode::Watch => {
+                attachment.watch();
+                None
+            }
+            ConMode::Write => {
+                attachment.take().map_err(wire::busy)?;
+                None
+            }
+            ConMode::Force => attachment.force_take(),
+        };
+        session.attach(channel.name(), attachment);
+        let kept = channel.range();
+        tracing::info!(
+            "{} attached to {} ({:?})",
+            session.peer(),
+            args.channel,
+            args.mode
+        );
+        Ok(ConOpened {
+            start: kept.start,
+            end: kept.end,
+            taken_from: wire::text(taken_from.unwrap_or_default()),
+        })
+    }
+
+    async fn read_channel(
+        &self,
+        session: &Session,
+        args: &ConReadArgs,
+    ) -> Result<ConChunk, Failure> {
+        let attachment = self.attached(session, &args.channel)?;
+        let wait = Duration::from_millis(args.wait_ms.into()).min(MAX_WAIT);
+        let max = args.max.min(CTL_DATA_MAX) as usize;
+        let chunk = attachment.read(args.offset, max, wait).await;
+        Ok(ConChunk {
+            offset: chunk.offset,
+            data: chunk.data,
+            state: wire::state(self.monitor.status().borrow().phase),
+            writer: attachment.is_writer(),
+            taken_by: wire::text(attachment.taken_by().unwrap_or_default()),
+        })
+    }
+
+    fn change(
+        &self,
+        change: impl FnOnce(&mut UserChanges, &Config) -> Result<(), config::Error>,
+    ) -> Result<(), Failure> {
+        let config = Config::load(&self.setup.config_path)?;
+        let file = config.global.user_file(self.setup.name());
+        let mut changes = UserChanges::load(&file)?;
+        change(&mut changes, &config)?;
+        Ok(changes.save(&file)?)
+    }
+
+    async fn run_site_command(
+        &self,
+        session: &Session,
+        arg: Vec<u8>,
+    ) -> Result<SiteOutput, Failure> {
+        let config = Config::load(&self.setup.config_path)?;
+        let program = config.global.sitecmd.ok_or_else(|| {
+            Failure::NotFound("no site command is configured (sitecmd in section [GLOBAL])".into())
+        })?;
+        tracing::info!("{} runs the site command", session.peer());
+        let output = site::run(&program, &arg, self.setup.name(), site::DEADLINE)
+            .await
+            .map_err(|error| {
+                Failure::Failed(format!(
+                    "cannot run the site command {}: {error}",
+                    program.display()
+                ))
+            })?;
+        Ok(SiteOutput {
+            exit_status: output.status.unwrap_or(-1),
+            output: output.output,
+            truncated: output.truncated,
+            timed_out: output.timed_out,
+        })
+    }
+}
+
+/// How the session is listed: who it is for sure, and what it says of itself.
+fn who(session: &Session, claimed: &str) -> String {
+    let shown: String = claimed
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(100)
+        .collect();
+    if shown.is_empty() {
+        session.peer().to_owned()
+    } else {
+        format!("{} on {shown}", session.peer())
+    }
+}
+
+impl UmlmonctrlV1 for Service {
+    type Session = Session;
+
+    async fn vm_info(&self, _: &Session) -> VmInfoResult {
+        VmInfoResult::Ok(self.info().await)
+    }
+
+    async fn vm_start(&self, session: &Session, args: VmStartArgs) -> CtlResult {
+        tracing::info!("{} starts the VM", session.peer());
+        wire::done(
+            async {
+                self.monitor
+                    .request_with(Request::Start, None, Self::start_arguments(args)?)
+                    .await
+            }
+            .await,
+        )
+    }
+
+    async fn vm_suspend(&self, session: &Session) -> CtlResult {
+        tracing::info!("{} suspends the VM", session.peer());
+        wire::done(self.monitor.request(Request::Suspend).await)
+    }
+
+    async fn vm_continue(&self, session: &Session) -> CtlResult {
+        tracing::info!("{} resumes the VM", session.peer());
+        wire::done(self.monitor.request(Request::Continue).await)
+    }
+
+    async fn vm_halt(&self, session: &Session) -> CtlResult {
+        tracing::info!("{} halts the VM", session.peer());
+        wire::done(self.ending(Request::Halt).await)
+    }
+
+    async fn vm_ctrlaltdel(&self, session: &Session, args: VmCtrlaltdelArgs) -> CtlResult {
+        tracing::info!("{} sends CTRL-ALT-DEL", session.peer());
+        wire::done(
+            self.monitor
+                .request(Request::CtrlAltDel { stop: args.stop })
+                .await,
+        )
+    }
+
+    async fn vm_kill(&self, session: &Session) -> CtlResult {
+        tracing::info!("{} kills the VM", session.peer());
+        wire::done(self.ending(Request::Kill).await)
+    }
+
+    async fn vm_sysrq(&self, session: &Session, args: VmSysrqArgs) -> CtlResult {
+        tracing::info!(
+            "{} sends the system request {}",
+            session.peer(),
+            args.letter
+        );
+        let mut letters = args.letter.chars();
+        let result = match (letters.next(), letters.next()) {
+            (Some(letter), None) if letter.is_ascii_alphanumeric() => {
+                self.monitor
+                    .request_with(Request::Sysrq, Some(letter), Vec::new())
+                    .await
+            }
+            _ => Err(Failure::Invalid(
+                "a system request is one letter or digit (h shows a list on con0)".into(),
+            )),
+        };
+        wire::done(result)
+    }
+
+    async fn vm_wait(&self, _: &Session, args: VmWaitArgs) -> VmWaitResult {
+        let inactive = self
+            .monitor
+            .inactive_within(Duration::from_secs(args.seconds.into()))
+            .await;
+        let last_end = wire::last_end(&self.monitor.status().borrow().last_end);
+        VmWaitResult::Ok(VmWaited { inactive, last_end })
+    }
+
+    async fn con_open(&self, session: &Session, args: ConOpenArgs) -> ConOpenResult {
+        match self.open_channel(session, &args) {
+            Ok(opened) => ConOpenResult::Ok(opened),
+            Err(failure) => ConOpenResult::Error(wire::error(&failure)),
+        }
+    }
+
+    async fn con_read(&self, session: &Session, args: ConReadArgs) -> ConReadResult {
+        match self.read_channel(session, &args).await {
+            Ok(chunk) => ConReadResult::Ok(chunk),
+            Err(failure) => ConReadResult::Error(wire::error(&failure)),
+        }
+    }
+
+    async fn con_write(&self, session: &Session, args: ConWriteArgs) -> CtlResult {
+        wire::done(
+            async {
+                let attachment = self.attached(session, &args.channel)?;
+                self.must_run()?;
+                attachment.write(&args.data).await.map_err(wire::busy)
+            }
+            .await,
+        )
+    }
+
+    async fn con_resize(&self, session: &Session, args: ConResizeArgs) -> CtlResult {
+        let size = |n: u32| {
+            u16::try_from(n).map_err(|_| Failure::Invalid(format!("{n} is no size of a window")))
+        };
+        let result = self
+            .attached(session, &args.channel)
+            .and_then(|attachment| {
+                attachment
+                    .resize(size(args.rows)?, size(args.columns)?)
+                    .map_err(wire::busy)
+            });
+        wire::done(result)
+    }
+
+    async fn con_close(&self, session: &Session, channel: String) -> CtlResult {
+        let result =
+            self.channel(&channel)
+                .and_then(|channel| match session.detach(channel.name()) {
+                    true => Ok(()),
+                    false => Err(Failure::Invalid(format!(
+                        "not attached to {}",
+                        channel.name()
+                    ))),
+                });
+        wire::done(result)
+    }
+
+    async fn log_tail(&self, _: &Session, args: LogTailArgs) -> LogTailResult {
+        match self.tail(&args) {
+            Ok(range) => LogTailResult::Ok(range),
+            Err(failure) => LogTailResult::Error(wire::error(&failure)),
+        }
+    }
+
+    async fn log_read(&self, _: &Session, args: LogReadArgs) -> LogReadResult {
+        match self.read_log(&args) {
+            Ok(chunk) => LogReadResult::Ok(chunk),
+            Err(failure) => LogReadResult::Error(wire::error(&failure)),
+        }
+    }
+
+    async fn log_rotate(&self, _: &Session) -> CtlResult {
+        wire::done(self.rotate_logs())
+    }
+
+    async fn config_get(&self, _: &Session) -> ConfigGetResult {
+        match self.settings() {
+            Ok(settings) => ConfigGetResult::Ok(settings),
+            Err(failure) => ConfigGetResult::Error(wire::error(&failure)),
+        }
+    }
+
+    async fn config_set(&self, session: &Session, args: ConfigSetArgs) -> CtlResult {
+        tracing::info!("{} sets {}", session.peer(), args.param);
+        let not_text = |_| Failure::Invalid(format!("the value of {} must be UTF-8", args.param));
+        let result = String::from_utf8(args.value)
+            .map_err(not_text)
+            .and_then(|value| {
+                self.change(|changes, config| {
+                    changes.set(config, self.setup.name(), &args.param, &value)
+                })
+            });
+        wire::done(result)
+    }
+
+    async fn config_del(&self, session: &Session, args: ConfigDelArgs) -> CtlResult {
+        tracing::info!("{} takes the change of {} back", session.peer(), args.param);
+        wire::done(
+            self.change(|changes, config| changes.del(config, self.setup.name(), &args.param)),
+        )
+    }
+
+    async fn port_get(&self, _: &Session) -> PortGetResult {
+        let refusal = Failure::NotFound("TCP is not enabled for this monitor".into());
+        PortGetResult::Error(wire::error(&refusal))
+    }
+
+    async fn site_run(&self, session: &Session, args: SiteRunArgs) -> SiteRunResult {
+        match self.run_site_command(session, args.arg).await {
+            Ok(output) => SiteRunResult::Ok(output),
+            Err(failure) => SiteRunResult::Error(wire::error(&failure)),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! The status page: configuration and run-time state (umlmon, the monitor process).
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use config::{Config, DiskName, Origin, Setting, Terminal, Vm};
+use pty::{Channel, ClientInfo};
+use rpc_xdr::umlmonctrl::*;
+
+use crate::failure::Failure;
+use crate::mconsole;
+use crate::monitor::Look;
+use crate::service::{Service, wire};
+
+/// How long the kernel may take to say its version before it counts as not responding.
+const RESPONSE: Duration = Duration::from_millis(500);
+
+impl Service {
+    pub(super) async fn info(&self) -> VmInfo {
+        let look = self.monitor.look().await;
+        let version = match &look {
+            Some(look) => Some(look.mconsole.call("version", RESPONSE).await),
+            None => None,
+        };
+        let next =
+            Config::load(&self.setup.config_path).and_then(|config| config.vm(self.setup.name()));
+        let shown = match (&look, &next) {
+            (Some(look), _) => &look.vm,
+            (None, Ok(next)) => next,
+            // The best that is known of a VM whose configuration is faulty or gone.
+            (None, Err(_)) => &self.setup.vm,
+        };
+        let mut info = self.compose(look.as_ref(), version, shown);
+        match &next {
+            Ok(next) => info.pending = differences(shown, next),
+            Err(fault) => info.fault = wire::text(fault.to_string()),
+        }
+        info
+    }
+
+    fn compose(
+        &self,
+        look: Option<&Look>,
+        version: Option<Result<String, mconsole::Error>>,
+        vm: &Vm,
+    ) -> VmInfo {
+        let status = self.monitor.status().borrow().clone();
+        VmInfo {
+            vm: self.setup.name().to_string(),
+            daemon_version: env!("CARGO_PKG_VERSION").into(),
+            monitor_pid: std::process::id(),
+            monitor_since: wire::time(self.since),
+            state: wire::state(status.phase),
+            state_since: wire::time(status.since),
+            responding: matches!(version, Some(Ok(_) | Err(mconsole::Error::Unreachable(_)))),
+            uptime: look.map_or(0, |look| {
+                u32::try_from(look.started.elapsed().as_secs()).unwrap_or(u32::MAX)
+            }),
+            reboots: status.reboots,
+            last_end: wire::last_end(&status.last_end),
+            child_pid: look.map_or(0, |look| look.child_pid),
+            kernel_pid: look.map_or(0, |look| look.kernel_pid),
+            kernel_version: wire::text(version.and_then(Result::ok).unwrap_or_default()),
+            mem_mb: vm.mem,
+            mem_used: look.map_or(0, |look| look.mem_used),
+            channels: self
+                .setup
+                .channels
+                .list()
+                .iter()
+                .map(|(terminal, channel)| con(terminal, channel))
+                .collect(),
+            disks: self.disks(vm, look),
+            nics: nics(vm),
+            settings: vm.settings().iter().map(setting).collect(),
+            pending: Vec::new(),
+            fault: String::new(),
+        }
+    }
+
+    pub(super) fn settings(&self) -> Result<Vec<ConfigSetting>, Failure> {
+        let vm = Config::load(&self.setup.config_path)?.vm(self.setup.name())?;
+        Ok(vm.settings().iter().map(setting).collect())
+    }
+
+    /// The disks as they were found at the start of the kernel, or as they are found now.
+    fn disks(&self, vm: &Vm, look: Option<&Look>) -> Vec<DiskInfo> {
+        let opener = self.setup.opener();
+        let disk = |(number, name): (&u8, &DiskName)| {
+            let found =
+                match look.and_then(|look| look.disks.iter().find(|ubd| ubd.number == *number)) {
+                    Some(ubd) => Ok(ubd.disk),
+                    None => self.setup.disks.inspect(name, &opener),
+                };
+            let note = found
+                .as_ref()
+                .err()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            let found = found.ok();
+            DiskInfo {
+                ubd: format!("ubd{number}"),
+                file: wire::value(name.as_ref()),
+                size: found.map_or(0, |disk| disk.size),
+                allocated: found.map_or(0, |disk| disk.allocated),
+                sync: vm.sync_disks.contains(*number),
+                read_only: found.is_some_and(|disk| disk.read_only),
+                note: wire::text(note),
+            }
+        };
+        vm.ubd.iter().map(disk).collect()
+    }
+}
+
+fn setting(setting: &Setting) -> ConfigSetting {
+    let origin = match setting.origin {
+        Origin::Default => ConfigOrigin::Default,
+        Origin::Main => ConfigOrigin::Main,
+        Origin::User => ConfigOrigin::User,
+    };
+    ConfigSetting {
+        param: setting.param.clone(),
+        value: wire::value(&setting.value),
+        origin,
+    }
+}
+
+/// What the next start would change: new and other values as they will be, removed ones with an empty value.
+fn differences(now: &Vm, next: &Vm) -> Vec<ConfigSetting> {
+    let key = |setting: &Setting| (setting.param.clone(), setting.value.clone());
+    let (now, next) = (now.settings(), next.settings());
+    let present: Vec<_> = now.iter().map(key).collect();
+    let coming: BTreeMap<_, _> = next.iter().map(key).collect();
+    let changed = next
+        .iter()
+        .filter(|setting| !present.contains(&key(setting)));
+    let removed = now
+        .iter()
+        .filter(|setting| !coming.contains_key(&setting.param));
+    let removed = removed.map(|gone| Setting {
+        value: String::new(),
+        ..gone.clone()
+    });
+    changed
+        .cloned()
+        .chain(removed)
+        .map(|difference| setting(&difference))
+        .collect()
+}
+
+fn con(terminal: &Terminal, channel: &Rc<Channel>) -> ConInfo {
+    let (rows, columns) = channel.size().unwrap_or_default();
+    let watchers = channel.watchers();
+    ConInfo {
+        channel: channel.name().to_string(),
+        terminal: wire::value(&terminal.to_string()),
+        writer: channel.writer().as_ref().map(client),
+        watchers: watchers
+            .iter()
+            .take(CTL_CLIENTS_MAX as usize)
+            .map(client)
+            .collect(),
+        bytes: channel.range().end,
+        rows: rows.into(),
+        columns: columns.into(),
+    }
+}
+
+fn client(info: &ClientInfo) -> ConClient {
+    ConClient {
+        who: wire::text(info.who.clone()),
+        since: wire::time(info.since),
+        idle: u32::try_from(info.idle.as_secs()).unwrap_or(u32::MAX),
+    }
+}
+
+fn nics(vm: &Vm) -> Vec<NicInfo> {
+    let settings = vm.settings();
+    let nic = |number: &u8| {
+        let eth = format!("eth{number}");
+        let specification = settings.iter().find(|setting| setting.param == eth);
+        NicInfo {
+            specification: wire::value(specification.map_or("", |setting| &setting.value)),
+            eth,
+            note: String::new(),
+        }
+    };
+    vm.eth.keys().map(nic).collect()
+}

@@ -1,0 +1,102 @@
+//! What everybody may know about the VM at any time (umlmon, the monitor process).
+//!
+//! The monitor task publishes it through a watch channel; waiters and console sessions see each change.
+
+use std::time::SystemTime;
+
+use crate::state::Phase;
+
+/// How a run of the kernel ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum How {
+    /// The kernel has not run since the daemon was started.
+    NeverRan,
+    /// By itself, or by a halt.
+    Halted,
+    /// The guest asked for a reboot that was not carried out.
+    Rebooted,
+    /// By a kill, or the end of the daemon.
+    Killed,
+    /// By a signal, or with an exit status other than 0.
+    Crashed,
+    /// The guest kernel panicked.
+    Panicked,
+    /// It did not even start.
+    NotStarted,
+}
+
+/// The end of the last run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastEnd {
+    /// In which way.
+    pub how: How,
+    /// Exit status of the kernel process, if it exited.
+    pub status: Option<i32>,
+    /// The signal that ended the kernel process, if one did.
+    pub signal: Option<i32>,
+    /// What there is to add for people: the panic message, the failed step, ...; may be empty.
+    pub text: String,
+    /// When.
+    pub time: SystemTime,
+}
+
+impl std::fmt::Display for How {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            How::NeverRan => "never ran",
+            How::Halted => "halted",
+            How::Rebooted => "rebooted",
+            How::Killed => "killed",
+            How::Crashed => "crashed",
+            How::Panicked => "kernel panic",
+            How::NotStarted => "not started",
+        })
+    }
+}
+
+impl std::fmt::Display for LastEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.text.as_str() {
+            "" => self.how.fmt(f),
+            text => write!(f, "{}: {text}", self.how),
+        }
+    }
+}
+
+impl LastEnd {
+    /// An end without a kernel process.
+    pub fn new(how: How, text: impl Into<String>) -> LastEnd {
+        LastEnd {
+            how,
+            status: None,
+            signal: None,
+            text: text.into(),
+            time: SystemTime::now(),
+        }
+    }
+}
+
+/// What is published.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Where the VM is in its life.
+    pub phase: Phase,
+    /// Since when.
+    pub since: SystemTime,
+    /// How the last run ended.
+    pub last_end: LastEnd,
+    /// Reboots of the guest since it was started.
+    pub reboots: u32,
+}
+
+impl Status {
+    /// The status of a monitor that has just been started.
+    pub fn initial() -> Status {
+        Status {
+            phase: Phase::Inactive,
+            since: SystemTime::now(),
+            last_end: LastEnd::new(How::NeverRan, ""),
+            reboots: 0,
+        }
+    }
+}

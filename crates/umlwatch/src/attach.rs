@@ -1,0 +1,459 @@
+//! The terminal connected with a channel: what is typed goes to the guest, what the guest writes is shown, until
+//! CTRL-], the end of stdin, or a signal. One connection carries a long poll for output and, beside it, one write
+//! after the other.
+
+use std::time::{Duration, Instant};
+
+use cli::{Exit, Failure, Output, printable};
+use nix::sys::signal::{Signal, raise};
+use rpc_xdr::client::{Reply, Ticket};
+use rpc_xdr::umlmonctrl::{
+    ConChunk, ConMode, ConOpenArgs, ConOpenResult, ConOpened, ConReadArgs, ConReadResult,
+    ConResizeArgs, ConWriteArgs, CtlCode, CtlError, CtlResult, VmInfo, VmInfoResult, VmState,
+};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::stdio::stdin;
+
+use crate::info;
+use crate::keys::Keys;
+use crate::replay::without_questions;
+use crate::session::{Client, Session, broken, refused};
+use crate::terminal::{self, RawTerminal, Signals};
+
+/// How much of the former output is shown first, in bytes: about two screens.
+const REPLAY: u64 = 4096;
+/// How long one poll for output may wait, in milliseconds.
+const POLL_MS: u32 = 30_000;
+/// How much output one reply may carry, in bytes.
+const OUTPUT_MAX: u32 = 65_536;
+/// How much one write carries, in bytes; small, so that a guest that takes its time delays little.
+const WRITE_MAX: usize = 4096;
+/// How much may be typed ahead of a guest that does not read, in bytes.
+const AHEAD_MAX: usize = 256 * 1024;
+/// How long the guest must be silent after the end of stdin.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// Why the session is over.
+enum End {
+    Left,
+    Signal(Signal),
+}
+
+/// Connects until the user leaves. The terminal is as before when this returns; a signal that ended the session then
+/// does what it usually does.
+pub(crate) fn attach(session: &Session, channel: &str, force: bool) -> Result<(), Failure> {
+    let mut client = session.connect()?;
+    let opened = open(&mut client, channel, force)?;
+    let signals = Signals::hold()?;
+    let raw = RawTerminal::enter()?;
+    let mut attached = Attached::new(client, session.vm().as_ref(), channel, raw.is_some());
+    attached.begin(&opened);
+    let ended = attached.run(&signals);
+    attached.farewell();
+    drop(raw);
+    drop(signals);
+    if let End::Signal(signal) = ended? {
+        raise(signal).map_err(std::io::Error::from)?;
+    }
+    Ok(())
+}
+
+fn open(client: &mut Client, channel: &str, force: bool) -> Result<ConOpened, Failure> {
+    let args = ConOpenArgs {
+        channel: channel.to_owned(),
+        mode: if force {
+            ConMode::Force
+        } else {
+            ConMode::Write
+        },
+        who: terminal::name(),
+    };
+    match client.con_open(&args).map_err(broken)? {
+        ConOpenResult::Ok(opened) => Ok(opened),
+        ConOpenResult::Error(error) if error.code == CtlCode::Busy => {
+            Err(busy(client, channel, error))
+        }
+        ConOpenResult::Error(error) => Err(refused(error)),
+    }
+}
+
+/// Says who holds the channel.
+fn busy(client: &mut Client, channel: &str, error: CtlError) -> Failure {
+    let info = client
+        .vm_info()
+        .ok()
+        .and_then(|result| result.into_result().ok());
+    let channels = info.map_or(Vec::new(), |info| info.channels);
+    let writer = channels
+        .into_iter()
+        .find(|c| c.channel == channel)
+        .and_then(|c| c.writer);
+    let held = writer.map_or(error.text, |writer| {
+        format!("it is held by {}", info::client(&writer))
+    });
+    Failure::new(
+        Exit::Failed,
+        format_args!("{held}; use -force-connect to take it over"),
+    )
+}
+
+/// The result, if the reply is the one to this call; the call is not under way any more then.
+fn result_in<R>(reply: &Reply, under_way: &mut Option<Ticket<R>>) -> Result<Option<R>, Failure> {
+    let ticket = under_way.take_if(|ticket| ticket.matches(reply));
+    ticket
+        .map(|ticket| ticket.result(reply))
+        .transpose()
+        .map_err(broken)
+}
+
+/// The state of a connected terminal.
+struct Attached<'a> {
+    client: Client,
+    vm: &'a str,
+    channel: &'a str,
+    /// Whether stdin is a terminal, which is raw then.
+    terminal: bool,
+    out: Output,
+    keys: Keys,
+    /// Of the next byte to show.
+    offset: u64,
+    /// Where the former output ends.
+    replay_end: u64,
+    /// The replay begins within a line, which is not shown.
+    cut: bool,
+    /// The user knows that the VM is down.
+    down: bool,
+    /// The user knows that the VM is suspended.
+    suspended: bool,
+    /// Whether we may write.
+    writer: bool,
+    /// Typed and not sent.
+    typed: Vec<u8>,
+    /// The window size is to be sent.
+    resized: bool,
+    /// The VM is to be asked for its state.
+    ask: bool,
+    /// When CTRL-] was typed.
+    leaving: Option<Instant>,
+    /// When the guest last wrote, or stdin ended; None while there is more to type.
+    quiet_since: Option<Instant>,
+    reading: Option<Ticket<ConReadResult>>,
+    writing: Option<Ticket<CtlResult>>,
+    resizing: Option<Ticket<CtlResult>>,
+    asking: Option<Ticket<VmInfoResult>>,
+}
+
+impl<'a> Attached<'a> {
+    fn new(client: Client, vm: &'a str, channel: &'a str, terminal: bool) -> Attached<'a> {
+        Attached {
+            client,
+            vm,
+            channel,
+            terminal,
+            out: Output::stdout(),
+            keys: Keys::default(),
+            offset: 0,
+            replay_end: 0,
+            cut: false,
+            down: false,
+            suspended: false,
+            writer: true,
+            typed: Vec::new(),
+            resized: terminal,
+            ask: true,
+            leaving: None,
+            quiet_since: None,
+            reading: None,
+            writing: None,
+            resizing: None,
+            asking: None,
+        }
+    }
+
+    fn begin(&mut self, opened: &ConOpened) {
+        self.offset = opened.end.saturating_sub(REPLAY).max(opened.start);
+        self.replay_end = opened.end;
+        self.cut = self.offset > opened.start;
+        if self.terminal {
+            self.remark(&format!(
+                "connected with {} of {}; CTRL-] leaves",
+                self.channel, self.vm
+            ));
+        }
+        if !opened.taken_from.is_empty() {
+            self.remark(&format!(
+                "{} was taken over from {}",
+                self.channel, opened.taken_from
+            ));
+        }
+    }
+
+    fn run(&mut self, signals: &Signals) -> Result<End, Failure> {
+        loop {
+            self.send()?;
+            if self.out.is_closed() || self.is_over() {
+                return Ok(End::Left);
+            }
+            let (key, answer, signal) = self.wait(signals)?;
+            if answer {
+                self.client.rpc.fill().map_err(broken)?;
+                while let Some(reply) = self.client.rpc.next_reply().map_err(broken)? {
+                    self.take_reply(&reply)?;
+                }
+            }
+            if signal {
+                match signals.next() {
+                    Some(Signal::SIGWINCH) => self.resized = true,
+                    Some(signal) => return Ok(End::Signal(signal)),
+                    None => {}
+                }
+            }
+            if key {
+                self.take_keys()?;
+            }
+        }
+    }
+
+    /// Sends whatever is due and not under way: one read, one write, one question, one size.
+    fn send(&mut self) -> Result<(), Failure> {
+        if self.reading.is_none() {
+            let args = ConReadArgs {
+                channel: self.channel.to_owned(),
+                offset: self.offset,
+                max: OUTPUT_MAX,
+                wait_ms: POLL_MS,
+            };
+            self.reading = Some(self.client.send_con_read(&args).map_err(broken)?);
+        }
+        if self.writing.is_none() && !self.typed.is_empty() {
+            let rest = self.typed.split_off(self.typed.len().min(WRITE_MAX));
+            let args = ConWriteArgs {
+                channel: self.channel.to_owned(),
+                data: std::mem::replace(&mut self.typed, rest),
+            };
+            self.writing = Some(self.client.send_con_write(&args).map_err(broken)?);
+        }
+        if self.asking.is_none() && std::mem::take(&mut self.ask) {
+            self.asking = Some(self.client.send_vm_info().map_err(broken)?);
+        }
+        if self.resizing.is_none()
+            && std::mem::take(&mut self.resized)
+            && let Some((rows, columns)) = terminal::size()
+        {
+            let args = ConResizeArgs {
+                channel: self.channel.to_owned(),
+                rows: rows.into(),
+                columns: columns.into(),
+            };
+            self.resizing = Some(self.client.send_con_resize(&args).map_err(broken)?);
+        }
+        Ok(())
+    }
+
+    /// Waits for a key, an answer or a signal.
+    fn wait(&self, signals: &Signals) -> Result<(bool, bool, bool), Failure> {
+        // What is typed before CTRL-] or the end of stdin is still sent, which an answer tells.
+        let quiet_since = self.quiet_since.filter(|_| self.all_typed());
+        let timeout = self.leaving.or(quiet_since).map(|since| {
+            let left = QUIET.saturating_sub(since.elapsed());
+            Timespec {
+                tv_sec: i64::try_from(left.as_secs()).unwrap_or(0),
+                tv_nsec: left.subsec_nanos().into(),
+            }
+        });
+        let stdin = stdin();
+        let stream = self.client.rpc.stream();
+        let mut fds = [
+            PollFd::new(stream, PollFlags::IN),
+            PollFd::new(signals, PollFlags::IN),
+            PollFd::new(&stdin, PollFlags::IN),
+        ];
+        // A pipe is not read faster than the guest takes it; a terminal always, or CTRL-] would not be seen.
+        let listening =
+            self.quiet_since.is_none() && (self.terminal || self.typed.len() < AHEAD_MAX);
+        let watched = if listening {
+            &mut fds[..]
+        } else {
+            fds.split_at_mut(2).0
+        };
+        match poll(watched, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(e) => return Err(std::io::Error::from(e).into()),
+        }
+        let [answer, signal, key] = fds.each_ref().map(|fd| !fd.revents().is_empty());
+        Ok((key, answer, signal))
+    }
+
+    /// Whether the user has left, or stdin has ended and the guest has said all it had to say.
+    fn is_over(&self) -> bool {
+        let silent = |since: &Instant| since.elapsed() >= QUIET;
+        let left = self
+            .leaving
+            .is_some_and(|since| self.all_typed() || silent(&since));
+        left || (self.quiet_since.is_some_and(|since| silent(&since)) && self.all_typed())
+    }
+
+    fn all_typed(&self) -> bool {
+        self.typed.is_empty() && self.writing.is_none()
+    }
+
+    /// Takes what has been typed, or the end of stdin.
+    fn take_keys(&mut self) -> Result<(), Failure> {
+        let mut buffer = [0; 4096];
+        let keys = match rustix::io::read(stdin(), &mut buffer) {
+            // A terminal that is gone reads as EIO.
+            Ok(0) | Err(Errno::IO) => b"",
+            Ok(n) => buffer.get(..n).unwrap_or_default(),
+            Err(Errno::INTR | Errno::AGAIN) => return Ok(()),
+            Err(e) => {
+                return Err(Failure::from(std::io::Error::from(e)).about("cannot read stdin"));
+            }
+        };
+        if !self.terminal {
+            if keys.is_empty() {
+                self.quiet_since = Some(Instant::now());
+            }
+            self.typed.extend_from_slice(keys);
+            return Ok(());
+        }
+        let (sent, leave) = self.keys.take(keys);
+        if leave || keys.is_empty() {
+            self.leaving = Some(Instant::now());
+        }
+        if self.writer && self.typed.len() < AHEAD_MAX {
+            self.typed.extend_from_slice(sent);
+        } else if !sent.is_empty() {
+            self.show(b"\x07")?;
+        }
+        Ok(())
+    }
+
+    fn take_reply(&mut self, reply: &Reply) -> Result<(), Failure> {
+        if let Some(result) = result_in(reply, &mut self.reading)? {
+            let chunk = result.into_result().map_err(refused)?;
+            return self.take_chunk(chunk);
+        }
+        if let Some(result) = result_in(reply, &mut self.writing)? {
+            return self.written(result);
+        }
+        if let Some(VmInfoResult::Ok(info)) = result_in(reply, &mut self.asking)? {
+            self.told(&info);
+        }
+        // A size that did not arrive hurts nobody.
+        result_in(reply, &mut self.resizing)?;
+        Ok(())
+    }
+
+    fn written(&mut self, answer: CtlResult) -> Result<(), Failure> {
+        if let Some(since) = &mut self.quiet_since {
+            *since = Instant::now();
+        }
+        match answer {
+            CtlResult::Ok => Ok(()),
+            CtlResult::Error(error) if !self.terminal => Err(refused(error)),
+            CtlResult::Error(error) => {
+                self.typed.clear();
+                // That the VM is down, or the right to write is lost, is told once, when it happens.
+                if self.writer && error.code != CtlCode::NotRunning {
+                    self.remark(&error.text);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn take_chunk(&mut self, chunk: ConChunk) -> Result<(), Failure> {
+        let skipped = chunk.offset.saturating_sub(self.offset);
+        if skipped > 0 {
+            self.remark(&format!("{skipped} bytes skipped"));
+        }
+        let former = self.replay_end.saturating_sub(chunk.offset);
+        let former = usize::try_from(former)
+            .unwrap_or(usize::MAX)
+            .min(chunk.data.len());
+        let (former, new) = chunk.data.split_at(former);
+        self.show_former(former)?;
+        self.show(new)?;
+        self.offset = chunk.offset.saturating_add(chunk.data.len() as u64);
+        if let Some(since) = self.quiet_since.as_mut().filter(|_| !chunk.data.is_empty()) {
+            *since = Instant::now();
+        }
+        self.see_state(chunk.state);
+        self.see_writer(chunk.writer, &chunk.taken_by)
+    }
+
+    fn show_former(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        if !self.terminal {
+            return self.show(bytes);
+        }
+        let cut = std::mem::take(&mut self.cut);
+        let line_end = bytes.iter().position(|byte| *byte == b'\n').filter(|_| cut);
+        let from = line_end.map_or(0, |end| end + 1);
+        self.show(&without_questions(bytes.get(from..).unwrap_or_default()))
+    }
+
+    fn see_state(&mut self, state: VmState) {
+        match state {
+            // How it ended is asked for, and told when the answer has come.
+            VmState::Inactive => self.ask |= !self.down,
+            VmState::Starting | VmState::Running if self.down => {
+                self.down = false;
+                self.remark(&format!("{} is up again", self.vm));
+            }
+            VmState::Running if self.suspended => self.remark(&format!("{} goes on", self.vm)),
+            VmState::Suspended if !self.suspended => {
+                self.remark(&format!("{} is suspended", self.vm))
+            }
+            _ => {}
+        }
+        self.suspended = state == VmState::Suspended;
+    }
+
+    /// Takes the answer to how the VM is; it may have been started again since.
+    fn told(&mut self, info: &VmInfo) {
+        if info.state == VmState::Inactive && !self.down {
+            self.down = true;
+            let how = info::how_ended(&info.last_end);
+            self.remark(&format!("{} is down: {how}", self.vm));
+        }
+    }
+
+    fn see_writer(&mut self, writer: bool, taken_by: &str) -> Result<(), Failure> {
+        if std::mem::replace(&mut self.writer, writer) && !writer {
+            let by = if taken_by.is_empty() {
+                "somebody else"
+            } else {
+                taken_by
+            };
+            let lost = format!("{} was taken over by {by}", self.channel);
+            if !self.terminal && self.quiet_since.is_none() {
+                return Err(Failure::new(Exit::Failed, lost));
+            }
+            self.typed.clear();
+            self.remark(&format!("{lost}; you can go on watching"));
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        let written = self.out.write(bytes);
+        written.map_err(|e| Failure::from(e).about("cannot write to stdout"))
+    }
+
+    /// A remark of our own, on stderr, so that a redirected stdout has only what the guest wrote.
+    fn remark(&self, text: &str) {
+        let text = printable(text.as_bytes());
+        match self.terminal {
+            true => eprint!("\r\n[{text}]\r\n"),
+            false => eprintln!("[{text}]"),
+        }
+    }
+
+    /// Leaves the cursor on a line of its own, in the terminal's own colours.
+    fn farewell(&self) {
+        if self.terminal {
+            eprint!("\x1b[m\r\n[left {} of {}]\r\n", self.channel, self.vm);
+        }
+    }
+}

@@ -1,0 +1,362 @@
+//! The commands of umlwatch: one table, which is the argument list, the interactive mode, the help and the completion.
+
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use cli::{Failure, Given, Program, Section, Word};
+use config::ChannelName;
+
+/// The command line of umlwatch.
+pub const PROGRAM: Program = Program {
+    name: "umlwatch",
+    about: "commands the monitor of a virtual machine",
+    synopsis: &["[COMMAND | OPTION]... VM[@HOST]"],
+    sections: &[
+        Section {
+            heading: "Commands, carried out in the order given (without one: the interactive mode)",
+            words: COMMANDS,
+        },
+        Section {
+            heading: "Options",
+            words: OPTIONS,
+        },
+    ],
+    notes: "A command that fails is the last one, and its exit status counts: 1 failed or refused, 2 usage,\n\
+            3 not running, 4 not authorised, 5 time over.",
+};
+
+const fn word(name: &'static str, arg: Option<&'static str>, help: &'static str) -> Word {
+    Word { name, arg, help }
+}
+
+/// What an argument is called; completion goes by it.
+pub(crate) const LOG: &str = "FILE[,N]";
+pub(crate) const CHANNEL: &str = "CHANNEL";
+pub(crate) const PARAM: &str = "PARAM";
+pub(crate) const SETTING: &str = "PARAM=VALUE";
+
+/// Every command; the interactive mode knows the same ones.
+pub const COMMANDS: &[Word] = &[
+    word(
+        "info",
+        None,
+        "Shows state, consoles, disks, networks and configuration",
+    ),
+    word(
+        "tail",
+        Some(LOG),
+        "Shows the last N (20) lines of a log: 'monitor' or a channel",
+    ),
+    word(
+        "connect",
+        Some(CHANNEL),
+        "Connects the terminal with conN or sslN; CTRL-] leaves",
+    ),
+    word(
+        "force-connect",
+        Some(CHANNEL),
+        "The same, taking it over from whoever is connected",
+    ),
+    word("start", None, "Starts the kernel"),
+    word(
+        "start-with",
+        Some("ARG"),
+        "Starts the kernel with one more argument",
+    ),
+    word("suspend", None, "Suspends the kernel"),
+    word("continue", None, "Lets the suspended kernel go on"),
+    word(
+        "halt",
+        None,
+        "Halts the kernel at once, without a shutdown of the guest",
+    ),
+    word(
+        "ctrlaltdel",
+        None,
+        "Sends CTRL-ALT-DEL: the proper way to shut the guest down",
+    ),
+    word("kill", None, "Ends the kernel's processes by force"),
+    word(
+        "sysrq",
+        Some("LETTER"),
+        "Sends a system request; its output appears on con0",
+    ),
+    word("rotate", None, "Opens all log files anew"),
+    word(
+        "wait",
+        Some("N"),
+        "Waits until the kernel has ended, at most N seconds",
+    ),
+    word("port", None, "Shows the TCP port of the monitor"),
+    word(
+        "set",
+        Some(SETTING),
+        "Sets a parameter, from the next start on",
+    ),
+    word("del", Some(PARAM), "Takes a set parameter back"),
+    word(
+        "site",
+        Some("ARG"),
+        "Runs the site command with one argument",
+    ),
+];
+
+const OPTIONS: &[Word] = &[
+    word("json", None, "-info prints JSON"),
+    word(
+        "raw",
+        None,
+        "-tail and -site leave control characters as they are",
+    ),
+];
+
+/// How many lines `-tail` shows if nothing is said.
+const TAIL_LINES: u32 = 20;
+
+/// A command that makes sense.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// `VM_INFO`
+    Info,
+    /// `LOG_TAIL`, `LOG_READ`
+    Tail {
+        /// "monitor" or the name of a channel
+        file: String,
+        /// how many lines
+        lines: u32,
+    },
+    /// `CON_OPEN` and what follows
+    Connect {
+        /// what to connect to
+        channel: ChannelName,
+        /// whether to take it over
+        force: bool,
+    },
+    /// `VM_START` with additional arguments of the kernel
+    Start(Vec<Vec<u8>>),
+    /// `VM_SUSPEND`
+    Suspend,
+    /// `VM_CONTINUE`
+    Continue,
+    /// `VM_HALT`
+    Halt,
+    /// `VM_CTRLALTDEL`
+    CtrlAltDel,
+    /// `VM_KILL`
+    Kill,
+    /// `VM_SYSRQ`
+    Sysrq(char),
+    /// `LOG_ROTATE`
+    Rotate,
+    /// `VM_WAIT`, in seconds
+    Wait(u32),
+    /// `PORT_GET`
+    Port,
+    /// `CONFIG_SET`
+    Set {
+        /// the parameter
+        param: String,
+        /// may be any bytes
+        value: Vec<u8>,
+    },
+    /// `CONFIG_DEL`
+    Del(String),
+    /// `SITE_RUN`
+    Site(Vec<u8>),
+}
+
+impl Command {
+    /// The command of a given word; None if the word is an option.
+    pub fn of(given: &Given) -> Result<Option<Command>, Failure> {
+        let bytes = || given.value.as_bytes().to_vec();
+        Ok(Some(match given.name {
+            "info" => Command::Info,
+            "tail" => tail(given.text()?)?,
+            "connect" => connect(given.text()?, false)?,
+            "force-connect" => connect(given.text()?, true)?,
+            "start" => Command::Start(Vec::new()),
+            "start-with" => Command::Start(vec![bytes()]),
+            "suspend" => Command::Suspend,
+            "continue" => Command::Continue,
+            "halt" => Command::Halt,
+            "ctrlaltdel" => Command::CtrlAltDel,
+            "kill" => Command::Kill,
+            "sysrq" => Command::Sysrq(letter(given.text()?)?),
+            "rotate" => Command::Rotate,
+            "wait" => Command::Wait(number(given.text()?, "wait")?),
+            "port" => Command::Port,
+            "set" => setting(&given.value)?,
+            "del" => Command::Del(given.text()?.to_owned()),
+            "site" => Command::Site(bytes()),
+            _ => return Ok(None),
+        }))
+    }
+
+    /// What could not be done, for a sentence that begins with "cannot".
+    pub(crate) fn verb(&self) -> String {
+        match self {
+            Command::Info => "show its state".into(),
+            Command::Tail { file, .. } => format!("show the log {file}"),
+            Command::Connect { channel, .. } => format!("connect to {channel}"),
+            Command::Start(_) => "start".into(),
+            Command::Suspend => "suspend".into(),
+            Command::Continue => "continue".into(),
+            Command::Halt => "halt".into(),
+            Command::CtrlAltDel => "send CTRL-ALT-DEL".into(),
+            Command::Kill => "kill".into(),
+            Command::Sysrq(letter) => format!("send the system request {letter}"),
+            Command::Rotate => "open the log files anew".into(),
+            Command::Wait(_) => "wait".into(),
+            Command::Port => "tell the port".into(),
+            Command::Set { param, .. } => format!("set {param}"),
+            Command::Del(param) => format!("take {param} back"),
+            Command::Site(_) => "run the site command".into(),
+        }
+    }
+}
+
+fn tail(text: &str) -> Result<Command, Failure> {
+    let (file, lines) = match text.split_once(',') {
+        Some((file, lines)) => (file, number(lines, "tail")?),
+        None => (text, TAIL_LINES),
+    };
+    if file != "monitor" {
+        channel(file).map_err(|_| {
+            Failure::usage(format_args!(
+                "there is no log '{file}': 'monitor', or a channel such as con0 or ssl1, is meant"
+            ))
+        })?;
+    }
+    Ok(Command::Tail {
+        file: file.to_owned(),
+        lines,
+    })
+}
+
+fn connect(text: &str, force: bool) -> Result<Command, Failure> {
+    let channel = channel(text)?;
+    Ok(Command::Connect { channel, force })
+}
+
+fn channel(text: &str) -> Result<ChannelName, Failure> {
+    text.parse().map_err(|_| {
+        Failure::usage(format_args!(
+            "'{text}' is not a channel: con0 to con15, ssl0 to ssl63"
+        ))
+    })
+}
+
+fn letter(text: &str) -> Result<char, Failure> {
+    let mut letters = text.chars();
+    match (letters.next(), letters.next()) {
+        (Some(letter), None) => Ok(letter),
+        _ => Err(Failure::usage(format_args!(
+            "-sysrq: '{text}' is not one letter"
+        ))),
+    }
+}
+
+fn number(text: &str, word: &str) -> Result<u32, Failure> {
+    text.parse()
+        .map_err(|_| Failure::usage(format_args!("-{word}: '{text}' is not a number")))
+}
+
+fn setting(text: &OsStr) -> Result<Command, Failure> {
+    let mut halves = text.as_bytes().splitn(2, |byte| *byte == b'=');
+    let param = halves
+        .next()
+        .and_then(|param| std::str::from_utf8(param).ok());
+    match (param, halves.next()) {
+        (Some(param), Some(value)) if !param.is_empty() => Ok(Command::Set {
+            param: param.to_owned(),
+            value: value.to_vec(),
+        }),
+        _ => Err(Failure::usage(format_args!(
+            "-set: {text:?} is not PARAM=VALUE"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use cli::{Exit, Request};
+
+    fn commands(args: &[&str]) -> Result<Vec<Command>, Failure> {
+        let Request::Run(line) = PROGRAM.parse(args.iter().map(Into::into))? else {
+            panic!("not a run")
+        };
+        let given = line.words.iter();
+        given.filter_map(|w| Command::of(w).transpose()).collect()
+    }
+
+    #[test]
+    fn every_word_of_the_table_is_a_command() {
+        for word in COMMANDS {
+            let value = match word.name {
+                "tail" => "con0,5",
+                "connect" | "force-connect" => "con1",
+                "wait" => "9",
+                "sysrq" => "h",
+                "set" => "mem=32",
+                _ => "x",
+            };
+            let given = Given {
+                name: word.name,
+                value: value.into(),
+            };
+            assert!(Command::of(&given).unwrap().is_some(), "{}", word.name);
+        }
+        for word in OPTIONS {
+            let given = Given {
+                name: word.name,
+                value: "".into(),
+            };
+            assert_eq!(Command::of(&given).unwrap(), None);
+        }
+    }
+
+    #[test]
+    fn commands_come_in_their_order() {
+        let given = [
+            "-start-with",
+            "-s",
+            "vm1",
+            "-tail",
+            "con0,5",
+            "-json",
+            "-set",
+            "con0=pty:a=b",
+            "-wait=5",
+        ];
+        let expected = [
+            Command::Start(vec![b"-s".to_vec()]),
+            Command::Tail {
+                file: "con0".into(),
+                lines: 5,
+            },
+            Command::Set {
+                param: "con0".into(),
+                value: b"pty:a=b".to_vec(),
+            },
+            Command::Wait(5),
+        ];
+        assert_eq!(commands(&given).unwrap(), expected);
+    }
+
+    #[test]
+    fn nonsense_is_refused_before_anything_is_done() {
+        for args in [
+            &["-tail", "../../etc/shadow,100"][..],
+            &["-tail", "con0,many"],
+            &["-connect", "tty1"],
+            &["-sysrq", "help"],
+            &["-sysrq", ""],
+            &["-wait", "-1"],
+            &["-set", "mem"],
+            &["-set", "=3"],
+        ] {
+            assert_eq!(commands(args).unwrap_err().exit, Exit::Usage, "{args:?}");
+        }
+    }
+}

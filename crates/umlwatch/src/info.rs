@@ -1,0 +1,235 @@
+//! The status page of `-info`. Everything on it was said by a daemon or a guest, so only its printable part is shown.
+
+use std::fmt::{self, Write};
+
+use cli::printable;
+use rpc_xdr::umlmonctrl::{
+    ConClient, ConInfo, ConfigOrigin, ConfigSetting, DiskInfo, VmEnd, VmInfo, VmLastEnd, VmState,
+};
+
+use crate::when::{since, size, span, utc};
+
+/// The page for people.
+pub fn page(info: &VmInfo) -> String {
+    let mut page = String::new();
+    // Writing to a String cannot fail.
+    let _ = write_page(&mut page, info);
+    page
+}
+
+fn write_page(page: &mut String, info: &VmInfo) -> fmt::Result {
+    write_state(page, info)?;
+    heading(page, "Consoles", info.channels.len())?;
+    for channel in &info.channels {
+        write_channel(page, channel)?;
+    }
+    heading(page, "Disks", info.disks.len())?;
+    for disk in &info.disks {
+        write_disk(page, disk)?;
+    }
+    heading(page, "Networks", info.nics.len())?;
+    for nic in &info.nics {
+        let (eth, specification) = (printable(nic.eth.as_bytes()), printable(&nic.specification));
+        writeln!(page, "  {eth:<6} {specification}")?;
+        note(page, &nic.note)?;
+    }
+    let title = match info.state {
+        VmState::Inactive => "Configuration of the next start",
+        _ => "Configuration in effect",
+    };
+    heading(page, title, info.settings.len())?;
+    for setting in &info.settings {
+        write_setting(page, setting, "")?;
+    }
+    if !info.pending.is_empty() {
+        heading(page, "Pending changes, in effect from the next start on", 1)?;
+    }
+    for setting in &info.pending {
+        write_setting(page, setting, "removed")?;
+    }
+    Ok(())
+}
+
+fn write_state(page: &mut String, info: &VmInfo) -> fmt::Result {
+    let vm = printable(info.vm.as_bytes());
+    let (state, moment) = (state_word(info.state), utc(info.state_since));
+    writeln!(
+        page,
+        "{vm} is {state} since {moment} ({})",
+        since(info.state_since)
+    )?;
+    if info.state == VmState::Running && !info.responding {
+        fact(page, "Attention", "the kernel does not answer")?;
+    }
+    if !info.fault.is_empty() {
+        let fault = format!("it cannot be started again: {}", info.fault);
+        fact(page, "Attention", &fault)?;
+    }
+    if info.state != VmState::Inactive {
+        let reboots = match info.reboots {
+            0 => String::new(),
+            1 => ", rebooted once".to_owned(),
+            n => format!(", rebooted {n} times"),
+        };
+        let uptime = span(info.uptime.into());
+        fact(page, "Uptime", &format!("{uptime}{reboots}"))?;
+    }
+    fact(page, "Last end", &last_end(&info.last_end))?;
+    if info.kernel_pid != 0 {
+        let version = match info.kernel_version.as_str() {
+            "" => String::new(),
+            version => format!("{}, ", printable(version.as_bytes())),
+        };
+        let (kernel, child) = (info.kernel_pid, info.child_pid);
+        fact(
+            page,
+            "Kernel",
+            &format!("{version}process {kernel}, child of {child}"),
+        )?;
+    }
+    let used = match info.state {
+        VmState::Inactive => String::new(),
+        _ => format!(", {} of it in use", size(info.mem_used)),
+    };
+    fact(page, "Memory", &format!("{} MB{used}", info.mem_mb))?;
+    let version = printable(info.daemon_version.as_bytes());
+    let (pid, moment) = (info.monitor_pid, utc(info.monitor_since));
+    fact(
+        page,
+        "Monitor",
+        &format!("umlmon {version}, process {pid}, since {moment}"),
+    )
+}
+
+/// How and when the last run of the kernel ended.
+fn last_end(end: &VmLastEnd) -> String {
+    if end.how == VmEnd::None {
+        return "none since the monitor was started".to_owned();
+    }
+    let (how, moment) = (how_ended(end), utc(end.time));
+    format!("{how} ({moment})")
+}
+
+/// How it ended and, if there is more to say, why: `crashed: signal 11`.
+pub(crate) fn how_ended(end: &VmLastEnd) -> String {
+    let how = end_word(end.how);
+    match end.text.as_str() {
+        _ if end.how == VmEnd::None => "not started yet".to_owned(),
+        "" if end.exit_signal != 0 => format!("{how}: signal {}", end.exit_signal),
+        "" if end.exit_status > 0 => format!("{how}: exit status {}", end.exit_status),
+        "" => how.to_owned(),
+        text => format!("{how}: {}", printable(text.as_bytes())),
+    }
+}
+
+fn write_channel(page: &mut String, info: &ConInfo) -> fmt::Result {
+    let (name, terminal) = (
+        printable(info.channel.as_bytes()),
+        printable(&info.terminal),
+    );
+    let (rows, columns, bytes) = (info.rows, info.columns, size(info.bytes));
+    writeln!(
+        page,
+        "  {name:<6} {terminal:<14} {columns}x{rows}, {bytes} so far"
+    )?;
+    if let Some(writer) = &info.writer {
+        writeln!(page, "         connected: {}", client(writer))?;
+    }
+    for watcher in &info.watchers {
+        writeln!(page, "         watching: {}", client(watcher))?;
+    }
+    Ok(())
+}
+
+/// Who is attached to a channel, since when, and how long idle.
+pub(crate) fn client(client: &ConClient) -> String {
+    let who = printable(client.who.as_bytes());
+    let idle = span(client.idle.into());
+    format!("{who}, for {}, idle {idle}", since(client.since))
+}
+
+fn write_disk(page: &mut String, disk: &DiskInfo) -> fmt::Result {
+    let (ubd, file) = (printable(disk.ubd.as_bytes()), printable(&disk.file));
+    let mut facts = Vec::new();
+    if disk.size > 0 {
+        facts.push(format!(
+            "{}, {} allocated",
+            size(disk.size),
+            size(disk.allocated)
+        ));
+    }
+    if disk.sync {
+        facts.push("synchronous".to_owned());
+    }
+    if disk.read_only {
+        facts.push("read only".to_owned());
+    }
+    writeln!(page, "  {ubd:<6} {file:<22} {}", facts.join(", "))?;
+    note(page, &disk.note)
+}
+
+/// `without` is what an empty value means.
+fn write_setting(page: &mut String, setting: &ConfigSetting, without: &str) -> fmt::Result {
+    let param = printable(setting.param.as_bytes());
+    let value = match setting.value.as_slice() {
+        b"" => without.to_owned(),
+        value => printable(value),
+    };
+    let origin = match setting.origin {
+        ConfigOrigin::Default => "  (default)",
+        ConfigOrigin::Main => "",
+        ConfigOrigin::User => "  (user change)",
+    };
+    writeln!(page, "  {param} = {value}{origin}")
+}
+
+fn heading(page: &mut String, title: &str, entries: usize) -> fmt::Result {
+    match entries {
+        0 => writeln!(page, "\n{title}: none"),
+        _ => writeln!(page, "\n{title}"),
+    }
+}
+
+fn fact(page: &mut String, name: &str, text: &str) -> fmt::Result {
+    writeln!(page, "  {name:<10} {text}")
+}
+
+fn note(page: &mut String, text: &str) -> fmt::Result {
+    match text {
+        "" => Ok(()),
+        text => writeln!(page, "         {}", printable(text.as_bytes())),
+    }
+}
+
+/// The state as the manual calls it.
+pub(crate) fn state_word(state: VmState) -> &'static str {
+    match state {
+        VmState::Inactive => "inactive",
+        VmState::Starting => "starting",
+        VmState::Running => "running",
+        VmState::Suspended => "suspended",
+        VmState::Stopping => "stopping",
+    }
+}
+
+/// How a kernel ended, in a word or two.
+pub(crate) fn end_word(end: VmEnd) -> &'static str {
+    match end {
+        VmEnd::None => "none",
+        VmEnd::Halted => "halted",
+        VmEnd::Rebooted => "rebooted",
+        VmEnd::Killed => "killed",
+        VmEnd::Crashed => "crashed",
+        VmEnd::Panicked => "panicked",
+        VmEnd::NotStarted => "not started",
+    }
+}
+
+/// Where a value comes from, in a word.
+pub(crate) fn origin_word(origin: ConfigOrigin) -> &'static str {
+    match origin {
+        ConfigOrigin::Default => "default",
+        ConfigOrigin::Main => "main",
+        ConfigOrigin::User => "user",
+    }
+}

@@ -1,0 +1,106 @@
+//! `-info -json`: the status as documented, stable JSON. Names are those of proto/umlmonctrl.x; a name once printed
+//! stays, new ones may come.
+
+use std::fmt::Write;
+
+use rpc_xdr::umlmonctrl::{ConClient, ConInfo, ConfigSetting, VmInfo, VmLastEnd};
+use serde_json::{Value, json};
+
+use crate::info::{end_word, origin_word, state_word};
+
+/// One object on several lines, in ASCII, so that no byte of it does anything to a terminal.
+pub fn document(info: &VmInfo) -> String {
+    let mut text = String::new();
+    // Nothing outside ASCII, and no control character but the newline, occurs outside the strings.
+    for c in format!("{:#}\n", value(info)).chars() {
+        if c == '\n' || c == ' ' || c.is_ascii_graphic() {
+            text.push(c);
+        } else {
+            for unit in c.encode_utf16(&mut [0; 2]) {
+                // Writing to a String cannot fail.
+                let _ = write!(text, "\\u{unit:04x}");
+            }
+        }
+    }
+    text
+}
+
+fn value(info: &VmInfo) -> Value {
+    json!({
+        "vm": info.vm,
+        "daemon_version": info.daemon_version,
+        "monitor_pid": info.monitor_pid,
+        "monitor_since": info.monitor_since,
+        "state": state_word(info.state),
+        "state_since": info.state_since,
+        "fault": info.fault,
+        "responding": info.responding,
+        "uptime": info.uptime,
+        "reboots": info.reboots,
+        "last_end": last_end(&info.last_end),
+        "child_pid": info.child_pid,
+        "kernel_pid": info.kernel_pid,
+        "kernel_version": info.kernel_version,
+        "mem_mb": info.mem_mb,
+        "mem_used": info.mem_used,
+        "channels": info.channels.iter().map(channel).collect::<Vec<_>>(),
+        "disks": info.disks.iter().map(|disk| json!({
+            "ubd": disk.ubd,
+            "file": text(&disk.file),
+            "size": disk.size,
+            "allocated": disk.allocated,
+            "sync": disk.sync,
+            "read_only": disk.read_only,
+            "note": disk.note,
+        })).collect::<Vec<_>>(),
+        "nics": info.nics.iter().map(|nic| json!({
+            "eth": nic.eth,
+            "specification": text(&nic.specification),
+            "note": nic.note,
+        })).collect::<Vec<_>>(),
+        "settings": settings(&info.settings),
+        "pending": settings(&info.pending),
+    })
+}
+
+fn last_end(end: &VmLastEnd) -> Value {
+    json!({
+        "how": end_word(end.how),
+        "exit_status": end.exit_status,
+        "exit_signal": end.exit_signal,
+        "time": end.time,
+        "text": end.text,
+    })
+}
+
+fn channel(info: &ConInfo) -> Value {
+    json!({
+        "channel": info.channel,
+        "terminal": text(&info.terminal),
+        "writer": info.writer.as_ref().map(client),
+        "watchers": info.watchers.iter().map(client).collect::<Vec<_>>(),
+        "bytes": info.bytes,
+        "rows": info.rows,
+        "columns": info.columns,
+    })
+}
+
+fn client(client: &ConClient) -> Value {
+    json!({"who": client.who, "since": client.since, "idle": client.idle})
+}
+
+fn settings(settings: &[ConfigSetting]) -> Vec<Value> {
+    let setting = |setting: &ConfigSetting| {
+        json!({
+            "param": setting.param,
+            "value": text(&setting.value),
+            "origin": origin_word(setting.origin),
+        })
+    };
+    settings.iter().map(setting).collect()
+}
+
+/// Bytes that are not UTF-8 become U+FFFD.
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}

@@ -1,0 +1,18 @@
+//! umlwatch, the users' client of the monitor: the table of its commands, and what carries them out. It reaches the
+//! monitor through the Unix Domain socket of the VM alone.
+
+mod attach;
+pub mod command;
+pub mod info;
+mod interactive;
+pub mod json;
+mod keys;
+mod replay;
+mod run;
+mod session;
+mod terminal;
+mod when;
+
+pub use interactive::interact;
+pub use run::{Runner, Style};
+pub use session::Session;

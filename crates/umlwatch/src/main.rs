@@ -1,0 +1,32 @@
+//! umlwatch, run by the users of a VM.
+
+use std::process::ExitCode;
+
+use cli::{Exit, Failure, Line};
+use umlwatch::command::{Command, PROGRAM};
+use umlwatch::{Runner, Session, Style, interact};
+
+fn main() -> ExitCode {
+    cli::main(&PROGRAM, run)
+}
+
+fn run(line: Line) -> Result<Exit, Failure> {
+    let commands = line
+        .words
+        .iter()
+        .filter_map(|word| Command::of(word).transpose());
+    let commands: Vec<Command> = commands.collect::<Result<_, _>>()?;
+    let session = Session::find(line.one_operand("VM")?, line.config.as_deref())?;
+    let style = Style {
+        json: line.has("json"),
+        raw: line.has("raw"),
+    };
+    let mut runner = Runner::new(session, style);
+    if commands.is_empty() {
+        return interact(&mut runner);
+    }
+    for command in &commands {
+        runner.run(command)?;
+    }
+    Ok(Exit::Done)
+}

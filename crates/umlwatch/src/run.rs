@@ -1,0 +1,244 @@
+//! Carries out one command after the other.
+
+use cli::{Exit, Failure, Output, Visible};
+use config::VmName;
+use rpc_xdr::client::ClientError;
+use rpc_xdr::umlmonctrl::*;
+
+use crate::attach;
+use crate::command::Command;
+use crate::session::{Client, Session, broken, refused};
+use crate::{info, json};
+
+/// How many bytes of a log are asked for at once.
+const CHUNK: u32 = 65536;
+
+/// How the results of commands are shown.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Style {
+    /// `-json`
+    pub json: bool,
+    /// `-raw`
+    pub raw: bool,
+}
+
+/// What carries out commands: the session with a VM, and where the results go.
+pub struct Runner {
+    session: Session,
+    style: Style,
+    out: Output,
+}
+
+impl Runner {
+    /// Nothing is connected yet.
+    pub fn new(session: Session, style: Style) -> Runner {
+        let out = Output::stdout();
+        Runner {
+            session,
+            style,
+            out,
+        }
+    }
+
+    /// The VM.
+    pub fn vm(&self) -> &VmName {
+        self.session.vm()
+    }
+
+    /// The channels that the VM has; none if the monitor cannot be asked.
+    pub(crate) fn channels(&mut self) -> Vec<String> {
+        let info = self.call(|client| Ok(client.vm_info()?.into_result()));
+        let channels = info.map_or(Vec::new(), |info| info.channels);
+        channels
+            .into_iter()
+            .map(|channel| channel.channel)
+            .collect()
+    }
+
+    /// Ends the connection; the next command makes a new one.
+    pub(crate) fn disconnect(&mut self) {
+        self.session.disconnect();
+    }
+
+    /// Prints text of our own.
+    pub(crate) fn print(&mut self, text: &str) -> Result<(), Failure> {
+        self.write(text.as_bytes())
+    }
+
+    /// Carries out a command; the failure says what could not be done, with which VM.
+    pub fn run(&mut self, command: &Command) -> Result<(), Failure> {
+        self.carry_out(command).map_err(|failure| {
+            let vm = self.vm().clone();
+            failure.about(format_args!("{vm}: cannot {}", command.verb()))
+        })
+    }
+
+    fn carry_out(&mut self, command: &Command) -> Result<(), Failure> {
+        match command {
+            Command::Info => self.info(),
+            Command::Tail { file, lines } => self.tail(file, *lines),
+            Command::Connect { channel, force } => {
+                attach::attach(&self.session, &channel.to_string(), *force)
+            }
+            Command::Start(extra) => {
+                let args = VmStartArgs {
+                    extra: extra.clone(),
+                };
+                self.call(|client| Ok(client.vm_start(&args)?.into_result()))
+            }
+            Command::Suspend => self.call(|client| Ok(client.vm_suspend()?.into_result())),
+            Command::Continue => self.call(|client| Ok(client.vm_continue()?.into_result())),
+            Command::Halt => self.call(|client| Ok(client.vm_halt()?.into_result())),
+            Command::CtrlAltDel => {
+                let args = VmCtrlaltdelArgs { stop: false };
+                self.call(|client| Ok(client.vm_ctrlaltdel(&args)?.into_result()))
+            }
+            Command::Kill => self.call(|client| Ok(client.vm_kill()?.into_result())),
+            Command::Sysrq(letter) => {
+                let args = VmSysrqArgs {
+                    letter: letter.to_string(),
+                };
+                self.call(|client| Ok(client.vm_sysrq(&args)?.into_result()))
+            }
+            Command::Rotate => self.call(|client| Ok(client.log_rotate()?.into_result())),
+            Command::Wait(seconds) => self.wait(*seconds),
+            Command::Port => {
+                let tcp = self.call(|client| Ok(client.port_get()?.into_result()))?;
+                self.print(&format!("{}\n", tcp.port))
+            }
+            Command::Set { param, value } => {
+                let args = ConfigSetArgs {
+                    param: param.clone(),
+                    value: value.clone(),
+                };
+                self.call(|client| Ok(client.config_set(&args)?.into_result()))
+            }
+            Command::Del(param) => {
+                let args = ConfigDelArgs {
+                    param: param.clone(),
+                };
+                self.call(|client| Ok(client.config_del(&args)?.into_result()))
+            }
+            Command::Site(arg) => self.site(arg),
+        }
+    }
+
+    /// One call, connecting first if need be. After a broken conversation the next call connects anew.
+    fn call<T>(
+        &mut self,
+        call: impl FnOnce(&mut Client) -> Result<Result<T, CtlError>, ClientError>,
+    ) -> Result<T, Failure> {
+        match call(self.session.client()?) {
+            Ok(answer) => answer.map_err(refused),
+            Err(error) => {
+                self.session.disconnect();
+                Err(broken(error))
+            }
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.out
+            .write(bytes)
+            .map_err(|e| Failure::new(Exit::Failed, e).about("cannot write to stdout"))
+    }
+
+    fn info(&mut self) -> Result<(), Failure> {
+        let info = self.call(|client| Ok(client.vm_info()?.into_result()))?;
+        let text = match self.style.json {
+            true => json::document(&info),
+            false => info::page(&info),
+        };
+        self.print(&text)
+    }
+
+    fn tail(&mut self, file: &str, lines: u32) -> Result<(), Failure> {
+        let args = LogTailArgs {
+            file: file.to_owned(),
+            lines,
+        };
+        let range = self.call(|client| Ok(client.log_tail(&args)?.into_result()))?;
+        let mut shown = Shown::new(self);
+        let mut offset = range.start;
+        while offset < range.end && !shown.runner.out.is_closed() {
+            let max = u32::try_from(range.end - offset)
+                .unwrap_or(CHUNK)
+                .min(CHUNK);
+            let args = LogReadArgs {
+                file: file.to_owned(),
+                offset,
+                max,
+            };
+            let chunk = shown
+                .runner
+                .call(|client| Ok(client.log_read(&args)?.into_result()))?;
+            // The log was rotated, or is kept in memory and has moved on.
+            if chunk.data.is_empty() || chunk.offset < offset {
+                break;
+            }
+            offset = chunk.offset.saturating_add(chunk.data.len() as u64);
+            shown.write(&chunk.data)?;
+        }
+        shown.finish()
+    }
+
+    fn wait(&mut self, seconds: u32) -> Result<(), Failure> {
+        let args = VmWaitArgs { seconds };
+        let waited = self.call(|client| Ok(client.vm_wait(&args)?.into_result()))?;
+        match waited.inactive {
+            true => Ok(()),
+            false => Err(Failure::new(
+                Exit::Timeout,
+                format_args!("it is still up after {seconds} seconds"),
+            )),
+        }
+    }
+
+    fn site(&mut self, arg: &[u8]) -> Result<(), Failure> {
+        let args = SiteRunArgs { arg: arg.to_vec() };
+        let output = self.call(|client| Ok(client.site_run(&args)?.into_result()))?;
+        let mut shown = Shown::new(self);
+        shown.write(&output.output)?;
+        shown.finish()?;
+        if output.truncated {
+            eprintln!("umlwatch: the site command said more than can be shown");
+        }
+        match output.exit_status {
+            _ if output.timed_out => Err(Failure::new(Exit::Timeout, "it did not end in time")),
+            0 => Ok(()),
+            -1 => Err(Failure::new(Exit::Failed, "it was ended by a signal")),
+            status => Err(Failure::new(
+                Exit::Failed,
+                format_args!("it ended with exit status {status}"),
+            )),
+        }
+    }
+}
+
+/// Bytes of the guest on their way to stdout: harmless on a terminal, unchanged elsewhere and with `-raw`.
+struct Shown<'a> {
+    runner: &'a mut Runner,
+    visible: Option<Visible>,
+}
+
+impl<'a> Shown<'a> {
+    fn new(runner: &'a mut Runner) -> Shown<'a> {
+        let filter = runner.out.is_terminal() && !runner.style.raw;
+        let visible = filter.then(Visible::default);
+        Shown { runner, visible }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        match &mut self.visible {
+            Some(visible) => self.runner.write(visible.feed(bytes).as_bytes()),
+            None => self.runner.write(bytes),
+        }
+    }
+
+    fn finish(mut self) -> Result<(), Failure> {
+        match self.visible.take() {
+            Some(mut visible) => self.runner.write(visible.finish().as_bytes()),
+            None => Ok(()),
+        }
+    }
+}

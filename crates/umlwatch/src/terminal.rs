@@ -1,0 +1,111 @@
+//! The terminal while it is connected with a console: raw, and put back however the session ends.
+
+use std::io;
+use std::sync::{Mutex, Once, PoisonError};
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::stdio::stdin;
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
+
+/// How the terminal was before, while it is raw. A static, as a panic ends the program without dropping anything.
+static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
+
+/// A terminal on stdin in raw mode, until dropped.
+pub(crate) struct RawTerminal(());
+
+impl RawTerminal {
+    /// Switches to raw mode; None if stdin is no terminal.
+    pub(crate) fn enter() -> io::Result<Option<RawTerminal>> {
+        if !rustix::termios::isatty(stdin()) {
+            return Ok(None);
+        }
+        let before = tcgetattr(stdin())?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        restore_on_panic();
+        *BEFORE.lock().unwrap_or_else(PoisonError::into_inner) = Some(before);
+        let guard = RawTerminal(());
+        tcsetattr(stdin(), OptionalActions::Drain, &raw)?;
+        Ok(Some(guard))
+    }
+}
+
+impl Drop for RawTerminal {
+    fn drop(&mut self) {
+        restore();
+    }
+}
+
+fn restore() {
+    let before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(before) = before {
+        // A terminal that has gone needs no restoring.
+        let _ = tcsetattr(stdin(), OptionalActions::Now, &before);
+    }
+}
+
+fn restore_on_panic() {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let previous = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            restore();
+            previous(panic);
+        }));
+    });
+}
+
+/// Rows and columns of the terminal on stdin; None if there is none, or if it does not know its size.
+pub(crate) fn size() -> Option<(u16, u16)> {
+    let size = tcgetwinsize(stdin()).ok()?;
+    (size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
+}
+
+/// The name of the terminal on stdin; empty if there is none.
+pub(crate) fn name() -> String {
+    let name = rustix::termios::ttyname(stdin(), Vec::new());
+    name.map_or(String::new(), |name| name.to_string_lossy().into_owned())
+}
+
+/// The signals that end a session or change the window, kept back until dropped, and read from a descriptor. One that
+/// has not been read then acts as usual.
+pub(crate) struct Signals {
+    fd: SignalFd,
+    before: SigSet,
+}
+
+impl Signals {
+    /// Keeps them back from now on.
+    pub(crate) fn hold() -> io::Result<Signals> {
+        let held = SigSet::from_iter([
+            Signal::SIGINT,
+            Signal::SIGTERM,
+            Signal::SIGHUP,
+            Signal::SIGWINCH,
+        ]);
+        let fd = SignalFd::with_flags(&held, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let before = SigSet::thread_get_mask()?;
+        held.thread_block()?;
+        Ok(Signals { fd, before })
+    }
+
+    /// The next signal that has come.
+    pub(crate) fn next(&self) -> Option<Signal> {
+        let info = self.fd.read_signal().ok().flatten()?;
+        Signal::try_from(i32::try_from(info.ssi_signo).ok()?).ok()
+    }
+}
+
+impl std::os::fd::AsFd for Signals {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        // The mask came from the kernel, so the kernel takes it back.
+        let _ = self.before.thread_set_mask();
+    }
+}

@@ -1,0 +1,210 @@
+//! Commands of the argument list.
+
+use std::process::{Output, Stdio};
+
+use crate::monitor::{Monitor, configuration, umlwatch};
+use crate::terminal::Terminal;
+
+fn failed(output: &Output, status: i32, message: &str) {
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{stderr}");
+    assert!(stderr.contains(message), "{stderr}");
+}
+
+#[test]
+fn commands_are_carried_out_in_their_order() {
+    let monitor = Monitor::start("");
+    let args = [
+        "-suspend",
+        "-continue",
+        "vm1@localhost",
+        "-sysrq",
+        "h",
+        "-ctrlaltdel",
+        "-rotate",
+        "-kill",
+        "-halt",
+        "-start-with",
+        "-s x",
+        "-set",
+        "kernelarg=a=b",
+        "-del=mem",
+        "-port",
+        "-site",
+        "good",
+    ];
+    let output = monitor.run(&args);
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "4711\nsite says hello\n"
+    );
+    let calls: Vec<_> = monitor.calls.try_iter().collect();
+    let expected = [
+        "suspend",
+        "continue",
+        "sysrq h",
+        "ctrlaltdel false",
+        "rotate",
+        "kill",
+        "halt",
+        "start -s x",
+        "set kernelarg \"a=b\"",
+        "del mem",
+    ];
+    assert_eq!(calls, expected);
+}
+
+#[test]
+fn the_first_failure_is_the_last_command() {
+    let monitor = Monitor::start("");
+    failed(
+        &monitor.run(&["vm1", "-start", "-halt"]),
+        1,
+        "umlwatch: vm1: cannot start: it is running\\x1b[2J already\n",
+    );
+    failed(
+        &monitor.run(&["vm1", "-wait", "3"]),
+        5,
+        "vm1: cannot wait: it is still up after 3 seconds",
+    );
+    failed(
+        &monitor.run(&["vm1", "-set", "vmuser=root"]),
+        1,
+        "vm1: cannot set vmuser: the administrator sets it",
+    );
+    failed(
+        &monitor.run(&["vm1", "-site", "bad"]),
+        1,
+        "it ended with exit status 1",
+    );
+    failed(
+        &monitor.run(&["vm1", "-site", "slow"]),
+        5,
+        "it did not end in time",
+    );
+    failed(
+        &monitor.run(&["vm1", "-halt", "-suspend", "-kill"]),
+        3,
+        "vm1: cannot suspend: the kernel is not running",
+    );
+    assert_eq!(monitor.run(&["vm1", "-wait", "3"]).status.code(), Some(0));
+    assert!(!monitor.calls.try_iter().any(|call| call == "kill"));
+}
+
+#[test]
+fn who_cannot_be_reached_is_said() {
+    let dir = configuration();
+    let run = |args: &[&str]| umlwatch(&dir, args).stdin(Stdio::null()).output().unwrap();
+    failed(
+        &run(&["vm1", "-info"]),
+        3,
+        "no monitor is running for it; 'umladmin start vm1' starts one",
+    );
+    failed(
+        &run(&["vm2", "-info"]),
+        1,
+        "vm2: cannot show its state: there is no such VM in ",
+    );
+    failed(
+        &run(&["vm1@example.org", "-info"]),
+        1,
+        "other hosts cannot be reached in this version",
+    );
+    failed(&run(&["../vm1", "-info"]), 2, "\"../vm1\" is not a VM name");
+    failed(&run(&["-info"]), 2, "VM is missing");
+    failed(
+        &run(&["vm1", "-inof"]),
+        2,
+        "unknown option '-inof'; a similar option exists: '-info'",
+    );
+    failed(
+        &run(&["vm1", "-config", "/nonexistent", "-info"]),
+        1,
+        "/nonexistent",
+    );
+    // A socket that nobody serves, as a killed monitor leaves it.
+    drop(std::os::unix::net::UnixListener::bind(dir.path().join("var/vm1/ctrl")).unwrap());
+    failed(&run(&["vm1", "-info"]), 3, "no monitor is running for it");
+}
+
+#[test]
+fn a_terminal_sees_no_control_characters_of_others() {
+    let monitor = Monitor::start("a\x1b[31mä\r\nb\tc\r\n");
+    let output = monitor.run(&["vm1", "-tail", "con0,7"]);
+    assert_eq!(
+        String::from_utf8(output.stdout).unwrap(),
+        "a\x1b[31mä\r\nb\tc\r\n"
+    );
+    assert_eq!(monitor.expect("tail"), "tail con0 7");
+    let mut terminal = Terminal::run(monitor.umlwatch(&["vm1", "-tail", "con0"]));
+    // The terminal itself makes \r\n of \n, and blanks of a tabulator.
+    terminal.expect("a\\x1b[31mä\r\nb");
+    terminal.expect("c\r\n");
+    assert_eq!(terminal.ended(), 0);
+    let mut terminal = Terminal::run(monitor.umlwatch(&["vm1", "-raw", "-tail", "con0"]));
+    terminal.expect("a\x1b[31mä\r\r\nb");
+    assert_eq!(terminal.ended(), 0);
+}
+
+#[test]
+fn the_page_says_state_first() {
+    let monitor = Monitor::start("");
+    let page = String::from_utf8(monitor.run(&["vm1", "-info"]).stdout).unwrap();
+    let begin = "vm1 is running since 2026-11-24 03:32:32 UTC";
+    assert!(page.starts_with(begin), "{page}");
+    for line in [
+        "  Uptime     1 min 1 s, rebooted once\n",
+        "  Last end   panicked: no\\x1b]0;x init (2026-11-24 03:32:32 UTC)\n",
+        "  Kernel     Linux 6.1 \\u{9b}, process 102, child of 101\n",
+        "  Memory     64 MB, 20 MB of it in use\n",
+        "\nConsoles\n  con0   pty:con0       80x24, 2 KB so far\n",
+        "\nDisks\n  ubd0   /disks/r\\xffoot.dsk    1 GB, 1 MB allocated, synchronous\n",
+        "\nNetworks: none\n",
+        "\nConfiguration in effect\n  mem = 64\n  start = manual  (default)\n",
+        "\nPending changes, in effect from the next start on\n  mem = 128  (user change)\n",
+    ] {
+        assert!(page.contains(line), "{line}{page}");
+    }
+    assert!(!page.contains('\x1b'));
+}
+
+#[test]
+fn json_is_ascii_and_has_the_documented_members() {
+    let monitor = Monitor::start("");
+    let output = monitor.run(&["vm1", "-info", "-json"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.chars()
+            .all(|c| c == '\n' || c == ' ' || c.is_ascii_graphic())
+    );
+    let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(document["state"], "running");
+    assert_eq!(document["kernel_version"], "Linux 6.1 \u{9b}");
+    assert_eq!(document["disks"][0]["file"], "/disks/r\u{fffd}oot.dsk");
+    assert_eq!(document["channels"][0]["writer"], serde_json::Value::Null);
+    let man = include_str!("../../../../man/umlwatch.1");
+    for member in document.as_object().unwrap().keys() {
+        let documented = man.lines().any(|line| {
+            line.starts_with(".It Cm ") && line.split([' ', ',']).any(|word| word == member)
+        });
+        assert!(documented, "{member} is not in man/umlwatch.1");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_is_no_failure() {
+    let monitor = Monitor::start(&"line\n".repeat(2000));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = monitor.umlwatch(&["vm1", "-tail", "con0", "-halt"]);
+    let output = command
+        .stdin(Stdio::null())
+        .stdout(writer)
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(monitor.calls.try_iter().last().unwrap(), "halt");
+}

@@ -1,0 +1,13 @@
+//! The real umlwatch against a monitor that is played by the test, on pipes and on a pseudo terminal.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "all of it is test"
+)]
+
+mod commands;
+mod connect;
+mod interactive;
+mod monitor;
+mod terminal;

@@ -1,0 +1,452 @@
+//! A monitor that is only played: it answers on a real socket and notes what it was asked. Its guest echoes what is
+//! typed, and obeys a few words.
+
+use std::cell::RefCell;
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::rc::Rc;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use rpc_xdr::umlmonctrl::*;
+use tempfile::TempDir;
+use tokio::net::UnixListener;
+use tokio::sync::{Notify, oneshot};
+use tokio::task::{LocalSet, spawn_local};
+
+/// A configuration with one VM, and its monitor for as long as this lives.
+pub(crate) struct Monitor {
+    dir: TempDir,
+    /// What it was asked, one line each.
+    pub(crate) calls: mpsc::Receiver<String>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Monitor {
+    /// Serving vm1, whose con0 said `history` before.
+    pub(crate) fn start(history: &str) -> Monitor {
+        let dir = configuration();
+        let (asked, calls) = mpsc::channel();
+        let (stop, stopped) = oneshot::channel();
+        let listener =
+            std::os::unix::net::UnixListener::bind(dir.path().join("var/vm1/ctrl")).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let guest = history.as_bytes().to_vec();
+        let thread = std::thread::spawn(move || serve(listener, stopped, asked, guest));
+        Monitor {
+            dir,
+            calls,
+            stop: Some(stop),
+            thread: Some(thread),
+        }
+    }
+
+    /// umlwatch with this configuration.
+    pub(crate) fn umlwatch(&self, args: &[&str]) -> Command {
+        umlwatch(&self.dir, args)
+    }
+
+    /// Its ending with stdin empty.
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
+        self.umlwatch(args).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// The home directory of umlwatch.
+    pub(crate) fn home(&self) -> PathBuf {
+        self.dir.path().to_owned()
+    }
+
+    /// The next thing it is asked that begins so.
+    pub(crate) fn expect(&self, begin: &str) -> String {
+        loop {
+            let call = self
+                .calls
+                .recv_timeout(Duration::from_secs(20))
+                .expect(begin);
+            if call.starts_with(begin) {
+                return call;
+            }
+        }
+    }
+}
+
+impl Drop for Monitor {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        self.thread.take().map(JoinHandle::join);
+    }
+}
+
+/// A configuration with vm1, and nobody to serve it.
+pub(crate) fn configuration() -> TempDir {
+    let dir = TempDir::new().unwrap();
+    let vardir = dir.path().join("var");
+    fs::create_dir_all(vardir.join("vm1")).unwrap();
+    let text = format!(
+        "[GLOBAL]\nvardir = {}\n[vm1]\nvmuser = nobody\nkernel = /shared/kernels/linux\n",
+        vardir.display()
+    );
+    fs::write(dir.path().join("umlmon"), text).unwrap();
+    dir
+}
+
+pub(crate) fn umlwatch(dir: &TempDir, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_umlwatch"));
+    command
+        .arg("-config")
+        .arg(dir.path().join("umlmon"))
+        .args(args);
+    command.env("HOME", dir.path()).env("TERM", "vt100");
+    command
+}
+
+fn serve(
+    listener: std::os::unix::net::UnixListener,
+    stopped: oneshot::Receiver<()>,
+    asked: mpsc::Sender<String>,
+    output: Vec<u8>,
+) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let service = Rc::new(Service {
+        asked,
+        guest: RefCell::new(Guest {
+            output,
+            lost: 0,
+            state: VmState::Running,
+            writer: None,
+            taken_by: String::new(),
+        }),
+        changed: Notify::new(),
+    });
+    LocalSet::new().block_on(&runtime, async {
+        let listener = UnixListener::from_std(listener).unwrap();
+        spawn_local(async move {
+            let mut session = 0;
+            while let Ok((stream, _)) = listener.accept().await {
+                session += 1;
+                spawn_local(serve_umlmonctrl_v1(
+                    stream,
+                    Rc::clone(&service),
+                    session,
+                    UMLMONCTRL_V1_LIMITS,
+                ));
+            }
+        });
+        let _ = stopped.await;
+    });
+}
+
+struct Guest {
+    output: Vec<u8>,
+    /// Bytes that were dropped from the history.
+    lost: u64,
+    state: VmState,
+    /// The session that may write; 0 is somebody else.
+    writer: Option<u32>,
+    taken_by: String,
+}
+
+struct Service {
+    asked: mpsc::Sender<String>,
+    guest: RefCell<Guest>,
+    changed: Notify,
+}
+
+impl Service {
+    fn note(&self, call: impl std::fmt::Display) {
+        let _ = self.asked.send(call.to_string());
+    }
+
+    /// A command that needs a running kernel.
+    fn needs_running(&self, call: &str) -> CtlResult {
+        self.note(call);
+        match self.guest.borrow().state {
+            VmState::Running => CtlResult::Ok,
+            _ => CtlResult::Error(error(CtlCode::NotRunning, "the kernel is not running")),
+        }
+    }
+
+    fn turn(&self, state: VmState) -> CtlResult {
+        self.guest.borrow_mut().state = state;
+        self.changed.notify_waiters();
+        CtlResult::Ok
+    }
+}
+
+fn error(code: CtlCode, text: &str) -> CtlError {
+    CtlError {
+        code,
+        text: text.to_owned(),
+    }
+}
+
+impl UmlmonctrlV1 for Service {
+    type Session = u32;
+
+    async fn vm_info(&self, _: &u32) -> VmInfoResult {
+        self.note("info");
+        let info = info(
+            self.guest.borrow().state,
+            self.guest.borrow().writer.is_some(),
+        );
+        VmInfoResult::Ok(info)
+    }
+    async fn vm_start(&self, _: &u32, args: VmStartArgs) -> CtlResult {
+        let extra: Vec<_> = args
+            .extra
+            .iter()
+            .map(|arg| String::from_utf8_lossy(arg))
+            .collect();
+        self.note(format!("start {}", extra.join("|")));
+        match self.guest.borrow().state {
+            VmState::Inactive => {}
+            _ => {
+                return CtlResult::Error(error(
+                    CtlCode::AlreadyRunning,
+                    "it is running\x1b[2J already",
+                ));
+            }
+        }
+        self.turn(VmState::Running)
+    }
+    async fn vm_suspend(&self, _: &u32) -> CtlResult {
+        self.needs_running("suspend")
+    }
+    async fn vm_continue(&self, _: &u32) -> CtlResult {
+        self.needs_running("continue")
+    }
+    async fn vm_halt(&self, _: &u32) -> CtlResult {
+        match self.needs_running("halt") {
+            CtlResult::Ok => self.turn(VmState::Inactive),
+            refused => refused,
+        }
+    }
+    async fn vm_ctrlaltdel(&self, _: &u32, args: VmCtrlaltdelArgs) -> CtlResult {
+        self.needs_running(&format!("ctrlaltdel {}", args.stop))
+    }
+    async fn vm_kill(&self, _: &u32) -> CtlResult {
+        self.needs_running("kill")
+    }
+    async fn vm_sysrq(&self, _: &u32, args: VmSysrqArgs) -> CtlResult {
+        self.needs_running(&format!("sysrq {}", args.letter))
+    }
+    async fn vm_wait(&self, _: &u32, args: VmWaitArgs) -> VmWaitResult {
+        self.note(format!("wait {}", args.seconds));
+        let inactive = self.guest.borrow().state == VmState::Inactive;
+        VmWaitResult::Ok(VmWaited {
+            inactive,
+            last_end: last_end(),
+        })
+    }
+
+    async fn con_open(&self, session: &u32, args: ConOpenArgs) -> ConOpenResult {
+        self.note(format!("open {} {:?}", args.channel, args.mode));
+        let mut guest = self.guest.borrow_mut();
+        let before = guest.writer;
+        if before.is_some() && args.mode == ConMode::Write {
+            return ConOpenResult::Error(error(CtlCode::Busy, "somebody holds it"));
+        }
+        guest.writer = Some(*session);
+        let end = guest.lost + guest.output.len() as u64;
+        let taken_from = before.map_or(String::new(), |_| "uid 7 (eva)".to_owned());
+        ConOpenResult::Ok(ConOpened {
+            start: guest.lost,
+            end,
+            taken_from,
+        })
+    }
+    async fn con_read(&self, session: &u32, args: ConReadArgs) -> ConReadResult {
+        loop {
+            let changed = self.changed.notified();
+            {
+                let guest = self.guest.borrow();
+                let offset = args.offset.max(guest.lost);
+                let from = usize::try_from(offset - guest.lost)
+                    .unwrap()
+                    .min(guest.output.len());
+                let data: Vec<u8> = guest.output[from..]
+                    .iter()
+                    .take(args.max as usize)
+                    .copied()
+                    .collect();
+                let writer = guest.writer == Some(*session);
+                if !data.is_empty() {
+                    let taken_by = guest.taken_by.clone();
+                    return ConReadResult::Ok(ConChunk {
+                        offset,
+                        data,
+                        state: guest.state,
+                        writer,
+                        taken_by,
+                    });
+                }
+            }
+            changed.await;
+            let guest = self.guest.borrow();
+            if guest.lost + guest.output.len() as u64 <= args.offset {
+                let (writer, taken_by) = (guest.writer == Some(*session), guest.taken_by.clone());
+                let (offset, data) = (args.offset, Vec::new());
+                return ConReadResult::Ok(ConChunk {
+                    offset,
+                    data,
+                    state: guest.state,
+                    writer,
+                    taken_by,
+                });
+            }
+        }
+    }
+    async fn con_write(&self, _: &u32, args: ConWriteArgs) -> CtlResult {
+        let typed = String::from_utf8_lossy(&args.data).into_owned();
+        self.note(format!("type {typed:?}"));
+        let mut guest = self.guest.borrow_mut();
+        match typed.as_str() {
+            "down" => guest.state = VmState::Inactive,
+            "suspend" => guest.state = VmState::Suspended,
+            "steal" => (guest.writer, guest.taken_by) = (Some(0), "uid 7 (eva)".to_owned()),
+            "skip" => {
+                guest.lost += guest.output.len() as u64 + 1000;
+                guest.output = b"after the gap".to_vec();
+            }
+            _ => guest.output.extend_from_slice(&args.data),
+        }
+        self.changed.notify_waiters();
+        CtlResult::Ok
+    }
+    async fn con_resize(&self, _: &u32, args: ConResizeArgs) -> CtlResult {
+        self.note(format!("size {} {}", args.rows, args.columns));
+        CtlResult::Ok
+    }
+    async fn con_close(&self, _: &u32, _: CtlName) -> CtlResult {
+        CtlResult::Ok
+    }
+
+    async fn log_tail(&self, _: &u32, args: LogTailArgs) -> LogTailResult {
+        self.note(format!("tail {} {}", args.file, args.lines));
+        let guest = self.guest.borrow();
+        LogTailResult::Ok(LogRange {
+            start: 0,
+            end: guest.output.len() as u64,
+        })
+    }
+    async fn log_read(&self, _: &u32, args: LogReadArgs) -> LogReadResult {
+        let guest = self.guest.borrow();
+        let offset = usize::try_from(args.offset).unwrap();
+        // Pieces small enough that characters are cut.
+        let data = guest.output[offset..]
+            .iter()
+            .take(5.min(args.max as usize))
+            .copied()
+            .collect();
+        LogReadResult::Ok(LogChunk {
+            offset: args.offset,
+            data,
+        })
+    }
+    async fn log_rotate(&self, _: &u32) -> CtlResult {
+        self.needs_running("rotate")
+    }
+
+    async fn config_get(&self, _: &u32) -> ConfigGetResult {
+        ConfigGetResult::Ok(Vec::new())
+    }
+    async fn config_set(&self, _: &u32, args: ConfigSetArgs) -> CtlResult {
+        self.note(format!(
+            "set {} {:?}",
+            args.param,
+            String::from_utf8_lossy(&args.value)
+        ));
+        match args.param.as_str() {
+            "vmuser" => CtlResult::Error(error(CtlCode::Protected, "the administrator sets it")),
+            _ => CtlResult::Ok,
+        }
+    }
+    async fn config_del(&self, _: &u32, args: ConfigDelArgs) -> CtlResult {
+        self.note(format!("del {}", args.param));
+        CtlResult::Ok
+    }
+    async fn port_get(&self, _: &u32) -> PortGetResult {
+        PortGetResult::Ok(PortNumber { port: 4711 })
+    }
+    async fn site_run(&self, _: &u32, args: SiteRunArgs) -> SiteRunResult {
+        let exit_status = i32::from(args.arg == b"bad");
+        let output = b"site says hello\n".to_vec();
+        SiteRunResult::Ok(SiteOutput {
+            exit_status,
+            output,
+            truncated: false,
+            timed_out: args.arg == b"slow",
+        })
+    }
+}
+
+fn last_end() -> VmLastEnd {
+    VmLastEnd {
+        how: VmEnd::Panicked,
+        exit_status: 1,
+        exit_signal: 0,
+        time: 1_795_491_152,
+        text: "no\x1b]0;x init".into(),
+    }
+}
+
+fn info(state: VmState, held: bool) -> VmInfo {
+    let eva = ConClient {
+        who: "uid 7 (eva)".into(),
+        since: 0,
+        idle: 61,
+    };
+    let setting = |param: &str, value: &str, origin| ConfigSetting {
+        param: param.into(),
+        value: value.into(),
+        origin,
+    };
+    VmInfo {
+        vm: "vm1".into(),
+        daemon_version: "0.1.0".into(),
+        monitor_pid: 100,
+        monitor_since: 1_795_491_000,
+        state,
+        state_since: 1_795_491_152,
+        responding: true,
+        fault: String::new(),
+        uptime: 61,
+        reboots: 1,
+        last_end: last_end(),
+        child_pid: 101,
+        kernel_pid: 102,
+        kernel_version: "Linux 6.1 \u{9b}".into(),
+        mem_mb: 64,
+        mem_used: 20 << 20,
+        channels: vec![ConInfo {
+            channel: "con0".into(),
+            terminal: b"pty:con0".to_vec(),
+            writer: held.then_some(eva),
+            watchers: Vec::new(),
+            bytes: 2048,
+            rows: 24,
+            columns: 80,
+        }],
+        disks: vec![DiskInfo {
+            ubd: "ubd0".into(),
+            file: b"/disks/r\xffoot.dsk".to_vec(),
+            size: 1 << 30,
+            allocated: 1 << 20,
+            sync: true,
+            read_only: false,
+            note: String::new(),
+        }],
+        nics: Vec::new(),
+        settings: vec![
+            setting("mem", "64", ConfigOrigin::Main),
+            setting("start", "manual", ConfigOrigin::Default),
+        ],
+        pending: vec![setting("mem", "128", ConfigOrigin::User)],
+    }
+}

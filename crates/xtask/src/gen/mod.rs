@@ -1,0 +1,116 @@
+//! `cargo xtask gen`: writes the Rust side of the wire from the interface files (`proto/*.x`).
+//!
+//! The stages, one file each: `lexer` (text to tokens and comments), `parser` (tokens to the items of RFC 4506 and
+//! RFC 5531), `check` (names, bounds, sizes; refuses what is dangerous), `emit` (types) and `program` (procedures).
+//! The output is committed: a change of the wire shows as a diff, and a build needs no generator.
+
+mod check;
+mod emit;
+mod lexer;
+mod parser;
+mod program;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, bail};
+
+/// Writes all generated files; with `check` it writes none and fails if one is not current.
+pub(crate) fn run(check: bool) -> anyhow::Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut stale = Vec::new();
+    for (input, output) in files(&root)? {
+        let text = std::fs::read_to_string(root.join(&input))
+            .with_context(|| format!("cannot read {}", input.display()))?;
+        let rust = rustfmt(&translate(&input.display().to_string(), &text)?)?;
+        let old = std::fs::read_to_string(root.join(&output)).unwrap_or_default();
+        if old == rust {
+            continue;
+        }
+        if check {
+            stale.push(output.display().to_string());
+        } else {
+            std::fs::write(root.join(&output), rust)
+                .with_context(|| format!("cannot write {}", output.display()))?;
+            println!("wrote {}", output.display());
+        }
+    }
+    if !stale.is_empty() {
+        bail!(
+            "not current: {}; run `cargo xtask gen` and commit the result",
+            stale.join(", ")
+        );
+    }
+    Ok(())
+}
+
+/// The interface files and what is made of them, relative to the root of the repository.
+fn files(root: &Path) -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
+    let mut files = vec![(
+        PathBuf::from("crates/rpc-xdr/tests/kit/kit.x"),
+        PathBuf::from("crates/rpc-xdr/tests/kit/kit_xdr.rs"),
+    )];
+    for entry in std::fs::read_dir(root.join("proto")).context("cannot list proto")? {
+        let path = entry.context("cannot list proto")?.path();
+        if path.extension().is_some_and(|extension| extension == "x")
+            && let (Some(name), Some(stem)) = (path.file_name(), path.file_stem())
+        {
+            let output = format!("crates/rpc-xdr/src/{}_xdr.rs", stem.to_string_lossy());
+            files.push((Path::new("proto").join(name), PathBuf::from(output)));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Rust for one interface file, not formatted yet. Errors begin with `file:line:`.
+fn translate(name: &str, text: &str) -> anyhow::Result<String> {
+    let result = lexer::tokens(text)
+        .and_then(parser::parse)
+        .and_then(check::check)
+        .map(|model| emit::emit(name, &model));
+    result.map_err(|error| anyhow::anyhow!("{name}:{}: {}", error.line, error.text))
+}
+
+/// Output in the formatting that the rest of the repository has.
+fn rustfmt(rust: &str) -> anyhow::Result<String> {
+    let mut child = Command::new("rustfmt")
+        .args(["--edition", "2024", "--quiet"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot run rustfmt")?;
+    let mut stdin = child.stdin.take().context("rustfmt has no stdin")?;
+    // rustfmt reads to the end before it writes, so this cannot block for ever.
+    stdin
+        .write_all(rust.as_bytes())
+        .context("cannot write to rustfmt")?;
+    drop(stdin);
+    let output = child.wait_with_output().context("rustfmt did not end")?;
+    if !output.status.success() {
+        bail!("rustfmt refused the generated code: a defect of the generator");
+    }
+    String::from_utf8(output.stdout).context("rustfmt wrote something else than text")
+}
+
+/// What is wrong with an interface file, and in which line.
+#[derive(Debug)]
+struct Error {
+    line: u32,
+    text: String,
+}
+
+impl Error {
+    fn new(line: u32, text: impl Into<String>) -> Self {
+        Self {
+            line,
+            text: text.into(),
+        }
+    }
+}
+
+type Result<T> = std::result::Result<T, Error>;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,75 @@
+//! What is still there of an installation in a directory: processes and mounts (cargo xtask demo, and the tests).
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+/// One line for each process and each mount that has to do with `directory`; empty if there is none.
+///
+/// A process has to do with it if its root, its working directory or its executable lies there, or if its command line
+/// names it. The directory's name should be one that nothing else has.
+pub fn of(directory: &Path) -> Vec<String> {
+    let mut found = processes(directory);
+    found.extend(mounts(directory));
+    found
+}
+
+/// The mounts of our own mount namespace in `directory`.
+pub fn mounts(directory: &Path) -> Vec<String> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    // proc_pid_mountinfo(5): the fifth field is the mount point.
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4));
+    points
+        .filter(|point| Path::new(point).starts_with(directory))
+        .map(|point| format!("mount {point}"))
+        .collect()
+}
+
+/// The processes that have to do with `directory`, other than our own.
+pub fn processes(directory: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let numbers = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    numbers
+        .filter(|number| *number != std::process::id())
+        .filter_map(|number| {
+            let process = Path::new("/proc").join(number.to_string());
+            // A process may end at any time; then it is not left.
+            let command = fs::read(process.join("cmdline")).ok()?;
+            let inside = ["root", "cwd", "exe"].iter().any(|link| {
+                fs::read_link(process.join(link)).is_ok_and(|target| target.starts_with(directory))
+            });
+            let named = directory.as_os_str().as_bytes();
+            (inside || command.windows(named.len()).any(|part| part == named)).then(|| {
+                let command = String::from_utf8_lossy(&command).replace('\0', " ");
+                format!("process {number}: {}", command.trim())
+            })
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    #[test]
+    fn a_process_that_works_in_the_directory_is_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().canonicalize().unwrap();
+        assert_eq!(of(&path), [""; 0]);
+        let mut sleep = Command::new("sleep")
+            .arg("60")
+            .current_dir(&path)
+            .spawn()
+            .unwrap();
+        let found = of(&path);
+        sleep.kill().unwrap();
+        sleep.wait().unwrap();
+        assert_eq!(found, [format!("process {}: sleep 60", sleep.id())]);
+        assert_eq!(of(&path), [""; 0]);
+    }
+}

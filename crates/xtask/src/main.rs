@@ -1,0 +1,66 @@
+//! Chores of the repository, run as `cargo xtask NAME`.
+
+mod check;
+mod demo;
+mod r#gen;
+mod kernels;
+mod setup;
+mod steps;
+mod test;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use xtask::guest::{self, Login};
+
+const USAGE: &str = "usage: cargo xtask COMMAND
+  demo [--keep]                    boots a VM, uses it, shuts it down, and leaves nothing; as root
+  test [--kernels] [--tier TIER]   runs all tests; with all of Debian's kernels; only one tier
+  check                            format, lints, documentation, rules of the house
+  gen [--check]                    writes the Rust side of proto/*.x
+  guest OUT.dsk [MB] [--root-shell]
+                                   makes the image of the small guest that the tests use
+  kernels DIR                      fetches newer kernels from Debian, each with its libraries";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cargo xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.as_slice() {
+        ["demo"] => demo::run(false),
+        ["demo", "--keep"] => demo::run(true),
+        ["test", options @ ..] => test::run(&test::Options::parse(options)?),
+        ["check"] => check::run(),
+        ["gen"] => r#gen::run(false),
+        ["gen", "--check"] => r#gen::run(true),
+        ["guest", out, rest @ ..] => make_guest(out, rest),
+        ["kernels", directory] => kernels::fetch(Path::new(directory)).map(|_| ()),
+        _ => anyhow::bail!("{USAGE}"),
+    }
+}
+
+fn make_guest(out: &str, rest: &[&str]) -> anyhow::Result<()> {
+    let (login, rest) = match rest {
+        [rest @ .., "--root-shell"] => (Login::RootShell, rest),
+        _ => (Login::Password, rest),
+    };
+    let megabytes = match rest {
+        [] => guest::SIZE_MB,
+        [megabytes] => megabytes
+            .parse()
+            .with_context(|| format!("{megabytes:?} is not a size in MB"))?,
+        _ => anyhow::bail!("{USAGE}"),
+    };
+    setup::install(&guest::PACKAGES)?;
+    guest::build(Path::new(out), megabytes, login)
+}

@@ -1,0 +1,84 @@
+//! What the end-to-end tests are written with: a [`World`] of its own for each test, in which the real programs run.
+//!
+//! A test needs no clean-up: when its world is dropped, monitors are ended, and it is asserted that nothing is left, no
+//! process, no mount, no socket and no pid file. If a test fails, its world shows the logs instead, and removes all.
+//!
+//! Run them with `cargo xtask test`, which builds the programs first and puts the tests into namespaces of their own.
+//! `UMLMON_TEST_KERNEL` names the kernel of the tier `real` (default `/usr/bin/linux.uml`; what lies in `KERNEL.lib/`
+//! is provided with it), `UMLMON_TEST_SKIPS` a file in which skipped tests are noted.
+
+// This is part of tests: what cannot go on panics, and the panic is the report.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc
+)]
+
+pub mod hostile;
+mod program;
+mod terminal;
+mod vm;
+mod world;
+
+use std::time::{Duration, Instant};
+
+pub use program::{Outcome, program, run};
+pub use terminal::Terminal;
+pub use vm::{Console, Vm, VmBuilder};
+pub use world::World;
+pub use xtask::guest::Login;
+
+/// How long anything may take before a test fails. Far more than it does take, as machines of CI are slow.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Bytes that show where some are missing or doubled: blocks of 16, each a number and a blank.
+pub fn flood(bytes: usize) -> Vec<u8> {
+    let blocks = (0..bytes.div_ceil(16)).map(|n| format!("{n:015} "));
+    let mut flood = blocks.collect::<String>().into_bytes();
+    flood.truncate(bytes);
+    flood
+}
+
+/// Waits for something that nobody reports: looks every few milliseconds, until `look` gives a value.
+///
+/// # Panics
+/// If it takes longer than [`PATIENCE`]; `what` is part of the message.
+#[track_caller]
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(
+            Instant::now() < deadline,
+            "not within {} s: {what}",
+            PATIENCE.as_secs()
+        );
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Notes that a test cannot run here. It counts as skipped; in CI it fails.
+///
+/// # Panics
+/// In CI.
+pub fn skip(reason: &str) {
+    use std::io::Write as _;
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "{test} cannot run: {reason}"
+    );
+    eprintln!("skipped: {reason}");
+    if let Some(path) = std::env::var_os("UMLMON_TEST_SKIPS") {
+        let file = std::fs::OpenOptions::new().append(true).open(path);
+        let noted = file.and_then(|mut file| writeln!(file, "{test}: {reason}"));
+        assert!(
+            noted.is_ok(),
+            "cannot note that {test} is skipped: {noted:?}"
+        );
+    }
+}

@@ -1,0 +1,216 @@
+//! Tier real: a real User Mode Linux kernel and a small guest, from start to shutdown.
+
+use e2e::{Login, World, run};
+
+/// Says so in one place, as every test needs it.
+fn guest_world() -> Option<World> {
+    let kernel = std::env::var("UMLMON_TEST_KERNEL").unwrap_or("/usr/bin/linux.uml".into());
+    if !std::path::Path::new(&kernel).exists() {
+        e2e::skip(&format!(
+            "needs {kernel} (Debian: apt-get install user-mode-linux)"
+        ));
+        return None;
+    }
+    World::new()
+}
+
+#[test]
+fn the_walk_through_of_the_manual() {
+    let Some(world) = guest_world() else { return };
+    let vm = world
+        .vm("vm1")
+        .con(1)
+        .con(2)
+        .con(3)
+        .con(4)
+        .guest(Login::Password)
+        .monitor();
+    let page = vm.umlwatch(&["-info"]).ok();
+    assert!(page.starts_with("vm1 is inactive"), "{page}");
+
+    vm.umlwatch(&["-start"]).ok();
+    let mut terminal = vm.terminal("-connect", "con1", 30, 90);
+    terminal.dialogue.log_in(e2e::PATIENCE).unwrap();
+    terminal.send("stty size; tty\r");
+    terminal.expect("30 90\r\n/dev/tty1\r\n");
+    terminal.resize(40, 100);
+    terminal.expect("# ");
+    terminal.send("stty size\r");
+    terminal.expect("40 100\r\n");
+    terminal.send("\x1d");
+    assert_eq!(terminal.wait(), Some(0));
+
+    // The session is where it was left.
+    let mut console = vm.connect("con1");
+    console.expect("# ");
+    console.send("echo $((6*7)); whoami\n");
+    console.expect("42\r\nroot\r\n");
+    console.leave();
+
+    assert!(
+        vm.umlwatch(&["-tail", "con0,100"])
+            .ok()
+            .contains("GUEST-READY")
+    );
+    vm.umlwatch(&["-ctrlaltdel", "-wait", "60"]).ok();
+    vm.wait_inactive();
+    assert_eq!(vm.last_end().0, "halted");
+    assert!(
+        vm.con0().contains("GUEST-SHUTDOWN"),
+        "the guest shut down by itself"
+    );
+}
+
+#[test]
+fn ctrl_alt_del_right_after_the_start_shuts_down_once_and_properly() {
+    let Some(world) = guest_world() else { return };
+    let vm = world.vm("vm1").guest(Login::RootShell).monitor();
+    vm.umlwatch(&["-start", "-ctrlaltdel", "-wait", "60"]).ok();
+    vm.wait_inactive();
+    assert_eq!(vm.last_end().0, "halted");
+    let log = vm.con0();
+    assert_eq!(log.matches("Linux version").count(), 1, "it booted twice");
+    assert!(log.contains("GUEST-SHUTDOWN"), "{log}");
+}
+
+#[test]
+fn every_way_a_guest_can_end_is_told() {
+    let Some(world) = guest_world() else { return };
+    let vm = world.vm("vm1").con(1).guest(Login::RootShell).monitor();
+    // What was typed last stays on the console, so the prompts are read one after the other.
+    let mut console = vm.connect("con1");
+    for (typed, how, text) in [
+        ("poweroff -f", "halted", ""),
+        ("halt -f", "halted", ""),
+        (
+            "echo c > /proc/sysrq-trigger",
+            "panicked",
+            "sysrq triggered crash",
+        ),
+    ] {
+        vm.start();
+        console.expect("# ");
+        console.send(&format!("{typed}\n"));
+        vm.wait_inactive();
+        let (said_how, said) = vm.last_end();
+        assert!(
+            said_how == how && said.contains(text),
+            "{typed}: {said_how}: {said}"
+        );
+    }
+    console.leave();
+    vm.start();
+    vm.umlwatch(&["-halt"]).ok();
+    vm.wait_inactive();
+    assert_eq!(vm.last_end().0, "halted");
+    vm.start();
+    vm.umlwatch(&["-kill"]).ok();
+    vm.wait_inactive();
+    assert_eq!(vm.last_end().0, "killed");
+}
+
+#[test]
+fn a_guest_reboots_under_its_session() {
+    let Some(world) = guest_world() else { return };
+    let vm = world.vm("vm1").con(1).guest(Login::RootShell).monitor();
+    vm.start();
+    let mut console = vm.connect("con1");
+    console.expect("# ");
+    console.send("reboot\n");
+    vm.wait_con0("GUEST-READY", 2);
+    console.expect("# ");
+    assert_eq!(vm.info()["reboots"], 1);
+    console.leave();
+    vm.umlwatch(&["-ctrlaltdel", "-wait", "60"]).ok();
+    vm.wait_inactive();
+}
+
+#[test]
+fn a_suspended_guest_goes_on_where_it_was() {
+    let Some(world) = guest_world() else { return };
+    let vm = world.vm("vm1").con(1).guest(Login::RootShell).monitor();
+    vm.start();
+    let mut console = vm.connect("con1");
+    console.expect("# ");
+    console.send("x=before\n");
+    console.expect("# ");
+    vm.umlwatch(&["-suspend"]).ok();
+    assert_eq!(vm.state(), "suspended");
+    vm.umlwatch(&["-continue"]).ok();
+    console.send("echo it is $x\n");
+    console.expect("it is before\r\n");
+    console.leave();
+    vm.umlwatch(&["-suspend"]).ok();
+    let said = world.umladmin(&["stop"]);
+    assert_eq!(said.status, Some(0), "{said:#?}");
+    assert!(
+        vm.con0().contains("GUEST-SHUTDOWN"),
+        "it was resumed and shut down"
+    );
+}
+
+/// How often the flood is repeated: a terminal loses wake-ups by chance.
+const FLOODS: u32 = 50;
+
+#[test]
+fn floods_on_two_consoles_arrive_byte_for_byte() {
+    let Some(world) = guest_world() else { return };
+    let flood = e2e::flood(20_000_000);
+    let vm = world
+        .vm("vm1")
+        .line("con1 = pty:con1")
+        .disk(1, flood.clone())
+        .guest(Login::RootShell)
+        .monitor();
+    vm.start();
+    let mut console = vm.connect("con1");
+    console.expect("# ");
+    // Raw, or the terminals of the guest would make two bytes of some. The shell echoes the line before it runs.
+    console.send(
+        "stty raw -echo; stty raw < /dev/tty0; while read n; do printf BEGIN$n. | tee /dev/tty0; \
+         cat /dev/ubdb > /dev/tty0 & cat /dev/ubdb; wait; done\n",
+    );
+    for round in 1..=FLOODS {
+        // Each in log files of its own, so that they do not fill the disk.
+        for channel in ["con0", "con1"] {
+            std::fs::remove_file(vm.file("log").join(channel)).unwrap();
+        }
+        vm.umlwatch(&["-rotate"]).ok();
+        console.send(&format!("{round}\n"));
+        vm.expect_log("con1", &format!("BEGIN{round}."), &flood);
+        vm.expect_log("con0", &format!("BEGIN{round}."), &flood);
+    }
+    console.leave();
+    vm.umlwatch(&["-kill"]).ok();
+    vm.wait_inactive();
+}
+
+#[test]
+fn a_script_runs_at_boot_and_memory_is_as_configured() {
+    let Some(world) = guest_world() else { return };
+    let vm = world
+        .vm("vm1")
+        .mem(96)
+        .guest(Login::RootShell)
+        .at_boot("grep MemTotal /proc/meminfo; poweroff")
+        .monitor();
+    vm.umlwatch(&["-start", "-wait", "60"]).ok();
+    vm.wait_inactive();
+    let log = vm.con0();
+    let line = log
+        .lines()
+        .find(|line| line.starts_with("MemTotal:"))
+        .expect("the script has run");
+    let kilobytes: u32 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+    // The kernel keeps some of it for itself, and nothing for address space randomisation.
+    assert!((80_000..98_304).contains(&kilobytes), "{line}");
+}
+
+#[test]
+fn too_little_memory_is_told_in_the_kernels_words() {
+    let Some(world) = guest_world() else { return };
+    let vm = world.vm("vm1").mem(8).guest(Login::RootShell).monitor();
+    let complaint = run(&mut vm.command(&["-start"])).fails(1);
+    assert!(complaint.contains("Too few physical memory"), "{complaint}");
+    vm.wait_inactive();
+}

@@ -1,0 +1,104 @@
+//! Tier process: the programs as they are called, without a monitor and without root.
+
+use std::process::Command;
+
+use e2e::{World, program, run};
+
+const PROGRAMS: [&str; 3] = ["umlmon", "umlwatch", "umladmin"];
+
+#[test]
+fn every_program_tells_its_version_and_its_words() {
+    for name in PROGRAMS {
+        for dashes in ["-", "--"] {
+            let version = run(Command::new(program(name)).arg(format!("{dashes}version"))).ok();
+            assert_eq!(version, format!("{name} {}\n", env!("CARGO_PKG_VERSION")));
+            let help = run(Command::new(program(name)).arg(format!("{dashes}help"))).ok();
+            assert!(help.contains("-config FILE"), "{help}");
+        }
+    }
+}
+
+#[test]
+fn a_command_line_that_makes_no_sense_is_refused() {
+    for (name, args) in [
+        ("umlmon", &[][..]),
+        ("umlmon", &["vm1", "vm2"]),
+        ("umlmon", &["-frobnicate", "vm1"]),
+        ("umlmon", &["../vm1"]),
+        ("umlmon", &["GLOBAL"]),
+        ("umlwatch", &[]),
+        ("umlwatch", &["vm1", "-satrt"]),
+        ("umlwatch", &["vm1", "-wait", "soon"]),
+        ("umlwatch", &["vm1", "-connect", "tty1"]),
+        ("umladmin", &[]),
+        ("umladmin", &["strat"]),
+        ("umladmin", &["-active", "stop"]),
+    ] {
+        let complaint = run(Command::new(program(name)).args(args)).fails(2);
+        assert!(
+            complaint.starts_with(&format!("{name}: ")),
+            "{args:?}: {complaint}"
+        );
+    }
+}
+
+#[test]
+fn without_a_monitor_umlwatch_says_so() {
+    let world = World::unprivileged();
+    let vm = world.vm("vm1").configure();
+    for command in ["-info", "-start", "-halt", "-connect=con0"] {
+        let complaint = vm.umlwatch(&[command]).fails(3);
+        assert!(
+            complaint.starts_with("umlwatch: vm1: cannot "),
+            "{complaint}"
+        );
+        assert_eq!(complaint.lines().count(), 1, "{complaint}");
+    }
+    let list = world.umladmin(&["list"]).ok();
+    assert!(
+        list.lines().any(|line| line.starts_with("vm1  off")),
+        "{list}"
+    );
+}
+
+#[test]
+fn an_error_in_the_configuration_is_told_with_its_line() {
+    let world = World::unprivileged();
+    let vm = world
+        .vm("vm1")
+        .line("kernl = /shared/kernels/linux")
+        .configure();
+    for outcome in [
+        world.umladmin(&["list"]),
+        world.umladmin(&["config", "vm1"]),
+        vm.start_monitor(),
+    ] {
+        let complaint = outcome.fails(1);
+        let text = std::fs::read_to_string(world.configuration()).unwrap();
+        let line = 1 + text
+            .lines()
+            .position(|line| line.starts_with("kernl"))
+            .unwrap();
+        assert!(
+            complaint.contains(&format!("{}:{line}: ", world.configuration().display())),
+            "{complaint}"
+        );
+        assert!(complaint.contains("kernel"), "no suggestion: {complaint}");
+    }
+}
+
+#[test]
+fn the_configuration_of_a_vm_is_printed_and_can_be_read_again() {
+    let world = World::unprivileged();
+    world
+        .vm("vm1")
+        .con(1)
+        .disk(0, "")
+        .line("kernelarg = quiet")
+        .configure();
+    let printed = world.umladmin(&["config", "vm1"]).ok();
+    let text = std::fs::read_to_string(world.configuration()).unwrap();
+    let (global, _) = text.split_once("\n[vm1]").unwrap();
+    std::fs::write(world.configuration(), format!("{global}\n{printed}")).unwrap();
+    assert_eq!(world.umladmin(&["config", "vm1"]).ok(), printed);
+}

@@ -1,0 +1,507 @@
+//! Tier root: what breaks around a VM, and what must go on nevertheless; the ids are those of docs/TESTING.md.
+
+#![allow(clippy::unwrap_used)] // in functions beside the tests, too
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use e2e::{Console, Vm, World, flood, program, run, wait_for};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
+
+fn kill(pid: i32, signal: Signal) {
+    kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
+}
+
+/// A file system of 64 KB over a directory, as long as this lives.
+struct SmallDisk(PathBuf);
+
+impl SmallDisk {
+    fn over(directory: &Path) -> SmallDisk {
+        fs::create_dir_all(directory).unwrap();
+        let options = c"size=64k,mode=0755";
+        mount("tmpfs", directory, "tmpfs", MountFlags::empty(), options).unwrap();
+        SmallDisk(directory.to_owned())
+    }
+
+    /// Takes all space there is, down to the last byte of the last block.
+    fn fill(&self) {
+        let mut file = fs::File::create(self.0.join("filler")).unwrap();
+        while file.write(&[0; 4096]).is_ok_and(|written| written > 0) {}
+    }
+
+    fn empty(&self) {
+        fs::remove_file(self.0.join("filler")).unwrap();
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // If this fails, the world finds it.
+        let _ = unmount(&self.0, UnmountFlags::DETACH);
+    }
+}
+
+#[track_caller]
+fn on_con1(vm: &Vm<'_>) -> Console {
+    let mut console = vm.connect("con1");
+    console.expect("fake login on con1");
+    console
+}
+
+/// Ends the monitor in the regular way.
+#[track_caller]
+fn end_monitor(vm: &Vm<'_>) {
+    kill(vm.monitor_pid(), Signal::TERM);
+    wait_for("the monitor ends", || {
+        (!vm.pid_file().exists()).then_some(())
+    });
+}
+
+/// The VM can be commanded, and ended.
+#[track_caller]
+fn is_fine(vm: &Vm<'_>) {
+    vm.start();
+    vm.umlwatch(&["-kill"]).ok();
+    vm.wait_inactive();
+}
+
+/// F8
+#[test]
+fn stopped_processes_hold_up_nobody() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("vm1").con(1).monitor();
+    for stopped in ["kernel_pid", "child_pid"] {
+        vm.start();
+        kill(vm.pid(stopped), Signal::STOP);
+        let asked = Instant::now();
+        assert_eq!(vm.info()["responding"], stopped == "child_pid");
+        assert!(
+            asked.elapsed() < Duration::from_secs(3),
+            "{:?}",
+            asked.elapsed()
+        );
+        vm.umlwatch(&["-kill"]).ok();
+        vm.wait_inactive();
+        assert_eq!(vm.last_end().0, "killed");
+    }
+}
+
+/// F12, F13, F14, F15
+#[test]
+fn what_a_former_monitor_left_is_neither_believed_nor_in_the_way() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("vm1").monitor();
+    vm.start();
+    kill(vm.monitor_pid(), Signal::KILL);
+    wait_for("the VM goes with its monitor", || {
+        xtask::leftovers::processes(world.path())
+            .is_empty()
+            .then_some(())
+    });
+    assert!(vm.file("ctrl").exists() && vm.pid_file().exists());
+    assert!(!xtask::leftovers::mounts(world.path()).is_empty());
+    // Meanwhile the number is that of somebody else, and he is not harmed.
+    let mut bystander = Command::new("sleep").arg("1000").spawn().unwrap();
+    fs::write(vm.pid_file(), format!("{}\n", bystander.id())).unwrap();
+    vm.umlwatch(&["-info"]).fails(3);
+    world.umladmin(&["stop"]);
+    world.umladmin(&["-force", "stop"]);
+    assert_eq!(bystander.try_wait().unwrap(), None);
+    vm.start_monitor().ok();
+    is_fine(&vm);
+    assert_eq!(bystander.try_wait().unwrap(), None);
+    bystander.kill().unwrap();
+    bystander.wait().unwrap();
+}
+
+/// F19
+#[test]
+fn a_full_disk_keeps_the_old_configuration() {
+    let Some(world) = World::new() else { return };
+    let disk = SmallDisk::over(&world.path().join("var/vm1"));
+    let vm = world.vm("vm1").configure();
+    vm.start_monitor().ok();
+    vm.umlwatch(&["-set", "mem=32"]).ok();
+    let before = fs::read_to_string(vm.file("config")).unwrap();
+    disk.fill();
+    let complaint = vm
+        .umlwatch(&["-set", "con2=pty", "-set", "kernelarg=quiet"])
+        .fails(1);
+    assert!(complaint.contains("No space left"), "{complaint}");
+    assert_eq!(fs::read_to_string(vm.file("config")).unwrap(), before);
+    disk.empty();
+    vm.umlwatch(&["-set", "mem=48"]).ok();
+    let names = fs::read_dir(vm.file("")).unwrap();
+    let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(
+        names.len(),
+        4,
+        "more than config, ctrl, jail and log: {names:?}"
+    );
+    end_monitor(&vm);
+}
+
+/// F19
+#[test]
+fn a_full_disk_keeps_a_monitor_from_starting_and_not_from_working() {
+    let Some(world) = World::new() else { return };
+    let disk = SmallDisk::over(&world.path().join("run"));
+    let vm = world.vm("vm1").configure();
+    disk.fill();
+    let complaint = vm.start_monitor().fails(1);
+    assert!(complaint.contains("No space left"), "{complaint}");
+    assert!(!vm.pid_file().exists());
+    disk.empty();
+    vm.start_monitor().ok();
+    vm.put_files();
+    disk.fill();
+    is_fine(&vm);
+    disk.empty();
+    end_monitor(&vm);
+}
+
+/// F19
+#[test]
+fn a_log_on_a_full_disk_goes_on_when_there_is_space() {
+    let Some(world) = World::new() else { return };
+    let logs = SmallDisk::over(&world.path().join("logs"));
+    let logdir = format!("logdir = {}", world.path().join("logs").display());
+    let vm = world
+        .vm("vm1")
+        .line(&logdir)
+        .line("con1 = pty:con1")
+        .monitor();
+    vm.umlwatch(&["-start"]).ok();
+    let mut console = on_con1(&vm);
+    logs.fill();
+    console.send("flood:con1:100000\n");
+    // The guest and the client do not notice.
+    console.expect("000000000006249 ");
+    assert_eq!(vm.state(), "running");
+    logs.empty();
+    console.send("there is space\n");
+    let log = world.path().join("logs/con1");
+    let text = wait_for("the log goes on", || {
+        let text = fs::read_to_string(&log).ok()?;
+        text.contains("there is space").then_some(text)
+    });
+    assert!(text.contains("bytes are missing here]"), "{text}");
+    console.leave();
+    vm.umlwatch(&["-kill"]).ok();
+    vm.wait_inactive();
+    end_monitor(&vm);
+}
+
+/// F22
+#[test]
+fn without_descriptors_a_monitor_waits_and_its_sessions_live() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("vm1").con(1).monitor();
+    let monitor = Pid::from_raw(vm.monitor_pid());
+    let limit = |current| {
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        prlimit(monitor, Resource::Nofile, Rlimit { current, maximum }).unwrap()
+    };
+    let open = || {
+        fs::read_dir(format!("/proc/{}/fd", vm.monitor_pid()))
+            .unwrap()
+            .count() as u64
+    };
+    // Enough for the connection, not for the start.
+    let normal = limit(Some(open() + 3));
+    let complaint = vm.umlwatch(&["-start"]).fails(1);
+    assert!(complaint.contains("Too many open files"), "{complaint}");
+    limit(normal.current);
+    vm.wait_inactive();
+    vm.start();
+    let mut console = on_con1(&vm);
+    limit(Some(3));
+    let mut waiting = vm
+        .command(&["-info"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for("the monitor notes it", || {
+        let log = fs::read_to_string(vm.file("log/monitor")).unwrap();
+        log.contains("cannot accept a connection").then_some(())
+    });
+    console.send("still here");
+    console.expect("still here");
+    assert_eq!(waiting.try_wait().unwrap(), None);
+    limit(normal.current);
+    let mut page = String::new();
+    waiting
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut page)
+        .unwrap();
+    assert!(page.starts_with("vm1 is running"), "{page}");
+    assert!(waiting.wait().unwrap().success());
+    console.leave();
+    vm.umlwatch(&["-kill"]).ok();
+    vm.wait_inactive();
+}
+
+/// F25, F26
+#[test]
+fn rotation_under_a_flood_loses_no_byte() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("vm1").line("con1 = pty:con1").monitor();
+    vm.start();
+    let mut console = on_con1(&vm);
+    console.send("flood:con1:20000000\n");
+    let mut parts: Vec<PathBuf> = Vec::new();
+    let log = vm.file("log/con1");
+    let size = |path: &PathBuf| fs::metadata(path).map_or(0, |log| log.len());
+    while parts.iter().chain([&log]).map(size).sum::<u64>() < 20_000_000 {
+        let old = vm.file(&format!("log/con1.{}", parts.len()));
+        fs::rename(&log, &old).unwrap();
+        parts.push(old);
+        vm.umlwatch(&["-rotate"]).ok();
+    }
+    assert!(parts.len() > 2, "it was over before it was rotated");
+    console.expect("000000001249999 ");
+    console.leave();
+    vm.umlwatch(&["-kill"]).ok();
+    vm.wait_inactive();
+    parts.push(log);
+    let all: Vec<u8> = parts
+        .iter()
+        .flat_map(|part| fs::read(part).unwrap())
+        .collect();
+    let marker = b"flood:con1:20000000\n";
+    let at = all
+        .windows(marker.len())
+        .position(|part| part == marker)
+        .unwrap();
+    assert!(all.get(at + marker.len()..) == Some(&flood(20_000_000)[..]));
+}
+
+/// F25
+#[test]
+fn a_truncated_or_deleted_log_goes_on_without_a_hole() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("vm1").line("con1 = pty:con1").monitor();
+    vm.start();
+    let mut console = on_con1(&vm);
+    let log = vm.file("log/con1");
+    fs::File::options()
+        .write(true)
+        .open(&log)
+        .unwrap()
+        .set_len(0)
+        .unwrap();
+    console.send("truncated");
+    wait_for("the log goes on", || {
+        (fs::read(&log).ok()? == b"truncated").then_some(())
+    });
+    fs::remove_file(&log).unwrap();
+    vm.umlwatch(&["-rotate"]).ok();
+    console.send("deleted");
+    wait_for("the log goes on", || {
+        (fs::read(&log).ok()? == b"deleted").then_some(())
+    });
+    console.leave();
+    vm.umlwatch(&["-kill"]).ok();
+    vm.wait_inactive();
+}
+
+/// F27
+#[test]
+fn a_client_that_vanishes_leaves_nothing_and_changes_nothing() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("vm1").con(1).monitor();
+    vm.start();
+    let open = || {
+        fs::read_dir(format!("/proc/{}/fd", vm.monitor_pid()))
+            .unwrap()
+            .count()
+    };
+    let before = open();
+    // Killed while it is connected, while it waits, and while it has asked for something that takes long.
+    for command in [["-connect", "con1"], ["-wait", "60"], ["-tail", "con0,100"]] {
+        let mut client = vm.command(&command);
+        let mut client = client
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        if command[0] != "-tail" {
+            wait_for("it is connected", || (open() > before).then_some(()));
+        }
+        client.kill().unwrap();
+        client.wait().unwrap();
+    }
+    wait_for("the connections are closed", || {
+        (open() <= before).then_some(())
+    });
+    assert!(vm.info()["channels"][1]["writer"].is_null());
+    assert_eq!(vm.state(), "running");
+    vm.umlwatch(&["-kill"]).ok();
+    vm.wait_inactive();
+}
+
+/// A39, F28
+#[test]
+fn a_client_that_does_not_read_holds_up_nobody() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("vm1").con(2).line("con1 = pty:con1").monitor();
+    vm.start();
+    let mut stuck = vm.command(&["-connect", "con1"]);
+    let mut stuck = stuck
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    wait_for("it is connected", || {
+        (!vm.info()["channels"][1]["writer"].is_null()).then_some(())
+    });
+    let pid = Pid::from_child(&stuck);
+    kill_process(pid, Signal::STOP).unwrap();
+    let mut other = vm.connect("con2");
+    other.expect("fake login on con2");
+    other.send("flood:con1:5000000\n");
+    vm.expect_log("con1", "fake login on con1\r\n", &flood(5_000_000));
+    other.send("still here");
+    other.expect("still here");
+    // Whoever takes the console over finds it at its end.
+    let mut next = vm.terminal("-force-connect", "con1", 24, 80);
+    next.expect("000000000312499 ");
+    next.send("\x1d");
+    assert_eq!(next.wait(), Some(0));
+    kill_process(pid, Signal::CONT).unwrap();
+    stuck.kill().unwrap();
+    stuck.wait().unwrap();
+    other.leave();
+    vm.umlwatch(&["-kill"]).ok();
+    vm.wait_inactive();
+}
+
+/// F31
+#[test]
+fn nonsense_in_the_configuration_stops_nothing() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("vm1").con(1).monitor();
+    vm.start();
+    let mut console = on_con1(&vm);
+    let good = fs::read_to_string(world.configuration()).unwrap();
+    // The second one is a fault of this VM alone.
+    for (nonsense, commands) in [
+        ("nonsense", &[][..]),
+        ("mem = lots", &["-set=con2=pty", "-start"]),
+    ] {
+        fs::write(world.configuration(), format!("{good}{nonsense}\n")).unwrap();
+        let line = 1 + good.lines().count();
+        let place = format!("{}:{line}: ", world.configuration().display());
+        let complaint = world.umladmin(&["update"]).fails(1);
+        assert!(complaint.contains(&place), "{complaint}");
+        console.send("still here");
+        console.expect("still here");
+        for command in commands {
+            if *command == "-start" {
+                vm.umlwatch(&["-kill"]).ok();
+            }
+            let complaint = vm.umlwatch(&[command]).fails(1);
+            assert!(complaint.contains(&place), "{complaint}");
+        }
+        fs::write(world.configuration(), &good).unwrap();
+    }
+    console.leave();
+    vm.wait_inactive();
+    assert_eq!(vm.info()["pending"], serde_json::json!([]));
+    is_fine(&vm);
+}
+
+/// F33, F34
+#[test]
+fn a_start_that_breaks_off_leaves_no_half_state() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("silent").fake("give-up:").monitor();
+    let complaint = vm.umlwatch(&["-start"]).fails(1);
+    assert!(complaint.contains("exit status 1"), "{complaint}");
+    vm.wait_inactive();
+
+    let vm = world.vm("vm1").user("games").monitor();
+    let tmp = vm.file("jail/tmp");
+    fs::remove_dir(&tmp).unwrap();
+    fs::write(&tmp, "").unwrap();
+    let complaint = vm.umlwatch(&["-start"]).fails(1);
+    assert!(complaint.contains(&*tmp.to_string_lossy()), "{complaint}");
+    vm.wait_inactive();
+    fs::remove_file(&tmp).unwrap();
+    // The monitor keeps to the directory it has made, so this needs a new monitor.
+    end_monitor(&vm);
+    vm.start_monitor().ok();
+    is_fine(&vm);
+}
+
+/// F41
+#[test]
+fn after_a_reboot_of_the_host_all_vms_that_shall_boot_do() {
+    let Some(world) = World::new() else { return };
+    let vms: Vec<_> = [("one", "nobody"), ("two", "games"), ("three", "news")]
+        .into_iter()
+        .map(|(name, user)| world.vm(name).user(user).line("start = boot").monitor())
+        .collect();
+    vms.iter().for_each(Vm::start);
+    vms.iter()
+        .for_each(|vm| kill(vm.monitor_pid(), Signal::KILL));
+    wait_for("nothing runs", || {
+        xtask::leftovers::processes(world.path())
+            .is_empty()
+            .then_some(())
+    });
+    world.umladmin(&["start"]).ok();
+    for vm in &vms {
+        vm.wait_con0("GUEST-READY", 2);
+        assert_eq!(vm.state(), "running");
+    }
+}
+
+/// F47
+#[test]
+fn a_monitor_goes_on_when_its_program_is_replaced() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("vm1").configure();
+    let old = world.path().join("umlmon-old");
+    fs::copy(program("umlmon"), &old).unwrap();
+    let mut command = Command::new(&old);
+    run(command.arg("-config").arg(world.configuration()).arg("vm1")).ok();
+    vm.put_files();
+    fs::remove_file(&old).unwrap();
+    fs::write(&old, "#!/bin/false\n").unwrap();
+    is_fine(&vm);
+}
+
+/// F48
+#[test]
+fn odd_terminals_work() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("vm1").con(1).monitor();
+    vm.start();
+    for (term, locale, rows, columns) in [("", "C", 0, 0), ("no-such", "xx_YY", 1, 65535)] {
+        let mut command = Command::new("env");
+        let client = vm.command(&["-connect", "con1"]);
+        command
+            .args([format!("TERM={term}"), format!("LC_ALL={locale}")])
+            .arg(client.get_program())
+            .args(client.get_args());
+        let mut terminal = e2e::Terminal::run(&command, rows, columns);
+        terminal.expect("fake login on con1");
+        terminal.send("one");
+        terminal.expect("one");
+        terminal.resize(7, 9);
+        // CTRL-V takes the meaning from CTRL-].
+        terminal.send("\x16\x1dtwo");
+        terminal.expect("\x1dtwo");
+        terminal.send("\x1d");
+        assert_eq!(terminal.wait(), Some(0));
+    }
+    vm.umlwatch(&["-kill"]).ok();
+    vm.wait_inactive();
+}

@@ -1,0 +1,122 @@
+//! Tier root: what the kernel's process may and may not do, as the host's /proc tells it.
+
+#![allow(clippy::unwrap_used)] // in functions beside the tests, too
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+
+use e2e::{Vm, World};
+use nix::unistd::User;
+
+/// The fields of /proc/PID/status.
+fn status(pid: i32) -> BTreeMap<String, String> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let fields = text.lines().filter_map(|line| line.split_once(":\t"));
+    fields
+        .map(|(name, value)| (name.to_owned(), value.trim().to_owned()))
+        .collect()
+}
+
+fn link(pid: i32, name: &str) -> String {
+    fs::read_link(format!("/proc/{pid}/{name}"))
+        .unwrap()
+        .display()
+        .to_string()
+}
+
+/// The processes that are not to have any privilege.
+fn unprivileged(vm: &Vm<'_>) -> [i32; 2] {
+    [vm.pid("child_pid"), vm.pid("kernel_pid")]
+}
+
+#[test]
+fn kernel_and_child_have_no_privilege() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("vm1").con(1).monitor();
+    vm.start();
+    let user = User::from_name("nobody").unwrap().unwrap();
+    let four = |id: u32| [id; 4].map(|id| id.to_string()).join("\t");
+    for pid in unprivileged(&vm) {
+        let status = status(pid);
+        assert_eq!(status["Uid"], four(user.uid.as_raw()));
+        assert_eq!(status["Gid"], four(user.gid.as_raw()));
+        assert_eq!(status["Groups"], user.gid.to_string());
+        for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+            assert_eq!(status[set], "0000000000000000", "{set}");
+        }
+        assert_eq!(status["NoNewPrivs"], "1");
+        assert_eq!(status["Seccomp"], "2", "a filter of system calls");
+        assert_eq!(link(pid, "root"), vm.file("jail").display().to_string());
+        for namespace in ["pid", "mnt", "ipc", "uts"] {
+            let name = format!("ns/{namespace}");
+            assert_ne!(link(pid, &name), link(vm.monitor_pid(), &name));
+        }
+    }
+    vm.umlwatch(&["-kill"]).ok();
+    vm.wait_inactive();
+}
+
+#[test]
+fn the_kernel_inherits_its_consoles_and_nothing_else() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("vm1").con(1).line("ssl0 = pty").monitor();
+    vm.start();
+    let kernel = vm.pid("kernel_pid");
+    // What is open, by the lowest number under which it is.
+    let mut open = BTreeMap::new();
+    for entry in fs::read_dir(format!("/proc/{kernel}/fd")).unwrap() {
+        let number: i32 = entry
+            .unwrap()
+            .file_name()
+            .to_string_lossy()
+            .parse()
+            .unwrap();
+        let lowest = open
+            .entry(link(kernel, &format!("fd/{number}")))
+            .or_insert(number);
+        *lowest = number.min(*lowest);
+    }
+    let consoles = open
+        .iter()
+        .filter(|(target, _)| target.starts_with("/dev/pts/"))
+        .map(|(_, number)| *number);
+    let mut consoles: Vec<i32> = consoles.collect();
+    consoles.sort_unstable();
+    assert_eq!(consoles, [0, 3, 4], "{open:?}");
+    // Two more are the fake kernel's own: its mconsole and its signals.
+    assert_eq!(open.len(), 5, "{open:?}");
+    let environment = fs::read_to_string(format!("/proc/{kernel}/environ")).unwrap();
+    let names: Vec<&str> = environment
+        .split_terminator('\0')
+        .filter_map(|entry| entry.split('=').next())
+        .collect();
+    assert_eq!(names, ["TMPDIR", "HOME", "PATH"]);
+    vm.umlwatch(&["-kill"]).ok();
+    vm.wait_inactive();
+}
+
+#[test]
+fn directories_belong_to_whom_they_should() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("vm1").monitor();
+    let user = User::from_name("nobody").unwrap().unwrap();
+    for (name, owner) in [
+        ("", 0),
+        ("log", 0),
+        ("jail", 0),
+        ("jail/disks", user.uid.as_raw()),
+        ("jail/shared", 0),
+        ("jail/shared/kernels", 0),
+        ("jail/shared/disks", 0),
+    ] {
+        let metadata = fs::metadata(vm.file(name)).unwrap();
+        assert_eq!(metadata.uid(), owner, "{name}");
+        assert_eq!(
+            metadata.mode() & 0o022,
+            0,
+            "others can write {name}: {:o}",
+            metadata.mode()
+        );
+    }
+}

@@ -1,0 +1,171 @@
+//! Tier real: the walk-through of umlmon(7), GETTING STARTED, typed as it stands there, with the real paths.
+//!
+//! The commands are taken from the manual page. `/etc`, `/var`, `/run` and `/usr/local` are covered by overlays in a mount
+//! namespace of the test's thread, and so of what it starts; the host's own stay as they are.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)] // in functions beside the tests, too
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use e2e::{Terminal, program, run, skip, wait_for};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+const PAGE: &str = include_str!("../../man/umlmon.7");
+
+/// The blocks of GETTING STARTED that are meant to be typed.
+fn blocks() -> Vec<String> {
+    let section = PAGE.split_once(".Sh GETTING STARTED").unwrap().1;
+    let blocks = section.split(".Bd -literal -offset indent\n").skip(1);
+    let text = |block: &str| block.split_once("\n.Ed").unwrap().0.replace("\\e", "\\");
+    blocks.map(text).collect()
+}
+
+/// Covers the directories of the host that the walk-through writes to.
+fn cover(scratch: &Path) {
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    let none = None::<&str>;
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(none, "/", none, private, none).unwrap();
+    let tmpfs = Some("tmpfs");
+    mount(tmpfs, scratch, tmpfs, MsFlags::empty(), none).unwrap();
+    for name in ["etc", "var", "usr/local"] {
+        let (upper, work) = (
+            scratch.join(name).join("upper"),
+            scratch.join(name).join("work"),
+        );
+        fs::create_dir_all(&upper).unwrap();
+        fs::create_dir_all(&work).unwrap();
+        let (upper, work) = (upper.display(), work.display());
+        let options = format!("lowerdir=/{name},upperdir={upper},workdir={work}");
+        let overlay = Some("overlay");
+        mount(
+            overlay,
+            &*format!("/{name}"),
+            overlay,
+            MsFlags::empty(),
+            Some(&*options),
+        )
+        .unwrap();
+    }
+    mount(tmpfs, "/run", tmpfs, MsFlags::empty(), none).unwrap();
+}
+
+/// Installs the programs and the init script as README.md says.
+fn install() {
+    for name in ["umlmon", "umldir", "umladmin"] {
+        fs::copy(program(name), Path::new("/usr/local/sbin").join(name)).unwrap();
+    }
+    fs::copy(program("umlwatch"), "/usr/local/bin/umlwatch").unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../init.d/umlmon");
+    fs::copy(script, "/etc/init.d/umlmon").unwrap();
+}
+
+/// Ends what a failed walk-through leaves running.
+struct Host;
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = Command::new("/etc/init.d/umlmon").arg("stop").output();
+    }
+}
+
+/// Types a block into root's shell.
+#[track_caller]
+fn type_in(home: &Path, block: &str) -> String {
+    let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    run(Command::new("sh")
+        .args(["-euc", block])
+        .current_dir(home)
+        .env("PATH", path))
+    .ok()
+}
+
+/// How many processes of the VM `ps -ef` shows as umlmon: the monitor and its children.
+fn monitors(home: &Path) -> usize {
+    let Ok(monitor) = fs::read_to_string("/var/run/umlmon/vm1.pid") else {
+        return 0;
+    };
+    let monitor = monitor.trim();
+    let listing = type_in(home, "ps -eo pid,ppid,comm");
+    let ours = |line: &&str| {
+        let words: Vec<_> = line.split_whitespace().collect();
+        matches!(words[..], [pid, ppid, "umlmon"] if pid == monitor || ppid == monitor)
+    };
+    listing.lines().filter(ours).count()
+}
+
+#[test]
+fn the_walk_through_works_word_for_word() {
+    if !rustix::process::geteuid().is_root() {
+        return skip("needs root");
+    }
+    let scratch = tempfile::tempdir().unwrap();
+    cover(scratch.path());
+    install();
+    let _host = Host;
+    let home = scratch.path().join("home");
+    fs::create_dir(&home).unwrap();
+    let [
+        _packages,
+        disk,
+        configuration,
+        start,
+        files,
+        info,
+        boot,
+        connect,
+        shutdown,
+    ] = <[String; 9]>::try_from(blocks()).expect("the page has another number of blocks now");
+
+    type_in(&home, &disk);
+    fs::write("/etc/umlmon", configuration).unwrap();
+    let said = type_in(&home, &start);
+    assert!(
+        said.contains("service: umldir") && said.contains("vm1: monitor started"),
+        "{said}"
+    );
+    assert_eq!(monitors(&home), 1, "one process for an inactive VM");
+    type_in(&home, &files);
+    let shared = Path::new("/var/lib/umlmon/shared/kernels/linux");
+    assert!(
+        shared.exists(),
+        "the shared directory is the same in the jail"
+    );
+
+    let page = type_in(&home, &info);
+    assert!(page.starts_with("vm1 is inactive"), "{page}");
+    type_in(&home, &boot);
+    assert_eq!(monitors(&home), 2, "two processes for a running VM");
+    wait_for("a boot in /var/lib/umlmon/vm1/log/con0", || {
+        let log = fs::read_to_string("/var/lib/umlmon/vm1/log/con0").ok()?;
+        log.contains("Run /sbin/init as init process").then_some(())
+    });
+    log_in(&connect);
+    type_in(&home, &shutdown);
+    assert!(type_in(&home, &info).starts_with("vm1 is inactive"));
+    assert_eq!(monitors(&home), 1);
+
+    let said = type_in(&home, "/etc/init.d/umlmon stop");
+    assert!(said.contains("vm1: down"), "{said}");
+    assert_eq!(monitors(&home), 0);
+    let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
+    assert!(!mounts.contains("/var/lib/umlmon"), "{mounts}");
+}
+
+/// Connects with the console on a terminal, runs a command, and leaves.
+fn log_in(connect: &str) {
+    let mut words = connect.split_whitespace();
+    let mut command = Command::new(program(words.next().unwrap()));
+    command.args(words);
+    let mut terminal = Terminal::run(&command, 24, 80);
+    // The page says: press Return if nothing is to be seen.
+    terminal.send("\r");
+    terminal.expect("# ");
+    terminal.send("echo $((6 * 7)) $(tty)\r");
+    terminal.expect("42 /dev/tty1");
+    terminal.send("\x1d");
+    assert_eq!(terminal.wait(), Some(0));
+}
