@@ -4,6 +4,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 
 /// True if the text has 1..=max characters, the first one passes `first`, the others are alphanumeric or in `rest`.
@@ -12,11 +14,12 @@ pub(crate) fn is_word(text: &str, max: usize, first: &str, rest: &str) -> bool {
     text.len() <= max && text.starts_with(|c| of(c, first)) && text.chars().all(|c| of(c, rest))
 }
 
-/// Makes a type of checked text with the usual conversions.
+/// Makes a type of checked text with the usual conversions. It travels as a string, and is checked again where it arrives.
 macro_rules! checked_text {
     ($(#[$doc:meta])* $name:ident, $check:ident) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
         pub struct $name(String);
 
         impl $name {
@@ -38,6 +41,20 @@ macro_rules! checked_text {
             type Error = Error;
             fn try_from(text: &str) -> Result<Self> {
                 text.parse()
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = Error;
+            fn try_from(text: String) -> Result<Self> {
+                $check(&text)?;
+                Ok($name(text))
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(name: $name) -> String {
+                name.0
             }
         }
 
@@ -343,6 +360,15 @@ mod tests {
             (disk.kind(), disk.is_shared(), disk.file_name()),
             (DiskKind::Dsk, false, "a.cow.dsk")
         );
+    }
+
+    /// What arrives by a pipe is as little trusted as what is typed.
+    #[test]
+    fn names_are_checked_when_they_arrive() {
+        let disk: DiskName = serde_json::from_str("\"/disks/root.dsk\"").unwrap();
+        assert_eq!(serde_json::to_string(&disk).unwrap(), "\"/disks/root.dsk\"");
+        let refused = serde_json::from_str::<DiskName>("\"/disks/../x.dsk\"").unwrap_err();
+        assert!(refused.to_string().contains("/disks/../x.dsk"), "{refused}");
     }
 
     #[test]
