@@ -196,7 +196,7 @@ fn check_kind(disk: &DiskName, stat: &Stat) -> Result<(), Error> {
     })
 }
 
-fn name_of(kind: FileType) -> &'static str {
+pub(crate) fn name_of(kind: FileType) -> &'static str {
     match kind {
         FileType::RegularFile => "a regular file",
         FileType::Directory => "a directory",

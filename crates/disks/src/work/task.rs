@@ -1,0 +1,252 @@
+//! What can be asked for, and which names and sizes are allowed (umlmon, the monitor and the process that works on
+//! disks: each checks).
+
+use config::{DiskKind, DiskName};
+use serde::{Deserialize, Serialize};
+
+use super::Error;
+use crate::cow::SECTOR_BYTES;
+
+/// The smallest disk, in bytes: 1 MiB. The kernel has trouble with copy-on-write images of tiny ones.
+pub const MIN_BYTES: u64 = 1 << 20;
+/// The largest disk, in bytes: 16 TiB, where ext4 with blocks of 4096 bytes ends.
+pub const MAX_BYTES: u64 = 16 << 40;
+
+/// Work on the disks of one VM. It travels as JSON over the private pipe from the monitor.
+///
+/// Only files in `/disks` are created, changed or deleted; those in `/shared/disks` are read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Task {
+    /// A new flat image. Progress counts the bytes that were allocated.
+    Create {
+        /// The new disk, `.dsk`.
+        disk: DiskName,
+        /// Its size, from [`MIN_BYTES`] to [`MAX_BYTES`], in whole sectors of 512.
+        bytes: u64,
+        /// Do not allocate any blocks.
+        sparse: bool,
+    },
+    /// A new copy-on-write image, of the size of the backing file.
+    CreateCow {
+        /// The new disk, `.cow`.
+        disk: DiskName,
+        /// The backing file, `.dsk`, in either directory.
+        backing: DiskName,
+    },
+    /// Removes a file. A backing file of images in `/disks` is not removed.
+    Delete {
+        /// The disk.
+        disk: DiskName,
+    },
+    /// A copy with the same holes and the same time of modification. Progress counts bytes of data.
+    Copy {
+        /// The original, in either directory.
+        source: DiskName,
+        /// The new disk, of the same kind.
+        destination: DiskName,
+    },
+    /// Makes a flat image longer or shorter, in place. Progress counts the bytes that were allocated.
+    Resize {
+        /// The disk, `.dsk`.
+        disk: DiskName,
+        /// The new size, as in [`Task::Create`].
+        bytes: u64,
+        /// Do not allocate the new blocks.
+        sparse: bool,
+    },
+    /// Tells a copy-on-write image, which came from elsewhere, the name and the time of its backing file.
+    Import {
+        /// The image.
+        disk: DiskName,
+        /// The backing file, `.dsk`, in either directory. It must have the size it had.
+        backing: DiskName,
+    },
+    /// Makes a flat image with the content of a copy-on-write image. Progress counts bytes of data.
+    Commit {
+        /// The image, in either directory.
+        source: DiskName,
+        /// The new disk, `.dsk`.
+        destination: DiskName,
+    },
+    /// Finds the disks in both directories, in the order of their names. If there are more than
+    /// [`MAX_LISTED`](super::MAX_LISTED), so many are found, and the task fails.
+    List,
+    /// Removes what processes that were killed have left behind. No other work may be going on.
+    Tidy,
+}
+
+/// The size of a disk in bytes, from the megabytes that users give.
+///
+/// # Errors
+/// [`Error::Size`].
+pub fn megabytes(count: u64) -> Result<u64, Error> {
+    let bytes = count.saturating_mul(1 << 20);
+    check_size(bytes)?;
+    Ok(bytes)
+}
+
+impl Task {
+    /// Whether names and sizes are allowed, whatever there is on the disk.
+    ///
+    /// # Errors
+    /// [`Error::Refused`], [`Error::Size`].
+    pub fn check(&self) -> Result<(), Error> {
+        match self {
+            Task::Create { disk, bytes, .. } | Task::Resize { disk, bytes, .. } => {
+                own(disk)?;
+                kind(disk, DiskKind::Dsk)?;
+                check_size(*bytes)
+            }
+            Task::CreateCow { disk, backing } | Task::Import { disk, backing } => {
+                own(disk)?;
+                kind(disk, DiskKind::Cow)?;
+                kind(backing, DiskKind::Dsk)
+            }
+            Task::Delete { disk } => own(disk),
+            Task::Copy {
+                source,
+                destination,
+            } => {
+                own(destination)?;
+                if source.kind() == DiskKind::Dev {
+                    return Err(refused(source, "block devices are not copied"));
+                }
+                if source == destination {
+                    return Err(refused(destination, "it cannot be copied to itself"));
+                }
+                kind(destination, source.kind())
+            }
+            Task::Commit {
+                source,
+                destination,
+            } => {
+                own(destination)?;
+                kind(source, DiskKind::Cow)?;
+                kind(destination, DiskKind::Dsk)
+            }
+            Task::List | Task::Tidy => Ok(()),
+        }
+    }
+}
+
+fn check_size(bytes: u64) -> Result<(), Error> {
+    let sector = u64::from(SECTOR_BYTES);
+    if (MIN_BYTES..=MAX_BYTES).contains(&bytes) && bytes.is_multiple_of(sector) {
+        return Ok(());
+    }
+    Err(Error::Size { bytes })
+}
+
+fn own(disk: &DiskName) -> Result<(), Error> {
+    if disk.is_shared() {
+        let why = "the disks in /shared/disks are only read; choose a name in /disks";
+        return Err(refused(disk, why));
+    }
+    Ok(())
+}
+
+fn kind(disk: &DiskName, wanted: DiskKind) -> Result<(), Error> {
+    if disk.kind() == wanted {
+        return Ok(());
+    }
+    let why = match wanted {
+        DiskKind::Dsk => "a flat image is needed here, whose name ends in .dsk",
+        DiskKind::Cow => "a copy-on-write image is needed here, whose name ends in .cow",
+        DiskKind::Dev => "a block device is needed here",
+    };
+    Err(refused(disk, why))
+}
+
+fn refused(disk: &DiskName, why: &str) -> Error {
+    Error::Refused {
+        disk: disk.clone(),
+        why: why.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> DiskName {
+        text.parse().unwrap()
+    }
+
+    fn create(disk: &str, bytes: u64) -> Task {
+        Task::Create {
+            disk: name(disk),
+            bytes,
+            sparse: true,
+        }
+    }
+
+    fn copy(source: &str, destination: &str) -> Task {
+        Task::Copy {
+            source: name(source),
+            destination: name(destination),
+        }
+    }
+
+    #[test]
+    fn names() {
+        let (dsk, cow) = ("/disks/a.dsk", "/disks/a.cow");
+        let commit = |source, destination| Task::Commit {
+            source: name(source),
+            destination: name(destination),
+        };
+        let create_cow = |disk, backing| Task::CreateCow {
+            disk: name(disk),
+            backing: name(backing),
+        };
+        let delete = |disk| Task::Delete { disk: name(disk) };
+        for good in [
+            create(dsk, MIN_BYTES),
+            copy("/shared/disks/a.dsk", dsk),
+            copy("/shared/disks/a.cow", cow),
+            commit("/shared/disks/a.cow", dsk),
+            create_cow(cow, "/shared/disks/a.dsk"),
+            delete(cow),
+        ] {
+            good.check().unwrap();
+        }
+        for (bad, why) in [
+            (create("/shared/disks/a.dsk", MIN_BYTES), "only read"),
+            (create(cow, MIN_BYTES), "ends in .dsk"),
+            (copy(dsk, cow), "ends in .dsk"),
+            (copy(cow, dsk), "ends in .cow"),
+            (copy(dsk, dsk), "to itself"),
+            (copy(dsk, "/shared/disks/b.dsk"), "only read"),
+            (copy("/shared/disks/a.dev", dsk), "block devices"),
+            (commit(dsk, "/disks/b.dsk"), "ends in .cow"),
+            (create_cow(cow, cow), "ends in .dsk"),
+            (create_cow(cow, "/shared/disks/a.dev"), "ends in .dsk"),
+            (delete("/shared/disks/a.dsk"), "only read"),
+        ] {
+            let refused = bad.check().unwrap_err().to_string();
+            assert!(refused.contains(why), "{refused}");
+        }
+    }
+
+    /// Attack A9.
+    #[test]
+    fn sizes() {
+        assert_eq!(megabytes(1).unwrap(), MIN_BYTES);
+        assert_eq!(megabytes(16 << 20).unwrap(), MAX_BYTES);
+        for bad in [0, (16 << 20) + 1, 1 << 43, 1 << 44, 1 << 63, u64::MAX] {
+            let refused = megabytes(bad).unwrap_err().to_string();
+            assert!(refused.contains("from 1 MiB to 16 TiB"), "{refused}");
+        }
+        for bad in [0, 512, MIN_BYTES - 512, MIN_BYTES + 1, MAX_BYTES + 512] {
+            assert!(create("/disks/a.dsk", bad).check().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn tasks_travel_as_json() {
+        let task = create("/disks/a.dsk", MIN_BYTES);
+        let text = serde_json::to_string(&task).unwrap();
+        assert_eq!(serde_json::from_str::<Task>(&text).unwrap(), task);
+        let planted = text.replace("/disks/a.dsk", "/disks/../a.dsk");
+        assert!(serde_json::from_str::<Task>(&planted).is_err());
+    }
+}

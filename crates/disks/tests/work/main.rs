@@ -1,0 +1,10 @@
+//! Work on disks as the monitor has it done, in a directory that looks like a jail. Tier unit: most of it needs no root.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod attacks;
+mod copy;
+mod cow;
+mod create;
+mod list;
+mod place;
+mod resize;
