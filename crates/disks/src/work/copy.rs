@@ -21,31 +21,36 @@ impl Workplace {
         let image = self.read(source)?;
         let draft = Draft::begin(self, destination)?;
         // Shares the blocks, in no time. If it fails, for whatever reason, there is another way.
-        if rustix::fs::ioctl_ficlone(&draft.file, &image.file).is_ok() {
-            Meter::new(watch, image.facts.size)?.finish()?;
-        } else {
-            copy_content(&image, &draft, watch)?;
-        }
+        let shared = rustix::fs::ioctl_ficlone(&draft.file, &image.file).is_ok();
+        fill(&image, &draft, shared, watch)?;
         image.check_unchanged()?;
         set_time(&draft, &image.facts)?;
         draft.place(Durable::Soon)
     }
 }
 
-fn copy_content(image: &Image<'_>, draft: &Draft<'_>, watch: &mut dyn Watch) -> Result<(), Error> {
+/// Gives the new file what it lacks: the data, unless the two share it, and the blocks of a full image that were never
+/// written, which not every file system shares.
+fn fill(
+    image: &Image<'_>,
+    draft: &Draft<'_>,
+    shared: bool,
+    watch: &mut dyn Watch,
+) -> Result<(), Error> {
     let (size, full) = (image.facts.size, image.facts.is_full());
-    let total = if full { size } else { data_of(image, watch)? };
-    space::check(draft.disk, &draft.file, total)?;
+    let data = data_of(image, watch)?;
+    let total = if full { size } else { data };
+    let needed = if shared { total - data } else { total };
+    space::check(draft.disk, &draft.file, needed)?;
     let mut meter = Meter::new(watch, total)?;
     let mut transfer = Transfer::new(image, draft.disk, &draft.file);
     Extents::of(image).walk(0..size, &mut |extent| {
         let part = extent.part;
-        if extent.is_data {
-            transfer.copy(part.clone(), part.start, &mut meter)
-        } else if full {
-            space::allocate(draft.disk, &draft.file, part, &mut meter)
-        } else {
-            meter.advance(0)
+        match (extent.is_data, shared) {
+            (true, false) => transfer.copy(part.clone(), part.start, &mut meter),
+            (true, true) => meter.advance(part.end - part.start),
+            (false, _) if full => space::allocate(draft.disk, &draft.file, part, &mut meter),
+            (false, _) => meter.advance(0),
         }
     })?;
     let sized = rustix::fs::ftruncate(&draft.file, size);

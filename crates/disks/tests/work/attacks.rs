@@ -1,1 +1,348 @@
+//! What the owner of the directory can plant there. Numbers are those of the attacks in docs/TESTING.md.
 
+use std::fs::{self, File};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::net::UnixListener;
+use std::path::Path;
+use std::process::Command;
+use std::sync::mpsc;
+use std::time::Duration;
+
+use config::DiskName;
+use disks::work::{Task, Workplace};
+use rustix::fs::{CWD, FileType, Mode};
+
+use crate::place::{MIB, Place, commit, copy, create, create_cow, delete, import, is_root, resize};
+
+/// Everything that can be done with `/disks/x.dsk` and `/disks/x.cow`, and that needs what is there.
+fn uses() -> Vec<Task> {
+    vec![
+        delete("/disks/x.dsk"),
+        delete("/disks/x.cow"),
+        resize("/disks/x.dsk", 2 * MIB, true),
+        resize("/disks/x.dsk", 2 * MIB, false),
+        copy("/disks/x.dsk", "/disks/y.dsk"),
+        copy("/disks/x.cow", "/disks/y.cow"),
+        create_cow("/disks/y.cow", "/disks/x.dsk"),
+        import("/disks/x.cow", "/disks/good.dsk"),
+        import("/disks/good.cow", "/disks/x.dsk"),
+        commit("/disks/x.cow", "/disks/y.dsk"),
+    ]
+}
+
+fn prepared() -> Place {
+    let place = Place::new();
+    place.image("/disks/good.dsk");
+    place.done(&create_cow("/disks/good.cow", "/disks/good.dsk"));
+    place
+}
+
+/// A1: a link is neither followed nor replaced, and its target is not touched.
+#[test]
+fn symbolic_links() {
+    let place = prepared();
+    let target = place.path("/secret");
+    fs::write(&target, "secret").unwrap();
+    for disk in ["/disks/x.dsk", "/disks/x.cow"] {
+        symlink(&target, place.path(disk)).unwrap();
+    }
+    for task in uses() {
+        place.refused(&task, "is not a regular file, but a symbolic link");
+    }
+    // Dangling or not: the name is taken.
+    symlink("/nonexistent", place.path("/disks/dangling.dsk")).unwrap();
+    for disk in ["/disks/x.dsk", "/disks/dangling.dsk"] {
+        place.refused(&create(disk, MIB, true), "exists already");
+        place.refused(&create(disk, MIB, false), "exists already");
+        place.refused(&copy("/disks/good.dsk", disk), "exists already");
+        place.refused(&commit("/disks/good.cow", disk), "exists already");
+    }
+    place.refused(
+        &create_cow("/disks/x.cow", "/disks/good.dsk"),
+        "exists already",
+    );
+    assert_eq!(fs::read(&target).unwrap(), b"secret");
+}
+
+/// A1: the same at the name of a half-made file.
+#[test]
+fn links_at_partial_names() {
+    let place = prepared();
+    let target = place.path("/secret");
+    fs::write(&target, "secret").unwrap();
+    let tasks = [
+        create("/disks/x.dsk", MIB, false),
+        copy("/disks/good.dsk", "/disks/x.dsk"),
+        commit("/disks/good.cow", "/disks/x.dsk"),
+    ];
+    for task in tasks {
+        symlink(&target, place.path("/disks/.x.dsk.part")).unwrap();
+        place.done(&task);
+        assert!(
+            fs::symlink_metadata(place.path("/disks/x.dsk"))
+                .unwrap()
+                .is_file()
+        );
+        place.done(&delete("/disks/x.dsk"));
+    }
+    symlink(&target, place.path("/disks/.x.dsk.part")).unwrap();
+    place.done(&Task::Tidy);
+    assert_eq!(fs::read(&target).unwrap(), b"secret");
+}
+
+/// A2: another name of a file that may be anybody's. Reading it is no more than the user may do anyway.
+#[test]
+fn hard_links() {
+    let place = prepared();
+    for (disk, kind) in [("/disks/x.dsk", "dsk"), ("/disks/x.cow", "cow")] {
+        let victim = place.path(&format!("/victim.{kind}"));
+        fs::copy(place.path(&format!("/disks/good.{kind}")), &victim).unwrap();
+        fs::hard_link(&victim, place.path(disk)).unwrap();
+    }
+    let before = fs::read(place.path("/victim.dsk")).unwrap();
+    for task in [
+        delete("/disks/x.dsk"),
+        delete("/disks/x.cow"),
+        resize("/disks/x.dsk", 2 * MIB, true),
+        resize("/disks/x.dsk", 8 * MIB, false),
+        import("/disks/x.cow", "/disks/good.dsk"),
+    ] {
+        place.refused(&task, "with 2 names, so it is not changed");
+    }
+    assert!(fs::read(place.path("/victim.dsk")).unwrap() == before);
+    place.done(&copy("/disks/x.dsk", "/disks/y.dsk"));
+    assert_eq!(fs::metadata(place.path("/disks/y.dsk")).unwrap().nlink(), 1);
+}
+
+/// A2, A5: a file of somebody else.
+#[test]
+fn files_of_others() {
+    if !is_root() {
+        return;
+    }
+    let place = prepared();
+    place.image("/disks/x.dsk");
+    place.done(&create_cow("/disks/x.cow", "/disks/good.dsk"));
+    for disk in ["/disks/x.dsk", "/disks/x.cow"] {
+        chown(place.path(disk), Some(65534), None).unwrap();
+    }
+    for task in [
+        delete("/disks/x.dsk"),
+        delete("/disks/x.cow"),
+        resize("/disks/x.dsk", 2 * MIB, true),
+        import("/disks/x.cow", "/disks/good.dsk"),
+    ] {
+        place.refused(&task, "belongs to the user 65534 and not to the VM's, 0");
+    }
+}
+
+/// Makes something that is no file.
+type Plant<'a> = &'a dyn Fn(&Path);
+
+/// A3: what is no file is neither opened nor waited for. Had it waited, the deadline would say so.
+#[test]
+fn neither_files_nor_patience() {
+    let (done, wait) = mpsc::channel();
+    let worker = std::thread::spawn(move || {
+        let place = prepared();
+        let plant_fifo = |path: &Path| {
+            let mode = Mode::from_raw_mode(0o666);
+            rustix::fs::mknodat(CWD, path, FileType::Fifo, mode, 0).unwrap();
+        };
+        let plant_directory = |path: &Path| fs::create_dir(path).unwrap();
+        let plant_socket = |path: &Path| drop(UnixListener::bind(path).unwrap());
+        let plants: [(Plant<'_>, &str); 3] = [
+            (&plant_fifo, "a FIFO"),
+            (&plant_directory, "a directory"),
+            (&plant_socket, "a socket"),
+        ];
+        for (plant, found) in plants {
+            for disk in ["/disks/x.dsk", "/disks/x.cow"] {
+                plant(&place.path(disk));
+            }
+            for task in uses() {
+                place.refused(&task, &format!("is not a regular file, but {found}"));
+            }
+            for disk in ["/disks/x.dsk", "/disks/x.cow"] {
+                let path = place.path(disk);
+                fs::remove_file(&path)
+                    .or_else(|_| fs::remove_dir(&path))
+                    .unwrap();
+            }
+        }
+        done.send(()).unwrap();
+    });
+    wait.recv_timeout(Duration::from_secs(20))
+        .expect("it waits for a FIFO, or has failed");
+    worker.join().unwrap();
+}
+
+/// A4: the directories are those that were opened, whatever is there now.
+#[test]
+fn directories_that_are_replaced() {
+    let place = prepared();
+    let elsewhere = place.path("/elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    fs::rename(place.path("/disks"), place.path("/moved")).unwrap();
+    symlink(&elsewhere, place.path("/disks")).unwrap();
+    // The place of the test looks for what is left in the directory that is now elsewhere: there is nothing.
+    place.done(&create("/disks/a.dsk", MIB, true));
+    assert!(place.path("/moved/a.dsk").exists());
+    assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
+    let error = Workplace::open(&place.path("/")).unwrap_err().to_string();
+    assert!(
+        error.contains("cannot open the directory") && error.contains("disks"),
+        "{error}"
+    );
+}
+
+/// A6: names are checked before anything is opened, on both sides of the pipe.
+#[test]
+fn names() {
+    let long = format!("/disks/{}.dsk", "x".repeat(300));
+    for bad in [
+        "/disks/../x.dsk",
+        "/disks//a.dsk",
+        "/disks/.dsk",
+        "/disks/a.dsk\0",
+        "/disks/a\n.dsk",
+        "/disks/.a.dsk.part",
+        &long,
+    ] {
+        assert!(bad.parse::<DiskName>().is_err(), "{bad:?}");
+        let text = serde_json::json!({"Delete": {"disk": bad}});
+        assert!(serde_json::from_value::<Task>(text).is_err(), "{bad:?}");
+    }
+}
+
+/// A8: a flat image with the header of another format is a flat image.
+#[test]
+fn flat_images_are_never_parsed() {
+    let place = prepared();
+    let cow = fs::read(place.path("/disks/good.cow")).unwrap();
+    fs::write(place.path("/disks/x.dsk"), cow).unwrap();
+    place.done(&copy("/disks/x.dsk", "/disks/y.dsk"));
+    place.assert_same("/disks/x.dsk", "/disks/y.dsk");
+    place.done(&delete("/disks/x.dsk"));
+    // Nor does one keep its pretended backing file.
+    fs::remove_file(place.path("/disks/good.cow")).unwrap();
+    place.done(&delete("/disks/good.dsk"));
+}
+
+/// F19, A10: on a file system of 16 MiB, in a mount namespace that only a second process of this test sees.
+#[test]
+fn a_file_system_that_is_full() {
+    const INSIDE: &str = "UMLMON_TEST_SMALL";
+    if let Ok(root) = std::env::var(INSIDE) {
+        return on_a_small_file_system(Path::new(&root));
+    }
+    if !is_root() {
+        return;
+    }
+    let root = tempfile::tempdir().unwrap();
+    let script = r#"mount -t tmpfs -o size=16m none "$1" && exec "$2" --exact attacks::a_file_system_that_is_full"#;
+    let mut command = Command::new("unshare");
+    command.args([
+        "--mount",
+        "--propagation",
+        "private",
+        "sh",
+        "-ec",
+        script,
+        "sh",
+    ]);
+    let test = std::env::current_exe().unwrap();
+    let output = command
+        .arg(root.path())
+        .arg(test)
+        .env(INSIDE, root.path())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(fs::read_dir(root.path()).unwrap().count(), 0);
+}
+
+fn on_a_small_file_system(root: &Path) {
+    let directory = tempfile::Builder::new().tempdir_in(root).unwrap();
+    let place = Place::at(directory);
+    // What does not fit is known before; 5 % stay free.
+    place.refused(
+        &create("/disks/a.dsk", 16 * MIB, false),
+        "16 MiB are needed, 1",
+    );
+    place.done(&create("/disks/a.dsk", 12 * MIB, false));
+    place.refused(
+        &resize("/disks/a.dsk", 16 * MIB, false),
+        "not enough space for /disks/a.dsk: 4 MiB are needed",
+    );
+    place.refused(
+        &copy("/disks/a.dsk", "/disks/b.dsk"),
+        "not enough space for /disks/b.dsk",
+    );
+    place.done(&delete("/disks/a.dsk"));
+
+    // What is not known before. A sparse file has any size; somebody takes the space while it is copied.
+    place.done(&create("/disks/s.dsk", 16 << 30, true));
+    let source = File::options()
+        .write(true)
+        .open(place.path("/disks/s.dsk"))
+        .unwrap();
+    source.write_all_at(&vec![1; 7 << 20], 0).unwrap();
+    let task = copy("/disks/s.dsk", "/disks/b.dsk");
+    place.done(&task);
+    place.done(&delete("/disks/b.dsk"));
+    let thief = place.path("/thief");
+    let mut calls = 0;
+    let mut take = || {
+        calls += 1;
+        // The first call is before the data is counted and the space is checked.
+        if calls == 2 {
+            fs::write(&thief, vec![1; 4 << 20]).unwrap();
+        }
+    };
+    let error = perform(&place, &task, &mut take).unwrap_err().to_string();
+    assert!(
+        error.contains("became full while /disks/b.dsk was written"),
+        "{error}"
+    );
+    assert!(!place.path("/disks/b.dsk").exists() && !place.path("/disks/.b.dsk.part").exists());
+    fs::remove_file(place.path("/thief")).unwrap();
+    place.done(&task);
+}
+
+/// Does a task, and calls the closure at each progress.
+fn perform(place: &Place, task: &Task, each: &mut dyn FnMut()) -> Result<(), disks::work::Error> {
+    struct Each<'a>(&'a mut dyn FnMut());
+    impl disks::work::Watch for Each<'_> {
+        fn progress(&mut self, _: u64, _: u64) -> bool {
+            (self.0)();
+            true
+        }
+        fn found(&mut self, _: disks::work::Entry) {}
+    }
+    Workplace::open(&place.path("/"))
+        .unwrap()
+        .perform(task, &mut Each(each))
+}
+
+/// A file that its own VM's user may not read: the sentence says what to do.
+#[test]
+fn unreadable_files() {
+    if is_root() {
+        return;
+    }
+    let place = prepared();
+    place
+        .image("/disks/x.dsk")
+        .set_permissions(fs::Permissions::from_mode(0o000))
+        .unwrap();
+    place.refused(
+        &copy("/disks/x.dsk", "/disks/y.dsk"),
+        "is not readable by the VM's user",
+    );
+    place.refused(
+        &resize("/disks/x.dsk", 2 * MIB, true),
+        "is not writable by the VM's user",
+    );
+    place.done(&delete("/disks/x.dsk"));
+}
