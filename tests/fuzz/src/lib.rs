@@ -9,6 +9,7 @@
 //! ```
 
 pub mod configuration;
+pub mod cow;
 pub mod dispatch;
 pub mod framer;
 pub mod mconsole;
@@ -27,4 +28,5 @@ pub const TARGETS: &[Target] = &[
     ("configuration", configuration::target, configuration::seeds),
     ("user_changes", user_changes::target, user_changes::seeds),
     ("mconsole", mconsole::target, mconsole::seeds),
+    ("cow", cow::target, cow::seeds),
 ];
