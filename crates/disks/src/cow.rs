@@ -1,8 +1,8 @@
 //! Headers of copy-on-write images, which arch/um/drivers/cow_user.c of the kernel defines: pure functions over bytes
 //! (umlmon, in the process that works on disks).
 //!
-//! An image is a header, then a bitmap with a bit for each sector, then the sectors, all of them, as a sparse file. A set
-//! bit says that the sector is in the image; the others are those of the backing file, which the header names. The
+//! An image is a header, then a bitmap with a bit for each sector, then the sectors, all of them, as a sparse file. A
+//! set bit says that the sector is in the image; the others are those of the backing file, which the header names. The
 //! kernel opens whatever is named there, so the name is never more than a text for us.
 //!
 //! ```text

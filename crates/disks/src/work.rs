@@ -5,8 +5,9 @@
 //! files, FIFOs, headers that lie. Every file is opened relative to a directory that is held, without following links
 //! and without waiting, and is looked at before it is used.
 //!
-//! **What is half-made has another name**, [`PARTIAL_PREFIX`] and [`PARTIAL_SUFFIX`] around its own, until it is complete.
-//! Whatever ends the work before removes it; what a killed process leaves behind is removed by [`Task::Tidy`].
+//! **What is half-made has another name**, [`PARTIAL_PREFIX`] and [`PARTIAL_SUFFIX`] around its own, until it is
+//! complete. Whatever ends the work before removes it; what a killed process leaves behind is removed by
+//! [`Task::Tidy`].
 //!
 //! **After a power failure** what was created, resized or imported is there: it is flushed before the work is reported
 //! as done. The data of a copy or a commit is not, because that takes as long as the copy itself; like after cp(1), the
@@ -85,8 +86,9 @@ pub enum CowEntry {
 
 /// Who is told what happens.
 pub trait Watch {
-    /// So many bytes of `total` are done; the last call has `done == total`. The answer `false` cancels the work, which
-    /// then undoes what it did and ends with [`Error::Cancelled`].
+    /// So many bytes of `total` are done, or disks for [`Task::List`]; the last call has `done == total`. While a copy or
+    /// commit counts its data, `done` is 0 and `total` an estimate. Nothing is told where nothing takes time. The answer
+    /// `false` cancels the work, which then undoes what it did and ends with [`Error::Cancelled`].
     fn progress(&mut self, done: u64, total: u64) -> bool;
 
     /// [`Task::List`] has found a disk.

@@ -1,5 +1,5 @@
-//! A copy-on-write image and its backing file become one flat image, as by uml_moo (umlmon, in the process that works on
-//! disks).
+//! A copy-on-write image and its backing file become one flat image, as by uml_moo (umlmon, in the process that works
+//! on disks).
 
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -8,7 +8,7 @@ use config::{DiskKind, DiskName};
 
 use super::draft::{Draft, Durable};
 use super::error::{failed, refused};
-use super::extents::{Extents, Transfer};
+use super::extents::{Extent, Extents, Transfer};
 use super::list::mismatch;
 use super::meter::Meter;
 use super::place::Image;
@@ -36,8 +36,10 @@ impl Workplace {
         let layers = Layers::new(&image, &base, &header)?;
         let mut total = 0;
         let mut meter = Meter::new(watch, header.size)?;
-        layers.walk(&mut |_, part, _| {
-            total += part.end - part.start;
+        layers.walk(&mut |_, extent, _| {
+            if extent.is_data {
+                total += extent.part.end - extent.part.start;
+            }
             meter.advance(0)
         })?;
         space::check(destination, self.own(), total)?;
@@ -46,10 +48,13 @@ impl Workplace {
         let mut meter = Meter::new(watch, total)?;
         let mut transfers =
             [&image, &base].map(|from| Transfer::new(from, destination, &draft.file));
-        layers.walk(&mut |layer, part, to| {
+        layers.walk(&mut |layer, extent, to| {
+            if !extent.is_data {
+                return meter.advance(0);
+            }
             let [above, below] = &mut transfers;
             let transfer = if layer == Layer::Image { above } else { below };
-            transfer.copy(part, to, &mut meter)
+            transfer.copy(extent.part, to, &mut meter)
         })?;
         let sized = rustix::fs::ftruncate(&draft.file, header.size);
         sized.map_err(|errno| failed("write", destination, errno))?;
@@ -87,8 +92,8 @@ struct Layers<'a> {
     sector: u64,
 }
 
-/// Gets a part of a file that is data, and the offset in the disk where it belongs.
-type Visit<'v> = dyn FnMut(Layer, Range<u64>, u64) -> Result<(), Error> + 'v;
+/// Gets a part of a file, and the offset in the disk where it belongs.
+type Visit<'v> = dyn FnMut(Layer, Extent, u64) -> Result<(), Error> + 'v;
 
 impl<'a> Layers<'a> {
     fn new(
@@ -109,7 +114,7 @@ impl<'a> Layers<'a> {
         })
     }
 
-    /// Goes through all data of the disk, in order. What is not visited is a hole.
+    /// Goes through the disk.
     fn walk(&self, visit: &mut Visit<'_>) -> Result<(), Error> {
         let (mut above, mut below) = (Extents::of(self.image), Extents::of(self.base));
         self.runs(&mut |in_image, sectors| {
@@ -123,11 +128,7 @@ impl<'a> Layers<'a> {
             // The sum is at most the length of the image, which was checked.
             extents.walk(part.start + shift..part.end + shift, &mut |extent| {
                 let to = extent.part.start - shift;
-                if extent.is_data {
-                    visit(layer, extent.part, to)
-                } else {
-                    Ok(())
-                }
+                visit(layer, extent, to)
             })
         })
     }

@@ -4,7 +4,7 @@ use super::{Error, Watch};
 
 /// Bytes after which the watcher is told; and steps, should they be tiny.
 const EVERY_BYTES: u64 = 1 << 20;
-const EVERY_STEPS: u32 = 256;
+const EVERY_STEPS: u32 = 4096;
 
 /// Counts what is done.
 pub(super) struct Meter<'a> {

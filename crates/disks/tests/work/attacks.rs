@@ -12,7 +12,9 @@ use config::DiskName;
 use disks::work::{Task, Workplace};
 use rustix::fs::{CWD, FileType, Mode};
 
-use crate::place::{MIB, Place, commit, copy, create, create_cow, delete, import, is_root, resize};
+use crate::place::{
+    MIB, Place, assert_same, commit, copy, create, create_cow, delete, import, is_root, resize,
+};
 
 /// Everything that can be done with `/disks/x.dsk` and `/disks/x.cow`, and that needs what is there.
 fn uses() -> Vec<Task> {
@@ -177,23 +179,29 @@ fn neither_files_nor_patience() {
     worker.join().unwrap();
 }
 
-/// A4: the directories are those that were opened, whatever is there now.
+/// A4: the directories are those that were opened, whatever is there now; here it changes while a copy is made.
 #[test]
 fn directories_that_are_replaced() {
     let place = prepared();
-    let elsewhere = place.path("/elsewhere");
+    let (disks, elsewhere) = (place.path("/disks"), place.path("/elsewhere"));
     fs::create_dir(&elsewhere).unwrap();
-    fs::rename(place.path("/disks"), place.path("/moved")).unwrap();
-    symlink(&elsewhere, place.path("/disks")).unwrap();
-    // The place of the test looks for what is left in the directory that is now elsewhere: there is nothing.
-    place.done(&create("/disks/a.dsk", MIB, true));
-    assert!(place.path("/moved/a.dsk").exists());
+    let moved = place.path("/moved");
+    let mut calls = 0;
+    let task = copy("/disks/good.dsk", "/disks/a.dsk");
+    perform(&place, &task, &mut || {
+        calls += 1;
+        if calls == 1 {
+            fs::rename(&disks, &moved).unwrap();
+            symlink(&elsewhere, &disks).unwrap();
+        }
+    })
+    .unwrap();
+    assert_same(&moved.join("good.dsk"), &moved.join("a.dsk"));
+    assert_eq!(fs::read_dir(&moved).unwrap().count(), 3);
     assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
     let error = Workplace::open(&place.path("/")).unwrap_err().to_string();
-    assert!(
-        error.contains("cannot open the directory") && error.contains("disks"),
-        "{error}"
-    );
+    let why = "cannot open the directory";
+    assert!(error.contains(why) && error.contains("disks"), "{error}");
 }
 
 /// A6: names are checked before anything is opened, on both sides of the pipe.

@@ -1,4 +1,4 @@
-//! Work on disks as the monitor has it done, in a directory that looks like a jail. Tier unit: most of it needs no root.
+//! Tier unit: work on disks, in a directory that looks like a jail. Most of it needs no root.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
