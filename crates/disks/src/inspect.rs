@@ -6,10 +6,12 @@
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use config::{DiskKind, DiskName};
-use rustix::fs::{AtFlags, FileType, Mode, Stat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, Stat};
+
+use crate::Identity;
 
 /// Why a disk cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +20,7 @@ pub enum Error {
     #[error("cannot open the disk directory {path}: {source}")]
     Directory {
         /// The directory, as the host sees it.
-        path: String,
+        path: PathBuf,
         /// The reason.
         source: io::Error,
     },
@@ -28,7 +30,15 @@ pub enum Error {
         /// The disk's name in the jail.
         disk: DiskName,
         /// The same file as the host sees it.
-        host: String,
+        host: PathBuf,
+    },
+    /// A directory cannot be read.
+    #[error("cannot list the disk directory {path}: {source}")]
+    List {
+        /// The directory, as the host sees it.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
     },
     /// The file cannot be looked at.
     #[error("cannot look at {disk}: {source}")]
@@ -64,7 +74,7 @@ pub enum Error {
         /// The permission bits of the file.
         mode: u32,
         /// The file as the host sees it.
-        host: String,
+        host: PathBuf,
     },
 }
 
@@ -80,8 +90,10 @@ pub struct Opener<'a> {
 }
 
 /// What is known of a usable disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disk {
+    /// What makes it the same as a disk of another name.
+    pub identity: Identity,
     /// In bytes; 0 for a block device.
     pub size: u64,
     /// Bytes that the file occupies.
@@ -100,12 +112,12 @@ pub struct Disks {
 #[derive(Debug)]
 struct Directory {
     fd: OwnedFd,
-    host: String,
+    host: PathBuf,
 }
 
 impl Directory {
     fn open(path: &Path) -> Result<Directory, Error> {
-        let host = path.display().to_string();
+        let host = path.to_owned();
         match File::open(path) {
             Ok(file) => Ok(Directory {
                 fd: file.into(),
@@ -135,17 +147,79 @@ impl Disks {
     /// # Errors
     /// See [`Error`].
     pub fn inspect(&self, disk: &DiskName, opener: &Opener<'_>) -> Result<Disk, Error> {
-        let directory = if disk.is_shared() {
-            &self.shared
-        } else {
-            &self.own
-        };
-        let host = format!("{}/{}", directory.host, disk.file_name());
-        let stat = rustix::fs::statat(&directory.fd, disk.file_name(), AtFlags::SYMLINK_NOFOLLOW);
+        let found = self.inspect_backing(disk, opener)?;
+        if found.read_only && !disk.is_shared() {
+            return Err(self.permission(disk, &self.stat(disk)?, opener, "writable"));
+        }
+        Ok(found)
+    }
+
+    /// The same for a disk that is only read: the backing file of a copy-on-write image.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn inspect_backing(&self, disk: &DiskName, opener: &Opener<'_>) -> Result<Disk, Error> {
+        let stat = self.stat(disk)?;
+        let granted = permissions(&stat, opener);
+        if granted & 4 == 0 {
+            return Err(self.permission(disk, &stat, opener, "readable"));
+        }
+        let allocated = u64::try_from(stat.st_blocks).unwrap_or(0);
+        Ok(Disk {
+            identity: Identity::of(&stat),
+            size: u64::try_from(stat.st_size).unwrap_or(0),
+            allocated: allocated.saturating_mul(512),
+            read_only: granted & 2 == 0,
+        })
+    }
+
+    /// Which disk it is, whatever other names it has.
+    ///
+    /// # Errors
+    /// [`Error::Missing`], [`Error::Stat`], [`Error::Kind`].
+    pub fn identity(&self, disk: &DiskName) -> Result<Identity, Error> {
+        Ok(Identity::of(&self.stat(disk)?))
+    }
+
+    /// Where a disk is on the host.
+    pub fn host_path(&self, disk: &DiskName) -> PathBuf {
+        self.directory(disk).host.join(disk.file_name())
+    }
+
+    /// Whether there is a file in one of the directories for whose name `wanted` holds.
+    ///
+    /// # Errors
+    /// [`Error::List`].
+    pub fn any(&self, wanted: impl Fn(&[u8]) -> bool) -> Result<bool, Error> {
+        for directory in [&self.own, &self.shared] {
+            let failed = |errno: rustix::io::Errno| Error::List {
+                path: directory.host.clone(),
+                source: errno.into(),
+            };
+            for entry in Dir::read_from(&directory.fd).map_err(failed)? {
+                if wanted(entry.map_err(failed)?.file_name().to_bytes()) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    fn directory(&self, disk: &DiskName) -> &Directory {
+        match disk.is_shared() {
+            true => &self.shared,
+            false => &self.own,
+        }
+    }
+
+    /// Looks at a file, which must be what its suffix says.
+    fn stat(&self, disk: &DiskName) -> Result<Stat, Error> {
+        let directory = &self.directory(disk).fd;
+        let stat = rustix::fs::statat(directory, disk.file_name(), AtFlags::SYMLINK_NOFOLLOW);
         let stat = stat.map_err(|errno| match errno {
             rustix::io::Errno::NOENT => Error::Missing {
                 disk: disk.clone(),
-                host: host.clone(),
+                host: self.host_path(disk),
             },
             _ => Error::Stat {
                 disk: disk.clone(),
@@ -153,30 +227,24 @@ impl Disks {
             },
         })?;
         check_kind(disk, &stat)?;
-        let refuse = |action| Error::Permission {
+        Ok(stat)
+    }
+
+    fn permission(
+        &self,
+        disk: &DiskName,
+        stat: &Stat,
+        opener: &Opener<'_>,
+        action: &'static str,
+    ) -> Error {
+        Error::Permission {
             disk: disk.clone(),
             action,
             user: opener.name.to_owned(),
             owner: stat.st_uid,
             mode: stat.st_mode & 0o7777,
-            host: host.clone(),
-        };
-        let granted = permissions(&stat, opener);
-        if granted & 4 == 0 {
-            return Err(refuse("readable"));
+            host: self.host_path(disk),
         }
-        let read_only = granted & 2 == 0;
-        if read_only && !disk.is_shared() {
-            return Err(refuse("writable"));
-        }
-        let allocated = u64::try_from(stat.st_blocks)
-            .unwrap_or(0)
-            .saturating_mul(512);
-        Ok(Disk {
-            size: u64::try_from(stat.st_size).unwrap_or(0),
-            allocated,
-            read_only,
-        })
     }
 }
 
@@ -228,7 +296,16 @@ fn permissions(stat: &Stat, opener: &Opener<'_>) -> u32 {
 /// - `s` for synchronous mode: without it no flush of the guest ever reaches the host's disk.
 /// - `t` for an image whose blocks are all allocated: the guest's discards must not make it sparse.
 /// - `r` for what may only be read.
-pub fn ubd_argument(n: u8, name: &DiskName, disk: &Disk, sync: bool) -> String {
+///
+/// A copy-on-write image comes with the backing file that was looked at and claimed for it, so that the kernel opens no
+/// other one.
+pub fn ubd_argument(
+    n: u8,
+    name: &DiskName,
+    disk: &Disk,
+    backing: Option<&DiskName>,
+    sync: bool,
+) -> String {
     let copy_on_write = name.kind() == DiskKind::Cow;
     let full = name.kind() == DiskKind::Dsk && disk.size > 0 && disk.allocated >= disk.size;
     let mut flags = String::new();
@@ -242,7 +319,8 @@ pub fn ubd_argument(n: u8, name: &DiskName, disk: &Disk, sync: bool) -> String {
             flags.push(flag);
         }
     }
-    format!("ubd{n}{flags}={name}")
+    let backing = backing.map_or(String::new(), |backing| format!(",{backing}"));
+    format!("ubd{n}{flags}={name}{backing}")
 }
 
 #[cfg(test)]
@@ -282,12 +360,8 @@ mod tests {
         let (_dir, disks) = directories();
         let disk = disks.inspect(&name("/disks/root.dsk"), &STRANGER).unwrap();
         assert_eq!(
-            disk,
-            Disk {
-                size: 1 << 20,
-                allocated: 0,
-                read_only: false
-            }
+            (disk.size, disk.allocated, disk.read_only),
+            (1 << 20, 0, false)
         );
     }
 
@@ -361,27 +435,33 @@ mod tests {
     #[test]
     fn flags() {
         let sparse = Disk {
+            identity: Identity::Device(0),
             size: 1 << 20,
             allocated: 0,
             read_only: false,
         };
         let full = Disk {
             allocated: 1 << 20,
-            ..sparse
+            ..sparse.clone()
         };
-        let argument = |file, disk, sync| ubd_argument(0, &name(file), &disk, sync);
+        let argument = |file, disk: &Disk, sync| ubd_argument(0, &name(file), disk, None, sync);
         assert_eq!(
-            argument("/disks/a.dsk", sparse, true),
+            argument("/disks/a.dsk", &sparse, true),
             "ubd0sd=/disks/a.dsk"
         );
-        assert_eq!(argument("/disks/a.dsk", full, false), "ubd0dt=/disks/a.dsk");
-        assert_eq!(argument("/disks/a.cow", sparse, true), "ubd0s=/disks/a.cow");
+        assert_eq!(
+            argument("/disks/a.dsk", &full, false),
+            "ubd0dt=/disks/a.dsk"
+        );
+        let base = name("/shared/disks/b.dsk");
+        let pair = ubd_argument(1, &name("/disks/a.cow"), &sparse, Some(&base), true);
+        assert_eq!(pair, "ubd1s=/disks/a.cow,/shared/disks/b.dsk");
         let read_only = Disk {
             read_only: true,
             ..sparse
         };
         assert_eq!(
-            argument("/shared/disks/a.dsk", read_only, true),
+            argument("/shared/disks/a.dsk", &read_only, true),
             "ubd0rsd=/shared/disks/a.dsk"
         );
     }

@@ -1,6 +1,8 @@
 //! What can be asked for, and which names and sizes are allowed (umlmon, the monitor and the process that works on
 //! disks: each checks).
 
+use std::fmt;
+
 use config::{DiskKind, DiskName};
 use serde::{Deserialize, Serialize};
 
@@ -86,6 +88,21 @@ pub fn megabytes(count: u64) -> Result<u64, Error> {
 }
 
 impl Task {
+    /// The command of umlwatch(1) that asks for it.
+    pub fn command(&self) -> &'static str {
+        match self {
+            Task::Create { .. } => "disk-create",
+            Task::CreateCow { .. } => "disk-create-cow",
+            Task::Delete { .. } => "disk-delete",
+            Task::Copy { .. } => "disk-copy",
+            Task::Resize { .. } => "disk-resize",
+            Task::Import { .. } => "disk-import",
+            Task::Commit { .. } => "disk-commit",
+            Task::List => "disk-list",
+            Task::Tidy => "disk-tidy",
+        }
+    }
+
     /// Whether names and sizes are allowed, whatever there is on the disk.
     ///
     /// # Errors
@@ -124,6 +141,30 @@ impl Task {
                 kind(source, DiskKind::Cow)?;
                 kind(destination, DiskKind::Dsk)
             }
+            Task::List | Task::Tidy => Ok(()),
+        }
+    }
+}
+
+/// The command with its disks.
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.command())?;
+        match self {
+            Task::Create { disk, .. } | Task::Resize { disk, .. } | Task::Delete { disk } => {
+                write!(f, " {disk}")
+            }
+            Task::CreateCow { disk, backing } | Task::Import { disk, backing } => {
+                write!(f, " {disk}:{backing}")
+            }
+            Task::Copy {
+                source,
+                destination,
+            }
+            | Task::Commit {
+                source,
+                destination,
+            } => write!(f, " {source}:{destination}"),
             Task::List | Task::Tidy => Ok(()),
         }
     }
