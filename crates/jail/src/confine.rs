@@ -38,8 +38,17 @@ pub struct Confinement {
     pub scheduler: Option<Scheduler>,
     /// Resource limits.
     pub limits: Limits,
-    /// Whether to restrict the system calls.
-    pub seccomp: bool,
+    /// To which system calls it is restricted.
+    pub calls: Calls,
+}
+
+/// What a confined process is for, and so which system calls it may make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Calls {
+    /// To keep a User Mode Linux kernel.
+    Kernel,
+    /// To work on files of disks.
+    Disks,
 }
 
 /// A file of the host to be seen in the jail, for the life of the second process only.
@@ -157,10 +166,7 @@ impl Confinement {
             "forbid tracing",
             set_dumpable_behavior(DumpableBehavior::NotDumpable),
         )?;
-        if self.seccomp {
-            step("restrict system calls", seccomp::restrict())?;
-        }
-        Ok(())
+        step("restrict system calls", seccomp::restrict(self.calls))
     }
 
     /// The disks belong to the user, who could plant programs there: they get no privileges from them.

@@ -8,7 +8,7 @@ use sys::MountAttr;
 
 use crate::directories::{Access, open_below, open_path};
 use crate::mounts::{self, Mount};
-use crate::{Account, Confinement, Error, Kernel, Limits, Result, Scheduler, TmpMount};
+use crate::{Account, Calls, Confinement, Error, Kernel, Limits, Result, Scheduler, TmpMount};
 
 /// Where the configuration puts things. All paths are absolute.
 #[derive(Clone, Debug)]
@@ -148,20 +148,32 @@ impl Jail {
         scheduler: Option<Scheduler>,
     ) -> Result<Confinement> {
         Ok(Confinement {
+            binds: kernel.binds.clone(),
+            disks_with_devices: self.has_block_device()?,
+            scheduler,
+            calls: Calls::Kernel,
+            ..self.confinement_for_disks()
+        })
+    }
+
+    /// How a second process is to confine itself to work on disks.
+    #[must_use]
+    pub fn confinement_for_disks(&self) -> Confinement {
+        Confinement {
             jail: self.path.clone(),
             uid: self.account.uid,
             gid: self.account.gid,
             groups: self.account.groups.clone(),
-            binds: kernel.binds.clone(),
+            binds: Vec::new(),
             masks: vec![
                 PathBuf::from("shared/locks"),
                 PathBuf::from("shared/macpool"),
             ],
-            disks_with_devices: self.has_block_device()?,
-            scheduler,
+            disks_with_devices: false,
+            scheduler: None,
             limits: Limits::default(),
-            seccomp: true,
-        })
+            calls: Calls::Disks,
+        }
     }
 
     /// Whether the administrator has put a block device among the disks. Then, and only then, device nodes must work there.

@@ -16,7 +16,7 @@ mod mounts;
 mod seccomp;
 
 pub use account::Account;
-pub use confine::{Bind, Confinement, Limits, Scheduler, Source};
+pub use confine::{Bind, Calls, Confinement, Limits, Scheduler, Source};
 pub use error::{Error, Result};
 pub use jail::{Jail, Places};
 pub use kernel::Kernel;

@@ -1,7 +1,8 @@
-//! The system calls a kernel may make: seccomp(2) with an allowlist. Applied by the monitor's second process, inherited
-//! by the kernel and by every process of its guest.
+//! The system calls a confined process may make: seccomp(2) with an allowlist. Applied by the monitor's second process,
+//! inherited by the kernel and by every process of its guest.
 //!
-//! The list is what kernels 6.1 to 7.2 were seen to use, plus close relatives of these. Sockets are Unix domain only.
+//! The list is what kernels 6.1 to 7.2 were seen to use, plus close relatives of these; a process that works on disks may
+//! handle files in some more ways, and make no sockets and no processes. The sockets of a kernel are Unix domain only.
 //! Everything else fails with EPERM instead of killing, because a kernel probes for features. A call of another
 //! architecture kills. Guest programs do not suffer: their system calls never reach the host.
 
@@ -13,6 +14,8 @@ use seccompiler::{
     BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, TargetArch,
 };
+
+use crate::Calls;
 
 /// Allowed with any argument, most frequent first does not matter: the running kernel caches the verdicts.
 #[rustfmt::skip]
@@ -43,22 +46,44 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_setrlimit, libc::SYS_setsockopt, libc::SYS_stat, libc::SYS_tkill, libc::SYS_waitid,
 ];
 
+/// What a kernel never does, and work on disks needs.
+#[rustfmt::skip]
+const WITH_FILES: &[c_long] = &[
+    libc::SYS_copy_file_range, libc::SYS_fstatfs, libc::SYS_linkat, libc::SYS_renameat2, libc::SYS_unlinkat,
+    libc::SYS_utimensat,
+];
+
+/// What of a kernel's calls is of no use for work on disks.
+#[rustfmt::skip]
+const WITH_PROCESSES: &[c_long] = &[
+    libc::SYS_bind, libc::SYS_clone, libc::SYS_clone3, libc::SYS_execve, libc::SYS_execveat, libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev, libc::SYS_ptrace, libc::SYS_socketpair,
+];
+
 /// Restricts the calling process and all it starts, for good. Sets `no_new_privs` too.
-pub(crate) fn restrict() -> io::Result<()> {
-    let program = compile().map_err(io::Error::other)?;
+pub(crate) fn restrict(calls: Calls) -> io::Result<()> {
+    let program = compile(calls).map_err(io::Error::other)?;
     seccompiler::apply_filter(&program).map_err(io::Error::other)
 }
 
-fn compile() -> Result<BpfProgram, seccompiler::BackendError> {
+fn compile(calls: Calls) -> Result<BpfProgram, seccompiler::BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         ALLOWED.iter().map(|&call| (call, Vec::new())).collect();
-    let unix = SeccompCondition::new(
-        0,
-        SeccompCmpArgLen::Dword,
-        SeccompCmpOp::Eq,
-        libc::AF_UNIX as u64,
-    )?;
-    rules.insert(libc::SYS_socket, vec![SeccompRule::new(vec![unix])?]);
+    match calls {
+        Calls::Kernel => {
+            let unix = SeccompCondition::new(
+                0,
+                SeccompCmpArgLen::Dword,
+                SeccompCmpOp::Eq,
+                libc::AF_UNIX as u64,
+            )?;
+            rules.insert(libc::SYS_socket, vec![SeccompRule::new(vec![unix])?]);
+        }
+        Calls::Disks => {
+            rules.retain(|call, _| !WITH_PROCESSES.contains(call));
+            rules.extend(WITH_FILES.iter().map(|&call| (call, Vec::new())));
+        }
+    }
     #[allow(clippy::cast_sign_loss)] // errno constants are positive
     let refuse = SeccompAction::Errno(libc::EPERM as u32);
     SeccompFilter::new(rules, refuse, SeccompAction::Allow, TargetArch::x86_64)?.try_into()
@@ -70,7 +95,9 @@ mod tests {
 
     #[test]
     fn compiles_and_leaves_out_what_reaches_the_host() {
-        assert!(compile().unwrap().len() < 1024);
+        for calls in [Calls::Kernel, Calls::Disks] {
+            assert!(compile(calls).unwrap().len() < 1024);
+        }
         for forbidden in [
             libc::SYS_mount,
             libc::SYS_unshare,

@@ -53,6 +53,15 @@ pub const CTL_DISKS_MAX: u32 = 16;
 /// eth0..eth15
 pub const CTL_NICS_MAX: u32 = 16;
 
+/// names of disks
+pub const CTL_DISK_MAX: u32 = 255;
+
+/// users of one disk that are listed
+pub const CTL_USERS_MAX: u32 = 16;
+
+/// disks in one reply
+pub const CTL_PAGE_MAX: u32 = 64;
+
 /// a name that is checked by a grammar, in UTF-8
 ///
 /// At most 64 bytes.
@@ -556,6 +565,10 @@ pub struct DiskInfo {
     pub size: u64,
     /// `allocated`
     pub allocated: u64,
+    /// of a copy-on-write image, once a kernel uses it; else ""
+    ///
+    /// At most 4096 bytes.
+    pub backing: CtlValue,
     /// opened in synchronous mode
     pub sync: bool,
     /// not writable by the VM's user
@@ -573,6 +586,7 @@ impl Pack<Vec<u8>> for DiskInfo {
         pack_opaque(&self.file, 4096, out)?;
         self.size.pack(out)?;
         self.allocated.pack(out)?;
+        pack_opaque(&self.backing, 4096, out)?;
         self.sync.pack(out)?;
         self.read_only.pack(out)?;
         pack_string(&self.note, 1024, out)?;
@@ -589,6 +603,7 @@ impl Unpack<Strict<'_>> for DiskInfo {
             file: unpack_opaque(input, 4096)?,
             size: take(input)?,
             allocated: take(input)?,
+            backing: unpack_opaque(input, 4096)?,
             sync: take(input)?,
             read_only: take(input)?,
             note: unpack_string(input, 1024)?,
@@ -1004,6 +1019,695 @@ impl VmWaitResult {
 
 impl From<std::result::Result<VmWaited, CtlError>> for VmWaitResult {
     fn from(result: std::result::Result<VmWaited, CtlError>) -> Self {
+        match result {
+            Ok(value) => Self::Ok(value),
+            Err(error) => Self::Error(error),
+        }
+    }
+}
+
+/// of a disk, as seen in the jail
+///
+/// At most 255 bytes.
+pub type DiskFile = Vec<u8>;
+
+/// The arguments of DISK_CREATE.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DiskCreateArgs {
+    /// "/disks/data.dsk", not there yet
+    ///
+    /// At most 255 bytes.
+    pub disk: DiskFile,
+    /// of 1048576 bytes
+    pub megabytes: u64,
+    /// false: all blocks are allocated
+    pub sparse: bool,
+}
+
+impl Pack<Vec<u8>> for DiskCreateArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        pack_opaque(&self.disk, 255, out)?;
+        self.megabytes.pack(out)?;
+        self.sparse.pack(out)?;
+
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for DiskCreateArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = Self {
+            disk: unpack_opaque(input, 255)?,
+            megabytes: take(input)?,
+            sparse: take(input)?,
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+/// The arguments of DISK_CREATE_COW.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DiskCreateCowArgs {
+    /// "/disks/root.cow", not there yet
+    ///
+    /// At most 255 bytes.
+    pub disk: DiskFile,
+    /// "/disks/root.dsk" or "/shared/disks/root.dsk"
+    ///
+    /// At most 255 bytes.
+    pub backing: DiskFile,
+}
+
+impl Pack<Vec<u8>> for DiskCreateCowArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        pack_opaque(&self.disk, 255, out)?;
+        pack_opaque(&self.backing, 255, out)?;
+
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for DiskCreateCowArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = Self {
+            disk: unpack_opaque(input, 255)?,
+            backing: unpack_opaque(input, 255)?,
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+/// The arguments of DISK_DELETE.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DiskDeleteArgs {
+    /// `disk`
+    ///
+    /// At most 255 bytes.
+    pub disk: DiskFile,
+}
+
+impl Pack<Vec<u8>> for DiskDeleteArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        pack_opaque(&self.disk, 255, out)?;
+
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for DiskDeleteArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = Self {
+            disk: unpack_opaque(input, 255)?,
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+/// The arguments of DISK_COPY.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DiskCopyArgs {
+    /// `source`
+    ///
+    /// At most 255 bytes.
+    pub source: DiskFile,
+    /// of the same kind, not there yet
+    ///
+    /// At most 255 bytes.
+    pub destination: DiskFile,
+}
+
+impl Pack<Vec<u8>> for DiskCopyArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        pack_opaque(&self.source, 255, out)?;
+        pack_opaque(&self.destination, 255, out)?;
+
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for DiskCopyArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = Self {
+            source: unpack_opaque(input, 255)?,
+            destination: unpack_opaque(input, 255)?,
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+/// The arguments of DISK_RESIZE.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DiskResizeArgs {
+    /// a .dsk file
+    ///
+    /// At most 255 bytes.
+    pub disk: DiskFile,
+    /// `megabytes`
+    pub megabytes: u64,
+    /// false: new blocks are allocated
+    pub sparse: bool,
+}
+
+impl Pack<Vec<u8>> for DiskResizeArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        pack_opaque(&self.disk, 255, out)?;
+        self.megabytes.pack(out)?;
+        self.sparse.pack(out)?;
+
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for DiskResizeArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = Self {
+            disk: unpack_opaque(input, 255)?,
+            megabytes: take(input)?,
+            sparse: take(input)?,
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+/// The arguments of DISK_IMPORT.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DiskImportArgs {
+    /// a .cow file
+    ///
+    /// At most 255 bytes.
+    pub disk: DiskFile,
+    /// the name to write into its header; its size must be that in the header
+    ///
+    /// At most 255 bytes.
+    pub backing: DiskFile,
+}
+
+impl Pack<Vec<u8>> for DiskImportArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        pack_opaque(&self.disk, 255, out)?;
+        pack_opaque(&self.backing, 255, out)?;
+
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for DiskImportArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = Self {
+            disk: unpack_opaque(input, 255)?,
+            backing: unpack_opaque(input, 255)?,
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+/// The arguments of DISK_COMMIT.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DiskCommitArgs {
+    /// a .cow file
+    ///
+    /// At most 255 bytes.
+    pub source: DiskFile,
+    /// a .dsk file, not there yet
+    ///
+    /// At most 255 bytes.
+    pub destination: DiskFile,
+}
+
+impl Pack<Vec<u8>> for DiskCommitArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        pack_opaque(&self.source, 255, out)?;
+        pack_opaque(&self.destination, 255, out)?;
+
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for DiskCommitArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = Self {
+            source: unpack_opaque(input, 255)?,
+            destination: unpack_opaque(input, 255)?,
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+/// The arguments of DISK_CANCEL.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DiskJob {
+    /// its number, on this connection
+    pub job: u32,
+}
+
+impl Pack<Vec<u8>> for DiskJob {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        self.job.pack(out)?;
+
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for DiskJob {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = Self { job: take(input)? };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+/// The result of DISK_CREATE.
+#[derive(Debug, Clone, PartialEq)]
+pub enum DiskJobResult {
+    /// `case CTL_OK`
+    Ok(DiskJob),
+    /// `case CTL_ERROR`
+    Error(CtlError),
+}
+
+impl Pack<Vec<u8>> for DiskJobResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        match self {
+            Self::Ok(value) => {
+                CtlStatus::Ok.pack(out)?;
+                value.pack(out)?
+            }
+            Self::Error(value) => {
+                CtlStatus::Error.pack(out)?;
+                value.pack(out)?
+            }
+        };
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for DiskJobResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = match take::<CtlStatus>(input)? {
+            CtlStatus::Ok => Self::Ok(take(input)?),
+            CtlStatus::Error => Self::Error(take(input)?),
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+impl DiskJobResult {
+    /// The same as a `Result`.
+    pub fn into_result(self) -> std::result::Result<DiskJob, CtlError> {
+        match self {
+            Self::Ok(value) => Ok(value),
+            Self::Error(error) => Err(error),
+        }
+    }
+}
+
+impl From<std::result::Result<DiskJob, CtlError>> for DiskJobResult {
+    fn from(result: std::result::Result<DiskJob, CtlError>) -> Self {
+        match result {
+            Ok(value) => Self::Ok(value),
+            Err(error) => Self::Error(error),
+        }
+    }
+}
+
+/// The arguments of DISK_WAIT.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DiskWaitArgs {
+    /// `job`
+    pub job: u32,
+    /// how long to wait for the end of the job; capped by 60000
+    pub wait_ms: u32,
+}
+
+impl Pack<Vec<u8>> for DiskWaitArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        self.job.pack(out)?;
+        self.wait_ms.pack(out)?;
+
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for DiskWaitArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = Self {
+            job: take(input)?,
+            wait_ms: take(input)?,
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+/// How far a job is. One that was not done is an error, and its number is no longer known after that.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DiskProgress {
+    /// all is done; the number is no longer known
+    pub finished: bool,
+    /// bytes
+    pub done: u64,
+    /// bytes; 0 if it is not known
+    pub total: u64,
+}
+
+impl Pack<Vec<u8>> for DiskProgress {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        self.finished.pack(out)?;
+        self.done.pack(out)?;
+        self.total.pack(out)?;
+
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for DiskProgress {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = Self {
+            finished: take(input)?,
+            done: take(input)?,
+            total: take(input)?,
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+/// The result of DISK_WAIT.
+#[derive(Debug, Clone, PartialEq)]
+pub enum DiskWaitResult {
+    /// `case CTL_OK`
+    Ok(DiskProgress),
+    /// `case CTL_ERROR`
+    Error(CtlError),
+}
+
+impl Pack<Vec<u8>> for DiskWaitResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        match self {
+            Self::Ok(value) => {
+                CtlStatus::Ok.pack(out)?;
+                value.pack(out)?
+            }
+            Self::Error(value) => {
+                CtlStatus::Error.pack(out)?;
+                value.pack(out)?
+            }
+        };
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for DiskWaitResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = match take::<CtlStatus>(input)? {
+            CtlStatus::Ok => Self::Ok(take(input)?),
+            CtlStatus::Error => Self::Error(take(input)?),
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+impl DiskWaitResult {
+    /// The same as a `Result`.
+    pub fn into_result(self) -> std::result::Result<DiskProgress, CtlError> {
+        match self {
+            Self::Ok(value) => Ok(value),
+            Self::Error(error) => Err(error),
+        }
+    }
+}
+
+impl From<std::result::Result<DiskProgress, CtlError>> for DiskWaitResult {
+    fn from(result: std::result::Result<DiskProgress, CtlError>) -> Self {
+        match result {
+            Ok(value) => Self::Ok(value),
+            Err(error) => Self::Error(error),
+        }
+    }
+}
+
+/// What a file is, told by the ending of its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskType {
+    /// a flat image
+    Dsk = 0,
+    /// a copy-on-write image
+    Cow = 1,
+    /// a block device
+    Dev = 2,
+}
+
+impl Pack<Vec<u8>> for DiskType {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        (*self as i32).pack(out)?;
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for DiskType {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = match take::<i32>(input)? {
+            0 => Self::Dsk,
+            1 => Self::Cow,
+            2 => Self::Dev,
+            other => return Err(Error::invalidenum(other)),
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+/// Somebody who has a disk open.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DiskUser {
+    /// `vm`
+    ///
+    /// At most 64 bytes.
+    pub vm: CtlName,
+    /// `writing`
+    pub writing: bool,
+    /// for people: "ubd0", "backing file of /disks/root.cow", "disk-copy"
+    ///
+    /// At most 1024 bytes.
+    pub role: CtlText,
+}
+
+impl Pack<Vec<u8>> for DiskUser {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        pack_string(&self.vm, 64, out)?;
+        self.writing.pack(out)?;
+        pack_string(&self.role, 1024, out)?;
+
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for DiskUser {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = Self {
+            vm: unpack_string(input, 64)?,
+            writing: take(input)?,
+            role: unpack_string(input, 1024)?,
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+/// A disk that the VM could use.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DiskEntry {
+    /// `disk`
+    ///
+    /// At most 255 bytes.
+    pub disk: DiskFile,
+    /// `type`
+    pub r#type: DiskType,
+    /// of the disk; 0 if unknown
+    pub size: u64,
+    /// bytes that the file occupies
+    pub allocated: u64,
+    /// `modified`
+    pub modified: u64,
+    /// of a copy-on-write image; else ""
+    ///
+    /// At most 255 bytes.
+    pub backing: DiskFile,
+    /// for people; "" or why it cannot be used
+    ///
+    /// At most 1024 bytes.
+    pub note: CtlText,
+    /// `users`
+    ///
+    /// At most 16 elements.
+    pub users: Vec<DiskUser>,
+}
+
+impl Pack<Vec<u8>> for DiskEntry {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        pack_opaque(&self.disk, 255, out)?;
+        self.r#type.pack(out)?;
+        self.size.pack(out)?;
+        self.allocated.pack(out)?;
+        self.modified.pack(out)?;
+        pack_opaque(&self.backing, 255, out)?;
+        pack_string(&self.note, 1024, out)?;
+        pack_list(&self.users, 16, out, |item, out| item.pack(out))?;
+
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for DiskEntry {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = Self {
+            disk: unpack_opaque(input, 255)?,
+            r#type: take(input)?,
+            size: take(input)?,
+            allocated: take(input)?,
+            modified: take(input)?,
+            backing: unpack_opaque(input, 255)?,
+            note: unpack_string(input, 1024)?,
+            users: unpack_list(input, 16, take)?,
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+/// The arguments of DISK_LIST.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DiskListArgs {
+    /// "" for the first page, then the name of the last disk of the page before
+    ///
+    /// At most 255 bytes.
+    pub after: DiskFile,
+}
+
+impl Pack<Vec<u8>> for DiskListArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        pack_opaque(&self.after, 255, out)?;
+
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for DiskListArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = Self {
+            after: unpack_opaque(input, 255)?,
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+/// A page of the list, which is sorted by name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DiskPage {
+    /// `disks`
+    ///
+    /// At most 64 elements.
+    pub disks: Vec<DiskEntry>,
+    /// there are further ones
+    pub more: bool,
+}
+
+impl Pack<Vec<u8>> for DiskPage {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        pack_list(&self.disks, 64, out, |item, out| item.pack(out))?;
+        self.more.pack(out)?;
+
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for DiskPage {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = Self {
+            disks: unpack_list(input, 64, take)?,
+            more: take(input)?,
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+/// The result of DISK_LIST.
+#[derive(Debug, Clone, PartialEq)]
+pub enum DiskListResult {
+    /// `case CTL_OK`
+    Ok(DiskPage),
+    /// `case CTL_ERROR`
+    Error(CtlError),
+}
+
+impl Pack<Vec<u8>> for DiskListResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        match self {
+            Self::Ok(value) => {
+                CtlStatus::Ok.pack(out)?;
+                value.pack(out)?
+            }
+            Self::Error(value) => {
+                CtlStatus::Error.pack(out)?;
+                value.pack(out)?
+            }
+        };
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for DiskListResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = match take::<CtlStatus>(input)? {
+            CtlStatus::Ok => Self::Ok(take(input)?),
+            CtlStatus::Error => Self::Error(take(input)?),
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+impl DiskListResult {
+    /// The same as a `Result`.
+    pub fn into_result(self) -> std::result::Result<DiskPage, CtlError> {
+        match self {
+            Self::Ok(value) => Ok(value),
+            Self::Error(error) => Err(error),
+        }
+    }
+}
+
+impl From<std::result::Result<DiskPage, CtlError>> for DiskListResult {
+    fn from(result: std::result::Result<DiskPage, CtlError>) -> Self {
         match result {
             Ok(value) => Self::Ok(value),
             Err(error) => Self::Error(error),
@@ -1974,7 +2678,7 @@ pub const UMLMONCTRL_V1_PROCEDURES: &[Procedure] = &[
         name: "VM_INFO",
         doc: "Configuration and run-time state.",
         max_args: 0,
-        max_result: 10186424,
+        max_result: 10252024,
     },
     Procedure {
         number: 2,
@@ -2110,6 +2814,76 @@ pub const UMLMONCTRL_V1_PROCEDURES: &[Procedure] = &[
         max_result: 1036,
     },
     Procedure {
+        number: 60,
+        name: "DISK_CREATE",
+        doc: "Makes a flat image.",
+        max_args: 272,
+        max_result: 1036,
+    },
+    Procedure {
+        number: 61,
+        name: "DISK_CREATE_COW",
+        doc: "Makes a copy-on-write image, as large as its backing file, sparse.",
+        max_args: 520,
+        max_result: 1036,
+    },
+    Procedure {
+        number: 62,
+        name: "DISK_DELETE",
+        doc: "Removes an image.",
+        max_args: 260,
+        max_result: 1036,
+    },
+    Procedure {
+        number: 63,
+        name: "DISK_COPY",
+        doc: "Copies an image, .dsk to .dsk or .cow to .cow. Holes stay holes.",
+        max_args: 520,
+        max_result: 1036,
+    },
+    Procedure {
+        number: 64,
+        name: "DISK_RESIZE",
+        doc: "Changes the size of a flat image. The file system in it is not touched.",
+        max_args: 272,
+        max_result: 1036,
+    },
+    Procedure {
+        number: 65,
+        name: "DISK_IMPORT",
+        doc: "Makes a copy-on-write image from elsewhere usable: writes where its backing file is now into its header.",
+        max_args: 520,
+        max_result: 1036,
+    },
+    Procedure {
+        number: 66,
+        name: "DISK_COMMIT",
+        doc: "Makes a flat image of a copy-on-write image and its backing file.",
+        max_args: 520,
+        max_result: 1036,
+    },
+    Procedure {
+        number: 67,
+        name: "DISK_WAIT",
+        doc: "How far a job is; waits for its end.",
+        max_args: 8,
+        max_result: 1036,
+    },
+    Procedure {
+        number: 68,
+        name: "DISK_CANCEL",
+        doc: "Cancels a job; answers when nothing of it is left.",
+        max_args: 4,
+        max_result: 1036,
+    },
+    Procedure {
+        number: 69,
+        name: "DISK_LIST",
+        doc: "The images in /disks and /shared/disks.",
+        max_args: 260,
+        max_result: 1227532,
+    },
+    Procedure {
         number: 50,
         name: "PORT_GET",
         doc: "The TCP port of this interface; an error if TCP is not enabled.",
@@ -2159,7 +2933,7 @@ impl<S: std::io::Read + std::io::Write> UmlmonctrlV1Client<S> {
 
     /// Sends VM_INFO without waiting for its result.
     pub fn send_vm_info(&mut self) -> std::result::Result<Ticket<VmInfoResult>, ClientError> {
-        self.rpc.send(1, 10186424, |_| Ok(()), take)
+        self.rpc.send(1, 10252024, |_| Ok(()), take)
     }
 
     /// Starts the kernel; answers when it is executing, or why it is not.
@@ -2541,6 +3315,253 @@ impl<S: std::io::Read + std::io::Write> UmlmonctrlV1Client<S> {
         )
     }
 
+    /// Makes a flat image.
+    pub fn disk_create(
+        &mut self,
+        args: &DiskCreateArgs,
+    ) -> std::result::Result<DiskJobResult, ClientError> {
+        let ticket = self.send_disk_create(args)?;
+        self.rpc.wait(ticket)
+    }
+
+    /// Sends DISK_CREATE without waiting for its result.
+    pub fn send_disk_create(
+        &mut self,
+        args: &DiskCreateArgs,
+    ) -> std::result::Result<Ticket<DiskJobResult>, ClientError> {
+        self.rpc.send(
+            60,
+            1036,
+            |out| {
+                args.pack(out)?;
+                Ok(())
+            },
+            take,
+        )
+    }
+
+    /// Makes a copy-on-write image, as large as its backing file, sparse.
+    pub fn disk_create_cow(
+        &mut self,
+        args: &DiskCreateCowArgs,
+    ) -> std::result::Result<DiskJobResult, ClientError> {
+        let ticket = self.send_disk_create_cow(args)?;
+        self.rpc.wait(ticket)
+    }
+
+    /// Sends DISK_CREATE_COW without waiting for its result.
+    pub fn send_disk_create_cow(
+        &mut self,
+        args: &DiskCreateCowArgs,
+    ) -> std::result::Result<Ticket<DiskJobResult>, ClientError> {
+        self.rpc.send(
+            61,
+            1036,
+            |out| {
+                args.pack(out)?;
+                Ok(())
+            },
+            take,
+        )
+    }
+
+    /// Removes an image.
+    pub fn disk_delete(
+        &mut self,
+        args: &DiskDeleteArgs,
+    ) -> std::result::Result<DiskJobResult, ClientError> {
+        let ticket = self.send_disk_delete(args)?;
+        self.rpc.wait(ticket)
+    }
+
+    /// Sends DISK_DELETE without waiting for its result.
+    pub fn send_disk_delete(
+        &mut self,
+        args: &DiskDeleteArgs,
+    ) -> std::result::Result<Ticket<DiskJobResult>, ClientError> {
+        self.rpc.send(
+            62,
+            1036,
+            |out| {
+                args.pack(out)?;
+                Ok(())
+            },
+            take,
+        )
+    }
+
+    /// Copies an image, .dsk to .dsk or .cow to .cow. Holes stay holes.
+    pub fn disk_copy(
+        &mut self,
+        args: &DiskCopyArgs,
+    ) -> std::result::Result<DiskJobResult, ClientError> {
+        let ticket = self.send_disk_copy(args)?;
+        self.rpc.wait(ticket)
+    }
+
+    /// Sends DISK_COPY without waiting for its result.
+    pub fn send_disk_copy(
+        &mut self,
+        args: &DiskCopyArgs,
+    ) -> std::result::Result<Ticket<DiskJobResult>, ClientError> {
+        self.rpc.send(
+            63,
+            1036,
+            |out| {
+                args.pack(out)?;
+                Ok(())
+            },
+            take,
+        )
+    }
+
+    /// Changes the size of a flat image. The file system in it is not touched.
+    pub fn disk_resize(
+        &mut self,
+        args: &DiskResizeArgs,
+    ) -> std::result::Result<DiskJobResult, ClientError> {
+        let ticket = self.send_disk_resize(args)?;
+        self.rpc.wait(ticket)
+    }
+
+    /// Sends DISK_RESIZE without waiting for its result.
+    pub fn send_disk_resize(
+        &mut self,
+        args: &DiskResizeArgs,
+    ) -> std::result::Result<Ticket<DiskJobResult>, ClientError> {
+        self.rpc.send(
+            64,
+            1036,
+            |out| {
+                args.pack(out)?;
+                Ok(())
+            },
+            take,
+        )
+    }
+
+    /// Makes a copy-on-write image from elsewhere usable: writes where its backing file is now into its header.
+    pub fn disk_import(
+        &mut self,
+        args: &DiskImportArgs,
+    ) -> std::result::Result<DiskJobResult, ClientError> {
+        let ticket = self.send_disk_import(args)?;
+        self.rpc.wait(ticket)
+    }
+
+    /// Sends DISK_IMPORT without waiting for its result.
+    pub fn send_disk_import(
+        &mut self,
+        args: &DiskImportArgs,
+    ) -> std::result::Result<Ticket<DiskJobResult>, ClientError> {
+        self.rpc.send(
+            65,
+            1036,
+            |out| {
+                args.pack(out)?;
+                Ok(())
+            },
+            take,
+        )
+    }
+
+    /// Makes a flat image of a copy-on-write image and its backing file.
+    pub fn disk_commit(
+        &mut self,
+        args: &DiskCommitArgs,
+    ) -> std::result::Result<DiskJobResult, ClientError> {
+        let ticket = self.send_disk_commit(args)?;
+        self.rpc.wait(ticket)
+    }
+
+    /// Sends DISK_COMMIT without waiting for its result.
+    pub fn send_disk_commit(
+        &mut self,
+        args: &DiskCommitArgs,
+    ) -> std::result::Result<Ticket<DiskJobResult>, ClientError> {
+        self.rpc.send(
+            66,
+            1036,
+            |out| {
+                args.pack(out)?;
+                Ok(())
+            },
+            take,
+        )
+    }
+
+    /// How far a job is; waits for its end.
+    pub fn disk_wait(
+        &mut self,
+        args: &DiskWaitArgs,
+    ) -> std::result::Result<DiskWaitResult, ClientError> {
+        let ticket = self.send_disk_wait(args)?;
+        self.rpc.wait(ticket)
+    }
+
+    /// Sends DISK_WAIT without waiting for its result.
+    pub fn send_disk_wait(
+        &mut self,
+        args: &DiskWaitArgs,
+    ) -> std::result::Result<Ticket<DiskWaitResult>, ClientError> {
+        self.rpc.send(
+            67,
+            1036,
+            |out| {
+                args.pack(out)?;
+                Ok(())
+            },
+            take,
+        )
+    }
+
+    /// Cancels a job; answers when nothing of it is left.
+    pub fn disk_cancel(&mut self, args: &DiskJob) -> std::result::Result<CtlResult, ClientError> {
+        let ticket = self.send_disk_cancel(args)?;
+        self.rpc.wait(ticket)
+    }
+
+    /// Sends DISK_CANCEL without waiting for its result.
+    pub fn send_disk_cancel(
+        &mut self,
+        args: &DiskJob,
+    ) -> std::result::Result<Ticket<CtlResult>, ClientError> {
+        self.rpc.send(
+            68,
+            1036,
+            |out| {
+                args.pack(out)?;
+                Ok(())
+            },
+            take,
+        )
+    }
+
+    /// The images in /disks and /shared/disks.
+    pub fn disk_list(
+        &mut self,
+        args: &DiskListArgs,
+    ) -> std::result::Result<DiskListResult, ClientError> {
+        let ticket = self.send_disk_list(args)?;
+        self.rpc.wait(ticket)
+    }
+
+    /// Sends DISK_LIST without waiting for its result.
+    pub fn send_disk_list(
+        &mut self,
+        args: &DiskListArgs,
+    ) -> std::result::Result<Ticket<DiskListResult>, ClientError> {
+        self.rpc.send(
+            69,
+            1227532,
+            |out| {
+                args.pack(out)?;
+                Ok(())
+            },
+            take,
+        )
+    }
+
     /// The TCP port of this interface; an error if TCP is not enabled.
     pub fn port_get(&mut self) -> std::result::Result<PortGetResult, ClientError> {
         let ticket = self.send_port_get()?;
@@ -2649,6 +3670,40 @@ pub trait UmlmonctrlV1 {
 
     /// Takes a user change back: what the administrator configured counts again.
     async fn config_del(&self, session: &Self::Session, args: ConfigDelArgs) -> CtlResult;
+
+    /// Makes a flat image.
+    async fn disk_create(&self, session: &Self::Session, args: DiskCreateArgs) -> DiskJobResult;
+
+    /// Makes a copy-on-write image, as large as its backing file, sparse.
+    async fn disk_create_cow(
+        &self,
+        session: &Self::Session,
+        args: DiskCreateCowArgs,
+    ) -> DiskJobResult;
+
+    /// Removes an image.
+    async fn disk_delete(&self, session: &Self::Session, args: DiskDeleteArgs) -> DiskJobResult;
+
+    /// Copies an image, .dsk to .dsk or .cow to .cow. Holes stay holes.
+    async fn disk_copy(&self, session: &Self::Session, args: DiskCopyArgs) -> DiskJobResult;
+
+    /// Changes the size of a flat image. The file system in it is not touched.
+    async fn disk_resize(&self, session: &Self::Session, args: DiskResizeArgs) -> DiskJobResult;
+
+    /// Makes a copy-on-write image from elsewhere usable: writes where its backing file is now into its header.
+    async fn disk_import(&self, session: &Self::Session, args: DiskImportArgs) -> DiskJobResult;
+
+    /// Makes a flat image of a copy-on-write image and its backing file.
+    async fn disk_commit(&self, session: &Self::Session, args: DiskCommitArgs) -> DiskJobResult;
+
+    /// How far a job is; waits for its end.
+    async fn disk_wait(&self, session: &Self::Session, args: DiskWaitArgs) -> DiskWaitResult;
+
+    /// Cancels a job; answers when nothing of it is left.
+    async fn disk_cancel(&self, session: &Self::Session, args: DiskJob) -> CtlResult;
+
+    /// The images in /disks and /shared/disks.
+    async fn disk_list(&self, session: &Self::Session, args: DiskListArgs) -> DiskListResult;
 
     /// The TCP port of this interface; an error if TCP is not enabled.
     async fn port_get(&self, session: &Self::Session) -> PortGetResult;
@@ -2816,6 +3871,76 @@ impl<S: UmlmonctrlV1 + 'static> crate::server::Program<S> for UmlmonctrlV1Progra
                 let args = call.arguments(68, take)?;
                 Ok(call.answer(
                     async move { service.config_del(&session, args).await },
+                    |result, out| result.pack(out),
+                ))
+            }
+            60 => {
+                let args = call.arguments(272, take)?;
+                Ok(call.answer(
+                    async move { service.disk_create(&session, args).await },
+                    |result, out| result.pack(out),
+                ))
+            }
+            61 => {
+                let args = call.arguments(520, take)?;
+                Ok(call.answer(
+                    async move { service.disk_create_cow(&session, args).await },
+                    |result, out| result.pack(out),
+                ))
+            }
+            62 => {
+                let args = call.arguments(260, take)?;
+                Ok(call.answer(
+                    async move { service.disk_delete(&session, args).await },
+                    |result, out| result.pack(out),
+                ))
+            }
+            63 => {
+                let args = call.arguments(520, take)?;
+                Ok(call.answer(
+                    async move { service.disk_copy(&session, args).await },
+                    |result, out| result.pack(out),
+                ))
+            }
+            64 => {
+                let args = call.arguments(272, take)?;
+                Ok(call.answer(
+                    async move { service.disk_resize(&session, args).await },
+                    |result, out| result.pack(out),
+                ))
+            }
+            65 => {
+                let args = call.arguments(520, take)?;
+                Ok(call.answer(
+                    async move { service.disk_import(&session, args).await },
+                    |result, out| result.pack(out),
+                ))
+            }
+            66 => {
+                let args = call.arguments(520, take)?;
+                Ok(call.answer(
+                    async move { service.disk_commit(&session, args).await },
+                    |result, out| result.pack(out),
+                ))
+            }
+            67 => {
+                let args = call.arguments(8, take)?;
+                Ok(call.answer(
+                    async move { service.disk_wait(&session, args).await },
+                    |result, out| result.pack(out),
+                ))
+            }
+            68 => {
+                let args = call.arguments(4, take)?;
+                Ok(call.answer(
+                    async move { service.disk_cancel(&session, args).await },
+                    |result, out| result.pack(out),
+                ))
+            }
+            69 => {
+                let args = call.arguments(260, take)?;
+                Ok(call.answer(
+                    async move { service.disk_list(&session, args).await },
                     |result, out| result.pack(out),
                 ))
             }

@@ -1,7 +1,8 @@
 //! The second process of a running VM: PID 1 of its namespaces. It stops being root, executes the kernel, keeps its
 //! processes, and takes all of them with it when it ends (umlmon, the child process; this file is all of it).
 //!
-//! It is this program, executed anew: no runtime, no threads, no descriptors but those it was given.
+//! It is this program, executed anew: no runtime, no threads, no descriptors but those it was given. Work on disks is
+//! done by a process that begins in the same way, and goes on in `worker.rs`.
 //!
 //! ```text
 //! monitor == pipe (descriptor 3) ==> confine, execute the kernel, say so, then wait for
@@ -15,6 +16,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 
+use jail::Confinement;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -23,15 +25,17 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
-use crate::link::{FIRST_END_FD, FromChild, Launch, MAX_ORDER, PIPE_FD, ToChild};
+use crate::confined::{FIRST_END_FD, MAX_ORDER, PIPE_FD};
+use crate::link::{FromChild, Launch, ToChild};
+use crate::worker;
 
 /// The argument that tells this process from the monitor.
 pub(crate) const ARGUMENT: &CStr = c"--child";
 
 /// A step that failed, to be reported.
-struct Failed {
-    step: String,
-    error: String,
+pub(crate) struct Failed {
+    pub(crate) step: String,
+    pub(crate) error: String,
 }
 
 impl Failed {
@@ -61,7 +65,16 @@ pub fn main() -> ExitCode {
     };
     // The name is "exe" otherwise, after the path it was executed by.
     let _ = rustix::thread::set_name(c"umlmon");
-    match run(&pipe) {
+    let ended = match receive_order(&pipe) {
+        Ok(ToChild::Launch(launch, ends)) => keep_kernel(&pipe, *launch, ends),
+        Ok(ToChild::Work(job)) => return worker::work(&pipe, &job),
+        Ok(ToChild::Nudge) => Err(Failed {
+            step: "read the task".to_owned(),
+            error: "the first message is another one".to_owned(),
+        }),
+        Err(error) => Err(error),
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failed { step, error }) => {
             report(&pipe, &FromChild::Failed { step, error });
@@ -70,12 +83,21 @@ pub fn main() -> ExitCode {
     }
 }
 
-fn run(pipe: &OwnedFd) -> Result<(), Failed> {
-    let (launch, ends) = receive_launch(pipe).map_err(Failed::at("read the task"))?;
-    launch.confinement.confine().map_err(|error| Failed {
+/// Confines this process for good.
+pub(crate) fn confine(confinement: &Confinement) -> Result<(), Failed> {
+    confinement.confine().map_err(|error| Failed {
         step: "confine the child".to_owned(),
         error: error.to_string(),
-    })?;
+    })
+}
+
+fn keep_kernel(pipe: &OwnedFd, launch: Launch, ends: usize) -> Result<(), Failed> {
+    let ends = (FIRST_END_FD..)
+        .take(ends)
+        .map(sys::inherited_fd)
+        .collect::<io::Result<Vec<_>>>()
+        .map_err(Failed::at("take the channels"))?;
+    confine(&launch.confinement)?;
     let signals = catch_sigchld().map_err(Failed::at("catch SIGCHLD"))?;
     let kernel = execute(&launch, &ends)?;
     report(pipe, &FromChild::Started { kernel_pid: 0 });
@@ -86,20 +108,16 @@ fn run(pipe: &OwnedFd) -> Result<(), Failed> {
     Ok(())
 }
 
-fn receive_launch(pipe: &OwnedFd) -> io::Result<(Box<Launch>, Vec<OwnedFd>)> {
-    let mut buffer = vec![0; MAX_ORDER];
-    let (_, length) = recv(pipe, &mut buffer[..], RecvFlags::TRUNC)?;
-    let order = buffer
-        .get(..length)
-        .ok_or_else(|| io::Error::other("it is too long"))?;
-    let ToChild::Launch(launch, count) = serde_json::from_slice(order)? else {
-        return Err(io::Error::other("the first message is another one"));
+fn receive_order(pipe: &OwnedFd) -> Result<ToChild, Failed> {
+    let receive = || {
+        let mut buffer = vec![0; MAX_ORDER];
+        let (_, length) = recv(pipe, &mut buffer[..], RecvFlags::TRUNC)?;
+        let order = buffer
+            .get(..length)
+            .ok_or_else(|| io::Error::other("it is too long"))?;
+        Ok(serde_json::from_slice(order)?)
     };
-    let ends = (FIRST_END_FD..)
-        .take(count)
-        .map(sys::inherited_fd)
-        .collect::<io::Result<_>>()?;
-    Ok((launch, ends))
+    receive().map_err(Failed::at("read the task"))
 }
 
 /// SIGCHLD as a descriptor. The kernel does not inherit the blocked signal.

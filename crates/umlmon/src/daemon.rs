@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use anyhow::{Context, bail};
 use config::{Config, Vm, VmName};
 use daemon::{Acceptor, CtrlSocket, LogDir, LogHandle, LogTo, PidFile, Readiness, Signals, Told};
-use disks::Disks;
+use disks::{Devices, Disks, Locks};
 use jail::{Account, Jail, Places};
 use pty::Nudge;
 use rpc_xdr::server::Limits;
@@ -20,12 +20,15 @@ use tokio::task::LocalSet;
 
 use crate::announce::announce;
 use crate::channels::Channels;
+use crate::holdings;
+use crate::jobs::Jobs;
 use crate::link::Link;
 use crate::monitor::{Handle, Monitor};
 use crate::run::Setup;
 use crate::service::Service;
 use crate::session::Session;
 use crate::state::Request;
+use crate::work;
 
 /// Connections to the control socket at once; a further one waits in the socket's queue.
 const MAX_CONNECTIONS: usize = 256;
@@ -45,7 +48,9 @@ pub fn run(name: &VmName, config_path: &Path, foreground: bool) -> anyhow::Resul
     let pid_file = lock(&config, name)?;
     let jail = prepare_jail(&config, &vm)?;
     let disks = Disks::open(&vm.jaildir, &config.global.shared)?;
+    let locks = Locks::open(&config.global.shared, name)?;
     let log = open_log(&vm, foreground)?;
+    let devices = provide_devices(&config)?;
     let ctrl = CtrlSocket::bind(&config.global.vm_dir(name))?;
     let readiness = daemon::background(foreground, &pid_file)?;
     // From here on this is the daemon: no thread or runtime may exist before.
@@ -59,6 +64,8 @@ pub fn run(name: &VmName, config_path: &Path, foreground: bool) -> anyhow::Resul
         config_path,
         jail,
         disks,
+        locks,
+        devices,
         log,
     };
     let result = LocalSet::new().block_on(&runtime, serve(parts, ctrl, &readiness, foreground));
@@ -90,6 +97,27 @@ fn prepare_jail(config: &Config, vm: &Vm) -> anyhow::Result<Jail> {
     )?)
 }
 
+fn provide_devices(config: &Config) -> anyhow::Result<Devices> {
+    let devices = Devices::open(&config.global.shared)
+        .context("cannot open the shared directory of disks")?;
+    for device in &config.global.devices {
+        crate::devices::provide_one(&devices, device).map_err(anyhow::Error::msg)?;
+    }
+    Ok(devices)
+}
+
+/// Removes what a monitor that was killed in the middle of work on disks has left half-made.
+async fn tidy(setup: &Setup) {
+    let tidied = match setup.disks.any(disks::work::is_partial) {
+        Ok(false) => Ok(()),
+        Ok(true) => work::tidy(setup).await,
+        Err(error) => Err(holdings::unusable(error)),
+    };
+    if let Err(failure) = tidied {
+        tracing::warn!("half-made disks of a former monitor: {failure}");
+    }
+}
+
 fn open_log(vm: &Vm, foreground: bool) -> anyhow::Result<LogHandle> {
     let file = match &vm.logfile {
         Some(file) => Some((log_dir(vm)?, file.clone())),
@@ -118,7 +146,27 @@ struct Parts {
     config_path: PathBuf,
     jail: Jail,
     disks: Disks,
+    locks: Rc<Locks>,
+    devices: Devices,
     log: LogHandle,
+}
+
+impl Parts {
+    /// What every run of the kernel uses. Channels need the event loop.
+    fn into_setup(self) -> anyhow::Result<Setup> {
+        let nudged: Rc<RefCell<Option<Rc<Link>>>> = Rc::default();
+        Ok(Setup {
+            channels: open_channels(&self.vm, Rc::clone(&nudged))?,
+            vm: self.vm,
+            shared: self.shared,
+            config_path: self.config_path,
+            jail: self.jail,
+            disks: self.disks,
+            locks: self.locks,
+            devices: self.devices,
+            nudged,
+        })
+    }
 }
 
 /// The daemon proper, until a signal ends it.
@@ -130,31 +178,16 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let signals = Signals::receive()?;
     let acceptor = ctrl.acceptor()?;
-    let nudged: Rc<RefCell<Option<Rc<Link>>>> = Rc::default();
-    let channels = open_channels(&parts.vm, Rc::clone(&nudged))?;
-    let Parts {
-        vm,
-        directory,
-        shared,
-        config_path,
-        jail,
-        disks,
-        log,
-    } = parts;
-    let announcement = announce(vm.name.clone(), directory);
-    let setup = Rc::new(Setup {
-        vm,
-        shared,
-        config_path,
-        jail,
-        disks,
-        channels,
-        nudged,
-    });
+    let announcement = announce(parts.vm.name.clone(), parts.directory.clone());
+    let log = parts.log.clone();
+    let setup = Rc::new(parts.into_setup()?);
+    tidy(&setup).await;
+    let jobs = Rc::new(Jobs::default());
     let (monitor, handle) = Monitor::new(Rc::clone(&setup));
     let service = Rc::new(Service {
         setup,
         monitor: handle.clone(),
+        jobs: Rc::clone(&jobs),
         log,
         since: SystemTime::now(),
     });
@@ -178,6 +211,7 @@ async fn serve(
     }
     tracing::info!("monitor is shutting down");
     announcement.abort();
+    jobs.close().await;
     // Denied only if the monitor is ending already.
     let _ = handle.request(Request::Quit).await;
     let _ = (&mut monitor).await;

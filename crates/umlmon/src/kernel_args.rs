@@ -22,6 +22,8 @@ pub struct Ubd {
     pub name: DiskName,
     /// What was found.
     pub disk: Disk,
+    /// The backing file of a copy-on-write image.
+    pub backing: Option<DiskName>,
 }
 
 /// Builds the argument list. `channels` are those after con0, in the order of their descriptors from
@@ -53,6 +55,7 @@ pub fn build(vm: &Vm, channels: &[ChannelName], disks: &[Ubd], extra: &[String])
             ubd.number,
             &ubd.name,
             &ubd.disk,
+            ubd.backing.as_ref(),
             vm.sync_disks.contains(ubd.number),
         )
     }));

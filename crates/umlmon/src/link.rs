@@ -1,38 +1,19 @@
-//! The private pipe between the monitor and its second process, and the monitor's handle on that process (umlmon, the
-//! monitor process; the second process uses the message types only).
+//! The monitor's handle on the process that keeps the kernel, and what the two say to each other (umlmon, the monitor
+//! process; the second process uses the message types only).
 //!
-//! Messages are JSON, one per packet of a `SOCK_SEQPACKET` pair, with one enum per direction. The second process runs
-//! next to a kernel that may be hostile, so it is not trusted: a message that is too long, malformed or not expected at
-//! that point kills it, and the VM with it.
+//! There is one enum per direction. The second process is not trusted: a message that is too long, malformed or not
+//! expected at that point kills it, and the VM with it.
 
 use std::cell::Cell;
-use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::Duration;
+use std::os::fd::BorrowedFd;
 
+use disks::work::Task;
 use jail::Confinement;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
-};
-use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use serde::{Deserialize, Serialize};
-use tokio::io::unix::AsyncFd;
 
-/// The number under which the second process inherits its end of the pipe.
-pub(crate) const PIPE_FD: i32 = 3;
-/// The number of the first of the kernel's channels in the second process.
-pub(crate) const FIRST_END_FD: i32 = 4;
-/// The longest order, and the longest report. An order has the kernel's arguments in it; a report has one sentence.
-pub(crate) const MAX_ORDER: usize = 64 << 10;
-const MAX_REPORT: usize = 4 << 10;
-
-/// How long [`Link`]'s drop waits for the namespace to be empty. It takes milliseconds, unless a process hangs in the
-/// host's kernel; then the daemon must go on.
-const DROP_TIMEOUT: Duration = Duration::from_secs(5);
+use crate::confined::{Confined, printable};
 
 /// What the second process is to run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,11 +30,22 @@ pub struct Launch {
     pub env: Vec<String>,
 }
 
-/// From the monitor to the second process.
+/// Work on disks that a second process is to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Job {
+    /// How to confine itself.
+    pub confinement: Confinement,
+    /// The work.
+    pub task: Task,
+}
+
+/// From the monitor to a second process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToChild {
-    /// The first message: start the kernel, with this number of channels.
+    /// As first message: start the kernel, with this number of channels.
     Launch(Box<Launch>, usize),
+    /// As first message: work on disks, then end.
+    Work(Box<Job>),
     /// Make the kernel look at its descriptors again (SIGIO).
     Nudge,
 }
@@ -82,14 +74,11 @@ pub enum FromChild {
     },
 }
 
-/// The monitor's handle on its second process, and thereby on all processes of the VM. Dropping it kills them.
+/// The monitor's handle on the second process of a running kernel. Dropping it kills all processes of the VM.
 #[derive(Debug)]
 pub struct Link {
-    pid: i32,
-    pipe: AsyncFd<OwnedFd>,
-    pidfd: AsyncFd<OwnedFd>,
+    process: Confined,
     expected: Cell<Expected>,
-    reaped: Cell<bool>,
 }
 
 /// What the second process may send next.
@@ -107,72 +96,29 @@ impl Link {
     /// # Errors
     /// If a process cannot be started, or the arguments are too long.
     pub fn launch(launch: &Launch, ends: &[BorrowedFd<'_>]) -> io::Result<Self> {
-        let flags = SocketFlags::CLOEXEC;
-        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        let order = serde_json::to_vec(&ToChild::Launch(Box::new(launch.clone()), ends.len()))?;
-        if order.len() > MAX_ORDER {
-            return Err(io::Error::other(
-                "the kernel's arguments are too long; shorten kernelarg",
-            ));
+        let order = ToChild::Launch(Box::new(launch.clone()), ends.len());
+        let title = format!("umlmon: {}", launch.name);
+        match Confined::launch(&title, &order, ends) {
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::TOOBIG) => Err(
+                io::Error::other("the kernel's arguments are too long; shorten kernelarg"),
+            ),
+            process => Ok(Self {
+                process: process?,
+                expected: Cell::new(Expected::Start),
+            }),
         }
-        send(&ours, &order, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
-        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
-        let null = null.as_fd();
-        let mut fds = vec![(null, 0), (null, 1), (null, 2), (theirs.as_fd(), PIPE_FD)];
-        fds.extend(ends.iter().copied().zip(FIRST_END_FD..));
-        let title = CString::new(format!("umlmon: {}", launch.name))?;
-        let argv = [title, crate::child::ARGUMENT.to_owned()];
-        let child = sys::spawn_namespaced(&argv, &fds).map_err(io::Error::other)?;
-        // From here on the drop of a part kills: by the end of the pipe.
-        Ok(Self {
-            pid: child.pid,
-            pipe: sys::readable(ours)?,
-            pidfd: sys::readable(child.pidfd)?,
-            expected: Cell::new(Expected::Start),
-            reaped: Cell::new(false),
-        })
     }
 
     /// The process ID of the second process.
     #[must_use]
     pub fn pid(&self) -> u32 {
-        self.pid.unsigned_abs()
+        self.process.pid()
     }
 
     /// The next message; `None` when there will be no further one, because the process has ended or was killed for what
     /// it sent. Cancel safe.
     pub async fn next_message(&self) -> Option<FromChild> {
-        loop {
-            let mut ready = self.pipe.readable().await.ok()?;
-            match self.receive() {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
-                Ok(message) => return message,
-                Err(error) => {
-                    tracing::error!(%error, pid = self.pid, "the child process does not keep to the rules, killing it");
-                    self.kill();
-                    return None;
-                }
-            }
-        }
-    }
-
-    fn receive(&self) -> io::Result<Option<FromChild>> {
-        let mut buffer = [0; MAX_REPORT];
-        let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;
-        let mut received = recv(self.pipe.get_ref(), &mut buffer, flags);
-        if matches!(received, Err(Errno::CONNRESET)) {
-            // It ended with a nudge unread. That is told once, and before the messages it had sent.
-            received = recv(self.pipe.get_ref(), &mut buffer, flags);
-        }
-        let (_, length) = received?;
-        if length == 0 {
-            return Ok(None);
-        }
-        let text = buffer
-            .get(..length)
-            .ok_or_else(|| io::Error::other("its message is too long"))?;
-        let message: FromChild = serde_json::from_slice(text)?;
-        self.check(message).map(Some)
+        self.process.next(|message| self.check(message)).await
     }
 
     /// Accepts a message only where it is expected, and trusts nothing in it.
@@ -205,85 +151,32 @@ impl Link {
     /// The kernel is the first child of the second process (proc_pid_task(5), `children`).
     fn kernel_pid(&self) -> Option<u32> {
         let children =
-            std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid)).ok()?;
+            std::fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid())).ok()?;
         children.split_ascii_whitespace().next()?.parse().ok()
     }
 
     /// Makes the kernel look at its descriptors again. Only when its mconsole is up: before, the signal ends it.
     pub fn nudge(&self) {
-        if let Ok(order) = serde_json::to_vec(&ToChild::Nudge) {
-            // A full pipe has nudges enough in it; a closed one is seen by next_message.
-            let _ = send(
-                self.pipe.get_ref(),
-                &order,
-                SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
-            );
-        }
+        self.process.tell(&ToChild::Nudge);
     }
 
     /// Kills the second process, and with it everything in its namespace. [`Link::ended`] tells when that is done.
     pub fn kill(&self) {
-        if !self.reaped.get() {
-            // It can only fail if the process has ended.
-            let _ = pidfd_send_signal(self.pidfd.get_ref(), Signal::KILL);
-        }
+        self.process.kill();
     }
 
-    /// Waits until no process of the VM is left: the first process of a namespace ends as the last one. Cancel safe.
+    /// Waits until no process of the VM is left. Cancel safe.
     pub async fn ended(&self) {
-        if !self.reaped.get() {
-            let _ = self.pidfd.readable().await;
-            self.reap();
-        }
+        self.process.ended().await;
     }
-
-    fn reap(&self) {
-        let id = WaitId::PidFd(self.pidfd.get_ref().as_fd());
-        if !matches!(
-            waitid(id, WaitIdOptions::EXITED | WaitIdOptions::NOHANG),
-            Ok(None)
-        ) {
-            self.reaped.set(true);
-        }
-    }
-}
-
-impl Drop for Link {
-    fn drop(&mut self) {
-        if self.reaped.get() {
-            return;
-        }
-        self.kill();
-        let timeout = Timespec::try_from(DROP_TIMEOUT).ok();
-        let mut ended = [PollFd::new(self.pidfd.get_ref(), PollFlags::IN)];
-        while poll(&mut ended, timeout.as_ref()) == Err(Errno::INTR) {}
-        self.reap();
-        if !self.reaped.get() {
-            tracing::error!(
-                pid = self.pid,
-                "processes of the VM hang in the host's kernel and cannot be killed"
-            );
-        }
-    }
-}
-
-/// Text from the second process for logs and terminals: no control characters, not too long.
-fn printable(text: &str) -> String {
-    text.chars()
-        .take(1000)
-        .flat_map(|c| {
-            if c.is_control() {
-                c.escape_default().collect()
-            } else {
-                vec![c]
-            }
-        })
-        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use std::ffi::CString;
+    use std::os::fd::OwnedFd;
+
+    use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
 
     use super::*;
 
@@ -299,11 +192,8 @@ mod tests {
         let argv = ["sleep", "1000"].map(|word| CString::new(word).unwrap());
         let child = sys::spawn_session(c"/bin/sleep", &argv, &[], &[]).unwrap();
         let link = Link {
-            pid: child.pid,
-            pipe: sys::readable(ours).unwrap(),
-            pidfd: sys::readable(child.pidfd).unwrap(),
+            process: Confined::of(child, ours).unwrap(),
             expected: Cell::new(Expected::Start),
-            reaped: Cell::new(false),
         };
         (link, theirs)
     }
@@ -336,7 +226,7 @@ mod tests {
     async fn a_child_that_breaks_the_rules_is_killed() {
         let long = format!(
             r#"{{"Failed":{{"step":"x","error":"{}"}}}}"#,
-            "y".repeat(MAX_REPORT)
+            "y".repeat(8 << 10)
         );
         for messages in [
             &["nonsense"][..],
@@ -356,7 +246,7 @@ mod tests {
             }
             assert_eq!(link.next_message().await, None, "{messages:?}");
             link.ended().await;
-            assert!(link.reaped.get());
+            assert!(link.process.reaped());
         }
     }
 

@@ -13,7 +13,7 @@ use crate::ending::{self, Evidence};
 use crate::failure::Failure;
 use crate::mconsole::Notice;
 use crate::remarks::{Remarks, Verdict};
-use crate::run::{Run, RunEvent, Setup};
+use crate::run::{Run, RunEvent, Setup, Start};
 use crate::state::{self, Action, Event, Phase, Request, State};
 use crate::status::{How, LastEnd, Status};
 use crate::talk::{self, Talk};
@@ -31,14 +31,14 @@ pub type Reply = oneshot::Sender<Result<(), Failure>>;
 /// What the clients' side may ask of the monitor task.
 #[derive(Debug)]
 pub enum Command {
-    /// A request for the state machine. `letter` is for [`Request::Sysrq`], `extra` for [`Request::Start`].
+    /// A request for the state machine. `letter` is for [`Request::Sysrq`], `start` for [`Request::Start`].
     Do {
         /// What is wanted.
         request: Request,
         /// The key of a system request.
         letter: Option<char>,
-        /// Additional kernel arguments.
-        extra: Vec<String>,
+        /// What a start is given.
+        start: Start,
         /// Where the answer goes.
         reply: Reply,
     },
@@ -78,10 +78,10 @@ impl Handle {
     /// # Errors
     /// See [`Failure`].
     pub async fn request(&self, request: Request) -> Result<(), Failure> {
-        self.request_with(request, None, Vec::new()).await
+        self.request_with(request, None, Start::default()).await
     }
 
-    /// The same with the key of a system request, or additional kernel arguments.
+    /// The same with the key of a system request, or what a start is given.
     ///
     /// # Errors
     /// See [`Failure`].
@@ -89,7 +89,7 @@ impl Handle {
         &self,
         request: Request,
         letter: Option<char>,
-        extra: Vec<String>,
+        start: Start,
     ) -> Result<(), Failure> {
         let (reply, answer) = oneshot::channel();
         let gone = || Failure::Denied(state::Denied::Quitting);
@@ -97,7 +97,7 @@ impl Handle {
             .send(Command::Do {
                 request,
                 letter,
-                extra,
+                start,
                 reply,
             })
             .await
@@ -145,7 +145,7 @@ pub struct Monitor {
 
 struct Reboot {
     vm: config::Vm,
-    extra: Vec<String>,
+    start: Start,
     due: Instant,
 }
 
@@ -203,7 +203,7 @@ impl Monitor {
             Command::Do {
                 request,
                 letter,
-                extra,
+                start,
                 reply,
             } => match state::step(self.state, Event::Request(request)) {
                 Err(denied) => {
@@ -216,7 +216,7 @@ impl Monitor {
                         actions,
                         Asked {
                             letter,
-                            extra,
+                            start,
                             reply: Some(reply),
                         },
                     )
@@ -315,7 +315,7 @@ impl Monitor {
         let started = self
             .setup
             .configuration()
-            .and_then(|vm| Run::start(&self.setup, vm, asked.extra));
+            .and_then(|vm| Run::start(&self.setup, vm, asked.start));
         match started {
             Ok(run) => {
                 self.run = Some(run);
@@ -425,10 +425,10 @@ impl Monitor {
             (true, Duration::ZERO) => Duration::from_millis(500),
             (true, delay) => (delay * 2).min(LONGEST_DELAY),
         };
-        let (vm, extra) = run.into_configuration();
+        let (vm, start) = run.into_start();
         self.reboot = Some(Reboot {
             vm,
-            extra,
+            start,
             due: Instant::now() + self.delay,
         });
         self.status.send_modify(|status| status.reboots += 1);
@@ -443,7 +443,7 @@ impl Monitor {
         if self.state.stop_pending {
             return self.on_event(Event::NotExecuted);
         }
-        match Run::start(&self.setup, reboot.vm, reboot.extra) {
+        match Run::start(&self.setup, reboot.vm, reboot.start) {
             Ok(run) => {
                 self.run = Some(run);
                 false
@@ -460,7 +460,7 @@ impl Monitor {
 #[derive(Default)]
 struct Asked {
     letter: Option<char>,
-    extra: Vec<String>,
+    start: Start,
     reply: Option<Reply>,
 }
 

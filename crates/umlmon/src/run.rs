@@ -10,13 +10,15 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use config::{Config, Nic, Vm, VmName};
-use disks::{Disks, Opener};
+use disks::{Devices, Disks, Lease, Locks, Opener};
 use jail::{Jail, TmpMount};
 use tokio::time::Instant;
 
 use crate::channels::{CON0, Channels};
+use crate::devices;
 use crate::ending::CON0_TAIL;
 use crate::failure::Failure;
+use crate::holdings::{self, Cows};
 use crate::kernel_args::{self, Ubd};
 use crate::link::{FromChild, Launch, Link};
 use crate::mconsole::{Mconsole, Notice, Notices};
@@ -34,6 +36,10 @@ pub struct Setup {
     pub jail: Jail,
     /// The directories with disks.
     pub disks: Disks,
+    /// Who has which disk open.
+    pub locks: Rc<Locks>,
+    /// The block devices among the shared disks.
+    pub devices: Devices,
     /// The channels.
     pub channels: Rc<Channels>,
     /// Whom the channels nudge when a wake-up of the kernel may be lost; nobody before its mconsole is up.
@@ -78,25 +84,21 @@ impl Setup {
             groups: &account.groups,
         }
     }
-
-    fn usable_disks(&self, vm: &Vm) -> Result<Vec<Ubd>, Failure> {
-        let usable = |(number, name): (&u8, &config::DiskName)| {
-            let disk = self
-                .disks
-                .inspect(name, &self.opener())
-                .map_err(not_started)?;
-            Ok(Ubd {
-                number: *number,
-                name: name.clone(),
-                disk,
-            })
-        };
-        vm.ubd.iter().map(usable).collect()
-    }
 }
 
 fn not_started(error: impl std::fmt::Display) -> Failure {
     Failure::NotStarted(error.to_string())
+}
+
+/// What a start is given beyond the configuration.
+#[derive(Debug, Default)]
+pub struct Start {
+    /// Additional arguments of the kernel.
+    pub extra: Vec<String>,
+    /// The copy-on-write images as they were found just before.
+    pub cows: Cows,
+    /// The disks, if the guest reboots: they were never given up.
+    pub lease: Option<Lease>,
 }
 
 /// How the kernel process ended, as the child saw it.
@@ -129,7 +131,7 @@ pub struct Run {
     channels: Rc<Channels>,
     tmp: TmpMount,
     vm: Vm,
-    extra: Vec<String>,
+    start: Start,
     disks: Vec<Ubd>,
     con0_start: u64,
     exit: Exit,
@@ -147,16 +149,12 @@ impl Run {
     ///
     /// # Errors
     /// [`Failure::NotStarted`] with the first thing that is missing or did not work; nothing is left behind.
-    pub fn start(setup: &Setup, vm: Vm, extra: Vec<String>) -> Result<Run, Failure> {
+    pub fn start(setup: &Setup, vm: Vm, mut start: Start) -> Result<Run, Failure> {
         // Validate everything ...
         let path = vm.kernel.clone().ok_or_else(|| {
             Failure::NotStarted("no kernel is configured (parameter kernel)".into())
         })?;
-        if let Some((number, _)) = vm.eth.iter().find(|(_, nic)| !matches!(nic, Nic::Raw(_))) {
-            return Err(Failure::NotStarted(format!(
-                "eth{number}: this version cannot set up networks yet, only pass plain text to the kernel"
-            )));
-        }
+        check_networks(&vm)?;
         let kernel = setup
             .jail
             .kernel(Path::new(path.as_str()))
@@ -165,13 +163,17 @@ impl Run {
             .notes
             .iter()
             .for_each(|note| tracing::warn!("{note}"));
-        let disks = setup.usable_disks(&vm)?;
+        devices::provide(setup, &vm)?;
+        let (disks, claims) = holdings::usable(setup, &vm, &start.cows)?;
         let confinement = setup
             .jail
             .confinement(&kernel, scheduler(&vm))
             .map_err(not_started)?;
 
         // ... then do everything.
+        if start.lease.is_none() {
+            start.lease = Some(setup.locks.claim(claims).map_err(holdings::refusal)?);
+        }
         setup.channels.apply(&vm).map_err(not_started)?;
         let tmp = setup.jail.mount_tmp(vm.mem).map_err(not_started)?;
         let tmp_root = || tmp.root().try_clone_to_owned().map_err(not_started);
@@ -187,7 +189,7 @@ impl Run {
             name: setup.name().to_string(),
             confinement,
             kernel: path.to_string(),
-            argv: kernel_args::build(&vm, &names, &disks, &extra),
+            argv: kernel_args::build(&vm, &names, &disks, &start.extra),
             env: kernel_args::ENVIRONMENT.map(String::from).to_vec(),
         };
         let con0_start = setup.channels.get(CON0).map_or(0, |con0| con0.range().end);
@@ -200,7 +202,7 @@ impl Run {
             channels: Rc::clone(&setup.channels),
             tmp,
             vm,
-            extra,
+            start,
             disks,
             con0_start,
             exit: Exit::default(),
@@ -281,9 +283,9 @@ impl Run {
         String::from_utf8_lossy(&con0.peek(start, CON0_TAIL).data).into_owned()
     }
 
-    /// What is needed to start it once more.
-    pub fn into_configuration(self) -> (Vm, Vec<String>) {
-        (self.vm.clone(), self.extra.clone())
+    /// What is needed to start it once more, its disks included.
+    pub fn into_start(mut self) -> (Vm, Start) {
+        (self.vm.clone(), std::mem::take(&mut self.start))
     }
 
     /// A look at it.
@@ -304,6 +306,15 @@ impl Drop for Run {
     fn drop(&mut self) {
         // The last reference to the link but ours: it kills the child and waits for it.
         self.nudged.replace(None);
+    }
+}
+
+fn check_networks(vm: &Vm) -> Result<(), Failure> {
+    match vm.eth.iter().find(|(_, nic)| !matches!(nic, Nic::Raw(_))) {
+        None => Ok(()),
+        Some((number, _)) => Err(Failure::NotStarted(format!(
+            "eth{number}: this version cannot set up networks yet, only pass plain text to the kernel"
+        ))),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Each translates its arguments, asks the monitor task, a channel or the configuration, and translates the answer.
 //! Here, and nowhere else in the daemon, types of the wire meet those of the daemon.
 
+mod disks;
 mod info;
 mod logs;
 mod wire;
@@ -16,8 +17,10 @@ use pty::Channel;
 use rpc_xdr::umlmonctrl::*;
 
 use crate::failure::Failure;
+use crate::holdings;
+use crate::jobs::Jobs;
 use crate::monitor::Handle;
-use crate::run::Setup;
+use crate::run::{Setup, Start};
 use crate::session::Session;
 use crate::site;
 use crate::state::{Denied, Phase, Request};
@@ -33,6 +36,8 @@ pub struct Service {
     pub setup: Rc<Setup>,
     /// The monitor task.
     pub monitor: Handle,
+    /// Work on disks.
+    pub jobs: Rc<Jobs>,
     /// The monitor's own log.
     pub log: LogHandle,
     /// When the daemon was started.
@@ -73,6 +78,15 @@ impl Service {
         Err(Failure::Failed(
             "the VM has not ended yet (-kill ends it, -wait waits)".into(),
         ))
+    }
+
+    async fn start(&self, args: VmStartArgs) -> Result<(), Failure> {
+        let start = Start {
+            extra: Self::start_arguments(args)?,
+            cows: holdings::look(&self.setup).await?,
+            lease: None,
+        };
+        self.monitor.request_with(Request::Start, None, start).await
     }
 
     fn start_arguments(args: VmStartArgs) -> Result<Vec<String>, Failure> {
@@ -206,14 +220,7 @@ impl UmlmonctrlV1 for Service {
 
     async fn vm_start(&self, session: &Session, args: VmStartArgs) -> CtlResult {
         tracing::info!("{} starts the VM", session.peer());
-        wire::done(
-            async {
-                self.monitor
-                    .request_with(Request::Start, None, Self::start_arguments(args)?)
-                    .await
-            }
-            .await,
-        )
+        wire::done(self.start(args).await)
     }
 
     async fn vm_suspend(&self, session: &Session) -> CtlResult {
@@ -255,7 +262,7 @@ impl UmlmonctrlV1 for Service {
         let result = match (letters.next(), letters.next()) {
             (Some(letter), None) if letter.is_ascii_alphanumeric() => {
                 self.monitor
-                    .request_with(Request::Sysrq, Some(letter), Vec::new())
+                    .request_with(Request::Sysrq, Some(letter), Start::default())
                     .await
             }
             _ => Err(Failure::Invalid(
@@ -369,6 +376,52 @@ impl UmlmonctrlV1 for Service {
         wire::done(
             self.change(|changes, config| changes.del(config, self.setup.name(), &args.param)),
         )
+    }
+
+    async fn disk_create(&self, session: &Session, args: DiskCreateArgs) -> DiskJobResult {
+        self.begin(session, disks::create(&args)).await
+    }
+
+    async fn disk_create_cow(&self, session: &Session, args: DiskCreateCowArgs) -> DiskJobResult {
+        self.begin(session, disks::create_cow(&args)).await
+    }
+
+    async fn disk_delete(&self, session: &Session, args: DiskDeleteArgs) -> DiskJobResult {
+        self.begin(session, disks::delete(&args)).await
+    }
+
+    async fn disk_copy(&self, session: &Session, args: DiskCopyArgs) -> DiskJobResult {
+        self.begin(session, disks::copy(&args)).await
+    }
+
+    async fn disk_resize(&self, session: &Session, args: DiskResizeArgs) -> DiskJobResult {
+        self.begin(session, disks::resize(&args)).await
+    }
+
+    async fn disk_import(&self, session: &Session, args: DiskImportArgs) -> DiskJobResult {
+        self.begin(session, disks::import(&args)).await
+    }
+
+    async fn disk_commit(&self, session: &Session, args: DiskCommitArgs) -> DiskJobResult {
+        self.begin(session, disks::commit(&args)).await
+    }
+
+    async fn disk_wait(&self, session: &Session, args: DiskWaitArgs) -> DiskWaitResult {
+        match self.wait_for_job(session, &args).await {
+            Ok(progress) => DiskWaitResult::Ok(progress),
+            Err(failure) => DiskWaitResult::Error(wire::error(&failure)),
+        }
+    }
+
+    async fn disk_cancel(&self, session: &Session, job: DiskJob) -> CtlResult {
+        wire::done(self.cancel_job(session, &job).await)
+    }
+
+    async fn disk_list(&self, _: &Session, args: DiskListArgs) -> DiskListResult {
+        match self.list_disks(&args).await {
+            Ok(page) => DiskListResult::Ok(page),
+            Err(failure) => DiskListResult::Error(wire::error(&failure)),
+        }
     }
 
     async fn port_get(&self, _: &Session) -> PortGetResult {

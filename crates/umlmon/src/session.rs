@@ -1,6 +1,7 @@
-//! One connection to the control socket: who it is, and to which channels it is attached (umlmon, the monitor process).
+//! One connection to the control socket: who it is, to which channels it is attached, and which work it has begun (umlmon,
+//! the monitor process).
 //!
-//! The session ends with its connection, and with it every attachment and every right to write.
+//! The session ends with its connection, and with it every attachment, every right to write, and every job.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -9,11 +10,21 @@ use std::rc::Rc;
 use config::ChannelName;
 use pty::Attachment;
 
+use crate::jobs::Job;
+
 /// A connection.
 #[derive(Debug)]
 pub struct Session {
     peer: String,
     attachments: RefCell<BTreeMap<ChannelName, Rc<Attachment>>>,
+    jobs: RefCell<Jobs>,
+}
+
+/// The jobs of a connection, by number.
+#[derive(Debug, Default)]
+struct Jobs {
+    last: u32,
+    all: BTreeMap<u32, Job>,
 }
 
 impl Session {
@@ -26,6 +37,7 @@ impl Session {
         Session {
             peer: format!("uid {uid} ({name}){pid}"),
             attachments: RefCell::default(),
+            jobs: RefCell::default(),
         }
     }
 
@@ -47,5 +59,24 @@ impl Session {
     /// Gives an attachment up; false if there is none.
     pub fn detach(&self, channel: ChannelName) -> bool {
         self.attachments.borrow_mut().remove(&channel).is_some()
+    }
+
+    /// Keeps a job until it has ended, is given up, or the connection ends; gives its number.
+    pub fn keep(&self, job: Job) -> u32 {
+        let mut jobs = self.jobs.borrow_mut();
+        jobs.last = jobs.last.wrapping_add(1);
+        let number = jobs.last;
+        jobs.all.insert(number, job);
+        number
+    }
+
+    /// Looks at a job.
+    pub fn with_job<T>(&self, number: u32, look: impl FnOnce(&Job) -> T) -> Option<T> {
+        self.jobs.borrow().all.get(&number).map(look)
+    }
+
+    /// Gives a job up. One that has not ended is thereby cancelled.
+    pub fn forget(&self, number: u32) -> Option<Job> {
+        self.jobs.borrow_mut().all.remove(&number)
     }
 }

@@ -85,6 +85,16 @@ refuse! {
     config_get() -> ConfigGetResult;
     config_set(ConfigSetArgs) -> CtlResult;
     config_del(ConfigDelArgs) -> CtlResult;
+    disk_create(DiskCreateArgs) -> DiskJobResult;
+    disk_create_cow(DiskCreateCowArgs) -> DiskJobResult;
+    disk_delete(DiskDeleteArgs) -> DiskJobResult;
+    disk_copy(DiskCopyArgs) -> DiskJobResult;
+    disk_resize(DiskResizeArgs) -> DiskJobResult;
+    disk_import(DiskImportArgs) -> DiskJobResult;
+    disk_commit(DiskCommitArgs) -> DiskJobResult;
+    disk_wait(DiskWaitArgs) -> DiskWaitResult;
+    disk_cancel(DiskJob) -> CtlResult;
+    disk_list(DiskListArgs) -> DiskListResult;
     port_get() -> PortGetResult;
     site_run(SiteRunArgs) -> SiteRunResult;
 }

@@ -71,6 +71,19 @@ fn survives<T: Pack<Vec<u8>> + for<'a> Unpack<Strict<'a>>>(
     good
 }
 
+fn disk() -> DiskInfo {
+    DiskInfo {
+        ubd: "ubd0".into(),
+        file: b"/disks/a.dsk".to_vec(),
+        size: 1,
+        allocated: 1,
+        backing: Vec::new(),
+        sync: false,
+        read_only: false,
+        note: String::new(),
+    }
+}
+
 fn info() -> VmInfo {
     let client = ConClient {
         who: "uid 0 (root), pid 1".into(),
@@ -115,15 +128,7 @@ fn info() -> VmInfo {
         mem_mb: 64,
         mem_used: 1 << 20,
         channels: vec![channel; 2],
-        disks: vec![DiskInfo {
-            ubd: "ubd0".into(),
-            file: b"/disks/a.dsk".to_vec(),
-            size: 1,
-            allocated: 1,
-            sync: false,
-            read_only: false,
-            note: String::new(),
-        }],
+        disks: vec![disk()],
         nics: vec![NicInfo {
             eth: "eth0".into(),
             specification: b"bridged()".to_vec(),

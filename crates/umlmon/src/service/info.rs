@@ -88,22 +88,25 @@ impl Service {
     fn disks(&self, vm: &Vm, look: Option<&Look>) -> Vec<DiskInfo> {
         let opener = self.setup.opener();
         let disk = |(number, name): (&u8, &DiskName)| {
-            let found =
-                match look.and_then(|look| look.disks.iter().find(|ubd| ubd.number == *number)) {
-                    Some(ubd) => Ok(ubd.disk),
-                    None => self.setup.disks.inspect(name, &opener),
-                };
+            let ubds = look.map_or(&[][..], |look| &look.disks);
+            let running = ubds.iter().find(|ubd| ubd.number == *number);
+            let found = match running {
+                Some(ubd) => Ok(ubd.disk.clone()),
+                None => self.setup.disks.inspect(name, &opener),
+            };
             let note = found
                 .as_ref()
                 .err()
                 .map(ToString::to_string)
                 .unwrap_or_default();
             let found = found.ok();
+            let backing = running.and_then(|ubd| ubd.backing.as_ref());
             DiskInfo {
                 ubd: format!("ubd{number}"),
                 file: wire::value(name.as_ref()),
-                size: found.map_or(0, |disk| disk.size),
-                allocated: found.map_or(0, |disk| disk.allocated),
+                size: found.as_ref().map_or(0, |disk| disk.size),
+                allocated: found.as_ref().map_or(0, |disk| disk.allocated),
+                backing: wire::value(backing.map_or("", DiskName::as_str)),
                 sync: vm.sync_disks.contains(*number),
                 read_only: found.is_some_and(|disk| disk.read_only),
                 note: wire::text(note),

@@ -12,8 +12,12 @@
 
 #[path = "../../src/child.rs"]
 mod child;
+#[path = "../../src/confined.rs"]
+mod confined;
 #[path = "../../src/link.rs"]
 mod link;
+#[path = "../../src/worker.rs"]
+mod worker;
 
 mod confinement;
 

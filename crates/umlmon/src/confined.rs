@@ -1,0 +1,214 @@
+//! A second process of the monitor: this program executed anew in namespaces of its own, and the pipe to it (umlmon, the
+//! monitor process).
+//!
+//! Messages are JSON, one per packet of a `SOCK_SEQPACKET` pair. The process runs as the VM's user, next to what a guest
+//! may have broken out to, so it is not trusted: what it sends has a bound, and is checked by whoever receives it.
+
+use std::cell::Cell;
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, recv, send, shutdown,
+    socketpair,
+};
+use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::unix::AsyncFd;
+
+/// The number under which the second process inherits its end of the pipe.
+pub(crate) const PIPE_FD: i32 = 3;
+/// The number of the first further descriptor that it inherits.
+pub(crate) const FIRST_END_FD: i32 = 4;
+/// The longest order. One for a kernel has its arguments in it.
+pub(crate) const MAX_ORDER: usize = 64 << 10;
+/// The longest report.
+const MAX_REPORT: usize = 8 << 10;
+
+/// How long the drop waits for the namespace to be empty. It takes milliseconds, unless a process hangs in the host's
+/// kernel; then the daemon must go on.
+const DROP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The handle on a second process, and thereby on all processes in its namespace. Dropping it kills them.
+#[derive(Debug)]
+pub struct Confined {
+    pid: i32,
+    pipe: AsyncFd<OwnedFd>,
+    pidfd: AsyncFd<OwnedFd>,
+    reaped: Cell<bool>,
+}
+
+impl Confined {
+    /// Starts it, shown as `title` in process listings, and gives it its order. It inherits `ends` as the descriptors
+    /// from [`FIRST_END_FD`] on.
+    ///
+    /// # Errors
+    /// If a process cannot be started, or the order is too long.
+    pub fn launch(
+        title: &str,
+        order: &impl Serialize,
+        ends: &[BorrowedFd<'_>],
+    ) -> io::Result<Self> {
+        let flags = SocketFlags::CLOEXEC;
+        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
+        let order = serde_json::to_vec(order)?;
+        if order.len() > MAX_ORDER {
+            return Err(Errno::TOOBIG.into());
+        }
+        send(&ours, &order, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        let null = null.as_fd();
+        let mut fds = vec![(null, 0), (null, 1), (null, 2), (theirs.as_fd(), PIPE_FD)];
+        fds.extend(ends.iter().copied().zip(FIRST_END_FD..));
+        let argv = [CString::new(title)?, crate::child::ARGUMENT.to_owned()];
+        let child = sys::spawn_namespaced(&argv, &fds).map_err(io::Error::other)?;
+        // From here on the drop of a part kills: by the end of the pipe.
+        Self::of(child, ours)
+    }
+
+    /// The handle on a process that has been started, with our end of its pipe.
+    pub(crate) fn of(child: sys::Child, pipe: OwnedFd) -> io::Result<Self> {
+        Ok(Self {
+            pid: child.pid,
+            pipe: sys::readable(pipe)?,
+            pidfd: sys::readable(child.pidfd)?,
+            reaped: Cell::new(false),
+        })
+    }
+
+    /// Its process ID.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.pid.unsigned_abs()
+    }
+
+    /// The next message, checked by `accept`; `None` when there will be no further one, because the process has ended or
+    /// was killed for what it sent. Cancel safe.
+    pub async fn next<T: DeserializeOwned>(
+        &self,
+        accept: impl Fn(T) -> io::Result<T>,
+    ) -> Option<T> {
+        loop {
+            let mut ready = self.pipe.readable().await.ok()?;
+            match self
+                .receive()
+                .and_then(|message| message.map(&accept).transpose())
+            {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
+                Ok(message) => return message,
+                Err(error) => {
+                    tracing::error!(%error, pid = self.pid, "the child process does not keep to the rules, killing it");
+                    self.kill();
+                    return None;
+                }
+            }
+        }
+    }
+
+    fn receive<T: DeserializeOwned>(&self) -> io::Result<Option<T>> {
+        let mut buffer = [0; MAX_REPORT];
+        let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;
+        let mut received = recv(self.pipe.get_ref(), &mut buffer, flags);
+        if matches!(received, Err(Errno::CONNRESET)) {
+            // It ended with an order unread. That is told once, and before the messages it had sent.
+            received = recv(self.pipe.get_ref(), &mut buffer, flags);
+        }
+        let (_, length) = received?;
+        if length == 0 {
+            return Ok(None);
+        }
+        let text = buffer
+            .get(..length)
+            .ok_or_else(|| io::Error::other("its message is too long"))?;
+        Ok(Some(serde_json::from_slice(text)?))
+    }
+
+    /// Sends a further order. What cannot be sent is lost: a full pipe has orders enough in it, and a closed one is seen
+    /// by [`Confined::next`].
+    pub fn tell(&self, order: &impl Serialize) {
+        if let Ok(order) = serde_json::to_vec(order) {
+            let _ = send(
+                self.pipe.get_ref(),
+                &order,
+                SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+            );
+        }
+    }
+
+    /// Lets it see the end of the pipe, while what it sends is still heard.
+    pub fn hang_up(&self) {
+        // It can only fail if the other end is closed.
+        let _ = shutdown(self.pipe.get_ref(), Shutdown::Write);
+    }
+
+    /// Kills it, and with it everything in its namespace. [`Confined::ended`] tells when that is done.
+    pub fn kill(&self) {
+        if !self.reaped.get() {
+            // It can only fail if the process has ended.
+            let _ = pidfd_send_signal(self.pidfd.get_ref(), Signal::KILL);
+        }
+    }
+
+    /// Waits until no process of the namespace is left: the first one ends as the last. Cancel safe.
+    pub async fn ended(&self) {
+        if !self.reaped.get() {
+            let _ = self.pidfd.readable().await;
+            self.reap();
+        }
+    }
+
+    /// It has ended, and was waited for.
+    #[cfg(test)]
+    pub(crate) fn reaped(&self) -> bool {
+        self.reaped.get()
+    }
+
+    fn reap(&self) {
+        let id = WaitId::PidFd(self.pidfd.get_ref().as_fd());
+        if !matches!(
+            waitid(id, WaitIdOptions::EXITED | WaitIdOptions::NOHANG),
+            Ok(None)
+        ) {
+            self.reaped.set(true);
+        }
+    }
+}
+
+impl Drop for Confined {
+    fn drop(&mut self) {
+        if self.reaped.get() {
+            return;
+        }
+        self.kill();
+        let timeout = Timespec::try_from(DROP_TIMEOUT).ok();
+        let mut ended = [PollFd::new(self.pidfd.get_ref(), PollFlags::IN)];
+        while poll(&mut ended, timeout.as_ref()) == Err(Errno::INTR) {}
+        self.reap();
+        if !self.reaped.get() {
+            tracing::error!(
+                pid = self.pid,
+                "processes of the VM hang in the host's kernel and cannot be killed"
+            );
+        }
+    }
+}
+
+/// Text from a second process for logs and terminals: no control characters, not too long.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars()
+        .take(1000)
+        .flat_map(|c| {
+            if c.is_control() {
+                c.escape_default().collect()
+            } else {
+                vec![c]
+            }
+        })
+        .collect()
+}

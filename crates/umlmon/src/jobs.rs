@@ -1,0 +1,226 @@
+//! Work on disks on behalf of clients: claimed, done by a process of its own, watched, and cancelled when nobody wants it
+//! any more (umlmon, the monitor process).
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use disks::work::Task;
+use disks::{Access, Claim, Identity, Lease};
+use tokio::sync::{oneshot, watch};
+use tokio::time::timeout;
+
+use crate::failure::Failure;
+use crate::holdings;
+use crate::run::Setup;
+use crate::work::Work;
+use crate::worker::FromWorker;
+
+/// Jobs of one VM at once: they compete for the same disk of the host.
+const MAX_JOBS: usize = 4;
+/// How long a cancelled job may take to undo what it did before it is killed; it looks up after a few megabytes.
+const UNDO: Duration = Duration::from_secs(20);
+
+/// How far a job is.
+#[derive(Clone, Debug)]
+pub enum Progress {
+    /// Bytes done, and in all; 0 of 0 as long as that is not known.
+    Running {
+        /// Bytes.
+        done: u64,
+        /// Bytes.
+        total: u64,
+    },
+    /// It was done, or why not.
+    Ended(Result<(), String>),
+}
+
+/// A job that somebody wants done. Dropping it cancels it.
+#[derive(Debug)]
+pub struct Job {
+    progress: watch::Receiver<Progress>,
+    _wanted: oneshot::Sender<()>,
+}
+
+impl Job {
+    /// How far it is, and when that changes.
+    pub fn progress(&self) -> watch::Receiver<Progress> {
+        self.progress.clone()
+    }
+}
+
+/// All jobs of the VM.
+#[derive(Debug)]
+pub struct Jobs {
+    running: watch::Sender<usize>,
+    closing: watch::Sender<bool>,
+}
+
+impl Default for Jobs {
+    fn default() -> Self {
+        Jobs {
+            running: watch::Sender::new(0),
+            closing: watch::Sender::new(false),
+        }
+    }
+}
+
+impl Jobs {
+    /// Begins a job: checks it, claims its disks, and starts it.
+    ///
+    /// # Errors
+    /// [`Failure::Invalid`], [`Failure::Busy`], or [`Failure::Failed`].
+    pub async fn begin(self: &Rc<Self>, setup: &Rc<Setup>, task: Task) -> Result<Job, Failure> {
+        task.check()
+            .map_err(|error| Failure::Invalid(error.to_string()))?;
+        if *self.running.borrow() >= MAX_JOBS {
+            return Err(Failure::Busy(format!(
+                "{MAX_JOBS} operations on disks are under way already (-disk-list shows them)"
+            )));
+        }
+        let lease = setup
+            .locks
+            .claim(claims(setup, &task).await?)
+            .map_err(holdings::refusal)?;
+        let work = Work::begin(setup, task.clone())
+            .map_err(|error| Failure::Failed(format!("cannot start a process for it: {error}")))?;
+        let (progress, watched) = watch::channel(Progress::Running { done: 0, total: 0 });
+        let (wanted, unwanted) = oneshot::channel();
+        self.running.send_modify(|running| *running += 1);
+        let (jobs, setup) = (Rc::clone(self), Rc::clone(setup));
+        tokio::task::spawn_local(async move {
+            let result = jobs.carry_out(&work, &progress, unwanted).await;
+            match &result {
+                Ok(()) => tracing::info!("{task} is done"),
+                Err(why) => tracing::info!("{task} was not done: {why}"),
+            }
+            if changes_cows(&task)
+                && let Err(failure) = holdings::look(&setup).await
+            {
+                tracing::warn!("after {task}: {failure}");
+            }
+            end(work, lease).await;
+            // Nobody may care any more.
+            let _ = progress.send(Progress::Ended(result));
+            jobs.running.send_modify(|running| *running -= 1);
+        });
+        Ok(Job {
+            progress: watched,
+            _wanted: wanted,
+        })
+    }
+
+    async fn carry_out(
+        &self,
+        work: &Work,
+        progress: &watch::Sender<Progress>,
+        mut unwanted: oneshot::Receiver<()>,
+    ) -> Result<(), String> {
+        let mut closing = self.closing.subscribe();
+        let cancelled = async {
+            tokio::select! {
+                // Nothing is ever sent: the other end was dropped.
+                _ = &mut unwanted => {}
+                _ = closing.wait_for(|closing| *closing) => {}
+            }
+        };
+        tokio::select! {
+            biased;
+            result = follow(work, progress) => result,
+            () = cancelled => {
+                work.cancel();
+                match timeout(UNDO, follow(work, progress)).await {
+                    // It was done just before it was cancelled.
+                    Ok(Ok(())) => Ok(()),
+                    Ok(Err(why)) => Err(why),
+                    Err(_) => Err("it was cancelled, did not end, and was killed".into()),
+                }
+            }
+        }
+    }
+
+    /// Cancels all jobs, and waits until nothing of them is left.
+    pub async fn close(&self) {
+        self.closing.send_replace(true);
+        let mut running = self.running.subscribe();
+        let all = running.wait_for(|running| *running == 0);
+        if timeout(UNDO, all).await.is_err() {
+            tracing::warn!("an operation on a disk does not end");
+        }
+    }
+}
+
+/// Passes on what the process says until it says how it ended.
+async fn follow(work: &Work, progress: &watch::Sender<Progress>) -> Result<(), String> {
+    loop {
+        match work.next().await {
+            Some(FromWorker::Progress { done, total }) => {
+                progress.send_replace(Progress::Running { done, total });
+            }
+            Some(FromWorker::Found(_)) => {}
+            Some(FromWorker::Done) => return Ok(()),
+            Some(FromWorker::Failed(why)) => return Err(why),
+            None => return Err("the process that does it was killed".into()),
+        }
+    }
+}
+
+/// The disks are free only when nothing works on them any more.
+async fn end(work: Work, lease: Lease) {
+    let _ = timeout(UNDO, work.ended()).await;
+    drop(work);
+    drop(lease);
+}
+
+fn changes_cows(task: &Task) -> bool {
+    match task {
+        Task::CreateCow { .. } | Task::Import { .. } => true,
+        Task::Copy {
+            destination: disk, ..
+        }
+        | Task::Delete { disk } => disk.kind() == config::DiskKind::Cow,
+        _ => false,
+    }
+}
+
+/// What a task needs for itself, or needs to stay as it is.
+async fn claims(setup: &Setup, task: &Task) -> Result<Vec<Claim>, Failure> {
+    let (reads, writes, makes) = match task {
+        Task::Create { disk, .. } => (vec![], vec![], vec![disk]),
+        Task::CreateCow { disk, backing } => (vec![backing], vec![], vec![disk]),
+        Task::Delete { disk } | Task::Resize { disk, .. } => (vec![], vec![disk], vec![]),
+        Task::Import { disk, backing } => (vec![backing], vec![disk], vec![]),
+        Task::Copy {
+            source,
+            destination,
+        }
+        | Task::Commit {
+            source,
+            destination,
+        } => (vec![source], vec![], vec![destination]),
+        Task::List | Task::Tidy => (vec![], vec![], vec![]),
+    };
+    let role = task.command();
+    let claim = |identity, disk: &config::DiskName, access| Claim {
+        identity,
+        disk: disk.clone(),
+        access,
+        role: role.to_owned(),
+    };
+    let mut claims = Vec::new();
+    for (disks, access) in [(reads, Access::Read), (writes, Access::Write)] {
+        for disk in disks {
+            let identity = setup.disks.identity(disk).map_err(holdings::unusable)?;
+            claims.push(claim(identity, disk, access));
+        }
+    }
+    for disk in makes {
+        let identity = Identity::new(setup.name(), disk);
+        claims.push(claim(identity, disk, Access::Write));
+    }
+    if let Task::Commit { source, .. } = task {
+        let backing = holdings::look(setup).await?.backing(source)?;
+        let identity = setup.disks.identity(&backing).map_err(holdings::unusable)?;
+        claims.push(claim(identity, &backing, Access::Read));
+    }
+    Ok(claims)
+}

@@ -1,0 +1,203 @@
+//! The procedures for disks: names and sizes are checked here, jobs begun, watched and cancelled, and the list composed
+//! (umlmon, the monitor process).
+
+use std::time::Duration;
+
+use config::{DiskKind, DiskName};
+use disks::work::{CowEntry, Entry, Task, megabytes};
+use disks::{Access, Holder};
+use rpc_xdr::umlmonctrl::*;
+use tokio::time::timeout;
+
+use crate::failure::Failure;
+use crate::holdings;
+use crate::jobs::Progress;
+use crate::service::{MAX_WAIT, Service, wire};
+use crate::session::Session;
+use crate::work;
+
+type Parsed = Result<Task, Failure>;
+
+fn name(bytes: &[u8]) -> Result<DiskName, Failure> {
+    let text = String::from_utf8_lossy(bytes);
+    text.parse::<DiskName>()
+        .map_err(|error| Failure::Invalid(error.to_string()))
+}
+
+fn bytes(size: u64) -> Result<u64, Failure> {
+    megabytes(size).map_err(|error| Failure::Invalid(error.to_string()))
+}
+
+pub(super) fn create(args: &DiskCreateArgs) -> Parsed {
+    Ok(Task::Create {
+        disk: name(&args.disk)?,
+        bytes: bytes(args.megabytes)?,
+        sparse: args.sparse,
+    })
+}
+
+pub(super) fn create_cow(args: &DiskCreateCowArgs) -> Parsed {
+    Ok(Task::CreateCow {
+        disk: name(&args.disk)?,
+        backing: name(&args.backing)?,
+    })
+}
+
+pub(super) fn delete(args: &DiskDeleteArgs) -> Parsed {
+    let disk = name(&args.disk)?;
+    Ok(Task::Delete { disk })
+}
+
+pub(super) fn copy(args: &DiskCopyArgs) -> Parsed {
+    Ok(Task::Copy {
+        source: name(&args.source)?,
+        destination: name(&args.destination)?,
+    })
+}
+
+pub(super) fn resize(args: &DiskResizeArgs) -> Parsed {
+    Ok(Task::Resize {
+        disk: name(&args.disk)?,
+        bytes: bytes(args.megabytes)?,
+        sparse: args.sparse,
+    })
+}
+
+pub(super) fn import(args: &DiskImportArgs) -> Parsed {
+    Ok(Task::Import {
+        disk: name(&args.disk)?,
+        backing: name(&args.backing)?,
+    })
+}
+
+pub(super) fn commit(args: &DiskCommitArgs) -> Parsed {
+    Ok(Task::Commit {
+        source: name(&args.source)?,
+        destination: name(&args.destination)?,
+    })
+}
+
+fn no_job(number: u32) -> Failure {
+    Failure::NotFound(format!("there is no job {number} on this connection"))
+}
+
+impl Service {
+    pub(super) async fn begin(&self, session: &Session, task: Parsed) -> DiskJobResult {
+        let begun = async {
+            let task = task?;
+            let shown = task.to_string();
+            let job = self.jobs.begin(&self.setup, task).await?;
+            tracing::info!("{} begins {shown}", session.peer());
+            Ok(session.keep(job))
+        };
+        match begun.await {
+            Ok(job) => DiskJobResult::Ok(DiskJob { job }),
+            Err(failure) => DiskJobResult::Error(wire::error(&failure)),
+        }
+    }
+
+    pub(super) async fn wait_for_job(
+        &self,
+        session: &Session,
+        args: &DiskWaitArgs,
+    ) -> Result<DiskProgress, Failure> {
+        let progress = session.with_job(args.job, |job| job.progress());
+        let mut progress = progress.ok_or_else(|| no_job(args.job))?;
+        let wait = Duration::from_millis(args.wait_ms.into()).min(MAX_WAIT);
+        let ended = progress.wait_for(|now| matches!(now, Progress::Ended(_)));
+        // That the time was over shows in what is seen next.
+        let _ = timeout(wait, ended).await;
+        let now = progress.borrow().clone();
+        match now {
+            Progress::Running { done, total } => Ok(DiskProgress {
+                finished: false,
+                done,
+                total,
+            }),
+            Progress::Ended(result) => {
+                session.forget(args.job);
+                result.map_err(Failure::Failed)?;
+                Ok(DiskProgress {
+                    finished: true,
+                    done: 0,
+                    total: 0,
+                })
+            }
+        }
+    }
+
+    pub(super) async fn cancel_job(&self, session: &Session, job: &DiskJob) -> Result<(), Failure> {
+        let number = job.job;
+        let job = session.forget(number).ok_or_else(|| no_job(number))?;
+        let mut progress = job.progress();
+        drop(job);
+        // An error says that it is over, too.
+        let _ = progress
+            .wait_for(|now| matches!(now, Progress::Ended(_)))
+            .await;
+        match &*progress.borrow() {
+            Progress::Ended(Ok(())) => Err(Failure::Failed(
+                "it was done just before it could be cancelled".into(),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) async fn list_disks(&self, args: &DiskListArgs) -> Result<DiskPage, Failure> {
+        let entries = work::list(&self.setup).await?;
+        let holders = self.setup.locks.holders().map_err(holdings::refusal)?;
+        let after = String::from_utf8_lossy(&args.after).into_owned();
+        let mut rest = entries.iter().filter(|entry| *entry.disk.as_str() > *after);
+        let disks = rest
+            .by_ref()
+            .take(CTL_PAGE_MAX as usize)
+            .map(|entry| self.entry(entry, &holders))
+            .collect();
+        Ok(DiskPage {
+            disks,
+            more: rest.next().is_some(),
+        })
+    }
+
+    fn entry(&self, entry: &Entry, holders: &[Holder]) -> DiskEntry {
+        let identity = self.setup.disks.identity(&entry.disk).ok();
+        let users = holders
+            .iter()
+            .filter(|holder| Some(&holder.claim.identity) == identity.as_ref())
+            .take(CTL_USERS_MAX as usize)
+            .map(|holder| DiskUser {
+                vm: holder.vm.clone(),
+                writing: holder.claim.access == Access::Write,
+                role: wire::text(holder.claim.role.clone()),
+            });
+        let (size, backing, note) = match &entry.cow {
+            None => (entry.size, "", String::new()),
+            Some(CowEntry::Unusable(why)) => (0, "", why.clone()),
+            Some(CowEntry::Header {
+                size,
+                backing,
+                problem,
+                ..
+            }) => (*size, backing.as_str(), problem.clone().unwrap_or_default()),
+        };
+        DiskEntry {
+            disk: disk_file(entry.disk.as_str()),
+            r#type: match entry.disk.kind() {
+                DiskKind::Dsk => DiskType::Dsk,
+                DiskKind::Cow => DiskType::Cow,
+                DiskKind::Dev => DiskType::Dev,
+            },
+            size,
+            allocated: entry.allocated,
+            modified: u64::try_from(entry.modified).unwrap_or(0),
+            backing: disk_file(backing),
+            note: wire::text(note),
+            users: users.collect(),
+        }
+    }
+}
+
+/// A name, cut to what the wire allows. That of a disk always fits; a header may name anything.
+fn disk_file(name: &str) -> Vec<u8> {
+    name.bytes().take(CTL_DISK_MAX as usize).collect()
+}

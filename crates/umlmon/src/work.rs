@@ -1,0 +1,100 @@
+//! Work on disks, as the monitor sees it: a second process that does one task (umlmon, the monitor process).
+
+use std::io;
+use std::time::Duration;
+
+use disks::work::{Entry, MAX_LISTED, Task};
+use tokio::time::timeout;
+
+use crate::confined::{Confined, printable};
+use crate::failure::Failure;
+use crate::link::{Job, ToChild};
+use crate::run::Setup;
+use crate::worker::FromWorker;
+
+/// How long looking at the disks, or removing what is half-made, may take. A few files are read; only a file system that
+/// hangs takes longer.
+const QUICK: Duration = Duration::from_secs(10);
+
+/// A task under way. Dropping it kills the process.
+#[derive(Debug)]
+pub struct Work {
+    process: Confined,
+}
+
+impl Work {
+    /// Begins a task.
+    ///
+    /// # Errors
+    /// If a process cannot be started.
+    pub fn begin(setup: &Setup, task: Task) -> io::Result<Work> {
+        let title = format!("umlmon: {} {}", setup.name(), task.command());
+        let confinement = setup.jail.confinement_for_disks();
+        let order = ToChild::Work(Box::new(Job { confinement, task }));
+        let process = Confined::launch(&title, &order, &[])?;
+        Ok(Work { process })
+    }
+
+    /// What it says next; `None` if it has ended. Cancel safe.
+    pub async fn next(&self) -> Option<FromWorker> {
+        self.process
+            .next(|message| {
+                Ok(match message {
+                    FromWorker::Failed(why) => FromWorker::Failed(printable(&why)),
+                    message => message,
+                })
+            })
+            .await
+    }
+
+    /// Asks it to undo what it did, and end.
+    pub fn cancel(&self) {
+        self.process.hang_up();
+    }
+
+    /// Waits until nothing of it is left. Cancel safe.
+    pub async fn ended(&self) {
+        self.process.ended().await;
+    }
+}
+
+/// Does a task that is quick from its beginning to its end. What the process found is not trusted.
+async fn at_once(setup: &Setup, task: Task) -> Result<Vec<Entry>, Failure> {
+    let failed = |why: String| Failure::Failed(format!("cannot look at the disks: {why}"));
+    let work = Work::begin(setup, task).map_err(|error| failed(error.to_string()))?;
+    let mut found = Vec::new();
+    let all = async {
+        loop {
+            match work.next().await {
+                Some(FromWorker::Found(entry)) if found.len() < MAX_LISTED => found.push(*entry),
+                Some(FromWorker::Progress { .. } | FromWorker::Found(_)) => {}
+                Some(FromWorker::Done) => return Ok(()),
+                Some(FromWorker::Failed(why)) => return Err(failed(why)),
+                None => return Err(failed("the process that does it was killed".into())),
+            }
+        }
+    };
+    match timeout(QUICK, all).await {
+        Ok(result) => result.map(|()| found),
+        Err(_) => Err(failed(format!(
+            "it takes more than {} seconds",
+            QUICK.as_secs()
+        ))),
+    }
+}
+
+/// All disks that the VM could use, sorted by name.
+///
+/// # Errors
+/// [`Failure::Failed`].
+pub async fn list(setup: &Setup) -> Result<Vec<Entry>, Failure> {
+    at_once(setup, Task::List).await
+}
+
+/// Removes half-made files, which a monitor that was killed has left. Jobs must not be running.
+///
+/// # Errors
+/// [`Failure::Failed`].
+pub async fn tidy(setup: &Setup) -> Result<(), Failure> {
+    at_once(setup, Task::Tidy).await.map(drop)
+}

@@ -1,0 +1,100 @@
+//! The process that works on disks: it becomes the VM's user in the jail, does one task, says how it went, and ends
+//! (umlmon, the child process; this file is what it does after `child.rs`).
+//!
+//! ```text
+//! monitor == pipe (descriptor 3) ==> confine, then work
+//!    progress, disks found   <-- as they come
+//!    the monitor's end of the pipe closed: cancelled; what is half-made is removed
+//!    done, or why not        <-- at the end
+//! ```
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use disks::work::{Entry, Watch, Workplace};
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use serde::{Deserialize, Serialize};
+
+use crate::child::{Failed, confine};
+use crate::link::Job;
+
+/// How often progress is reported at most.
+const REPORT_EVERY: Duration = Duration::from_millis(50);
+
+/// From the process that works on disks to the monitor: anything of the first two, then one of the last two.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromWorker {
+    /// So much is done.
+    Progress {
+        /// Bytes.
+        done: u64,
+        /// Bytes.
+        total: u64,
+    },
+    /// A disk was found.
+    Found(Box<Entry>),
+    /// All is done.
+    Done,
+    /// It was not done, and why.
+    Failed(String),
+}
+
+/// Does the task, for the exit status of the process.
+pub(crate) fn work(pipe: &OwnedFd, job: &Job) -> ExitCode {
+    let result = match confine(&job.confinement) {
+        Ok(()) => perform(pipe, job),
+        Err(Failed { step, error }) => Err(format!("{step}: {error}")),
+    };
+    let (last, status) = match result {
+        Ok(()) => (FromWorker::Done, ExitCode::SUCCESS),
+        Err(why) => (FromWorker::Failed(why), ExitCode::FAILURE),
+    };
+    say(pipe, &last);
+    status
+}
+
+fn perform(pipe: &OwnedFd, job: &Job) -> Result<(), String> {
+    let mut reporter = Reporter { pipe, last: None };
+    Workplace::open(Path::new("/"))
+        .and_then(|place| place.perform(&job.task, &mut reporter))
+        .map_err(|error| error.to_string())
+}
+
+/// Passes on what happens, and hears when it shall stop.
+struct Reporter<'a> {
+    pipe: &'a OwnedFd,
+    last: Option<Instant>,
+}
+
+impl Reporter<'_> {
+    /// The monitor never says anything; it closes its end.
+    fn is_cancelled(&self) -> bool {
+        let nothing = recv(self.pipe, &mut [0; 1], RecvFlags::DONTWAIT);
+        !matches!(nothing, Err(Errno::AGAIN | Errno::INTR))
+    }
+}
+
+impl Watch for Reporter<'_> {
+    fn progress(&mut self, done: u64, total: u64) -> bool {
+        let due = self.last.is_none_or(|last| last.elapsed() >= REPORT_EVERY);
+        if due || done == total {
+            say(self.pipe, &FromWorker::Progress { done, total });
+            self.last = Some(Instant::now());
+        }
+        !self.is_cancelled()
+    }
+
+    fn found(&mut self, entry: Entry) {
+        say(self.pipe, &FromWorker::Found(Box::new(entry)));
+    }
+}
+
+/// Tells the monitor. If it is gone, that is seen at the next step.
+fn say(pipe: &OwnedFd, message: &FromWorker) {
+    if let Ok(text) = serde_json::to_vec(message) {
+        while send(pipe, &text, SendFlags::NOSIGNAL) == Err(Errno::INTR) {}
+    }
+}
