@@ -6,6 +6,10 @@ use std::os::unix::ffi::OsStrExt;
 use cli::{Failure, Given, Program, Section, Word};
 use config::ChannelName;
 
+use crate::disk_command::{
+    COW_AND_BACKING, COW_AND_NEW, DISK, DISK_AND_NEW, DiskCommand, NEW_COW, NEW_SIZED, SIZED,
+};
+
 /// The command line of umlwatch.
 pub const PROGRAM: Program = Program {
     name: "umlwatch",
@@ -95,6 +99,42 @@ pub const COMMANDS: &[Word] = &[
     ),
     word("del", Some(PARAM), "Takes a set parameter back"),
     word(
+        "disk-list",
+        None,
+        "Shows the disks: type, size, backing file, and who uses them",
+    ),
+    word(
+        "disk-create",
+        Some(NEW_SIZED),
+        "Makes a flat image of MB megabytes",
+    ),
+    word(
+        "disk-create-cow",
+        Some(NEW_COW),
+        "Makes a copy-on-write image on a backing file",
+    ),
+    word("disk-delete", Some(DISK), "Deletes a disk"),
+    word(
+        "disk-copy",
+        Some(DISK_AND_NEW),
+        "Copies a disk to one of the same type",
+    ),
+    word(
+        "disk-resize",
+        Some(SIZED),
+        "Makes a flat image longer or shorter",
+    ),
+    word(
+        "disk-import",
+        Some(COW_AND_BACKING),
+        "Tells a copy-on-write image from elsewhere its backing file",
+    ),
+    word(
+        "disk-commit",
+        Some(COW_AND_NEW),
+        "Makes a flat image of a copy-on-write image",
+    ),
+    word(
         "site",
         Some("ARG"),
         "Runs the site command with one argument",
@@ -102,7 +142,7 @@ pub const COMMANDS: &[Word] = &[
 ];
 
 const OPTIONS: &[Word] = &[
-    word("json", None, "-info prints JSON"),
+    word("json", None, "-info and -disk-list print JSON"),
     word(
         "raw",
         None,
@@ -114,7 +154,7 @@ const OPTIONS: &[Word] = &[
 const TAIL_LINES: u32 = 20;
 
 /// A command that makes sense.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Command {
     /// `VM_INFO`
     Info,
@@ -163,6 +203,10 @@ pub enum Command {
     Del(String),
     /// `SITE_RUN`
     Site(Vec<u8>),
+    /// Work on a disk
+    Disk(DiskCommand),
+    /// `DISK_LIST`
+    DiskList,
 }
 
 impl Command {
@@ -188,7 +232,8 @@ impl Command {
             "set" => setting(&given.value)?,
             "del" => Command::Del(given.text()?.to_owned()),
             "site" => Command::Site(bytes()),
-            _ => return Ok(None),
+            "disk-list" => Command::DiskList,
+            _ => return Ok(DiskCommand::of(given)?.map(Command::Disk)),
         }))
     }
 
@@ -211,6 +256,8 @@ impl Command {
             Command::Set { param, .. } => format!("set {param}"),
             Command::Del(param) => format!("take {param} back"),
             Command::Site(_) => "run the site command".into(),
+            Command::Disk(command) => command.verb(),
+            Command::DiskList => "list the disks".into(),
         }
     }
 }
@@ -299,6 +346,8 @@ mod tests {
                 "wait" => "9",
                 "sysrq" => "h",
                 "set" => "mem=32",
+                "disk-create" | "disk-resize" => "/disks/a.dsk:1",
+                name if name.starts_with("disk-") => "/disks/a.dsk:/disks/b.dsk",
                 _ => "x",
             };
             let given = Given {

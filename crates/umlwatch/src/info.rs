@@ -158,6 +158,9 @@ fn write_disk(page: &mut String, disk: &DiskInfo) -> fmt::Result {
             size(disk.allocated)
         ));
     }
+    if !disk.backing.is_empty() {
+        facts.push(format!("on {}", printable(&disk.backing)));
+    }
     if disk.sync {
         facts.push("synchronous".to_owned());
     }

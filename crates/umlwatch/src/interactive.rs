@@ -13,6 +13,9 @@ use rustyline::validate::Validator;
 use rustyline::{CompletionType, Config, Context, Editor, Helper};
 
 use crate::command::{CHANNEL, COMMANDS, Command, LOG, PARAM, PROGRAM, SETTING};
+use crate::disk_command::{
+    COW_AND_BACKING, COW_AND_NEW, DISK, DISK_AND_NEW, NEW_COW, NEW_SIZED, SIZED,
+};
 use crate::run::Runner;
 
 /// What is remembered of former lines, in the home directory.
@@ -27,7 +30,7 @@ const OWN_WORDS: &[(&str, &str)] = &[
 ];
 
 /// What a line asks for.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 enum Input {
     Nothing,
     Command(Command),
@@ -82,6 +85,7 @@ fn on_terminal(runner: &mut Runner) -> Result<Exit, Failure> {
     let mut editor: Editor<Words, FileHistory> = Editor::with_config(config).map_err(broken)?;
     editor.set_helper(Some(Words {
         channels: runner.channels(),
+        disks: runner.disk_names(),
     }));
     let history = std::env::home_dir().map(|home: PathBuf| home.join(HISTORY));
     if let Some(history) = &history {
@@ -179,10 +183,12 @@ fn help() -> String {
     commands.chain(own).map(line).collect()
 }
 
-/// Completes commands, channels and parameters.
+/// Completes commands, channels, disks and parameters.
 struct Words {
     /// The channels that the VM has.
     channels: Vec<String>,
+    /// The disks that it could use.
+    disks: Vec<String>,
 }
 
 impl Words {
@@ -197,13 +203,13 @@ impl Words {
         let possible: Vec<String> = match command {
             None => names().map(with_room_for_argument).collect(),
             Some(_) if words.next().is_some_and(|word| word != typed) => Vec::new(),
-            Some(command) => self.arguments(command),
+            Some(command) => self.arguments(command, typed),
         };
         let fitting = possible.into_iter().filter(|word| word.starts_with(typed));
         (start, fitting.collect())
     }
 
-    fn arguments(&self, command: &str) -> Vec<String> {
+    fn arguments(&self, command: &str, typed: &str) -> Vec<String> {
         let word = COMMANDS.iter().find(|word| word.name == command);
         match word.and_then(|word| word.arg) {
             Some(CHANNEL) => self.channels.clone(),
@@ -213,7 +219,23 @@ impl Words {
                 .collect(),
             Some(PARAM) => parameters(""),
             Some(SETTING) => parameters("="),
+            Some(DISK) => self.disks.clone(),
+            Some(SIZED | DISK_AND_NEW | COW_AND_NEW) => self.pairs(typed, &[]),
+            Some(COW_AND_BACKING) => self.pairs(typed, &self.disks),
+            Some(NEW_COW) if typed.contains(':') => self.pairs(typed, &self.disks),
+            Some(NEW_SIZED | NEW_COW) => vec!["/disks/".into()],
             _ => Vec::new(),
+        }
+    }
+
+    /// A disk and a colon; after that, one of the `second` ones, or a new one.
+    fn pairs(&self, typed: &str, second: &[String]) -> Vec<String> {
+        match typed.split_once(':') {
+            None => self.disks.iter().map(|disk| format!("{disk}:")).collect(),
+            Some((first, _)) => second
+                .iter()
+                .map(|disk| format!("{first}:{disk}"))
+                .collect(),
         }
     }
 }
@@ -302,6 +324,7 @@ mod tests {
     fn completion_knows_what_may_follow() {
         let words = Words {
             channels: vec!["con0".into(), "con1".into()],
+            disks: vec!["/disks/a.cow".into(), "/shared/disks/b.dsk".into()],
         };
         assert_eq!(words.candidates("for"), (0, vec!["force-connect ".into()]));
         assert_eq!(
@@ -321,6 +344,14 @@ mod tests {
                 .1
                 .contains(&"kernel=".to_owned())
         );
+        let completed = |before: &str| words.candidates(before).1;
+        assert_eq!(completed("disk-delete /d"), ["/disks/a.cow"]);
+        assert_eq!(completed("disk-copy /disks/a"), ["/disks/a.cow:"]);
+        assert_eq!(
+            completed("disk-import /disks/a.cow:/s"),
+            ["/disks/a.cow:/shared/disks/b.dsk"]
+        );
+        assert_eq!(completed("disk-create-cow /d"), ["/disks/"]);
         assert!(!words.candidates("set vm").1.contains(&"vmuser".to_owned()));
     }
 }

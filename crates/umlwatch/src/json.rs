@@ -1,4 +1,4 @@
-//! `-info -json`: the status as documented, stable JSON. Names are those of proto/umlmonctrl.x; a name once printed
+//! `-json`: the status as documented, stable JSON. Names are those of proto/umlmonctrl.x; a name once printed
 //! stays, new ones may come.
 
 use std::fmt::Write;
@@ -8,11 +8,16 @@ use serde_json::{Value, json};
 
 use crate::info::{end_word, origin_word, state_word};
 
-/// One object on several lines, in ASCII, so that no byte of it does anything to a terminal.
+/// The status page.
 pub fn document(info: &VmInfo) -> String {
+    ascii(&value(info))
+}
+
+/// One object on several lines, in ASCII, so that no byte of it does anything to a terminal.
+pub(crate) fn ascii(object: &Value) -> String {
     let mut text = String::new();
     // Nothing outside ASCII, and no control character but the newline, occurs outside the strings.
-    for c in format!("{:#}\n", value(info)).chars() {
+    for c in format!("{object:#}\n").chars() {
         if c == '\n' || c == ' ' || c.is_ascii_graphic() {
             text.push(c);
         } else {
@@ -49,6 +54,7 @@ fn value(info: &VmInfo) -> Value {
             "file": text(&disk.file),
             "size": disk.size,
             "allocated": disk.allocated,
+            "backing": text(&disk.backing),
             "sync": disk.sync,
             "read_only": disk.read_only,
             "note": disk.note,
@@ -101,6 +107,6 @@ fn settings(settings: &[ConfigSetting]) -> Vec<Value> {
 }
 
 /// Bytes that are not UTF-8 become U+FFFD.
-fn text(bytes: &[u8]) -> String {
+pub(crate) fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }

@@ -3,6 +3,8 @@
 
 mod attach;
 pub mod command;
+mod disk_command;
+mod disks;
 pub mod info;
 mod interactive;
 pub mod json;

@@ -45,6 +45,11 @@ impl Runner {
         self.session.vm()
     }
 
+    /// How results are shown.
+    pub(crate) fn style(&self) -> Style {
+        self.style
+    }
+
     /// The channels that the VM has; none if the monitor cannot be asked.
     pub(crate) fn channels(&mut self) -> Vec<String> {
         let info = self.call(|client| Ok(client.vm_info()?.into_result()));
@@ -53,6 +58,13 @@ impl Runner {
             .into_iter()
             .map(|channel| channel.channel)
             .collect()
+    }
+
+    /// The names of the disks; none if the monitor cannot be asked.
+    pub(crate) fn disk_names(&mut self) -> Vec<String> {
+        let disks = self.disks().unwrap_or_default();
+        let name = |disk: DiskEntry| String::from_utf8(disk.disk).ok();
+        disks.into_iter().filter_map(name).collect()
     }
 
     /// Ends the connection; the next command makes a new one.
@@ -120,11 +132,13 @@ impl Runner {
                 self.call(|client| Ok(client.config_del(&args)?.into_result()))
             }
             Command::Site(arg) => self.site(arg),
+            Command::Disk(command) => self.work(command),
+            Command::DiskList => self.list_disks(),
         }
     }
 
     /// One call, connecting first if need be. After a broken conversation the next call connects anew.
-    fn call<T>(
+    pub(crate) fn call<T>(
         &mut self,
         call: impl FnOnce(&mut Client) -> Result<Result<T, CtlError>, ClientError>,
     ) -> Result<T, Failure> {

@@ -208,3 +208,98 @@ fn a_reader_that_goes_is_no_failure() {
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(monitor.calls.try_iter().last().unwrap(), "halt");
 }
+
+#[test]
+fn work_on_disks_is_begun_and_waited_for() {
+    let monitor = Monitor::start("");
+    let commands = [
+        ("-disk-create", "/disks/a.dsk:64:sparse"),
+        ("-disk-create-cow", "/disks/a.cow:/shared/disks/b.dsk"),
+        ("-disk-copy", "/disks/a.dsk:/disks/c.dsk"),
+        ("-disk-resize", "/disks/a.dsk:128"),
+        ("-disk-import", "/disks/a.cow:/disks/a.dsk"),
+        ("-disk-commit", "/disks/a.cow:/disks/d.dsk"),
+        ("-disk-delete", "/disks/a.dsk"),
+    ];
+    let args = commands.iter().flat_map(|(word, arg)| [*word, *arg]);
+    let args: Vec<&str> = ["vm1"].into_iter().chain(args).collect();
+    let output = monitor.run(&args);
+    assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
+    assert_eq!(output.status.code(), Some(0));
+    let calls: Vec<_> = monitor.calls.try_iter().collect();
+    let expected = [
+        "create /disks/a.dsk 64 true",
+        "create-cow /disks/a.cow /shared/disks/b.dsk",
+        "copy /disks/a.dsk /disks/c.dsk",
+        "resize /disks/a.dsk 128 false",
+        "import /disks/a.cow /disks/a.dsk",
+        "commit /disks/a.cow /disks/d.dsk",
+        "delete /disks/a.dsk",
+    ];
+    assert_eq!(calls, expected);
+}
+
+#[test]
+fn a_refused_work_names_the_disk() {
+    let monitor = Monitor::start("");
+    let output = monitor.run(&["vm1", "-disk-delete", "/disks/bad.dsk"]);
+    let message = "umlwatch: vm1: cannot delete /disks/bad.dsk: it is open read-write by vm2";
+    failed(&output, 1, message);
+}
+
+#[test]
+fn ctrl_c_cancels_work_on_a_disk() {
+    let monitor = Monitor::start("");
+    let args = ["vm1", "-disk-delete", "/disks/endless.dsk"];
+    let child = monitor
+        .umlwatch(&args)
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    monitor.expect("delete /disks/endless.dsk");
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    let output = child.wait_with_output().unwrap();
+    failed(&output, 1, "cannot delete /disks/endless.dsk: cancelled");
+    monitor.expect("cancel 2");
+}
+
+#[test]
+fn a_bar_is_shown_on_a_terminal_only() {
+    let monitor = Monitor::start("");
+    let mut terminal =
+        Terminal::run(monitor.umlwatch(&["vm1", "-disk-delete", "/disks/endless.dsk"]));
+    terminal.expect("1.00 MiB/1.00 GiB");
+    terminal.signal(nix::sys::signal::Signal::SIGINT);
+    terminal.expect("cancelled, and undone");
+    assert_eq!(terminal.ended(), 1);
+}
+
+#[test]
+fn disks_are_listed_page_by_page() {
+    let monitor = Monitor::start("");
+    let page = String::from_utf8(monitor.run(&["vm1", "-disk-list"]).stdout).unwrap();
+    for line in [
+        "/disks/base.dsk                dsk        1 GB       1 MB  vm2 (backing file of /disks/x.cow, reading)",
+        "/disks/root.cow                cow        1 GB       1 MB",
+        "    on /disks/\\x1bbase.dsk",
+        "    it is broken",
+    ] {
+        assert!(page.lines().any(|shown| shown == line), "{line}\n{page}");
+    }
+    let json = monitor.run(&["vm1", "-json", "-disk-list"]).stdout;
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    let keys = json["disks"][0].as_object().unwrap().keys();
+    let expected = [
+        "allocated",
+        "backing",
+        "disk",
+        "modified",
+        "note",
+        "size",
+        "type",
+        "users",
+    ];
+    assert!(keys.eq(expected), "{json}");
+    assert_eq!(json["disks"][1]["type"], "cow");
+}

@@ -172,6 +172,22 @@ impl Service {
         }
     }
 
+    /// Begins a job: one that never ends if a name says so.
+    fn begin(&self, what: &str, disks: &[&[u8]], more: impl std::fmt::Display) -> DiskJobResult {
+        let disks: Vec<_> = disks.iter().map(|d| String::from_utf8_lossy(d)).collect();
+        let disks = disks.join(" ");
+        self.note(format!("{what} {disks}{more}"));
+        if disks.contains("bad") {
+            return DiskJobResult::Error(error(CtlCode::Busy, "it is open read-write by vm2"));
+        }
+        let job = if disks.contains("endless") {
+            ENDLESS
+        } else {
+            1
+        };
+        DiskJobResult::Ok(DiskJob { job })
+    }
+
     fn turn(&self, state: VmState) -> CtlResult {
         self.guest.borrow_mut().state = state;
         self.changed.notify_waiters();
@@ -371,6 +387,59 @@ impl UmlmonctrlV1 for Service {
         self.note(format!("del {}", args.param));
         CtlResult::Ok
     }
+    async fn disk_create(&self, _: &u32, args: DiskCreateArgs) -> DiskJobResult {
+        let DiskCreateArgs {
+            disk,
+            megabytes,
+            sparse,
+        } = args;
+        self.begin("create", &[&disk], format_args!(" {megabytes} {sparse}"))
+    }
+    async fn disk_create_cow(&self, _: &u32, args: DiskCreateCowArgs) -> DiskJobResult {
+        self.begin("create-cow", &[&args.disk, &args.backing], "")
+    }
+    async fn disk_delete(&self, _: &u32, args: DiskDeleteArgs) -> DiskJobResult {
+        self.begin("delete", &[&args.disk], "")
+    }
+    async fn disk_copy(&self, _: &u32, args: DiskCopyArgs) -> DiskJobResult {
+        self.begin("copy", &[&args.source, &args.destination], "")
+    }
+    async fn disk_resize(&self, _: &u32, args: DiskResizeArgs) -> DiskJobResult {
+        let DiskResizeArgs {
+            disk,
+            megabytes,
+            sparse,
+        } = args;
+        self.begin("resize", &[&disk], format_args!(" {megabytes} {sparse}"))
+    }
+    async fn disk_import(&self, _: &u32, args: DiskImportArgs) -> DiskJobResult {
+        self.begin("import", &[&args.disk, &args.backing], "")
+    }
+    async fn disk_commit(&self, _: &u32, args: DiskCommitArgs) -> DiskJobResult {
+        self.begin("commit", &[&args.source, &args.destination], "")
+    }
+    async fn disk_wait(&self, _: &u32, args: DiskWaitArgs) -> DiskWaitResult {
+        let (done, total) = match args.job {
+            ENDLESS => (1 << 20, 1 << 30),
+            _ => (0, 0),
+        };
+        let finished = args.job != ENDLESS;
+        if !finished {
+            tokio::time::sleep(Duration::from_millis(args.wait_ms.into())).await;
+        }
+        DiskWaitResult::Ok(DiskProgress {
+            finished,
+            done,
+            total,
+        })
+    }
+    async fn disk_cancel(&self, _: &u32, job: DiskJob) -> CtlResult {
+        self.note(format!("cancel {}", job.job));
+        CtlResult::Ok
+    }
+    async fn disk_list(&self, _: &u32, args: DiskListArgs) -> DiskListResult {
+        DiskListResult::Ok(disks(&args.after))
+    }
     async fn port_get(&self, _: &u32) -> PortGetResult {
         PortGetResult::Ok(PortNumber { port: 4711 })
     }
@@ -383,6 +452,45 @@ impl UmlmonctrlV1 for Service {
             truncated: false,
             timed_out: args.arg == b"slow",
         })
+    }
+}
+
+/// The number of the job that never ends.
+const ENDLESS: u32 = 2;
+
+/// Two pages with a disk each.
+fn disks(after: &[u8]) -> DiskPage {
+    let base = DiskEntry {
+        disk: b"/disks/base.dsk".to_vec(),
+        r#type: DiskType::Dsk,
+        size: 1 << 30,
+        allocated: 1 << 20,
+        modified: 7,
+        backing: Vec::new(),
+        note: String::new(),
+        users: vec![DiskUser {
+            vm: "vm2".into(),
+            writing: false,
+            role: "backing file of /disks/x.cow".into(),
+        }],
+    };
+    let cow = DiskEntry {
+        disk: b"/disks/root.cow".to_vec(),
+        r#type: DiskType::Cow,
+        backing: b"/disks/\x1bbase.dsk".to_vec(),
+        note: "it is broken".into(),
+        users: Vec::new(),
+        ..base.clone()
+    };
+    match after {
+        b"" => DiskPage {
+            disks: vec![base],
+            more: true,
+        },
+        _ => DiskPage {
+            disks: vec![cow],
+            more: false,
+        },
     }
 }
 
@@ -438,6 +546,7 @@ fn info(state: VmState, held: bool) -> VmInfo {
             file: b"/disks/r\xffoot.dsk".to_vec(),
             size: 1 << 30,
             allocated: 1 << 20,
+            backing: Vec::new(),
             sync: true,
             read_only: false,
             note: String::new(),

@@ -1,0 +1,214 @@
+//! Work on disks, with a bar that shows how far it is; and the list of disks.
+
+use std::fmt::{self, Write};
+use std::time::Duration;
+
+use cli::{Exit, Failure, printable};
+use indicatif::{ProgressBar, ProgressStyle};
+use nix::sys::signal::{Signal, raise};
+use rpc_xdr::umlmonctrl::{
+    DiskEntry, DiskJob, DiskListArgs, DiskProgress, DiskType, DiskUser, DiskWaitArgs,
+};
+use serde_json::{Value, json};
+
+use crate::disk_command::DiskCommand;
+use crate::json;
+use crate::run::Runner;
+use crate::terminal::Signals;
+use crate::when::size;
+
+/// How long one call waits for the end of a job: the bar moves as often.
+const STEP_MS: u32 = 100;
+/// A job that is done sooner than this needs no bar.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+impl Runner {
+    /// Has the work done, and waits for it. CTRL-C cancels it.
+    pub(crate) fn work(&mut self, command: &DiskCommand) -> Result<(), Failure> {
+        // From here on a signal does not end us before the job is cancelled.
+        let signals = Signals::hold().map_err(Failure::from)?;
+        let begun = self.call(|client| {
+            Ok(match command {
+                DiskCommand::Create(args) => client.disk_create(args)?.into_result(),
+                DiskCommand::CreateCow(args) => client.disk_create_cow(args)?.into_result(),
+                DiskCommand::Delete(args) => client.disk_delete(args)?.into_result(),
+                DiskCommand::Copy(args) => client.disk_copy(args)?.into_result(),
+                DiskCommand::Resize(args) => client.disk_resize(args)?.into_result(),
+                DiskCommand::Import(args) => client.disk_import(args)?.into_result(),
+                DiskCommand::Commit(args) => client.disk_commit(args)?.into_result(),
+            })
+        })?;
+        let mut bar = Bar::default();
+        let ended = self.follow(&begun, &signals, &mut bar);
+        bar.remove();
+        drop(signals);
+        match ended? {
+            None => Ok(()),
+            Some(Signal::SIGINT) => Err(Failure::new(Exit::Failed, "cancelled, and undone")),
+            // It was only kept back.
+            Some(signal) => {
+                raise(signal).map_err(|errno| Failure::from(std::io::Error::from(errno)))
+            }
+        }
+    }
+
+    /// Waits for the end of a job; the answer is the signal that cancelled it.
+    fn follow(
+        &mut self,
+        job: &DiskJob,
+        signals: &Signals,
+        bar: &mut Bar,
+    ) -> Result<Option<Signal>, Failure> {
+        let args = DiskWaitArgs {
+            job: job.job,
+            wait_ms: STEP_MS,
+        };
+        loop {
+            let progress = self.call(|client| Ok(client.disk_wait(&args)?.into_result()))?;
+            if progress.finished {
+                return Ok(None);
+            }
+            bar.show(&progress);
+            match signals.next() {
+                None | Some(Signal::SIGWINCH) => {}
+                Some(signal) => {
+                    self.call(|client| Ok(client.disk_cancel(job)?.into_result()))?;
+                    return Ok(Some(signal));
+                }
+            }
+        }
+    }
+
+    /// Shows all disks.
+    pub(crate) fn list_disks(&mut self) -> Result<(), Failure> {
+        let disks = self.disks()?;
+        let text = match self.style().json {
+            true => json::ascii(&json!({
+                "vm": self.vm().as_str(),
+                "disks": disks.iter().map(value).collect::<Vec<_>>(),
+            })),
+            false => page(&disks),
+        };
+        self.print(&text)
+    }
+
+    /// All disks that the VM could use, sorted by name.
+    pub(crate) fn disks(&mut self) -> Result<Vec<DiskEntry>, Failure> {
+        let mut disks: Vec<DiskEntry> = Vec::new();
+        loop {
+            let after = disks.last().map_or(Vec::new(), |disk| disk.disk.clone());
+            let args = DiskListArgs { after };
+            let page = self.call(|client| Ok(client.disk_list(&args)?.into_result()))?;
+            let is_last = !page.more || page.disks.is_empty();
+            disks.extend(page.disks);
+            if is_last {
+                return Ok(disks);
+            }
+        }
+    }
+}
+
+/// The bar of a job that takes its time, if somebody looks at it.
+#[derive(Default)]
+struct Bar {
+    bar: Option<ProgressBar>,
+    begun: Option<std::time::Instant>,
+}
+
+impl Bar {
+    fn show(&mut self, progress: &DiskProgress) {
+        let begun = *self.begun.get_or_insert_with(std::time::Instant::now);
+        if progress.total == 0 || (self.bar.is_none() && begun.elapsed() < PATIENCE) {
+            return;
+        }
+        // On stderr, and invisible unless that is a terminal.
+        let bar = self.bar.get_or_insert_with(|| {
+            let form = "{wide_bar} {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {eta} left";
+            let style = ProgressStyle::with_template(form);
+            ProgressBar::new(progress.total)
+                .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+                .with_elapsed(begun.elapsed())
+        });
+        bar.set_length(progress.total);
+        bar.set_position(progress.done);
+    }
+
+    fn remove(self) {
+        if let Some(bar) = self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn page(disks: &[DiskEntry]) -> String {
+    let mut page = String::new();
+    // Writing to a String cannot fail.
+    let _ = write_page(&mut page, disks);
+    page
+}
+
+fn write_page(page: &mut String, disks: &[DiskEntry]) -> fmt::Result {
+    if disks.is_empty() {
+        return writeln!(page, "no disks");
+    }
+    writeln!(
+        page,
+        "{:<30} {:<4} {:>10} {:>10}  USED BY",
+        "DISK", "TYPE", "SIZE", "ALLOCATED"
+    )?;
+    for disk in disks {
+        let (size, allocated) = match disk.size {
+            0 => ("-".to_owned(), "-".to_owned()),
+            bytes => (size(bytes), size(disk.allocated)),
+        };
+        let users: Vec<String> = disk.users.iter().map(user).collect();
+        let (name, kind) = (printable(&disk.disk), type_word(disk.r#type));
+        let line = format!(
+            "{name:<30} {kind:<4} {size:>10} {allocated:>10}  {}",
+            users.join(", ")
+        );
+        writeln!(page, "{}", line.trim_end())?;
+        if !disk.backing.is_empty() {
+            writeln!(page, "    on {}", printable(&disk.backing))?;
+        }
+        if !disk.note.is_empty() {
+            writeln!(page, "    {}", printable(disk.note.as_bytes()))?;
+        }
+    }
+    Ok(())
+}
+
+fn user(user: &DiskUser) -> String {
+    let how = if user.writing { "writing" } else { "reading" };
+    let (vm, role) = (
+        printable(user.vm.as_bytes()),
+        printable(user.role.as_bytes()),
+    );
+    format!("{vm} ({role}, {how})")
+}
+
+fn type_word(disk_type: DiskType) -> &'static str {
+    match disk_type {
+        DiskType::Dsk => "dsk",
+        DiskType::Cow => "cow",
+        DiskType::Dev => "dev",
+    }
+}
+
+/// The names are those of proto/umlmonctrl.x.
+fn value(disk: &DiskEntry) -> Value {
+    json!({
+        "disk": json::text(&disk.disk),
+        "type": type_word(disk.r#type),
+        "size": disk.size,
+        "allocated": disk.allocated,
+        "modified": disk.modified,
+        "backing": json::text(&disk.backing),
+        "note": disk.note,
+        "users": disk.users.iter().map(|user| json!({
+            "vm": user.vm,
+            "writing": user.writing,
+            "role": user.role,
+        })).collect::<Vec<_>>(),
+    })
+}
