@@ -385,7 +385,10 @@ impl Console {
     /// Waits for `text`; returns all that came up to it.
     #[track_caller]
     pub fn expect(&mut self, text: &str) -> String {
-        self.dialogue.expect(text, PATIENCE).unwrap()
+        self.dialogue.expect(text, PATIENCE).unwrap_or_else(|why| {
+            let remarks = self.remarks.expect_end(PATIENCE).unwrap_or_default();
+            panic!("{why}; umlwatch: {}", String::from_utf8_lossy(&remarks))
+        })
     }
 
     /// Types `text`.

@@ -73,6 +73,14 @@ impl World {
         self.write_configuration();
     }
 
+    /// Changes a line of `[GLOBAL]`.
+    pub fn change_global(&self, line: &str, to: &str) {
+        let mut global = self.global.lock().unwrap();
+        *global = global.replace(line, to);
+        drop(global);
+        self.write_configuration();
+    }
+
     /// Begins the description of a VM; it runs the fake kernel unless something else is said.
     pub fn vm(&self, name: &str) -> VmBuilder<'_> {
         VmBuilder::new(self, name)
@@ -105,7 +113,10 @@ impl World {
         for (name, section) in &*self.sections.lock().unwrap() {
             text.push_str(&format!("\n[{name}]\n{section}"));
         }
-        fs::write(self.configuration(), text).unwrap();
+        // In one step, as programs of other VMs may be reading it.
+        let new = self.path.join("umlmon.new");
+        fs::write(&new, text).unwrap();
+        fs::rename(new, self.configuration()).unwrap();
     }
 
     /// A command for one of the programs, with the configuration of this world.
