@@ -1,5 +1,6 @@
 //! Chores of the repository, run as `cargo xtask NAME`.
 
+mod bench;
 mod check;
 mod demo;
 mod r#gen;
@@ -17,6 +18,7 @@ use xtask::guest::{self, Login};
 const USAGE: &str = "usage: cargo xtask COMMAND
   demo [--keep]                    boots a VM, uses it, shuts it down, and leaves nothing; as root
   test [--kernels] [--tier TIER]   runs all tests; with all of Debian's kernels; only one tier
+  bench [NAME...]                  measures ours and peers, and holds them to SPECIFICATION.md; as root
   check                            format, lints, documentation, rules of the house
   gen [--check]                    writes the Rust side of proto/*.x
   guest OUT.dsk [MB] [--root-shell]
@@ -40,6 +42,7 @@ fn run() -> anyhow::Result<()> {
         ["demo"] => demo::run(false),
         ["demo", "--keep"] => demo::run(true),
         ["test", options @ ..] => test::run(&test::Options::parse(options)?),
+        ["bench", names @ ..] => bench::run(names),
         ["check"] => check::run(),
         ["gen"] => r#gen::run(false),
         ["gen", "--check"] => r#gen::run(true),

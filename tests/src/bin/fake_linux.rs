@@ -12,7 +12,10 @@
 //! attack                                                       tries to get out of the jail, and says what worked
 //! no-init                                                      no init handles CTRL-ALT-DEL yet
 //! give-up:TEXT                                                 (argument only) ends before there is an mconsole
+//! clock                                                        says when it began to run
 //! ```
+//!
+//! Called with `clock` alone, it says so on stdout and ends: for `cargo xtask bench`.
 //!
 //! Anything else that is typed comes back as it is.
 
@@ -33,12 +36,20 @@ const MAGIC: u32 = 0xcafe_babe;
 const VERSION: u32 = 2;
 
 fn main() -> anyhow::Result<()> {
-    let mut kernel = Kernel::new(std::env::args().skip(1).collect())?;
+    let began = clock();
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    if args == ["clock"] {
+        println!("{began}");
+        return Ok(());
+    }
+    let mut kernel = Kernel::new(began, args)?;
     kernel.boot()?;
     kernel.run()
 }
 
 struct Kernel {
+    /// As [`clock`] shows it.
+    began: String,
     args: Vec<String>,
     consoles: BTreeMap<String, Console>,
     mconsole: UnixDatagram,
@@ -72,7 +83,7 @@ struct Console {
 }
 
 impl Kernel {
-    fn new(args: Vec<String>) -> anyhow::Result<Kernel> {
+    fn new(began: String, args: Vec<String>) -> anyhow::Result<Kernel> {
         for arg in &args {
             if let Some(text) = arg.strip_prefix("fake=give-up:") {
                 eprintln!("{text}");
@@ -120,6 +131,7 @@ impl Kernel {
         let mconsole = UnixDatagram::bind(directory.join("mconsole"))?;
         let (suspended, answers, init, cad) = (false, Answers::Properly, true, Cad::PowersOff);
         Ok(Kernel {
+            began,
             consoles,
             mconsole,
             directory,
@@ -236,6 +248,7 @@ impl Kernel {
                 (0..n.parse().unwrap_or(0)).for_each(|n| self.notify(3, &format!("notice {n}")))
             }
             ("attack", _) => self.attack(),
+            ("clock", _) => self.print(&self.began.clone()),
             ("no-init", _) => self.init = false,
             _ => {}
         }
@@ -402,6 +415,12 @@ impl Kernel {
         // Whoever asked may have gone.
         let _ = self.mconsole.send_to_addr(&packet, to);
     }
+}
+
+/// `clock: N`, where N is the time of CLOCK_MONOTONIC in nanoseconds, which is the same for all processes of a host.
+fn clock() -> String {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+    format!("clock: {}", now.tv_sec * 1_000_000_000 + now.tv_nsec)
 }
 
 fn words(words: &[u32]) -> Vec<u8> {

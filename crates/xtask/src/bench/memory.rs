@@ -1,0 +1,154 @@
+//! How much memory a monitor takes, alone and with a VM, against conmon (cargo xtask bench).
+//!
+//! USS is what a process has for itself, and would be free without it; PSS counts shared pages in proportion. Both are
+//! in the kernel's `smaps_rollup`.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use super::Subject;
+use super::boot;
+use super::conmon::Conmon;
+use super::installation::{self, Installation};
+use super::report::Figure;
+use super::stats::Pairs;
+
+pub(super) const SUBJECT: Subject = Subject {
+    name: "memory",
+    metrics: &[
+        "memory-idle-uss",
+        "memory-idle-pss",
+        "memory-vm-uss",
+        "memory-vm-pss",
+    ],
+    packages: &["conmon", "user-mode-linux", "busybox-static", "e2fsprogs"],
+    measure,
+};
+
+/// For what a process does after its start.
+const SETTLED: Duration = Duration::from_millis(500);
+
+/// In KB.
+#[derive(Debug, PartialEq, Clone, Copy)]
+struct Memory {
+    uss: f64,
+    pss: f64,
+}
+
+/// How much of a program is in memory depends on where it happens to lie; each round has it anew.
+const ROUNDS: usize = 7;
+
+/// What was measured in one round.
+struct Round {
+    conmon: Memory,
+    /// The monitor, with which nobody has talked yet.
+    idle: Memory,
+    /// Both processes while the kernel runs; its own memory is the guest's.
+    vm: Memory,
+}
+
+fn measure() -> anyhow::Result<Vec<Figure>> {
+    let image = boot::Image::build()?;
+    // What is asked is what one more takes, so there is another of each, which has its share in program and libraries.
+    // Alone, conmon would have to pay for GLib.
+    let other = Conmon::start()?;
+    let rounds = installation::with(Path::new(boot::KERNEL), boot::LINES, |neighbour| {
+        boot_in(neighbour, &image)?;
+        let rounds: anyhow::Result<Vec<Round>> = (0..ROUNDS).map(|_| round(&image)).collect();
+        neighbour.kill()?;
+        rounds
+    });
+    other.kill()?;
+    let rounds = rounds?;
+    let figure = |metric, ours: fn(&Round) -> f64, peer: fn(&Round) -> f64| {
+        let pairs = Pairs {
+            ours: rounds.iter().map(ours).collect(),
+            peer: rounds.iter().map(peer).collect(),
+        };
+        Figure::of_pairs(metric, "KB", &pairs)
+    };
+    Ok(vec![
+        figure("memory-idle-uss", |r| r.idle.uss, |r| r.conmon.uss)?,
+        figure("memory-idle-pss", |r| r.idle.pss, |r| r.conmon.pss)?,
+        figure("memory-vm-uss", |r| r.vm.uss, |r| r.conmon.uss)?,
+        figure("memory-vm-pss", |r| r.vm.pss, |r| r.conmon.pss)?,
+    ])
+}
+
+fn round(image: &boot::Image) -> anyhow::Result<Round> {
+    let peer = Conmon::start()?;
+    let measured = installation::with(Path::new(boot::KERNEL), boot::LINES, |installation| {
+        std::thread::sleep(SETTLED);
+        let conmon = of(peer.pid())?;
+        let monitor = installation.monitor()?;
+        let idle = of(monitor)?;
+        boot_in(installation, image)?;
+        std::thread::sleep(SETTLED);
+        let vm = of(monitor)?.and(of(child_of(monitor)?)?);
+        installation.kill()?;
+        Ok(Round { conmon, idle, vm })
+    });
+    peer.kill()?;
+    measured
+}
+
+/// Boots the VM; nobody is connected with it afterwards.
+fn boot_in(installation: &Installation, image: &boot::Image) -> anyhow::Result<()> {
+    let mut console = installation.console()?;
+    boot::boot(installation, &mut console, image).map(drop)
+}
+
+/// The process that is PID 1 to the kernel.
+fn child_of(monitor: u32) -> anyhow::Result<u32> {
+    let path = format!("/proc/{monitor}/task/{monitor}/children");
+    let children = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    let child = children.trim().parse();
+    child.with_context(|| format!("the monitor's children are {children:?}"))
+}
+
+impl Memory {
+    fn and(self, other: Memory) -> Memory {
+        Memory {
+            uss: self.uss + other.uss,
+            pss: self.pss + other.pss,
+        }
+    }
+}
+
+fn of(pid: u32) -> anyhow::Result<Memory> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
+    parse(&text).with_context(|| format!("{path} is not understood"))
+}
+
+fn parse(text: &str) -> Option<Memory> {
+    let value = |key: &str| -> Option<f64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(key))?;
+        line.trim().strip_suffix(" kB")?.parse().ok()
+    };
+    Some(Memory {
+        uss: value("Private_Clean:")? + value("Private_Dirty:")?,
+        pss: value("Pss:")?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rollup_is_read() {
+        let text = "5581-7ffc ---p 00000000 00:00 0    [rollup]\nRss:    2116 kB\nPss:     1022 kB\n\
+            Pss_Dirty:   300 kB\nPrivate_Clean:  600 kB\nPrivate_Dirty:   364 kB\n";
+        let memory = Memory {
+            uss: 964.0,
+            pss: 1022.0,
+        };
+        assert_eq!(parse(text), Some(memory));
+        assert_eq!(parse("Pss: 1 kB\n"), None);
+        assert!(of(std::process::id()).unwrap().uss > 0.0);
+    }
+}

@@ -1,0 +1,154 @@
+//! `cargo xtask bench`: measures ours and its peers from Debian in turn, in one run, and compares with the limits of
+//! SPECIFICATION.md.
+//!
+//! A subject is a file beside this one, an entry of [`SUBJECTS`], and its rows in SPECIFICATION.md. It measures with
+//! [`stats::alternate`], in an [`installation`] of its own that ends with it.
+
+mod boot;
+mod cli;
+mod conmon;
+mod death;
+mod installation;
+mod memory;
+mod report;
+mod spec;
+mod start;
+mod stats;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context as _, ensure};
+use rustix::process::setpriority_process;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use crate::setup;
+use crate::steps::{self, cargo, heading, target_dir};
+use report::Figure;
+
+/// Something that is measured, under the name that the command line takes.
+pub(crate) struct Subject {
+    name: &'static str,
+    /// What it yields, in the order of the rows in SPECIFICATION.md.
+    metrics: &'static [&'static str],
+    /// What it needs from Debian.
+    packages: &'static [&'static str],
+    measure: fn() -> anyhow::Result<Vec<Figure>>,
+}
+
+/// In the order of SPECIFICATION.md.
+const SUBJECTS: &[Subject] = &[
+    start::SUBJECT,
+    boot::SUBJECT,
+    memory::SUBJECT,
+    cli::SUBJECT,
+    death::SUBJECT,
+];
+
+/// Ahead of what else runs on the machine, for ours and the peers alike.
+const PRIORITY: i32 = -10;
+
+pub(crate) fn run(names: &[&str]) -> anyhow::Result<()> {
+    let subjects = chosen(names)?;
+    let chore = ["bench", &names.join(" ")].join(" ");
+    let why = "the monitors that are measured mount file systems and change users";
+    setup::require_root(chore.trim(), why)?;
+    heading("What is measured");
+    let packages: BTreeSet<&str> = subjects
+        .iter()
+        .flat_map(|subject| subject.packages)
+        .copied()
+        .collect();
+    setup::install(&packages.into_iter().collect::<Vec<_>>())?;
+    let programs = ["umlmon", "umlwatch", "umladmin", "e2e"];
+    let mut build = cargo(&["build", "--release"]);
+    build.args(programs.iter().flat_map(|program| ["-p", program]));
+    steps::run(&mut build)?;
+
+    stand_still()?;
+    let mut figures = Vec::new();
+    for subject in subjects {
+        heading(&format!("Measuring: {}", subject.name));
+        let begun = Instant::now();
+        let measured =
+            (subject.measure)().with_context(|| format!("measuring {}", subject.name))?;
+        println!("{} s", begun.elapsed().as_secs());
+        let names: Vec<&str> = measured.iter().map(|figure| figure.metric).collect();
+        ensure!(
+            names == subject.metrics,
+            "{} says it measures {:?}, and measured {names:?}",
+            subject.name,
+            subject.metrics
+        );
+        figures.extend(measured);
+    }
+    heading("Medians, and their limits from SPECIFICATION.md");
+    let broken = report::print(&figures, &spec::rows()?)?;
+    ensure!(broken.is_empty(), "beyond the limit: {}", broken.join(", "));
+    Ok(())
+}
+
+fn chosen(names: &[&str]) -> anyhow::Result<Vec<&'static Subject>> {
+    let all = || SUBJECTS.iter();
+    for name in names {
+        let known: Vec<&str> = all().map(|subject| subject.name).collect();
+        ensure!(
+            known.contains(name),
+            "bench knows no {name:?}: {}",
+            known.join(", ")
+        );
+    }
+    Ok(all()
+        .filter(|subject| names.is_empty() || names.contains(&subject.name))
+        .collect())
+}
+
+/// Binds us and all that we start to one processor: what wanders between two is measured twice as often as what does
+/// not, and a peer of one process must not be at an advantage over ours of several, nor the other way round.
+fn stand_still() -> anyhow::Result<()> {
+    let allowed = sched_getaffinity(None).context("cannot ask for the processors")?;
+    // The first one tends to have the interrupts.
+    let last = (0..CpuSet::MAX_CPU).rev().find(|cpu| allowed.is_set(*cpu));
+    let mut one = CpuSet::new();
+    one.set(last.context("there is no processor")?);
+    sched_setaffinity(None, &one).context("cannot stay on one processor")?;
+    setpriority_process(None, PRIORITY).context("cannot raise the priority")
+}
+
+/// A program of ours, as it is released.
+fn program(name: &str) -> PathBuf {
+    target_dir().join("release").join(name)
+}
+
+/// How many milliseconds a command takes from fork to exit; its output is dropped.
+fn run_time(command: &mut Command) -> anyhow::Result<f64> {
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    let begun = Instant::now();
+    let status = command.status();
+    let taken = begun.elapsed();
+    let name = command.get_program().to_string_lossy();
+    let status = status.with_context(|| format!("cannot run {name}"))?;
+    ensure!(status.success(), "{name}: {status}");
+    Ok(taken.as_secs_f64() * 1e3)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn subjects_are_chosen_by_name() {
+        let names = |words: &[&str]| -> Vec<&str> {
+            chosen(words)
+                .unwrap()
+                .iter()
+                .map(|subject| subject.name)
+                .collect()
+        };
+        assert_eq!(names(&["death", "start"]), ["start", "death"]);
+        assert_eq!(names(&[]).len(), SUBJECTS.len());
+        assert!(chosen(&["speed"]).is_err());
+    }
+}
