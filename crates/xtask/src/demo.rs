@@ -14,7 +14,7 @@ use xtask::guest::{self, Login};
 use xtask::leftovers;
 
 use crate::setup;
-use crate::steps::{self, cargo, heading, target_dir};
+use crate::steps::{self, heading, target_dir};
 
 const KERNEL: &str = "/usr/bin/linux.uml";
 /// A user that every Debian has, and that owns nothing.
@@ -42,16 +42,7 @@ pub(crate) fn run(keep: bool) -> anyhow::Result<()> {
     )?;
     heading("What this machine needs");
     setup::install(&[["user-mode-linux"].as_slice(), &guest::PACKAGES].concat())?;
-    steps::run(&mut cargo(&[
-        "build",
-        "--release",
-        "-p",
-        "umlmon",
-        "-p",
-        "umlwatch",
-        "-p",
-        "umladmin",
-    ]))?;
+    steps::build_release()?;
 
     let directory = tempfile::Builder::new()
         .prefix("umlmon-demo-")

@@ -24,6 +24,13 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
     command
 }
 
+/// Builds the programs that serve one host, as they are released.
+pub(crate) fn build_release() -> anyhow::Result<()> {
+    let programs = ["umlmon", "umlwatch", "umladmin"];
+    let mut build = cargo(&["build", "--release"]);
+    run(build.args(programs.iter().flat_map(|program| ["-p", program])))
+}
+
 /// A heading between steps.
 pub(crate) fn heading(text: &str) {
     println!("\n== {text}");

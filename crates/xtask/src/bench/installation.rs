@@ -1,6 +1,6 @@
 //! An installation in a directory of its own, with one VM, for as long as something is measured (cargo xtask bench).
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -81,6 +81,11 @@ impl Installation {
         Ok(())
     }
 
+    /// Where the monitor answers its users.
+    pub(super) fn control_socket(&self) -> PathBuf {
+        self.path.join("var").join(VM).join("ctrl")
+    }
+
     /// The directory that the VM sees as `/`.
     pub(super) fn jail(&self) -> PathBuf {
         self.path.join("var").join(VM).join("jail")
@@ -139,13 +144,17 @@ impl Installation {
             .umlwatch(&["-connect", "con0"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(Stdio::piped())
             .spawn()
             .context("cannot run umlwatch")?;
         let ends = child.stdout.take().zip(child.stdin.take());
         let (stdout, stdin) = ends.context("umlwatch has no pipes")?;
-        let dialogue = Dialogue::new(stdout, stdin);
-        Ok(Console { dialogue, child })
+        let stderr = child.stderr.take().context("umlwatch has no pipes")?;
+        Ok(Console {
+            dialogue: Dialogue::new(stdout, stdin),
+            remarks: Dialogue::new(stderr, std::io::sink()),
+            child,
+        })
     }
 
     fn end(&self) -> anyhow::Result<()> {
@@ -175,22 +184,32 @@ pub(super) fn nothing_left(directory: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Copies the image of a disk; what is empty in it stays empty.
+/// Copies the image of a disk; what is empty in it stays empty. It is written out, so that no kernel which writes to it
+/// has to wait for that.
 pub(super) fn copy_image(from: &Path, to: &Path) -> anyhow::Result<()> {
     let mut cp = Command::new("cp");
-    output(cp.args(["--sparse=always", "--"]).arg(from).arg(to)).map(drop)
+    output(cp.args(["--sparse=always", "--"]).arg(from).arg(to))?;
+    let written = File::open(to).and_then(|file| file.sync_all());
+    written.with_context(|| format!("cannot write {} out", to.display()))
 }
 
 /// umlwatch, connected with con0.
 pub(super) struct Console {
     dialogue: Dialogue,
+    /// What umlwatch itself says.
+    remarks: Dialogue,
     child: Child,
 }
 
 impl Console {
     /// Waits until `text` has been said; returns all that was, up to its end.
     pub(super) fn expect(&mut self, text: &str) -> anyhow::Result<String> {
-        self.dialogue.expect(text, PATIENCE)
+        self.dialogue.expect(text, PATIENCE).with_context(|| {
+            let ended = self.child.try_wait();
+            let remarks = self.remarks.expect_end(Duration::from_secs(1));
+            let remarks = remarks.map(|said| String::from_utf8_lossy(&said).into_owned());
+            format!("the connection with con0, {ended:?}, {remarks:?}")
+        })
     }
 }
 
