@@ -22,7 +22,6 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
-use rustix::process::setpriority_process;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::setup;
@@ -48,9 +47,6 @@ const SUBJECTS: &[Subject] = &[
     death::SUBJECT,
     rpc::SUBJECT,
 ];
-
-/// Ahead of what else runs on the machine, for ours and the peers alike.
-const PRIORITY: i32 = -10;
 
 pub(crate) fn run(names: &[&str]) -> anyhow::Result<()> {
     let subjects = chosen(names)?;
@@ -114,8 +110,7 @@ fn stand_still() -> anyhow::Result<()> {
     let last = (0..CpuSet::MAX_CPU).rev().find(|cpu| allowed.is_set(*cpu));
     let mut one = CpuSet::new();
     one.set(last.context("there is no processor")?);
-    sched_setaffinity(None, &one).context("cannot stay on one processor")?;
-    setpriority_process(None, PRIORITY).context("cannot raise the priority")
+    sched_setaffinity(None, &one).context("cannot stay on one processor")
 }
 
 /// A program of ours, as it is released.
