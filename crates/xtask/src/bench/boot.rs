@@ -37,7 +37,7 @@ pub(super) const DISK: &str = "root.dsk";
 /// The first line that the guest's init writes.
 pub(super) const MARK: &str = "GUEST-READY";
 
-const ROUNDS: usize = 9;
+const ROUNDS: usize = 15;
 
 fn measure() -> anyhow::Result<Vec<Figure>> {
     let image = Image::build()?;
