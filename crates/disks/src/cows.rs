@@ -1,20 +1,22 @@
 //! Which copy-on-write images rely on which backing files, also while no kernel uses them (umlmon, the monitor process, as
 //! root).
 //!
-//! A backing file that is changed makes every image on it worthless. A VM sees its own images by itself; of those of the
-//! other VMs it learns from `shared/locks/VM.cows`, where each monitor writes down what it has found in its own `/disks`.
+//! A backing file that is changed makes every image on it worthless. Each monitor writes down what it has found in its own
+//! `/disks` in `shared/locks/VM.cows`, and looks there before a kernel may write.
 
 use std::fs;
-use std::io::{Read, Seek, Write};
+use std::io::{self, Read};
 use std::path::PathBuf;
 
 use config::DiskName;
 use serde::{Deserialize, Serialize};
 
-use crate::locks::{Error, Identity, Locks, MAX_LIST};
+use crate::locks::{Error, Identity, Locks};
 
 /// What the file of a VM's images is called after its name.
 const SUFFIX: &str = ".cows";
+/// The longest list, in bytes: 4096 images in a directory with a name of 700 bytes.
+const MAX_LIST: u64 = 4 << 20;
 
 /// A copy-on-write image of a VM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,7 +30,7 @@ pub struct Cow {
 }
 
 impl Locks {
-    /// Writes down the images in the directory of this VM.
+    /// Writes down the images in the directory of this VM, if that has changed.
     ///
     /// # Errors
     /// [`Error::File`].
@@ -39,16 +41,16 @@ impl Locks {
             return self.remove(&name);
         }
         let write = || {
-            let list = serde_json::to_vec(cows)?;
-            let mut file = self.open_file(&name, true)?;
-            file.set_len(0)?;
-            file.rewind()?;
-            file.write_all(&list)
+            let list = list(cows)?;
+            if self.content(&name).is_ok_and(|content| content == list) {
+                return Ok(());
+            }
+            self.replace(&name, &list).map(drop)
         };
         write().map_err(self.failed("write", &name))
     }
 
-    /// The images of other VMs that rely on a file, each as the name of the VM and of the image.
+    /// The images that rely on a file, also those of this VM, each as the name of the VM and of the image.
     ///
     /// # Errors
     /// [`Error::File`].
@@ -56,25 +58,39 @@ impl Locks {
         let _mutex = self.mutex()?;
         let mut relying = Vec::new();
         for name in self.names()? {
-            let Some(vm) = name
-                .strip_suffix(SUFFIX)
-                .filter(|vm| *vm != self.vm().as_str())
-            else {
+            let Some(vm) = name.strip_suffix(SUFFIX) else {
                 continue;
             };
-            let read = || {
-                let mut text = String::new();
-                let file = self.open_file(&name, false)?;
-                file.take(MAX_LIST).read_to_string(&mut text)?;
-                Ok(serde_json::from_str::<Vec<Cow>>(&text)?)
-            };
-            let cows = read().map_err(self.failed("read", &name))?;
+            let cows = self
+                .content(&name)
+                .and_then(|content| Ok(serde_json::from_slice::<Vec<Cow>>(&content)?))
+                .map_err(self.failed("read", &name))?;
             let cows = cows.into_iter().filter(|cow| cow.backing == *backing);
             // Only looked at, by a path of which root owns all but the last directory.
             let there = cows.filter(|cow| fs::symlink_metadata(&cow.host).is_ok());
             relying.extend(there.map(|cow| (vm.to_owned(), cow.disk)));
         }
         Ok(relying)
+    }
+
+    fn content(&self, name: &str) -> io::Result<Vec<u8>> {
+        let mut content = Vec::new();
+        let file = self.open_file(name, false)?;
+        file.take(MAX_LIST).read_to_end(&mut content)?;
+        Ok(content)
+    }
+}
+
+/// The list as it is written. It never gets longer than what is read, for then the other VMs could read none of it: who
+/// has that many images does without the protection of the last ones.
+fn list(cows: &[Cow]) -> io::Result<Vec<u8>> {
+    let mut kept = cows;
+    loop {
+        let list = serde_json::to_vec(kept)?;
+        if list.len() as u64 <= MAX_LIST {
+            return Ok(list);
+        }
+        kept = kept.get(..kept.len() / 2).unwrap_or_default();
     }
 }
 
@@ -101,12 +117,33 @@ mod tests {
         one.record(std::slice::from_ref(&cow)).unwrap();
         let relying = two.relying_on(&base).unwrap();
         assert_eq!(relying, [("vm1".to_owned(), cow.disk.clone())]);
-        assert_eq!(one.relying_on(&base).unwrap(), [], "its own it sees itself");
+        assert_eq!(one.relying_on(&base).unwrap(), relying);
         let other = Identity::File { dev: 1, ino: 3 };
         assert_eq!(two.relying_on(&other).unwrap(), []);
         fs::remove_file(&host).unwrap();
         assert_eq!(two.relying_on(&base).unwrap(), []);
         one.record(&[]).unwrap();
         assert!(!shared.path().join("locks/vm1.cows").exists());
+    }
+
+    /// A VM's user may have as many images as it likes; what the others read of them has a bound.
+    #[test]
+    fn a_crowd_of_images_keeps_nobody_from_reading() {
+        let shared = tempfile::tempdir().unwrap();
+        fs::create_dir(shared.path().join("locks")).unwrap();
+        let locks = Locks::open(shared.path(), &"vm1".parse::<VmName>().unwrap()).unwrap();
+        let long = shared.path().join("x".repeat(200)).join("x".repeat(200));
+        let base = Identity::File { dev: 1, ino: 2 };
+        let cow = |number| Cow {
+            disk: format!("/disks/{number:064}.cow").parse().unwrap(),
+            host: long.join(format!("{number:064}.cow")),
+            backing: base.clone(),
+        };
+        for count in [4096, 16384] {
+            locks
+                .record(&(0..count).map(cow).collect::<Vec<_>>())
+                .unwrap();
+            locks.relying_on(&base).unwrap();
+        }
     }
 }

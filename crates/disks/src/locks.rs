@@ -3,21 +3,24 @@
 //! The directory `shared/locks` belongs to root. Each monitor that holds a disk has a file `VM.held` there, with a lock
 //! on it (flock(2)) and the list of what it holds. Only the lock counts: a file that is not locked was left by a monitor
 //! that is no more, and with it its claims are gone. Who reads or writes any of these files holds the lock on the file
-//! `mutex` meanwhile, so a claim is checked against all others and entered in one step.
+//! `mutex` meanwhile, so a claim is checked against all others and entered in one step. A file is replaced as a whole, so
+//! that a full file system leaves the old list, which the others can read.
 //!
 //! A disk is what it is, not how it is called: a file by device and inode, a block device by its number. So hard links
 //! and aliases of devices are the same disk.
 
 use std::cell::RefCell;
 use std::fs::{File, TryLockError};
-use std::io::{self, Read, Seek, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 use config::{DiskName, VmName};
-use rustix::fs::{AtFlags, Dir, DirEntry, FileType, Mode, OFlags, Stat, openat, unlinkat};
+use rustix::fs::{
+    AtFlags, Dir, DirEntry, FileType, Mode, OFlags, Stat, openat, renameat, unlinkat,
+};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +28,7 @@ use serde::{Deserialize, Serialize};
 const TRIES: u32 = 400;
 const PAUSE: Duration = Duration::from_millis(5);
 /// The longest list of claims, in bytes: sixteen disks with their backing files and some operations need a few thousand.
-pub(crate) const MAX_LIST: u64 = 1 << 20;
+const MAX_LIST: u64 = 1 << 20;
 /// What the file of a monitor's claims is called after its VM's name.
 const SUFFIX: &str = ".held";
 
@@ -145,6 +148,12 @@ pub enum Error {
         /// The reason.
         source: io::Error,
     },
+    /// A VM of the same name, with which ours would be mistaken for one.
+    #[error(
+        "a VM of the same name holds {0}, in another installation with the same directory shared; give one of them \
+         another name or directory"
+    )]
+    Namesake(PathBuf),
     /// A monitor that is stopped, or debugged.
     #[error("another monitor holds {0} and does not go on")]
     Stuck(PathBuf),
@@ -207,39 +216,48 @@ impl Locks {
     /// Claims disks, all or none.
     ///
     /// # Errors
-    /// [`Error::Other`] and [`Error::Own`] with the first one that is taken; an [`Error::File`].
+    /// [`Error::Other`] and [`Error::Own`] with the first one that is taken; [`Error::Namesake`]; an [`Error::File`].
     pub fn claim(self: &Rc<Self>, claims: Vec<Claim>) -> Result<Lease, Error> {
+        let number = {
+            let mut own = self.own.borrow_mut();
+            own.next += 1;
+            own.next
+        };
+        self.hold(number, claims)?;
+        Ok(Lease {
+            locks: Rc::clone(self),
+            number,
+        })
+    }
+
+    /// Makes these the claims of a lease, instead of those it has. After an error it has those it had.
+    fn hold(&self, number: u64, claims: Vec<Claim>) -> Result<(), Error> {
         let _mutex = self.mutex()?;
         let others = self.others()?;
         let mut own = self.own.borrow_mut();
-        let mut held: Vec<Claim> = own.claims.iter().map(|(_, claim)| claim.clone()).collect();
-        for claim in &claims {
-            if let Some(held) = others.iter().find(|other| clash(claim, &other.claim)) {
+        let rest = own.claims.iter().filter(|(lease, _)| *lease != number);
+        let mut held: Vec<(u64, Claim)> = rest.cloned().collect();
+        for claim in claims {
+            if let Some(held) = others.iter().find(|other| clash(&claim, &other.claim)) {
                 return Err(Error::Other {
-                    disk: claim.disk.clone(),
+                    disk: claim.disk,
                     held: Box::new(held.clone()),
                 });
             }
-            if let Some(claimed) = held.iter().find(|held| clash(claim, held)) {
+            if let Some((_, claimed)) = held.iter().find(|(_, held)| clash(&claim, held)) {
                 return Err(Error::Own {
-                    disk: claim.disk.clone(),
+                    disk: claim.disk,
                     claim: Box::new(claimed.clone()),
                 });
             }
-            held.push(claim.clone());
+            held.push((number, claim));
         }
-        let number = own.next;
-        own.next += 1;
-        own.claims
-            .extend(claims.into_iter().map(|claim| (number, claim)));
-        let lease = Lease {
-            locks: Rc::clone(self),
-            number,
-        };
+        let before = std::mem::replace(&mut own.claims, held);
         let written = self.write(&mut own);
-        // A lease that is given up takes its claims back, and needs them for that.
-        drop(own);
-        written.map(|()| lease)
+        if written.is_err() {
+            own.claims = before;
+        }
+        written
     }
 
     /// All that is held by anybody, this VM included.
@@ -361,30 +379,64 @@ impl Locks {
     fn write(&self, own: &mut Own) -> Result<(), Error> {
         let name = format!("{}{SUFFIX}", self.vm);
         if own.claims.is_empty() {
-            own.file = None;
-            return self.remove(&name);
-        }
-        let write = |file: &mut Option<File>| -> io::Result<()> {
-            let mut file = match file {
-                Some(file) => &*file,
-                None => {
-                    let new = self.open_file(&name, true)?;
-                    // There is one monitor for a VM, so it can only be ours.
-                    new.try_lock()?;
-                    &*file.insert(new)
-                }
+            return match own.file.take() {
+                Some(_locked) => self.remove(&name),
+                None => Ok(()),
             };
-            let claims: Vec<&Claim> = own.claims.iter().map(|(_, claim)| claim).collect();
-            let list = serde_json::to_vec(&claims)?;
+        }
+        if own.file.is_none() {
+            self.check_no_namesake(&name)?;
+        }
+        let claims: Vec<&Claim> = own.claims.iter().map(|(_, claim)| claim).collect();
+        let written = serde_json::to_vec(&claims)
+            .map_err(io::Error::from)
+            .and_then(|list| self.replace(&name, &list));
+        own.file = Some(written.map_err(self.failed("write", &name))?);
+        Ok(())
+    }
+
+    /// There is one monitor for a VM, so the file that is there was left by a former one; unless two installations have
+    /// the same directory.
+    fn check_no_namesake(&self, name: &str) -> Result<(), Error> {
+        match self.open_file(name, false).map(|file| file.try_lock()) {
+            Ok(Err(TryLockError::WouldBlock)) => Err(Error::Namesake(self.path.join(name))),
+            Ok(Err(TryLockError::Error(error))) => Err(self.failed("lock", name)(error)),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(self.failed("open", name)(error))
+            }
+            Ok(Ok(())) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Gives a file its content, all or nothing. The file comes back with a lock on it.
+    pub(crate) fn replace(&self, name: &str, content: &[u8]) -> io::Result<File> {
+        let draft = format!("{name}.new");
+        let write = || {
+            let mut file = self.open_file(&draft, true)?;
+            file.try_lock()?;
             file.set_len(0)?;
-            file.rewind()?;
-            file.write_all(&list)
+            file.write_all(content)?;
+            renameat(&self.directory, &draft, &self.directory, name)?;
+            Ok(file)
         };
-        write(&mut own.file).map_err(self.failed("write", &name))
+        let written = write();
+        if written.is_err() {
+            // The next one of this name begins with it anew, if it stays.
+            let _ = unlinkat(&self.directory, &draft, AtFlags::empty());
+        }
+        written
     }
 }
 
 impl Lease {
+    /// Claims these disks instead of those it has, all or none.
+    ///
+    /// # Errors
+    /// As [`Locks::claim`]; it has what it had then.
+    pub fn change(&self, claims: Vec<Claim>) -> Result<(), Error> {
+        self.locks.hold(self.number, claims)
+    }
+
     fn release(&self) -> Result<(), Error> {
         let mut own = self.locks.own.borrow_mut();
         own.claims.retain(|(number, _)| *number != self.number);
@@ -407,97 +459,5 @@ fn clash(one: &Claim, other: &Claim) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The locks of three VMs in the same directory.
-    fn locks() -> (tempfile::TempDir, [Rc<Locks>; 3]) {
-        let shared = tempfile::tempdir().unwrap();
-        std::fs::create_dir(shared.path().join("locks")).unwrap();
-        let of = |name: &str| Locks::open(shared.path(), &name.parse().unwrap()).unwrap();
-        let all = [of("vm1"), of("vm2"), of("vm3")];
-        (shared, all)
-    }
-
-    fn claim(disk: &str, ino: u64, access: Access) -> Claim {
-        Claim {
-            identity: Identity::File { dev: 1, ino },
-            disk: disk.parse().unwrap(),
-            access,
-            role: "ubd0".into(),
-        }
-    }
-
-    #[test]
-    fn one_writes_or_many_read() {
-        let (_shared, [one, two, three]) = locks();
-        let base = || claim("/shared/disks/base.dsk", 7, Access::Read);
-        let first = one.claim(vec![base()]).unwrap();
-        let second = two.claim(vec![base()]).unwrap();
-        let write = || claim("/shared/disks/alias.dsk", 7, Access::Write);
-        let refused = three.claim(vec![write()]).unwrap_err().to_string();
-        let expected = "/shared/disks/alias.dsk is open for reading by vm1 as /shared/disks/base.dsk, ubd0 \
-                        (umlwatch vm1 -info shows it)";
-        let expected_too = expected.replace("vm1", "vm2");
-        assert!(refused == expected || refused == expected_too, "{refused}");
-        drop((first, second));
-        let _third = three.claim(vec![write()]).unwrap();
-        assert!(one.claim(vec![base()]).is_err());
-    }
-
-    #[test]
-    fn all_or_none_is_claimed() {
-        let (_shared, [one, two, _]) = locks();
-        let _held = one
-            .claim(vec![claim("/disks/b.dsk", 2, Access::Write)])
-            .unwrap();
-        let both = vec![
-            claim("/disks/a.dsk", 1, Access::Write),
-            claim("/disks/b.dsk", 2, Access::Read),
-        ];
-        assert!(two.claim(both).is_err());
-        assert!(
-            one.claim(vec![claim("/disks/a.dsk", 1, Access::Write)])
-                .is_ok()
-        );
-    }
-
-    #[test]
-    fn a_vm_is_told_of_its_own_use() {
-        let (_shared, [one, ..]) = locks();
-        let disk = || claim("/disks/a.dsk", 1, Access::Write);
-        let refused = one.claim(vec![disk(), disk()]).unwrap_err().to_string();
-        assert_eq!(
-            refused,
-            "/disks/a.dsk is in use by this VM read-write as ubd0"
-        );
-        let held = one.claim(vec![disk()]).unwrap();
-        assert!(one.claim(vec![disk()]).is_err());
-        drop(held);
-        assert!(one.claim(vec![disk()]).is_ok());
-    }
-
-    #[test]
-    fn nothing_is_left_of_a_claim() {
-        let (shared, [one, two, _]) = locks();
-        let left = || {
-            let entries = std::fs::read_dir(shared.path().join("locks")).unwrap();
-            let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-            names.filter(|name| name != "mutex").collect::<Vec<_>>()
-        };
-        let held = one
-            .claim(vec![claim("/disks/a.dsk", 1, Access::Write)])
-            .unwrap();
-        assert_eq!(left(), ["vm1.held"]);
-        assert_eq!(two.holders().unwrap().len(), 1);
-        drop(held);
-        assert_eq!(left(), [""; 0]);
-        // A monitor that was killed leaves its file, but no lock on it.
-        std::fs::write(shared.path().join("locks/vm1.held"), "nonsense").unwrap();
-        assert!(
-            two.claim(vec![claim("/disks/a.dsk", 1, Access::Write)])
-                .is_ok()
-        );
-        assert_eq!(left(), [""; 0]);
-    }
-}
+#[path = "locks/tests.rs"]
+mod tests;
