@@ -102,6 +102,9 @@ pub struct Disk {
     pub read_only: bool,
 }
 
+/// The most names in a directory that are looked at by the monitor, which has more to do.
+const MAX_NAMES: usize = 65536;
+
 /// The two directories that may hold disks.
 #[derive(Debug)]
 pub struct Disks {
@@ -186,7 +189,8 @@ impl Disks {
         self.directory(disk).host.join(disk.file_name())
     }
 
-    /// Whether there is a file in one of the directories for whose name `wanted` holds.
+    /// Whether there is a file in one of the directories for whose name `wanted` holds; also yes, if there are too many to
+    /// look at all. The VM's user may have made a million.
     ///
     /// # Errors
     /// [`Error::List`].
@@ -196,8 +200,9 @@ impl Disks {
                 path: directory.host.clone(),
                 source: errno.into(),
             };
-            for entry in Dir::read_from(&directory.fd).map_err(failed)? {
-                if wanted(entry.map_err(failed)?.file_name().to_bytes()) {
+            let entries = Dir::read_from(&directory.fd).map_err(failed)?;
+            for (count, entry) in entries.enumerate() {
+                if count >= MAX_NAMES || wanted(entry.map_err(failed)?.file_name().to_bytes()) {
                     return Ok(true);
                 }
             }
