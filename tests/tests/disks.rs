@@ -255,11 +255,72 @@ fn two_images_share_a_backing_file_and_nobody_changes_it() {
     );
     let refused = two.umlwatch(&["-disk-delete", "/disks/a.cow"]).fails(1);
     assert!(refused.contains("in use by this VM"), "{refused}");
+    // By another name, at rest.
     for vm in [&one, &two] {
-        vm.umlwatch(&["-kill", "-disk-delete", "/disks/a.cow"]).ok();
+        vm.umlwatch(&["-kill"]).ok();
+    }
+    fs::hard_link(
+        world.path().join("var/shared/disks/base.dsk"),
+        three.file("jail/disks/alias.dsk"),
+    )
+    .unwrap();
+    three.umlwatch(&["-set", "ubd1=/disks/alias.dsk"]).ok();
+    let refused = three.umlwatch(&["-start"]).fails(1);
+    assert!(
+        refused.contains("/disks/alias.dsk is the backing file of /disks/a.cow of vm"),
+        "{refused}"
+    );
+    for vm in [&one, &two] {
+        vm.umlwatch(&["-disk-delete", "/disks/a.cow"]).ok();
     }
     // When no image is left, it may change.
     three.start();
+}
+
+/// A header is easily written; it keeps nobody from a disk that whoever wrote it may not even read.
+#[test]
+fn an_image_on_a_file_that_is_out_of_reach_counts_for_nothing() {
+    let Some(world) = World::new() else { return };
+    let hostile = world.vm("vm1").line("ubd1 = /disks/a.cow").monitor();
+    let other = world.vm("vm2").user("daemon");
+    let other = other.line("ubd1 = /shared/disks/base.dsk").monitor();
+    let base = other.file("jail/shared/disks/base.dsk");
+    put(&base, &[7; 1 << 20]);
+    fs::set_permissions(&base, fs::Permissions::from_mode(0o666)).unwrap();
+    hostile
+        .umlwatch(&["-disk-create-cow", "/disks/a.cow:/shared/disks/base.dsk"])
+        .ok();
+    assert!(other.umlwatch(&["-start"]).fails(1).contains("of vm1"));
+    chown(&base, Some(1), Some(1)).unwrap();
+    fs::set_permissions(&base, fs::Permissions::from_mode(0o600)).unwrap();
+    hostile.umlwatch(&["-start"]).fails(1);
+    other.start();
+}
+
+/// A guest that reboots keeps its disks; but another file can have their name by then.
+#[test]
+fn a_disk_that_was_exchanged_is_claimed_anew_by_a_reboot() {
+    let Some(world) = World::new() else { return };
+    let share = |name: &'static str| {
+        let vm = world.vm(name).con(1);
+        vm.line("ubd1 = /shared/disks/data.dsk").monitor()
+    };
+    let (one, two) = (share("vm1"), share("vm2"));
+    let data = world.path().join("var/shared/disks/data.dsk");
+    put(&data, &[0; 1 << 20]);
+    one.start();
+    let mut console = one.connect("con1");
+    console.send("reboot\n");
+    wait_for("vm1 reboots", || (one.info()["reboots"] == 1).then_some(()));
+    wait_for("vm1 runs", || (one.state() == "running").then_some(()));
+    fs::rename(&data, data.with_file_name("old.dsk")).unwrap();
+    put(&data, &[1; 1 << 20]);
+    two.start();
+    console.send("reboot\n");
+    one.wait_inactive();
+    let (how, why) = one.last_end();
+    assert_eq!(how, "not started");
+    assert!(why.contains("is open read-write by vm2 as ubd1"), "{why}");
 }
 
 #[test]

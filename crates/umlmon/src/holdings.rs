@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use config::{DiskKind, DiskName, Vm};
 use disks::work::{CowEntry, Entry};
-use disks::{Access, Claim, Cow, Disk, Identity};
+use disks::{Access, Claim, Cow, Disk};
 
 use crate::failure::Failure;
 use crate::kernel_args::Ubd;
@@ -35,7 +35,7 @@ pub async fn look(setup: &Setup) -> Result<Cows, Failure> {
         Vec::new()
     };
     let cows = Cows::of(&entries);
-    let known: Vec<Cow> = cows.own(setup).collect();
+    let known: Vec<Cow> = cows.in_use(setup, false).collect();
     setup.locks.record(&known).map_err(refusal)?;
     Ok(cows)
 }
@@ -47,14 +47,17 @@ impl Cows {
         Cows(entries.iter().filter_map(cow).collect())
     }
 
-    /// The images in the directory of this VM whose backing file is there.
-    fn own<'a>(&'a self, setup: &'a Setup) -> impl Iterator<Item = Cow> + 'a {
-        let own = self.0.keys().filter(|disk| !disk.is_shared());
-        own.filter_map(|disk| {
+    /// The images in one of the directories whose backing file is there. One that the VM's user may not even read does not
+    /// count, or any header could keep other VMs from their disks.
+    fn in_use<'a>(&'a self, setup: &'a Setup, shared: bool) -> impl Iterator<Item = Cow> + 'a {
+        let images = self.0.keys().filter(move |disk| disk.is_shared() == shared);
+        images.filter_map(|disk| {
+            let backing = self.backing(disk).ok()?;
+            let found = setup.disks.inspect_backing(&backing, &setup.opener());
             Some(Cow {
                 disk: disk.clone(),
                 host: setup.disks.host_path(disk),
-                backing: setup.disks.identity(&self.backing(disk).ok()?).ok()?,
+                backing: found.ok()?.identity,
             })
         })
     }
@@ -106,11 +109,7 @@ pub fn usable(setup: &Setup, vm: &Vm, cows: &Cows) -> Result<(Vec<Ubd>, Vec<Clai
         };
         let backing = match name.kind() {
             DiskKind::Cow => Some(backing(setup, name, cows)?),
-            _ if disk.read_only => None,
-            _ => {
-                nothing_relies_on(setup, name, &disk.identity, cows)?;
-                None
-            }
+            _ => None,
         };
         claims.push(Claim {
             identity: disk.identity.clone(),
@@ -133,6 +132,7 @@ pub fn usable(setup: &Setup, vm: &Vm, cows: &Cows) -> Result<(Vec<Ubd>, Vec<Clai
             backing: backing.map(|(backing, _)| backing),
         });
     }
+    nothing_relies_on(setup, &ubds, cows)?;
     Ok((ubds, claims))
 }
 
@@ -151,36 +151,45 @@ fn backing(setup: &Setup, cow: &DiskName, cows: &Cows) -> Result<(DiskName, Disk
 }
 
 /// Refuses to change a file on which a copy-on-write image relies: that would make the image worthless.
-fn nothing_relies_on(
-    setup: &Setup,
-    disk: &DiskName,
-    identity: &Identity,
-    cows: &Cows,
-) -> Result<(), Failure> {
-    let refuse = |whose: &str, cow: &DiskName| {
-        Err(Failure::NotStarted(format!(
-            "{disk} is the backing file of {cow}{whose}, which would be worthless if it were changed; \
-             use the .cow file instead, or delete it first"
-        )))
-    };
-    if let Some(cow) = cows.own(setup).find(|cow| cow.backing == *identity) {
-        return refuse("", &cow.disk);
+///
+/// When the disks are claimed, that is to be asked once more. From then on nobody can make an image on one of them; an
+/// image that was made just before is written down by then, for whoever makes it holds the file until it is.
+///
+/// # Errors
+/// [`Failure::NotStarted`] with the disk, and the image.
+pub fn nothing_relies_on(setup: &Setup, ubds: &[Ubd], cows: &Cows) -> Result<(), Failure> {
+    for ubd in ubds {
+        if ubd.disk.read_only || ubd.name.kind() == DiskKind::Cow {
+            continue;
+        }
+        let identity = &ubd.disk.identity;
+        let shared = cows.in_use(setup, true);
+        let shared = shared
+            .filter(|cow| cow.backing == *identity)
+            .map(|cow| (setup.name().to_string(), cow.disk));
+        // Whatever the disk is called: a file can have a name in both directories.
+        let recorded = setup.locks.relying_on(identity).map_err(refusal)?;
+        if let Some((vm, cow)) = shared.chain(recorded).next() {
+            let whose = match vm == setup.name().as_str() {
+                true => String::new(),
+                false => format!(" of {vm}"),
+            };
+            return Err(Failure::NotStarted(format!(
+                "{} is the backing file of {cow}{whose}, which would be worthless if it were changed; \
+                 use the .cow file instead, or delete it first",
+                ubd.name
+            )));
+        }
     }
-    if !disk.is_shared() {
-        return Ok(());
-    }
-    match setup.locks.relying_on(identity).map_err(refusal)?.first() {
-        Some((vm, cow)) => refuse(&format!(" of {vm}"), cow),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// Why disks cannot be claimed, as an answer to a client.
 pub fn refusal(error: disks::LockError) -> Failure {
     match error {
-        disks::LockError::Other { .. } | disks::LockError::Own { .. } => {
-            Failure::Busy(error.to_string())
-        }
+        disks::LockError::Other { .. }
+        | disks::LockError::Own { .. }
+        | disks::LockError::Namesake(_) => Failure::Busy(error.to_string()),
         _ => Failure::Failed(error.to_string()),
     }
 }

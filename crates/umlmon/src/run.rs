@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use config::{Config, Nic, Vm, VmName};
-use disks::{Devices, Disks, Lease, Locks, Opener};
+use disks::{Claim, Devices, Disks, Lease, Locks, Opener};
 use jail::{Jail, TmpMount};
 use tokio::time::Instant;
 
@@ -171,9 +171,8 @@ impl Run {
             .map_err(not_started)?;
 
         // ... then do everything.
-        if start.lease.is_none() {
-            start.lease = Some(setup.locks.claim(claims).map_err(holdings::refusal)?);
-        }
+        start.lease = Some(claim(setup, start.lease.take(), claims)?);
+        holdings::nothing_relies_on(setup, &disks, &start.cows)?;
         setup.channels.apply(&vm).map_err(not_started)?;
         let tmp = setup.jail.mount_tmp(vm.mem).map_err(not_started)?;
         let tmp_root = || tmp.root().try_clone_to_owned().map_err(not_started);
@@ -307,6 +306,15 @@ impl Drop for Run {
         // The last reference to the link but ours: it kills the child and waits for it.
         self.nudged.replace(None);
     }
+}
+
+/// A guest that reboots has its disks still; but under their names there can be other files by now.
+fn claim(setup: &Setup, held: Option<Lease>, claims: Vec<Claim>) -> Result<Lease, Failure> {
+    let lease = match held {
+        Some(lease) => lease.change(claims).map(|()| lease),
+        None => setup.locks.claim(claims),
+    };
+    lease.map_err(holdings::refusal)
 }
 
 fn check_networks(vm: &Vm) -> Result<(), Failure> {
