@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use disks::work::{Entry, MAX_LISTED, Task};
+use disks::work::{CowEntry, Entry, MAX_LISTED, Task};
 use tokio::time::timeout;
 
 use crate::confined::{Confined, printable};
@@ -58,6 +58,21 @@ impl Work {
     }
 }
 
+/// What is said of an image comes from the process, and goes to logs and terminals.
+fn checked(mut entry: Entry) -> Entry {
+    match &mut entry.cow {
+        None => {}
+        Some(CowEntry::Unusable(why)) => *why = printable(why),
+        Some(CowEntry::Header {
+            backing, problem, ..
+        }) => {
+            *backing = printable(backing);
+            *problem = problem.as_deref().map(printable);
+        }
+    }
+    entry
+}
+
 /// Does a task that is quick from its beginning to its end. What the process found is not trusted.
 async fn at_once(setup: &Setup, task: Task) -> Result<Vec<Entry>, Failure> {
     let failed = |why: String| Failure::Failed(format!("cannot look at the disks: {why}"));
@@ -66,7 +81,9 @@ async fn at_once(setup: &Setup, task: Task) -> Result<Vec<Entry>, Failure> {
     let all = async {
         loop {
             match work.next().await {
-                Some(FromWorker::Found(entry)) if found.len() < MAX_LISTED => found.push(*entry),
+                Some(FromWorker::Found(entry)) if found.len() < MAX_LISTED => {
+                    found.push(checked(*entry));
+                }
                 Some(FromWorker::Progress { .. } | FromWorker::Found(_)) => {}
                 Some(FromWorker::Done) => return Ok(()),
                 Some(FromWorker::Failed(why)) => return Err(failed(why)),
