@@ -32,6 +32,8 @@ use crate::work;
 
 /// Connections to the control socket at once; a further one waits in the socket's queue.
 const MAX_CONNECTIONS: usize = 256;
+/// Processes that look at the disks at once; a further one waits.
+const MAX_LOOKS: usize = 4;
 
 /// Runs the monitor of a VM. In the started program it returns when the daemon is ready; in the daemon, at its end.
 ///
@@ -164,6 +166,7 @@ impl Parts {
             disks: self.disks,
             locks: self.locks,
             devices: self.devices,
+            looks: Semaphore::new(MAX_LOOKS),
             nudged,
         })
     }

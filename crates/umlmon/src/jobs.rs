@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use crate::failure::Failure;
 use crate::holdings;
 use crate::run::Setup;
+use crate::state::Denied;
 use crate::work::Work;
 use crate::worker::FromWorker;
 
@@ -42,6 +43,11 @@ pub struct Job {
 }
 
 impl Job {
+    /// Nothing of it is left.
+    pub fn has_ended(&self) -> bool {
+        matches!(*self.progress.borrow(), Progress::Ended(_))
+    }
+
     /// How far it is, and when that changes.
     pub fn progress(&self) -> watch::Receiver<Progress> {
         self.progress.clone()
@@ -72,11 +78,7 @@ impl Jobs {
     pub async fn begin(self: &Rc<Self>, setup: &Rc<Setup>, task: Task) -> Result<Job, Failure> {
         task.check()
             .map_err(|error| Failure::Invalid(error.to_string()))?;
-        if *self.running.borrow() >= MAX_JOBS {
-            return Err(Failure::Busy(format!(
-                "{MAX_JOBS} operations on disks are under way already (-disk-list shows them)"
-            )));
-        }
+        let place = Place::take(self)?;
         let lease = setup
             .locks
             .claim(claims(setup, &task).await?)
@@ -85,10 +87,9 @@ impl Jobs {
             .map_err(|error| Failure::Failed(format!("cannot start a process for it: {error}")))?;
         let (progress, watched) = watch::channel(Progress::Running { done: 0, total: 0 });
         let (wanted, unwanted) = oneshot::channel();
-        self.running.send_modify(|running| *running += 1);
-        let (jobs, setup) = (Rc::clone(self), Rc::clone(setup));
+        let setup = Rc::clone(setup);
         tokio::task::spawn_local(async move {
-            let result = jobs.carry_out(&work, &progress, unwanted).await;
+            let result = place.jobs.carry_out(&work, &progress, unwanted).await;
             match &result {
                 Ok(()) => tracing::info!("{task} is done"),
                 Err(why) => tracing::info!("{task} was not done: {why}"),
@@ -101,7 +102,7 @@ impl Jobs {
             end(work, lease).await;
             // Nobody may care any more.
             let _ = progress.send(Progress::Ended(result));
-            jobs.running.send_modify(|running| *running -= 1);
+            drop(place);
         });
         Ok(Job {
             progress: watched,
@@ -123,8 +124,8 @@ impl Jobs {
                 _ = closing.wait_for(|closing| *closing) => {}
             }
         };
+        // Without a preference: who sends progress without end must not keep us from looking whether it is still wanted.
         tokio::select! {
-            biased;
             result = follow(work, progress) => result,
             () = cancelled => {
                 work.cancel();
@@ -146,6 +147,34 @@ impl Jobs {
         if timeout(UNDO, all).await.is_err() {
             tracing::warn!("an operation on a disk does not end");
         }
+    }
+}
+
+/// A job among those at once, from before its disks are claimed until nothing of it is left.
+struct Place {
+    jobs: Rc<Jobs>,
+}
+
+impl Place {
+    fn take(jobs: &Rc<Jobs>) -> Result<Place, Failure> {
+        if *jobs.closing.borrow() {
+            return Err(Failure::Denied(Denied::Quitting));
+        }
+        if *jobs.running.borrow() >= MAX_JOBS {
+            return Err(Failure::Busy(format!(
+                "{MAX_JOBS} operations on disks of this VM are under way already; try again when one has ended"
+            )));
+        }
+        jobs.running.send_modify(|running| *running += 1);
+        Ok(Place {
+            jobs: Rc::clone(jobs),
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.jobs.running.send_modify(|running| *running -= 1);
     }
 }
 

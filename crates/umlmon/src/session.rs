@@ -12,6 +12,9 @@ use pty::Attachment;
 
 use crate::jobs::Job;
 
+/// Jobs of a connection whose end nobody has asked for.
+const MAX_KEPT: usize = 64;
+
 /// A connection.
 #[derive(Debug)]
 pub struct Session {
@@ -64,6 +67,10 @@ impl Session {
     /// Keeps a job until it has ended, is given up, or the connection ends; gives its number.
     pub fn keep(&self, job: Job) -> u32 {
         let mut jobs = self.jobs.borrow_mut();
+        // A client that never asks how its jobs ended is not to fill the memory.
+        if jobs.all.len() >= MAX_KEPT {
+            jobs.all.retain(|_, job| !job.has_ended());
+        }
         jobs.last = jobs.last.wrapping_add(1);
         let number = jobs.last;
         jobs.all.insert(number, job);

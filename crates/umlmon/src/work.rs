@@ -76,6 +76,8 @@ fn checked(mut entry: Entry) -> Entry {
 /// Does a task that is quick from its beginning to its end. What the process found is not trusted.
 async fn at_once(setup: &Setup, task: Task) -> Result<Vec<Entry>, Failure> {
     let failed = |why: String| Failure::Failed(format!("cannot look at the disks: {why}"));
+    // Nobody closes the semaphore.
+    let _place = setup.looks.acquire().await;
     let work = Work::begin(setup, task).map_err(|error| failed(error.to_string()))?;
     let mut found = Vec::new();
     let all = async {
