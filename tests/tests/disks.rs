@@ -391,6 +391,14 @@ fn work_that_does_not_end_well_leaves_nothing() {
             (names(&vm) == ["big.dsk"]).then_some(())
         });
     }
+    // The process that does it is killed, as by a host without memory.
+    let mut client = copy();
+    let monitor = vm.monitor_pid();
+    let children = fs::read_to_string(format!("/proc/{monitor}/task/{monitor}/children")).unwrap();
+    let worker = children.trim().parse().unwrap();
+    kill_process(Pid::from_raw(worker).unwrap(), Signal::KILL).unwrap();
+    assert_eq!(client.wait().unwrap().code(), Some(1));
+    assert_eq!(names(&vm), ["big.dsk"]);
     let mut client = copy();
     kill_process(Pid::from_raw(vm.monitor_pid()).unwrap(), Signal::KILL).unwrap();
     client.wait().unwrap();

@@ -7,7 +7,7 @@
 //!
 //! **What is half-made has another name**, [`PARTIAL_PREFIX`] and [`PARTIAL_SUFFIX`] around its own, until it is
 //! complete. Whatever ends the work before removes it; what a killed process leaves behind is removed by
-//! [`Task::Tidy`].
+//! [`Task::Discard`], or, if the monitor was killed as well, by [`Task::Tidy`].
 //!
 //! **After a power failure** what was created, resized or imported is there: it is flushed before the work is reported
 //! as done. The data of a copy or a commit is not, because that takes as long as the copy itself; like after cp(1), the
@@ -126,6 +126,7 @@ impl Workplace {
             } => self.commit(source, destination, watch),
             Task::List => self.list(watch),
             Task::Tidy => self.tidy(),
+            Task::Discard { disk } => draft::discard(self, disk),
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use config::DiskName;
 use disks::work::Task;
 use disks::{Access, Claim, Identity, Lease};
 use tokio::sync::{oneshot, watch};
@@ -89,7 +90,11 @@ impl Jobs {
         let (wanted, unwanted) = oneshot::channel();
         let setup = Rc::clone(setup);
         tokio::task::spawn_local(async move {
-            let result = place.jobs.carry_out(&work, &progress, unwanted).await;
+            let said = place.jobs.carry_out(&work, &progress, unwanted).await;
+            let result = match said {
+                Some(result) => result,
+                None => Err(killed(&setup, &task, &work).await),
+            };
             match &result {
                 Ok(()) => tracing::info!("{task} is done"),
                 Err(why) => tracing::info!("{task} was not done: {why}"),
@@ -110,12 +115,13 @@ impl Jobs {
         })
     }
 
+    /// What the process says of its end; None if it was killed.
     async fn carry_out(
         &self,
         work: &Work,
         progress: &watch::Sender<Progress>,
         mut unwanted: oneshot::Receiver<()>,
-    ) -> Result<(), String> {
+    ) -> Option<Result<(), String>> {
         let mut closing = self.closing.subscribe();
         let cancelled = async {
             tokio::select! {
@@ -129,12 +135,12 @@ impl Jobs {
             result = follow(work, progress) => result,
             () = cancelled => {
                 work.cancel();
-                match timeout(UNDO, follow(work, progress)).await {
-                    // It was done just before it was cancelled.
-                    Ok(Ok(())) => Ok(()),
-                    Ok(Err(why)) => Err(why),
-                    Err(_) => Err("it was cancelled, did not end, and was killed".into()),
-                }
+                // It may have been done just before it was cancelled.
+                let said = timeout(UNDO, follow(work, progress)).await;
+                said.unwrap_or_else(|_| {
+                    work.kill();
+                    None
+                })
             }
         }
     }
@@ -178,19 +184,29 @@ impl Drop for Place {
     }
 }
 
-/// Passes on what the process says until it says how it ended.
-async fn follow(work: &Work, progress: &watch::Sender<Progress>) -> Result<(), String> {
+/// Passes on what the process says until it says how it ended; None if it was killed.
+async fn follow(work: &Work, progress: &watch::Sender<Progress>) -> Option<Result<(), String>> {
     loop {
-        match work.next().await {
-            Some(FromWorker::Progress { done, total }) => {
+        match work.next().await? {
+            FromWorker::Progress { done, total } => {
                 progress.send_replace(Progress::Running { done, total });
             }
-            Some(FromWorker::Found(_)) => {}
-            Some(FromWorker::Done) => return Ok(()),
-            Some(FromWorker::Failed(why)) => return Err(why),
-            None => return Err("the process that does it was killed".into()),
+            FromWorker::Found(_) => {}
+            FromWorker::Done => return Some(Ok(())),
+            FromWorker::Failed(why) => return Some(Err(why)),
         }
     }
+}
+
+/// Removes what a process that was killed could not, and says what happened.
+async fn killed(setup: &Setup, task: &Task, work: &Work) -> String {
+    let _ = timeout(UNDO, work.ended()).await;
+    if let Some(disk) = makes(task)
+        && let Err(failure) = crate::work::discard(setup, disk.clone()).await
+    {
+        tracing::warn!("what is left of {task}: {failure}");
+    }
+    "the process that does it was killed".into()
 }
 
 /// The disks are free only when nothing works on them any more.
@@ -211,25 +227,26 @@ fn changes_cows(task: &Task) -> bool {
     }
 }
 
+/// The disk that a task is to make.
+fn makes(task: &Task) -> Option<&DiskName> {
+    match task {
+        Task::Create { disk, .. } | Task::CreateCow { disk, .. } => Some(disk),
+        Task::Copy { destination, .. } | Task::Commit { destination, .. } => Some(destination),
+        _ => None,
+    }
+}
+
 /// What a task needs for itself, or needs to stay as it is.
 async fn claims(setup: &Setup, task: &Task) -> Result<Vec<Claim>, Failure> {
-    let (reads, writes, makes) = match task {
-        Task::Create { disk, .. } => (vec![], vec![], vec![disk]),
-        Task::CreateCow { disk, backing } => (vec![backing], vec![], vec![disk]),
-        Task::Delete { disk } | Task::Resize { disk, .. } => (vec![], vec![disk], vec![]),
-        Task::Import { disk, backing } => (vec![backing], vec![disk], vec![]),
-        Task::Copy {
-            source,
-            destination,
-        }
-        | Task::Commit {
-            source,
-            destination,
-        } => (vec![source], vec![], vec![destination]),
-        Task::List | Task::Tidy => (vec![], vec![], vec![]),
+    let (reads, writes) = match task {
+        Task::CreateCow { backing, .. } => (vec![backing], vec![]),
+        Task::Delete { disk } | Task::Resize { disk, .. } => (vec![], vec![disk]),
+        Task::Import { disk, backing } => (vec![backing], vec![disk]),
+        Task::Copy { source, .. } | Task::Commit { source, .. } => (vec![source], vec![]),
+        Task::Create { .. } | Task::List | Task::Tidy | Task::Discard { .. } => (vec![], vec![]),
     };
     let role = task.command();
-    let claim = |identity, disk: &config::DiskName, access| Claim {
+    let claim = |identity, disk: &DiskName, access| Claim {
         identity,
         disk: disk.clone(),
         access,
@@ -242,7 +259,7 @@ async fn claims(setup: &Setup, task: &Task) -> Result<Vec<Claim>, Failure> {
             claims.push(claim(identity, disk, access));
         }
     }
-    for disk in makes {
+    if let Some(disk) = makes(task) {
         let identity = Identity::new(setup.name(), disk);
         claims.push(claim(identity, disk, Access::Write));
     }

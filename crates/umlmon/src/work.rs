@@ -3,6 +3,7 @@
 use std::io;
 use std::time::Duration;
 
+use config::DiskName;
 use disks::work::{CowEntry, Entry, MAX_LISTED, Task};
 use tokio::time::timeout;
 
@@ -50,6 +51,11 @@ impl Work {
     /// Asks it to undo what it did, and end.
     pub fn cancel(&self) {
         self.process.hang_up();
+    }
+
+    /// Does not give it the time to undo what it did.
+    pub fn kill(&self) {
+        self.process.kill();
     }
 
     /// Waits until nothing of it is left. Cancel safe.
@@ -116,4 +122,12 @@ pub async fn list(setup: &Setup) -> Result<Vec<Entry>, Failure> {
 /// [`Failure::Failed`].
 pub async fn tidy(setup: &Setup) -> Result<(), Failure> {
     at_once(setup, Task::Tidy).await.map(drop)
+}
+
+/// Removes what a process that was killed has left of a disk that it was to make.
+///
+/// # Errors
+/// [`Failure::Failed`].
+pub async fn discard(setup: &Setup, disk: DiskName) -> Result<(), Failure> {
+    at_once(setup, Task::Discard { disk }).await.map(drop)
 }

@@ -35,11 +35,8 @@ impl<'a> Draft<'a> {
     /// Begins a file that will have this name, which must be free.
     pub(super) fn begin(place: &'a Workplace, disk: &'a DiskName) -> Result<Draft<'a>, Error> {
         place.check_absent(disk)?;
-        let partial = format!("{PARTIAL_PREFIX}{}{PARTIAL_SUFFIX}", disk.file_name());
-        match rustix::fs::unlinkat(place.own(), &partial, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(errno) => return Err(failed("remove what is left of a former", disk, errno)),
-        }
+        let partial = partial(disk);
+        discard(place, disk)?;
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let fd = rustix::fs::openat(place.own(), &partial, flags, MODE);
@@ -79,11 +76,23 @@ impl<'a> Draft<'a> {
     }
 }
 
+fn partial(disk: &DiskName) -> String {
+    format!("{PARTIAL_PREFIX}{}{PARTIAL_SUFFIX}", disk.file_name())
+}
+
+/// Removes a half-made file that a killed process has left.
+pub(super) fn discard(place: &Workplace, disk: &DiskName) -> Result<(), Error> {
+    match rustix::fs::unlinkat(place.own(), partial(disk), AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(failed("remove what is left of a former", disk, errno)),
+    }
+}
+
 impl Drop for Draft<'_> {
     fn drop(&mut self) {
         if !self.partial.is_empty() {
             // If that fails, the next task of this name, or a `Tidy`, tries it again.
-            let _ = rustix::fs::unlinkat(self.place.own(), &self.partial, AtFlags::empty());
+            let _ = discard(self.place, self.disk);
         }
     }
 }

@@ -75,6 +75,11 @@ pub enum Task {
     List,
     /// Removes what processes that were killed have left behind. No other work may be going on.
     Tidy,
+    /// Removes what a process that was killed has left of a disk that it was to make.
+    Discard {
+        /// The disk that was to be made.
+        disk: DiskName,
+    },
 }
 
 /// The size of a disk in bytes, from the megabytes that users give.
@@ -99,7 +104,7 @@ impl Task {
             Task::Import { .. } => "disk-import",
             Task::Commit { .. } => "disk-commit",
             Task::List => "disk-list",
-            Task::Tidy => "disk-tidy",
+            Task::Tidy | Task::Discard { .. } => "disk-tidy",
         }
     }
 
@@ -119,7 +124,7 @@ impl Task {
                 kind(disk, DiskKind::Cow)?;
                 kind(backing, DiskKind::Dsk)
             }
-            Task::Delete { disk } => own(disk),
+            Task::Delete { disk } | Task::Discard { disk } => own(disk),
             Task::Copy {
                 source,
                 destination,
@@ -151,9 +156,10 @@ impl fmt::Display for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.command())?;
         match self {
-            Task::Create { disk, .. } | Task::Resize { disk, .. } | Task::Delete { disk } => {
-                write!(f, " {disk}")
-            }
+            Task::Create { disk, .. }
+            | Task::Resize { disk, .. }
+            | Task::Delete { disk }
+            | Task::Discard { disk } => write!(f, " {disk}"),
             Task::CreateCow { disk, backing } | Task::Import { disk, backing } => {
                 write!(f, " {disk}:{backing}")
             }

@@ -79,6 +79,13 @@ fn stale_partial() {
             .all(|&byte| byte == 0)
     );
 
+    place.file("/disks/.a.dsk.part", 1);
+    for _ in 0..2 {
+        let disk = "/disks/a.dsk".parse().unwrap();
+        place.done(&Task::Discard { disk });
+        assert!(place.path("/disks/a.dsk").exists());
+    }
+
     for planted in ["a.dsk", "b.cow"] {
         place.file(&format!("/disks/.{planted}.part"), 1);
     }
