@@ -236,7 +236,15 @@ fn two_images_share_a_backing_file_and_nobody_changes_it() {
         vm.umlwatch(&["-disk-create-cow", "/disks/a.cow:/shared/disks/base.dsk"])
             .ok();
     }
-    // At rest.
+    // At rest, and known to a monitor that never saw the image being made.
+    world.umladmin(&["stop", "vm2"]).ok();
+    fs::remove_file(world.path().join("var/shared/locks/vm2.cows")).unwrap();
+    one.umlwatch(&["-disk-delete", "/disks/a.cow"]).ok();
+    two.start_monitor().ok();
+    let refused = three.umlwatch(&["-start"]).fails(1);
+    assert!(refused.contains("a.cow of vm2"), "{refused}");
+    one.umlwatch(&["-disk-create-cow", "/disks/a.cow:/shared/disks/base.dsk"])
+        .ok();
     let refused = three.umlwatch(&["-start"]).fails(1);
     assert!(
         refused.contains("is the backing file of /disks/a.cow of vm"),

@@ -15,7 +15,7 @@ use pty::Nudge;
 use rpc_xdr::server::Limits;
 use rpc_xdr::umlmonctrl::{UMLMONCTRL_V1_MAX_ARGS, serve_umlmonctrl_v1};
 use tokio::net::UnixStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::task::LocalSet;
 
 use crate::announce::announce;
@@ -108,7 +108,8 @@ fn provide_devices(config: &Config) -> anyhow::Result<Devices> {
     Ok(devices)
 }
 
-/// Removes what a monitor that was killed in the middle of work on disks has left half-made.
+/// Removes what a monitor that was killed in the middle of work on disks has left half-made, and does what it may not have
+/// done any more.
 async fn tidy(setup: &Setup) {
     let tidied = match setup.disks.any(disks::work::is_partial) {
         Ok(false) => Ok(()),
@@ -117,6 +118,10 @@ async fn tidy(setup: &Setup) {
     };
     if let Err(failure) = tidied {
         tracing::warn!("half-made disks of a former monitor: {failure}");
+    }
+    // It may not have written down its last image; others may have been put there by hand.
+    if let Err(failure) = holdings::look(setup).await {
+        tracing::warn!("which images rely on which backing files is not known: {failure}");
     }
 }
 
@@ -167,6 +172,7 @@ impl Parts {
             locks: self.locks,
             devices: self.devices,
             looks: Semaphore::new(MAX_LOOKS),
+            recording: Mutex::default(),
             nudged,
         })
     }

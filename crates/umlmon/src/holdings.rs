@@ -25,6 +25,7 @@ pub struct Cows(BTreeMap<DiskName, CowEntry>);
 /// # Errors
 /// [`Failure::Failed`].
 pub async fn look(setup: &Setup) -> Result<Cows, Failure> {
+    let _one = setup.recording.lock().await;
     let any = setup
         .disks
         .any(|name| name.ends_with(b".cow"))

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use config::{Config, Nic, Vm, VmName};
 use disks::{Claim, Devices, Disks, Lease, Locks, Opener};
 use jail::{Jail, TmpMount};
-use tokio::sync::Semaphore;
+use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 
 use crate::channels::{CON0, Channels};
@@ -43,6 +43,8 @@ pub struct Setup {
     pub devices: Devices,
     /// Places for processes that look at the disks; however many clients ask, there are not more.
     pub looks: Semaphore,
+    /// Held from a look at the images until it is written down: an older look must not replace a newer one.
+    pub recording: Mutex<()>,
     /// The channels.
     pub channels: Rc<Channels>,
     /// Whom the channels nudge when a wake-up of the kernel may be lost; nobody before its mconsole is up.
