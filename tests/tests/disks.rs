@@ -401,10 +401,7 @@ fn work_that_does_not_end_well_leaves_nothing() {
     }
     // The process that does it is killed, as by a host without memory.
     let mut client = copy();
-    let monitor = vm.monitor_pid();
-    let children = fs::read_to_string(format!("/proc/{monitor}/task/{monitor}/children")).unwrap();
-    let worker = children.trim().parse().unwrap();
-    kill_process(Pid::from_raw(worker).unwrap(), Signal::KILL).unwrap();
+    kill_process(worker(&vm), Signal::KILL).unwrap();
     assert_eq!(client.wait().unwrap().code(), Some(1));
     assert_eq!(names(&vm), ["big.dsk"]);
     let mut client = copy();
@@ -423,6 +420,22 @@ fn work_that_does_not_end_well_leaves_nothing() {
     world.umladmin(&["stop", "vm1"]).ok();
     client.wait().unwrap();
     assert_eq!(names(&vm), ["big.dsk"]);
+    // Even one that does not react.
+    vm.start_monitor().ok();
+    let mut client = copy();
+    kill_process(worker(&vm), Signal::STOP).unwrap();
+    let stopped = world.umladmin(&["stop", "vm1"]).ok();
+    assert!(!stopped.contains("SIGKILL"), "{stopped}");
+    client.wait().unwrap();
+    vm.start_monitor().ok();
+    assert_eq!(names(&vm), ["big.dsk"]);
+}
+
+/// The only child of the monitor.
+fn worker(vm: &Vm<'_>) -> Pid {
+    let monitor = vm.monitor_pid();
+    let children = fs::read_to_string(format!("/proc/{monitor}/task/{monitor}/children"));
+    Pid::from_raw(children.unwrap().trim().parse().unwrap()).unwrap()
 }
 
 /// A file that takes a while to copy.

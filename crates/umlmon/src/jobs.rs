@@ -21,6 +21,9 @@ use crate::worker::FromWorker;
 const MAX_JOBS: usize = 4;
 /// How long a cancelled job may take to undo what it did before it is killed; it looks up after a few megabytes.
 const UNDO: Duration = Duration::from_secs(20);
+/// How long the end of the monitor waits for that: less than umladmin waits for the monitor. A job that is killed then
+/// leaves its half-made file to the next monitor.
+const CLOSE: Duration = Duration::from_secs(5);
 
 /// How far a job is.
 #[derive(Clone, Debug)]
@@ -150,8 +153,8 @@ impl Jobs {
         self.closing.send_replace(true);
         let mut running = self.running.subscribe();
         let all = running.wait_for(|running| *running == 0);
-        if timeout(UNDO, all).await.is_err() {
-            tracing::warn!("an operation on a disk does not end");
+        if timeout(CLOSE, all).await.is_err() {
+            tracing::warn!("an operation on a disk does not end, and is killed");
         }
     }
 }
