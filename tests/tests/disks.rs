@@ -5,7 +5,7 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use e2e::{Vm, World, run, wait_for};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
@@ -379,32 +379,43 @@ fn an_image_that_cannot_work_is_refused_before_the_kernel_runs() {
 fn work_that_does_not_end_well_leaves_nothing() {
     let Some(world) = World::new() else { return };
     let vm = world.vm("vm1").monitor();
-    let big = vm.file("jail/disks/big.dsk");
-    dense(&big);
-    let partial = vm.file("jail/disks/.copy.dsk.part");
-    let copy = || {
-        let mut command = vm.command(&["-disk-copy", "/disks/big.dsk:/disks/copy.dsk"]);
-        let mut child = command.stderr(Stdio::inherit()).spawn().unwrap();
-        wait_for("the copy has begun", || {
-            assert_eq!(child.try_wait().unwrap(), None, "it is over too soon");
-            partial.exists().then_some(())
+    dense(&vm.file("jail/disks/big.dsk"));
+    let held = vm.file("jail/shared/locks/vm1.held");
+    let undone = || {
+        wait_for("the copy is undone, and the disks are free", || {
+            (names(&vm) == ["big.dsk"] && !held.exists()).then_some(())
         });
-        child
     };
     for signal in [Signal::INT, Signal::KILL] {
-        let mut client = copy();
+        let mut client = begin_copy(&vm);
         kill_process(Pid::from_child(&client), signal).unwrap();
         client.wait().unwrap();
-        wait_for("the copy is undone", || {
-            (names(&vm) == ["big.dsk"]).then_some(())
-        });
+        undone();
     }
+    // The monitor does not answer, and the user does not wait for it.
+    let mut client = begin_copy(&vm);
+    let monitor = Pid::from_raw(vm.monitor_pid()).unwrap();
+    let both = [worker(&vm), monitor];
+    let all = |signal| both.map(|process| kill_process(process, signal).unwrap());
+    all(Signal::STOP);
+    kill_process(Pid::from_child(&client), Signal::INT).unwrap();
+    assert_eq!(client.wait().unwrap().code(), Some(1));
+    all(Signal::CONT);
+    undone();
     // The process that does it is killed, as by a host without memory.
-    let mut client = copy();
+    let mut client = begin_copy(&vm);
     kill_process(worker(&vm), Signal::KILL).unwrap();
     assert_eq!(client.wait().unwrap().code(), Some(1));
     assert_eq!(names(&vm), ["big.dsk"]);
-    let mut client = copy();
+}
+
+/// Fault F37: the end of the monitor is that of its work.
+#[test]
+fn work_ends_with_the_monitor() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("vm1").monitor();
+    dense(&vm.file("jail/disks/big.dsk"));
+    let mut client = begin_copy(&vm);
     kill_process(Pid::from_raw(vm.monitor_pid()).unwrap(), Signal::KILL).unwrap();
     client.wait().unwrap();
     let _ = fs::remove_file(vm.pid_file());
@@ -415,20 +426,32 @@ fn work_that_does_not_end_well_leaves_nothing() {
         ["big.dsk"],
         "the next monitor removes what was half-made"
     );
-    // The regular end of the monitor takes the job along.
-    let mut client = copy();
+    // In good order.
+    let mut client = begin_copy(&vm);
     world.umladmin(&["stop", "vm1"]).ok();
     client.wait().unwrap();
     assert_eq!(names(&vm), ["big.dsk"]);
     // Even one that does not react.
     vm.start_monitor().ok();
-    let mut client = copy();
+    let mut client = begin_copy(&vm);
     kill_process(worker(&vm), Signal::STOP).unwrap();
     let stopped = world.umladmin(&["stop", "vm1"]).ok();
     assert!(!stopped.contains("SIGKILL"), "{stopped}");
     client.wait().unwrap();
     vm.start_monitor().ok();
     assert_eq!(names(&vm), ["big.dsk"]);
+}
+
+/// Starts to copy `big.dsk`, and waits until that is under way.
+fn begin_copy(vm: &Vm<'_>) -> Child {
+    let mut command = vm.command(&["-disk-copy", "/disks/big.dsk:/disks/copy.dsk"]);
+    let mut child = command.stderr(Stdio::inherit()).spawn().unwrap();
+    wait_for("the copy has begun", || {
+        assert_eq!(child.try_wait().unwrap(), None, "it is over too soon");
+        let partial = vm.file("jail/disks/.copy.dsk.part");
+        partial.exists().then_some(())
+    });
+    child
 }
 
 /// The only child of the monitor.

@@ -1,19 +1,24 @@
 //! Work on disks, with a bar that shows how far it is; and the list of disks.
 
 use std::fmt::{self, Write};
-use std::time::Duration;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 use cli::{Exit, Failure, printable};
 use indicatif::{ProgressBar, ProgressStyle};
 use nix::sys::signal::{Signal, raise};
+use rpc_xdr::client::{ClientError, Ticket};
 use rpc_xdr::umlmonctrl::{
     DiskEntry, DiskJob, DiskListArgs, DiskProgress, DiskType, DiskUser, DiskWaitArgs,
 };
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use crate::disk_command::DiskCommand;
 use crate::json;
 use crate::run::Runner;
+use crate::session::{Client, refused};
 use crate::terminal::Signals;
 use crate::when::size;
 
@@ -21,25 +26,33 @@ use crate::when::size;
 const STEP_MS: u32 = 100;
 /// A job that is done sooner than this needs no bar.
 const PATIENCE: Duration = Duration::from_millis(300);
+/// How long the monitor may take for an answer when the user wants to leave.
+const PATIENCE_WITH_MONITOR: Duration = Duration::from_secs(3);
 
 impl Runner {
     /// Has the work done, and waits for it. CTRL-C cancels it.
     pub(crate) fn work(&mut self, command: &DiskCommand) -> Result<(), Failure> {
         // From here on a signal does not end us before the job is cancelled.
-        let signals = Signals::hold().map_err(Failure::from)?;
-        let begun = self.call(|client| {
-            Ok(match command {
-                DiskCommand::Create(args) => client.disk_create(args)?.into_result(),
-                DiskCommand::CreateCow(args) => client.disk_create_cow(args)?.into_result(),
-                DiskCommand::Delete(args) => client.disk_delete(args)?.into_result(),
-                DiskCommand::Copy(args) => client.disk_copy(args)?.into_result(),
-                DiskCommand::Resize(args) => client.disk_resize(args)?.into_result(),
-                DiskCommand::Import(args) => client.disk_import(args)?.into_result(),
-                DiskCommand::Commit(args) => client.disk_commit(args)?.into_result(),
-            })
-        })?;
+        let mut signals = Interruption {
+            signals: Signals::hold().map_err(Failure::from)?,
+            came: None,
+        };
+        let begun = self.answer(
+            &mut signals,
+            PATIENCE_WITH_MONITOR,
+            |client| match command {
+                DiskCommand::Create(args) => client.send_disk_create(args),
+                DiskCommand::CreateCow(args) => client.send_disk_create_cow(args),
+                DiskCommand::Delete(args) => client.send_disk_delete(args),
+                DiskCommand::Copy(args) => client.send_disk_copy(args),
+                DiskCommand::Resize(args) => client.send_disk_resize(args),
+                DiskCommand::Import(args) => client.send_disk_import(args),
+                DiskCommand::Commit(args) => client.send_disk_commit(args),
+            },
+        )?;
+        let begun = begun.into_result().map_err(refused)?;
         let mut bar = Bar::default();
-        let ended = self.follow(&begun, &signals, &mut bar);
+        let ended = self.follow(&begun, &mut signals, &mut bar);
         bar.remove();
         drop(signals);
         match ended? {
@@ -56,7 +69,7 @@ impl Runner {
     fn follow(
         &mut self,
         job: &DiskJob,
-        signals: &Signals,
+        signals: &mut Interruption,
         bar: &mut Bar,
     ) -> Result<Option<Signal>, Failure> {
         let args = DiskWaitArgs {
@@ -64,19 +77,41 @@ impl Runner {
             wait_ms: STEP_MS,
         };
         loop {
-            let progress = self.call(|client| Ok(client.disk_wait(&args)?.into_result()))?;
+            let progress = self.answer(signals, PATIENCE_WITH_MONITOR, |client| {
+                client.send_disk_wait(&args)
+            })?;
+            let progress = progress.into_result().map_err(refused)?;
             if progress.finished {
                 return Ok(None);
             }
             bar.show(&progress);
-            match signals.next() {
-                None | Some(Signal::SIGWINCH) => {}
-                Some(signal) => {
-                    self.call(|client| Ok(client.disk_cancel(job)?.into_result()))?;
-                    return Ok(Some(signal));
-                }
+            signals.look();
+            if let Some(signal) = signals.came {
+                // To undo it takes its time. Who sends another signal has none.
+                let cancelled = self.answer(signals, Duration::ZERO, |client| {
+                    client.send_disk_cancel(job)
+                })?;
+                cancelled.into_result().map_err(refused)?;
+                return Ok(Some(signal));
             }
         }
+    }
+
+    /// Makes a call. If a signal comes, and there is no answer for `patience` after it, the connection is given up; that
+    /// cancels the job, too.
+    fn answer<R>(
+        &mut self,
+        signals: &mut Interruption,
+        patience: Duration,
+        send: impl FnOnce(&mut Client) -> Result<Ticket<R>, ClientError>,
+    ) -> Result<R, Failure> {
+        self.call(|client| {
+            let ticket = send(client)?;
+            if !signals.is_answered(client.rpc.stream(), patience) {
+                return Err(ClientError::TimedOut);
+            }
+            client.rpc.wait(ticket).map(Ok)
+        })
     }
 
     /// Shows all disks.
@@ -108,16 +143,64 @@ impl Runner {
     }
 }
 
+/// The signals that are kept back while a job is waited for.
+struct Interruption {
+    signals: Signals,
+    /// The one that is to end it.
+    came: Option<Signal>,
+}
+
+impl Interruption {
+    /// Sees what has come; true if there was one to end the job.
+    fn look(&mut self) -> bool {
+        let mut ending = false;
+        while let Some(signal) = self.signals.next() {
+            if signal != Signal::SIGWINCH {
+                ending = true;
+                self.came.get_or_insert(signal);
+            }
+        }
+        ending
+    }
+
+    /// Waits for an answer; false if a signal came, and then none for so long.
+    fn is_answered(&mut self, stream: &UnixStream, patience: Duration) -> bool {
+        let mut until: Option<Instant> = None;
+        loop {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+            let mut fds = [
+                PollFd::new(stream, PollFlags::IN),
+                PollFd::new(&self.signals, PollFlags::IN),
+            ];
+            let count = poll(&mut fds, timeout.as_ref());
+            let [answer, signal] = fds.map(|fd| !fd.revents().is_empty());
+            match count {
+                Err(Errno::INTR) => {}
+                // Reading tells what is wrong.
+                Err(_) => return true,
+                Ok(_) if answer => return true,
+                Ok(0) => return false,
+                Ok(_) => {
+                    if signal && self.look() {
+                        until.get_or_insert_with(|| Instant::now() + patience);
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// The bar of a job that takes its time, if somebody looks at it.
 #[derive(Default)]
 struct Bar {
     bar: Option<ProgressBar>,
-    begun: Option<std::time::Instant>,
+    begun: Option<Instant>,
 }
 
 impl Bar {
     fn show(&mut self, progress: &DiskProgress) {
-        let begun = *self.begun.get_or_insert_with(std::time::Instant::now);
+        let begun = *self.begun.get_or_insert_with(Instant::now);
         if progress.total == 0 || (self.bar.is_none() && begun.elapsed() < PATIENCE) {
             return;
         }
