@@ -5,7 +5,7 @@
 //! other VMs it learns from `shared/locks/VM.cows`, where each monitor writes down what it has found in its own `/disks`.
 
 use std::fs;
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::PathBuf;
 
 use config::DiskName;
@@ -33,8 +33,28 @@ impl Locks {
     /// # Errors
     /// [`Error::File`].
     pub fn record(&self, cows: &[Cow]) -> Result<(), Error> {
-        let name = format!("{}{SUFFIX}", self.vm());
         let _mutex = self.mutex()?;
+        self.write_cows(cows)
+    }
+
+    /// Writes down one more image.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn note(&self, cow: Cow) -> Result<(), Error> {
+        let _mutex = self.mutex()?;
+        let mut cows = self.read_cows(&self.own_cows())?;
+        cows.retain(|known| known.disk != cow.disk);
+        cows.push(cow);
+        self.write_cows(&cows)
+    }
+
+    fn own_cows(&self) -> String {
+        format!("{}{SUFFIX}", self.vm())
+    }
+
+    fn write_cows(&self, cows: &[Cow]) -> Result<(), Error> {
+        let name = self.own_cows();
         if cows.is_empty() {
             return self.remove(&name);
         }
@@ -46,6 +66,19 @@ impl Locks {
             file.write_all(&list)
         };
         write().map_err(self.failed("write", &name))
+    }
+
+    fn read_cows(&self, name: &str) -> Result<Vec<Cow>, Error> {
+        let read = || {
+            let mut text = String::new();
+            let file = match self.open_file(name, false) {
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+                file => file?,
+            };
+            file.take(MAX_LIST).read_to_string(&mut text)?;
+            Ok(serde_json::from_str(&text)?)
+        };
+        read().map_err(self.failed("read", name))
     }
 
     /// The images of other VMs that rely on a file, each as the name of the VM and of the image.
@@ -62,13 +95,7 @@ impl Locks {
             else {
                 continue;
             };
-            let read = || {
-                let mut text = String::new();
-                let file = self.open_file(&name, false)?;
-                file.take(MAX_LIST).read_to_string(&mut text)?;
-                Ok(serde_json::from_str::<Vec<Cow>>(&text)?)
-            };
-            let cows = read().map_err(self.failed("read", &name))?;
+            let cows = self.read_cows(&name)?;
             let cows = cows.into_iter().filter(|cow| cow.backing == *backing);
             // Only looked at, by a path of which root owns all but the last directory.
             let there = cows.filter(|cow| fs::symlink_metadata(&cow.host).is_ok());
@@ -106,6 +133,9 @@ mod tests {
         assert_eq!(two.relying_on(&other).unwrap(), []);
         fs::remove_file(&host).unwrap();
         assert_eq!(two.relying_on(&base).unwrap(), []);
+        one.note(cow.clone()).unwrap();
+        one.note(cow).unwrap();
+        assert_eq!(one.read_cows("vm1.cows").unwrap().len(), 1);
         one.record(&[]).unwrap();
         assert!(!shared.path().join("locks/vm1.cows").exists());
     }

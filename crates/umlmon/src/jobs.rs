@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use disks::work::Task;
-use disks::{Access, Claim, Identity, Lease};
+use disks::{Access, Claim, Identity};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
@@ -93,14 +93,17 @@ impl Jobs {
                 Ok(()) => tracing::info!("{task} is done"),
                 Err(why) => tracing::info!("{task} was not done: {why}"),
             }
-            if changes_cows(&task)
-                && let Err(failure) = holdings::look(&setup).await
+            if result.is_ok()
+                && let Err(failure) = holdings::note(&setup, &task).await
             {
                 tracing::warn!("after {task}: {failure}");
             }
-            end(work, lease).await;
+            // Nothing is done to the disks any more. That the process ends takes some milliseconds, for which nobody
+            // has to wait.
+            drop(lease);
             // Nobody may care any more.
             let _ = progress.send(Progress::Ended(result));
+            work.end().await;
             jobs.running.send_modify(|running| *running -= 1);
         });
         Ok(Job {
@@ -132,7 +135,10 @@ impl Jobs {
                     // It was done just before it was cancelled.
                     Ok(Ok(())) => Ok(()),
                     Ok(Err(why)) => Err(why),
-                    Err(_) => Err("it was cancelled, did not end, and was killed".into()),
+                    Err(_) => {
+                        work.end().await;
+                        Err("it was cancelled, did not end, and was killed".into())
+                    }
                 }
             }
         }
@@ -161,24 +167,6 @@ async fn follow(work: &Work, progress: &watch::Sender<Progress>) -> Result<(), S
             Some(FromWorker::Failed(why)) => return Err(why),
             None => return Err("the process that does it was killed".into()),
         }
-    }
-}
-
-/// The disks are free only when nothing works on them any more.
-async fn end(work: Work, lease: Lease) {
-    let _ = timeout(UNDO, work.ended()).await;
-    drop(work);
-    drop(lease);
-}
-
-fn changes_cows(task: &Task) -> bool {
-    match task {
-        Task::CreateCow { .. } | Task::Import { .. } => true,
-        Task::Copy {
-            destination: disk, ..
-        }
-        | Task::Delete { disk } => disk.kind() == config::DiskKind::Cow,
-        _ => false,
     }
 }
 
