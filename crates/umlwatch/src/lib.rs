@@ -5,6 +5,7 @@ mod attach;
 pub mod command;
 mod disk_command;
 mod disks;
+mod guard;
 pub mod info;
 mod interactive;
 pub mod json;
@@ -15,6 +16,7 @@ mod session;
 mod terminal;
 mod when;
 
+pub use guard::{guard, is_guard};
 pub use interactive::interact;
 pub use run::{Runner, Style};
 pub use session::Session;

@@ -4,9 +4,13 @@ use std::process::ExitCode;
 
 use cli::{Exit, Failure, Line};
 use umlwatch::command::{Command, PROGRAM};
-use umlwatch::{Runner, Session, Style, interact};
+use umlwatch::{Runner, Session, Style, guard, interact, is_guard};
 
 fn main() -> ExitCode {
+    if is_guard() {
+        // The terminal is as it was then; whoever could be told has gone.
+        return guard().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+    }
     cli::main(&PROGRAM, run)
 }
 

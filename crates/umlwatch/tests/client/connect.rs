@@ -47,6 +47,19 @@ fn a_signal_ends_it_as_always_but_the_terminal_is_restored() {
 }
 
 #[test]
+fn a_killed_session_leaves_the_terminal_as_it_was() {
+    let monitor = Monitor::start("login: ");
+    for signal in [Signal::SIGKILL, Signal::SIGQUIT] {
+        let mut terminal = Terminal::run(monitor.umlwatch(&["vm1", "-force-connect", "con0"]));
+        terminal.expect("login: ");
+        assert!(terminal.is_raw());
+        terminal.signal(signal);
+        terminal.is_put_back();
+        assert_eq!(terminal.ended(), -(signal as i32));
+    }
+}
+
+#[test]
 fn the_end_of_the_monitor_ends_it() {
     let monitor = Monitor::start("login: ");
     let mut terminal = connected(&monitor);
