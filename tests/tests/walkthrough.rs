@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use e2e::{Terminal, program, run, skip, wait_for};
+use e2e::{Outcome, Terminal, program, run, skip, wait_for};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
@@ -83,6 +83,11 @@ fn type_in(home: &Path, block: &str) -> String {
     .ok()
 }
 
+/// Calls the init script.
+fn script(word: &str) -> Outcome {
+    run(Command::new("/etc/init.d/umlmon").arg(word))
+}
+
 /// How many processes of the VM `ps -ef` shows as umlmon: the monitor and its children.
 fn monitors(home: &Path) -> usize {
     let Ok(monitor) = fs::read_to_string("/var/run/umlmon/vm1.pid") else {
@@ -148,11 +153,31 @@ fn the_walk_through_works_word_for_word() {
     assert!(type_in(&home, &info).starts_with("vm1 is inactive"));
     assert_eq!(monitors(&home), 1);
 
+    assert_eq!(script("status").status, Some(0));
     let said = type_in(&home, "/etc/init.d/umlmon stop");
     assert!(said.contains("vm1: down"), "{said}");
     assert_eq!(monitors(&home), 0);
+    assert_eq!(script("status").status, Some(3));
+    stop_with_a_fault(&home);
     let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
     assert!(!mounts.contains("/var/lib/umlmon"), "{mounts}");
+}
+
+/// A fault in the configuration must not get the guests killed when the host goes down.
+fn stop_with_a_fault(home: &Path) {
+    assert_eq!(script("restart").status, Some(0));
+    let good = fs::read_to_string("/etc/umlmon").unwrap();
+    fs::write("/etc/umlmon", format!("{good}\nnonsense\n")).unwrap();
+    assert_eq!(script("status").status, Some(4), "what runs is not known");
+    let said = script("stop");
+    assert_eq!(said.status, Some(0));
+    assert!(said.stdout.contains("vm1: down"), "{said:#?}");
+    assert!(
+        said.stderr.contains("\"nonsense\" does not begin"),
+        "{said:#?}"
+    );
+    assert_eq!(monitors(home), 0);
+    fs::write("/etc/umlmon", good).unwrap();
 }
 
 /// Connects with the console on a terminal, runs a command, and leaves.

@@ -49,7 +49,7 @@ impl Overview {
 
     /// Reads the text of a file; the path is for messages.
     pub fn parse(text: &str, path: &Path) -> Result<Overview> {
-        let sections = ini::parse(text, path)?;
+        let sections = ini::parse(&without_vms(text), path)?;
         let global = sections.iter().find(|section| section.name == "GLOBAL");
         let global = global.map_or(Ok(Vec::new()), |section| {
             read_section(section, Section::Global, Origin::Main)
@@ -60,10 +60,42 @@ impl Overview {
         })
     }
 
+    /// A configuration in which the VMs have names and nothing else: enough to find their monitors and to end them.
+    pub fn names_only(self, path: &Path) -> Config {
+        let place = Place {
+            file: path.into(),
+            line: 1,
+        };
+        let named = self.sections.iter().filter_map(|name| name.parse().ok());
+        let vms = named.map(|name| VmSection {
+            name,
+            place: place.clone(),
+            assignments: Vec::new(),
+        });
+        Config {
+            path: path.to_owned(),
+            global: self.global,
+            vms: vms.collect(),
+        }
+    }
+
     /// Whether there is a section for this VM.
     pub fn has(&self, vm: &VmName) -> bool {
         self.sections.iter().any(|name| name == vm.as_str())
     }
+}
+
+/// The text with empty lines in place of what stands in the sections of the VMs.
+fn without_vms(text: &str) -> String {
+    let mut in_vm = false;
+    let lines = text.lines().map(|line| {
+        let begins = line.trim().strip_prefix('[');
+        if let Some(header) = begins {
+            in_vm = header.trim_end_matches(']').trim() != "GLOBAL";
+        }
+        if in_vm && begins.is_none() { "" } else { line }
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 impl Config {
