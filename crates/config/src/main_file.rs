@@ -200,7 +200,7 @@ impl Config {
 
     /// The effective configuration of a VM with these user changes.
     pub fn vm_with(&self, name: &VmName, changes: &UserChanges) -> Result<Vm> {
-        self.build(name, name, self.merge(name, changes)?)
+        self.build(name, name, self.merge(name, changes)?, &[])
     }
 
     /// The effective configuration of a VM with the edits of an administrator, as for printing it with [`Vm::to_ini`].
@@ -226,14 +226,26 @@ impl Config {
                 Edit::Rename(name) => new_name = name,
             }
         }
-        self.build(name, new_name, merged)
+        self.build(name, new_name, merged, edits)
     }
 
-    fn build(&self, section: &VmName, name: &VmName, mut merged: Vec<Assignment>) -> Result<Vm> {
+    fn build(
+        &self,
+        section: &VmName,
+        name: &VmName,
+        mut merged: Vec<Assignment>,
+        edits: &[Edit],
+    ) -> Result<Vm> {
         merged.sort_by_key(Assignment::rank);
         let place = &self.section(section)?.place;
+        // What an edit has taken away is not missing in the file.
+        let is_cleared = |param: &str| {
+            edits
+                .iter()
+                .any(|edit| matches!(edit, Edit::Clear(cleared) if cleared == param))
+        };
         Vm::build(&self.global, name, &merged).map_err(|e| match e {
-            Error::Missing { .. } => e.at(place),
+            Error::Missing { param, .. } if !is_cleared(param) => e.at(place),
             _ => e,
         })
     }

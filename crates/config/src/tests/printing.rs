@@ -66,7 +66,10 @@ start = manual
 ";
     assert_eq!(vm.unwrap().to_ini(), want);
     let problem = |edit| edited(&[edit]).unwrap_err().to_string();
-    assert!(problem(clear("mem")).contains("[foo]: the required parameter mem is missing"));
+    assert_eq!(
+        problem(clear("mem")),
+        "[foo]: the required parameter mem is missing"
+    );
     assert!(problem(clear("memm")).contains("did you mean \"mem\""));
     assert!(problem(set("mem", "x")).starts_with("mem: \"x\" is not a number"));
     assert!(
