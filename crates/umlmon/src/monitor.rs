@@ -403,7 +403,9 @@ impl Monitor {
             panic: run.panic(),
             con0: &con0,
         });
-        self.answer_starter(Err(Failure::NotStarted(last_end.to_string())));
+        self.answer_starter(Err(Failure::NotStarted(format!(
+            "the kernel ended at once: {last_end}"
+        ))));
         self.ended(last_end);
         self.on_event(Event::Ended(ending))
     }
