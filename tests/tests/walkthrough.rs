@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::Command;
 
 use e2e::{Outcome, Terminal, program, run, skip, wait_for};
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
 const PAGE: &str = include_str!("../../man/umlmon.7");
@@ -63,12 +63,14 @@ fn install() {
     fs::copy(script, "/etc/init.d/umlmon").unwrap();
 }
 
-/// Ends what a failed walk-through leaves running.
-struct Host;
+/// Ends what a failed walk-through leaves running, and takes the mount off the scratch directory, which can be removed
+/// only then.
+struct Host<'a>(&'a Path);
 
-impl Drop for Host {
+impl Drop for Host<'_> {
     fn drop(&mut self) {
         let _ = Command::new("/etc/init.d/umlmon").arg("stop").output();
+        let _ = umount2(self.0, MntFlags::MNT_DETACH);
     }
 }
 
@@ -110,7 +112,7 @@ fn the_walk_through_works_word_for_word() {
     let scratch = tempfile::tempdir().unwrap();
     cover(scratch.path());
     install();
-    let _host = Host;
+    let _host = Host(scratch.path());
     let home = scratch.path().join("home");
     fs::create_dir(&home).unwrap();
     let [
