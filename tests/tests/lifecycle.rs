@@ -108,6 +108,16 @@ fn suspend_and_continue() {
 }
 
 #[test]
+fn what_was_started_is_running() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("vm1").monitor();
+    // The kernel's own word that it is up may come before the child's that it executes.
+    vm.umlwatch(&["-start", "-suspend", "-kill"].repeat(50))
+        .ok();
+    vm.wait_inactive();
+}
+
+#[test]
 fn every_way_a_kernel_can_end_is_told_and_leaves_nothing() {
     let Some(world) = World::new() else { return };
     let vm = world.vm("vm1").con(1).monitor();
