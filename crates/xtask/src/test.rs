@@ -103,6 +103,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         }
     }
     let skipped = fs::read_to_string(skips.path()).context("cannot read what was skipped")?;
+    // Removes the file, which an exit with a failure would not.
+    drop(skips);
     let reasons: Vec<&str> = skipped.lines().collect();
     if !reasons.is_empty() {
         heading(&format!("Skipped:\n{}", reasons.join("\n")));
