@@ -253,7 +253,7 @@ impl Command {
             Command::Rotate => "open the log files anew".into(),
             Command::Wait(_) => "wait".into(),
             Command::Port => "tell the port".into(),
-            Command::Set { param, .. } => format!("set {param}"),
+            Command::Set { .. } => "set a parameter".into(),
             Command::Del(param) => format!("take {param} back"),
             Command::Site(_) => "run the site command".into(),
             Command::Disk(command) => command.verb(),

@@ -72,7 +72,7 @@ fn the_first_failure_is_the_last_command() {
     failed(
         &monitor.run(&["vm1", "-set", "vmuser=root"]),
         1,
-        "vm1: cannot set vmuser: the administrator sets it",
+        "vm1: cannot set a parameter: the administrator sets it",
     );
     failed(
         &monitor.run(&["vm1", "-site", "bad"]),
