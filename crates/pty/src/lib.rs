@@ -20,7 +20,7 @@ pub use channel::Channel;
 pub use endpoint::Endpoint;
 pub use error::Error;
 pub use history::{HISTORY_BYTES, History};
-pub use log::Log;
+pub use log::{Log, LogStyle, OLD};
 pub use nudge::Nudge;
 pub use sys::append::LogDir;
 
