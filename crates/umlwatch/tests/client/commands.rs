@@ -210,6 +210,21 @@ fn a_reader_that_goes_is_no_failure() {
 }
 
 #[test]
+fn a_log_is_followed_until_ctrl_c() {
+    let monitor = Monitor::start("");
+    let child = monitor
+        .umlwatch(&["vm1", "-follow", "-tail", "con0"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    monitor.expect("read con0");
+    monitor.expect("read con0");
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(0));
+}
+
+#[test]
 fn work_on_disks_is_begun_and_waited_for() {
     let monitor = Monitor::start("");
     let commands = [
