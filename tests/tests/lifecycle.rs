@@ -108,6 +108,16 @@ fn suspend_and_continue() {
 }
 
 #[test]
+fn what_was_started_is_running() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("vm1").monitor();
+    // The kernel's own word that it is up may come before the child's that it executes.
+    vm.umlwatch(&["-start", "-suspend", "-kill"].repeat(50))
+        .ok();
+    vm.wait_inactive();
+}
+
+#[test]
 fn every_way_a_kernel_can_end_is_told_and_leaves_nothing() {
     let Some(world) = World::new() else { return };
     let vm = world.vm("vm1").con(1).monitor();
@@ -147,6 +157,13 @@ fn kernel_and_child_can_be_killed_from_outside() {
     ended(&vm, "crashed", "");
 }
 
+/// The program with these bytes at this place.
+fn patched(program: &[u8], at: usize, bytes: &[u8]) -> Vec<u8> {
+    let mut program = program.to_vec();
+    program.splice(at..at + bytes.len(), bytes.iter().copied());
+    program
+}
+
 #[test]
 fn a_start_that_cannot_be_says_why_and_undoes_everything() {
     let Some(world) = World::new() else { return };
@@ -173,6 +190,14 @@ fn a_start_that_cannot_be_says_why_and_undoes_everything() {
     fs::write(&kernel, b"\x7fELF\x01 of some other machine").unwrap();
     fs::set_permissions(&kernel, fs::Permissions::from_mode(0o755)).unwrap();
     refused("/shared/kernels/fake_linux");
+    let good = fs::read(e2e::program("fake_linux")).unwrap();
+    // The field e_machine of elf(5), and the value of AArch64.
+    fs::write(&kernel, patched(&good, 18, &183_u16.to_le_bytes())).unwrap();
+    refused("is a program for ARM 64-bit architecture");
+    let libc = b"\0libc.so.6\0";
+    let at = good.windows(libc.len()).position(|part| part == libc);
+    fs::write(&kernel, patched(&good, at.unwrap(), b"\0libz.so.9\0")).unwrap();
+    refused("needs the library libz.so.9");
     fs::remove_file(&kernel).unwrap();
     refused("/shared/kernels/fake_linux");
     vm.put_files();
@@ -190,7 +215,8 @@ fn a_kernel_that_gives_up_at_once_is_quoted() {
         .monitor();
     let complaint = vm.umlwatch(&["-start"]).fails(1);
     assert!(
-        complaint.contains("Too-few-physical-memory!"),
+        complaint.contains("the kernel ended at once: ")
+            && complaint.contains("Too-few-physical-memory!"),
         "{complaint}"
     );
     vm.wait_inactive();

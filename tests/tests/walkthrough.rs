@@ -9,8 +9,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use e2e::{Terminal, program, run, skip, wait_for};
-use nix::mount::{MsFlags, mount};
+use e2e::{Outcome, Terminal, program, run, skip, wait_for};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 
 const PAGE: &str = include_str!("../../man/umlmon.7");
@@ -63,12 +63,14 @@ fn install() {
     fs::copy(script, "/etc/init.d/umlmon").unwrap();
 }
 
-/// Ends what a failed walk-through leaves running.
-struct Host;
+/// Ends what a failed walk-through leaves running, and takes the mount off the scratch directory, which can be removed
+/// only then.
+struct Host<'a>(&'a Path);
 
-impl Drop for Host {
+impl Drop for Host<'_> {
     fn drop(&mut self) {
         let _ = Command::new("/etc/init.d/umlmon").arg("stop").output();
+        let _ = umount2(self.0, MntFlags::MNT_DETACH);
     }
 }
 
@@ -81,6 +83,11 @@ fn type_in(home: &Path, block: &str) -> String {
         .current_dir(home)
         .env("PATH", path))
     .ok()
+}
+
+/// Calls the init script.
+fn script(word: &str) -> Outcome {
+    run(Command::new("/etc/init.d/umlmon").arg(word))
 }
 
 /// How many processes of the VM `ps -ef` shows as umlmon: the monitor and its children.
@@ -105,7 +112,7 @@ fn the_walk_through_works_word_for_word() {
     let scratch = tempfile::tempdir().unwrap();
     cover(scratch.path());
     install();
-    let _host = Host;
+    let _host = Host(scratch.path());
     let home = scratch.path().join("home");
     fs::create_dir(&home).unwrap();
     let [
@@ -148,11 +155,31 @@ fn the_walk_through_works_word_for_word() {
     assert!(type_in(&home, &info).starts_with("vm1 is inactive"));
     assert_eq!(monitors(&home), 1);
 
+    assert_eq!(script("status").status, Some(0));
     let said = type_in(&home, "/etc/init.d/umlmon stop");
     assert!(said.contains("vm1: down"), "{said}");
     assert_eq!(monitors(&home), 0);
+    assert_eq!(script("status").status, Some(3));
+    stop_with_a_fault(&home);
     let mounts = fs::read_to_string("/proc/thread-self/mountinfo").unwrap();
     assert!(!mounts.contains("/var/lib/umlmon"), "{mounts}");
+}
+
+/// A fault in the configuration must not get the guests killed when the host goes down.
+fn stop_with_a_fault(home: &Path) {
+    assert_eq!(script("restart").status, Some(0));
+    let good = fs::read_to_string("/etc/umlmon").unwrap();
+    fs::write("/etc/umlmon", format!("{good}\nnonsense\n")).unwrap();
+    assert_eq!(script("status").status, Some(4), "what runs is not known");
+    let said = script("stop");
+    assert_eq!(said.status, Some(0));
+    assert!(said.stdout.contains("vm1: down"), "{said:#?}");
+    assert!(
+        said.stderr.contains("\"nonsense\" does not begin"),
+        "{said:#?}"
+    );
+    assert_eq!(monitors(home), 0);
+    fs::write("/etc/umlmon", good).unwrap();
 }
 
 /// Connects with the console on a terminal, runs a command, and leaves.

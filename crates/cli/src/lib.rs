@@ -32,5 +32,5 @@ mod output;
 mod words;
 
 pub use exit::{Exit, Failure, main};
-pub use output::{Output, Visible, printable};
+pub use output::{Output, Visible, incomplete_at_end, printable};
 pub use words::{Given, Line, Program, Request, Section, Word, similar};

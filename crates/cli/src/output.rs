@@ -92,7 +92,7 @@ fn lines(bytes: &[u8]) -> String {
 }
 
 /// How many bytes at the end are the beginning of a UTF-8 character.
-fn incomplete_at_end(bytes: &[u8]) -> usize {
+pub fn incomplete_at_end(bytes: &[u8]) -> usize {
     let last = bytes.utf8_chunks().last().map_or(&[][..], |c| c.invalid());
     match std::str::from_utf8(last) {
         Err(e) if e.error_len().is_none() => last.len(),

@@ -49,7 +49,7 @@ impl Overview {
 
     /// Reads the text of a file; the path is for messages.
     pub fn parse(text: &str, path: &Path) -> Result<Overview> {
-        let sections = ini::parse(text, path)?;
+        let sections = ini::parse(&without_vms(text), path)?;
         let global = sections.iter().find(|section| section.name == "GLOBAL");
         let global = global.map_or(Ok(Vec::new()), |section| {
             read_section(section, Section::Global, Origin::Main)
@@ -60,10 +60,42 @@ impl Overview {
         })
     }
 
+    /// A configuration in which the VMs have names and nothing else: enough to find their monitors and to end them.
+    pub fn names_only(self, path: &Path) -> Config {
+        let place = Place {
+            file: path.into(),
+            line: 1,
+        };
+        let named = self.sections.iter().filter_map(|name| name.parse().ok());
+        let vms = named.map(|name| VmSection {
+            name,
+            place: place.clone(),
+            assignments: Vec::new(),
+        });
+        Config {
+            path: path.to_owned(),
+            global: self.global,
+            vms: vms.collect(),
+        }
+    }
+
     /// Whether there is a section for this VM.
     pub fn has(&self, vm: &VmName) -> bool {
         self.sections.iter().any(|name| name == vm.as_str())
     }
+}
+
+/// The text with empty lines in place of what stands in the sections of the VMs.
+fn without_vms(text: &str) -> String {
+    let mut in_vm = false;
+    let lines = text.lines().map(|line| {
+        let begins = line.trim().strip_prefix('[');
+        if let Some(header) = begins {
+            in_vm = header.trim_end_matches(']').trim() != "GLOBAL";
+        }
+        if in_vm && begins.is_none() { "" } else { line }
+    });
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 impl Config {
@@ -168,7 +200,7 @@ impl Config {
 
     /// The effective configuration of a VM with these user changes.
     pub fn vm_with(&self, name: &VmName, changes: &UserChanges) -> Result<Vm> {
-        self.build(name, name, self.merge(name, changes)?)
+        self.build(name, name, self.merge(name, changes)?, &[])
     }
 
     /// The effective configuration of a VM with the edits of an administrator, as for printing it with [`Vm::to_ini`].
@@ -194,14 +226,26 @@ impl Config {
                 Edit::Rename(name) => new_name = name,
             }
         }
-        self.build(name, new_name, merged)
+        self.build(name, new_name, merged, edits)
     }
 
-    fn build(&self, section: &VmName, name: &VmName, mut merged: Vec<Assignment>) -> Result<Vm> {
+    fn build(
+        &self,
+        section: &VmName,
+        name: &VmName,
+        mut merged: Vec<Assignment>,
+        edits: &[Edit],
+    ) -> Result<Vm> {
         merged.sort_by_key(Assignment::rank);
         let place = &self.section(section)?.place;
+        // What an edit has taken away is not missing in the file.
+        let is_cleared = |param: &str| {
+            edits
+                .iter()
+                .any(|edit| matches!(edit, Edit::Clear(cleared) if cleared == param))
+        };
         Vm::build(&self.global, name, &merged).map_err(|e| match e {
-            Error::Missing { .. } => e.at(place),
+            Error::Missing { param, .. } if !is_cleared(param) => e.at(place),
             _ => e,
         })
     }

@@ -363,6 +363,33 @@ pub const PARAMS: &[Param] = &[
         ..VM
     },
     Param {
+        name: "history",
+        default: Some("256"),
+        value: "N",
+        doc: "how much of each console is kept in memory, in kilobytes",
+        addition: true,
+        set: Set::Vm(|vm, _, v| number(v, 16, 65536).map(|n| vm.history = n)),
+        ..VM_PROTECTED
+    },
+    Param {
+        name: "log_limit",
+        default: Some("100"),
+        value: "N",
+        doc: "how large the log of a console grows before a new one is begun, in megabytes; 0: no limit",
+        addition: true,
+        set: Set::Vm(|vm, _, v| number(v, 0, 1 << 20).map(|n| vm.log_limit = n)),
+        ..VM_PROTECTED
+    },
+    Param {
+        name: "log_timestamps",
+        default: Some("false"),
+        value: "true|false",
+        doc: "whether each line in the log of a console begins with the time",
+        addition: true,
+        set: Set::Vm(|vm, _, v| boolean(v).map(|yes| vm.log_timestamps = yes)),
+        ..VM
+    },
+    Param {
         name: "ubd",
         indexed: Some(MAX_UBD),
         value: "FILE",

@@ -231,8 +231,17 @@ fn a_fault_in_the_section_of_a_vm_does_not_hide_where_the_monitors_are() {
     let overview = Overview::parse(text, path).unwrap();
     assert_eq!(overview.global.vardir, Path::new("/v"));
     assert!(overview.has(&name("vm1")) && !overview.has(&name("GLOBAL2")));
-    let wrong = Overview::parse("[GLOBAL]\nvardir = v\n", path).unwrap_err();
-    assert!(wrong.to_string().starts_with("umlmon:2: "), "{wrong}");
+    for text in [
+        "[vm1]\nno parameter\ndevice = (\n\u{7}\n[GLOBAL]\nvardir = v\n",
+        "[GLOBAL]\n[vm1]\nmem =\n= 1\n[ GLOBAL\n",
+    ] {
+        let wrong = Overview::parse(text, path).unwrap_err().to_string();
+        let line = text.lines().count();
+        assert!(wrong.starts_with(&format!("umlmon:{line}: ")), "{wrong}");
+    }
+    let names = overview.names_only(path);
+    assert_eq!(names.global.vardir, Path::new("/v"));
+    assert!(names.vm_names().eq([&name("vm1")]));
 }
 
 #[test]

@@ -45,6 +45,12 @@ pub struct Vm {
     pub con: BTreeMap<u8, Terminal>,
     /// Serial lines by number.
     pub ssl: BTreeMap<u8, Terminal>,
+    /// How much of each console is kept in memory, in kilobytes.
+    pub history: u32,
+    /// How large the log of a console grows, in megabytes; 0: no limit.
+    pub log_limit: u32,
+    /// Each line in the log of a console begins with the time.
+    pub log_timestamps: bool,
     /// Disks by number.
     pub ubd: BTreeMap<u8, DiskName>,
     /// The disks opened in synchronous mode.
@@ -80,6 +86,9 @@ impl Vm {
             mem_limit: None,
             con: BTreeMap::new(),
             ssl: BTreeMap::new(),
+            history: 0,
+            log_limit: 0,
+            log_timestamps: false,
             ubd: BTreeMap::new(),
             sync_disks: SyncDisks::All,
             eth: BTreeMap::new(),

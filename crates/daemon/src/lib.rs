@@ -8,7 +8,6 @@ mod log;
 mod pidfile;
 #[cfg(feature = "server")]
 mod signals;
-mod timestamp;
 
 pub use background::{Readiness, background};
 #[cfg(feature = "server")]

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use config::LogName;
+use humantime::format_rfc3339_seconds;
 use sys::append::LogDir;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -16,7 +17,6 @@ use tracing::span;
 use tracing::{Event, Level, Metadata, Subscriber};
 
 use crate::Error;
-use crate::timestamp::Timestamp;
 
 /// Where the lines go; both may be given, or neither.
 #[derive(Debug, Default)]
@@ -116,7 +116,8 @@ impl Subscriber for Lines {
 }
 
 fn line(name: &str, time: SystemTime, event: &Event<'_>) -> String {
-    let mut line = format!("{} {} {name}:", Timestamp(time), event.metadata().level());
+    let level = event.metadata().level();
+    let mut line = format!("{} {level} {name}:", format_rfc3339_seconds(time));
     let mut fields = Fields::default();
     event.record(&mut fields);
     line.push_str(&fields.message);

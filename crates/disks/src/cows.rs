@@ -5,7 +5,7 @@
 //! `/disks` in `shared/locks/VM.cows`, and looks there before a kernel may write.
 
 use std::fs;
-use std::io::{self, Read};
+use std::io::{self, ErrorKind, Read};
 use std::path::PathBuf;
 
 use config::DiskName;
@@ -35,8 +35,28 @@ impl Locks {
     /// # Errors
     /// [`Error::File`].
     pub fn record(&self, cows: &[Cow]) -> Result<(), Error> {
-        let name = format!("{}{SUFFIX}", self.vm());
         let _mutex = self.mutex()?;
+        self.write_cows(cows)
+    }
+
+    /// Writes down one more image.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn note(&self, cow: Cow) -> Result<(), Error> {
+        let _mutex = self.mutex()?;
+        let mut cows = self.read_cows(&self.own_cows())?;
+        cows.retain(|known| known.disk != cow.disk);
+        cows.push(cow);
+        self.write_cows(&cows)
+    }
+
+    fn own_cows(&self) -> String {
+        format!("{}{SUFFIX}", self.vm())
+    }
+
+    fn write_cows(&self, cows: &[Cow]) -> Result<(), Error> {
+        let name = self.own_cows();
         if cows.is_empty() {
             return self.remove(&name);
         }
@@ -50,6 +70,14 @@ impl Locks {
         write().map_err(self.failed("write", &name))
     }
 
+    fn read_cows(&self, name: &str) -> Result<Vec<Cow>, Error> {
+        let read = || match self.content(name) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            content => Ok(serde_json::from_slice(&content?)?),
+        };
+        read().map_err(self.failed("read", name))
+    }
+
     /// The images that rely on a file, also those of this VM, each as the name of the VM and of the image.
     ///
     /// # Errors
@@ -61,10 +89,7 @@ impl Locks {
             let Some(vm) = name.strip_suffix(SUFFIX) else {
                 continue;
             };
-            let cows = self
-                .content(&name)
-                .and_then(|content| Ok(serde_json::from_slice::<Vec<Cow>>(&content)?))
-                .map_err(self.failed("read", &name))?;
+            let cows = self.read_cows(&name)?;
             let cows = cows.into_iter().filter(|cow| cow.backing == *backing);
             // Only looked at, by a path of which root owns all but the last directory.
             let there = cows.filter(|cow| fs::symlink_metadata(&cow.host).is_ok());
@@ -122,6 +147,9 @@ mod tests {
         assert_eq!(two.relying_on(&other).unwrap(), []);
         fs::remove_file(&host).unwrap();
         assert_eq!(two.relying_on(&base).unwrap(), []);
+        one.note(cow.clone()).unwrap();
+        one.note(cow).unwrap();
+        assert_eq!(one.read_cows("vm1.cows").unwrap().len(), 1);
         one.record(&[]).unwrap();
         assert!(!shared.path().join("locks/vm1.cows").exists());
     }

@@ -9,9 +9,9 @@
 //! complete. Whatever ends the work before removes it; what a killed process leaves behind is removed by
 //! [`Task::Discard`], or, if the monitor was killed as well, by [`Task::Tidy`].
 //!
-//! **After a power failure** what was created, resized or imported is there: it is flushed before the work is reported
-//! as done. The data of a copy or a commit is not, because that takes as long as the copy itself; like after cp(1), the
-//! host writes it within half a minute.
+//! **After a power failure** an image with a name is what it was made to be: headers and changes of size are flushed before
+//! the work is reported as done. That the name of a new disk is there, and the data of a copy or a commit, the host writes
+//! within half a minute, as with any other file: to wait for it would take as long as the work itself.
 
 mod commit;
 mod copy;

@@ -19,7 +19,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use config::ChannelName;
-use pty::{Channel, Log, LogDir, Nudge};
+use pty::{Channel, Log, LogDir, LogStyle, Nudge};
 use rustix::process::{Pid, Signal, kill_process};
 
 const BEGIN: &[u8] = b"<<<BEGIN>>>";
@@ -106,7 +106,12 @@ async fn flood(
     fs::create_dir(&log).unwrap();
     let dir = Rc::new(LogDir::open(&log).unwrap());
     let channels = [0, 1].map(|n| {
-        let log = Log::open(dir.clone(), format!("con{n}").parse().unwrap()).unwrap();
+        let log = Log::open(
+            dir.clone(),
+            format!("con{n}").parse().unwrap(),
+            LogStyle::default(),
+        )
+        .unwrap();
         Channel::open(ChannelName::Con(n), Some(log), nudge.clone()).unwrap()
     });
     let notify = UnixDatagram::bind(scratch.join("notify")).unwrap();

@@ -223,6 +223,11 @@ impl Channel {
         self.log.replace(log);
     }
 
+    /// Keeps so many bytes in memory from now on.
+    pub fn resize_history(&self, bytes: usize) {
+        self.history.borrow_mut().resize(bytes);
+    }
+
     /// Opens the log file anew after a log rotation; without one nothing happens.
     ///
     /// # Errors

@@ -6,18 +6,19 @@ use std::ops::Range;
 use crate::Chunk;
 use crate::lines::last_lines;
 
-/// How much of a channel is kept in memory, in bytes.
+/// How much of a channel is kept in memory if nothing else is wanted, in bytes.
 pub const HISTORY_BYTES: usize = 256 * 1024;
 
 /// What the ring takes at first, in bytes; it doubles as data arrive.
 const FIRST_BYTES: usize = 4096;
 
-/// A ring: the byte at stream offset `n` lies at index `n % capacity`. It grows with the data up to its capacity, so a
-/// channel that never speaks costs nothing.
+/// A ring: the byte at stream offset `n` lies at index `(n - base) % capacity`. It grows with the data up to its
+/// capacity, so a channel that never speaks costs nothing.
 #[derive(Debug)]
 pub struct History {
     ring: Vec<u8>,
     capacity: usize,
+    base: u64,
     end: u64,
 }
 
@@ -27,8 +28,25 @@ impl History {
         Self {
             ring: Vec::new(),
             capacity: capacity.max(1),
+            base: 0,
             end: 0,
         }
+    }
+
+    /// Keeps the last `capacity` bytes (at least 1) from now on.
+    pub fn resize(&mut self, capacity: usize) {
+        let capacity = capacity.max(1);
+        if capacity == self.capacity {
+            return;
+        }
+        let kept = self.read(self.end.saturating_sub(capacity as u64), capacity);
+        let mut resized = Self {
+            base: kept.offset,
+            end: kept.offset,
+            ..Self::new(capacity)
+        };
+        resized.push(&kept.data);
+        *self = resized;
     }
 
     /// The offsets of the bytes that are kept.
@@ -81,7 +99,7 @@ impl History {
         reason = "the rest is smaller than the capacity, a usize"
     )]
     fn index(&self, offset: u64) -> usize {
-        (offset % self.capacity as u64) as usize
+        ((offset - self.base) % self.capacity as u64) as usize
     }
 
     /// Writes at an index, which is either within the ring or, as long as it grows, its end.
@@ -149,6 +167,23 @@ mod tests {
             history.push(&[7; 4095]);
         }
         assert_eq!(history.ring.capacity(), HISTORY_BYTES);
+    }
+
+    #[test]
+    fn a_history_can_be_made_longer_and_shorter() {
+        let mut history = History::new(10);
+        history.push(b"0123456789abc");
+        history.resize(20);
+        assert_eq!(history.range(), 3..13);
+        history.push(b"defghijklmnop");
+        assert_eq!(history.range(), 6..26);
+        assert_eq!(history.read(0, 100).data, b"6789abcdefghijklmnop");
+        history.resize(4);
+        let chunk = history.read(0, 100);
+        assert_eq!((chunk.offset, &chunk.data[..]), (22, &b"mnop"[..]));
+        history.push(b"qrstu");
+        assert_eq!(history.read(0, 100).data, b"rstu");
+        History::new(10).resize(0);
     }
 
     #[test]

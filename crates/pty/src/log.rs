@@ -6,6 +6,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::rc::Rc;
+use std::time::SystemTime;
 
 use config::LogName;
 use sys::append::LogDir;
@@ -16,12 +17,29 @@ use crate::{Chunk, Error};
 /// How far back the last lines are looked for, in bytes: whoever asks for a million lines gets these.
 const TAIL_BYTES: u64 = 4 * 1024 * 1024;
 
+/// What the name of a log that has reached its limit ends with from then on. No log can be configured under such a name.
+pub const OLD: char = '~';
+
+/// How a log is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogStyle {
+    /// With how many bytes the file gets another name, [`OLD`], and a new one is begun; 0: never.
+    pub limit: u64,
+    /// Each line begins with the time.
+    pub timestamps: bool,
+}
+
 /// A file that a channel is copied to, byte by byte.
 #[derive(Debug)]
 pub struct Log {
     dir: Rc<LogDir>,
     name: LogName,
+    style: LogStyle,
     file: File,
+    /// Bytes in the file, as far as they are ours.
+    size: u64,
+    /// The next byte is the first one of a line.
+    line_start: bool,
     /// Bytes that could not be written since the last one that could.
     lost: u64,
 }
@@ -31,8 +49,11 @@ impl Log {
     ///
     /// # Errors
     /// [`Error::Log`] if it cannot be opened or is not a regular file of our own with one name.
-    pub fn open(dir: Rc<LogDir>, name: LogName) -> Result<Self, Error> {
-        let file = dir.append(name.as_ref()).map_err(|source| Error::Log {
+    pub fn open(dir: Rc<LogDir>, name: LogName, style: LogStyle) -> Result<Self, Error> {
+        let opened = dir
+            .append(name.as_ref())
+            .and_then(|file| Ok((file.metadata()?.len(), file)));
+        let (size, file) = opened.map_err(|source| Error::Log {
             what: "open",
             path: dir.path().join(name.to_string()),
             source,
@@ -40,7 +61,10 @@ impl Log {
         Ok(Self {
             dir,
             name,
+            style,
             file,
+            size,
+            line_start: true,
             lost: 0,
         })
     }
@@ -51,7 +75,8 @@ impl Log {
     /// # Errors
     /// As [`Log::open`].
     pub fn reopen(&mut self) -> Result<(), Error> {
-        self.file = Self::open(self.dir.clone(), self.name.clone())?.file;
+        let new = Self::open(self.dir.clone(), self.name.clone(), self.style)?;
+        (self.file, self.size) = (new.file, new.size);
         Ok(())
     }
 
@@ -85,6 +110,45 @@ impl Log {
     /// Appends. An error is not the channel's problem: it is reported once, what cannot be written is counted, and the
     /// log goes on, with a line that tells how much is missing, as soon as it can be written again.
     pub(crate) fn append(&mut self, data: &[u8]) {
+        match self.style.timestamps {
+            true => {
+                let stamped = self.stamped(data);
+                self.write(&stamped);
+            }
+            false => self.write(data),
+        }
+        if self.style.limit > 0 && self.size >= self.style.limit {
+            self.begin_anew();
+        }
+    }
+
+    /// The bytes with the time before each line.
+    fn stamped(&mut self, data: &[u8]) -> Vec<u8> {
+        let now = format!("{} ", humantime::format_rfc3339_seconds(SystemTime::now()));
+        let mut stamped = Vec::with_capacity(data.len() + now.len());
+        for piece in data.split_inclusive(|byte| *byte == b'\n') {
+            if self.line_start {
+                stamped.extend_from_slice(now.as_bytes());
+            }
+            stamped.extend_from_slice(piece);
+            self.line_start = piece.ends_with(b"\n");
+        }
+        stamped
+    }
+
+    /// The file has reached its limit: it is kept under another name, in place of the one before, and a new one is begun.
+    fn begin_anew(&mut self) {
+        let old = format!("{}{OLD}", self.name);
+        let renamed = self.dir.rename(self.name.as_ref(), &old);
+        let result = renamed.map_err(|e| self.cannot("rename", e));
+        if let Err(error) = result.and_then(|()| self.reopen()) {
+            tracing::warn!("{error}");
+            // It is tried again when as much has been written once more.
+            self.size = 0;
+        }
+    }
+
+    fn write(&mut self, data: &[u8]) {
         if self.lost > 0 {
             let gap = format!("\r\n[{} bytes are missing here]\r\n", self.lost);
             if self.file.write_all(gap.as_bytes()).is_err() {
@@ -97,7 +161,10 @@ impl Log {
         let mut rest = data;
         while !rest.is_empty() {
             match self.file.write(rest) {
-                Ok(n) => rest = rest.get(n..).unwrap_or_default(),
+                Ok(n) => {
+                    self.size += n as u64;
+                    rest = rest.get(n..).unwrap_or_default();
+                }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     tracing::warn!(file = %self.path().display(), %error, "cannot write the log file");
@@ -124,8 +191,12 @@ impl Log {
     }
 
     fn cannot_read(&self, source: io::Error) -> Error {
+        self.cannot("read", source)
+    }
+
+    fn cannot(&self, what: &'static str, source: io::Error) -> Error {
         Error::Log {
-            what: "read",
+            what,
             path: self.path(),
             source,
         }
@@ -136,11 +207,15 @@ impl Log {
 mod tests {
     use super::*;
 
+    fn open(dir: &std::path::Path, style: LogStyle) -> Log {
+        let logs = Rc::new(LogDir::open(dir).unwrap());
+        Log::open(logs, "con0".parse().unwrap(), style).unwrap()
+    }
+
     #[test]
     fn a_full_disk_leaves_a_visible_gap() {
         let dir = tempfile::tempdir().unwrap();
-        let logs = Rc::new(LogDir::open(dir.path()).unwrap());
-        let mut log = Log::open(logs, "con0".parse().unwrap()).unwrap();
+        let mut log = open(dir.path(), LogStyle::default());
         log.append(b"before");
         log.file = File::options().append(true).open("/dev/full").unwrap();
         log.append(b"lost");
@@ -152,10 +227,58 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_has_reached_its_limit_is_kept_beside_the_new_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let style = LogStyle {
+            limit: 100,
+            timestamps: false,
+        };
+        let mut log = open(dir.path(), style);
+        let mut all = Vec::new();
+        for n in 0..63 {
+            let line = format!("line {n:03}\r\n");
+            log.append(line.as_bytes());
+            all.extend_from_slice(line.as_bytes());
+        }
+        let read = |name: &str| std::fs::read(dir.path().join(name)).unwrap();
+        let kept = [read("con0~"), read("con0")].concat();
+        assert!(
+            kept.len() > 100 && all.ends_with(&kept),
+            "no byte is lost between the two"
+        );
+        assert!(read("con0").len() < 100 && read("con0~").len() < 200);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn lines_begin_with_the_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let style = LogStyle {
+            limit: 0,
+            timestamps: true,
+        };
+        let mut log = open(dir.path(), style);
+        for piece in ["one\r", "\ntw", "o\nthr", "ee"] {
+            log.append(piece.as_bytes());
+        }
+        let text = std::fs::read_to_string(dir.path().join("con0")).unwrap();
+        let lines = text.lines().map(|line| line.split_once("Z ").unwrap());
+        let lines: Vec<_> = lines.collect();
+        assert!(
+            lines
+                .iter()
+                .all(|(time, _)| time.len() == "2026-11-24T03:00:00".len())
+        );
+        assert_eq!(
+            lines.iter().map(|(_, said)| *said).collect::<Vec<_>>(),
+            ["one", "two", "three"]
+        );
+    }
+
+    #[test]
     fn the_last_lines_of_a_long_file() {
         let dir = tempfile::tempdir().unwrap();
-        let logs = Rc::new(LogDir::open(dir.path()).unwrap());
-        let mut log = Log::open(logs, "con0".parse().unwrap()).unwrap();
+        let mut log = open(dir.path(), LogStyle::default());
         let text: String = (0..100_000).map(|n| format!("line {n}\n")).collect();
         log.append(text.as_bytes());
         for lines in [1, 2, 1000, 99_999, 100_000] {

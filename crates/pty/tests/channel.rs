@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use config::ChannelName;
-use pty::{Attachment, Channel, Error, HISTORY_BYTES, Log, LogDir, Nudge};
+use pty::{Attachment, Channel, Error, HISTORY_BYTES, Log, LogDir, LogStyle, Nudge};
 
 const LONG: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(20);
@@ -41,7 +41,11 @@ fn kernel(channel: &Channel) -> File {
 }
 
 fn log(dir: &Path, name: &str) -> Result<Log, Error> {
-    Log::open(Rc::new(LogDir::open(dir).unwrap()), name.parse().unwrap())
+    Log::open(
+        Rc::new(LogDir::open(dir).unwrap()),
+        name.parse().unwrap(),
+        LogStyle::default(),
+    )
 }
 
 /// Reads from `offset` on until `len` bytes are there.

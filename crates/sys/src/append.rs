@@ -9,7 +9,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, fchmod, fstat, open, openat};
+use rustix::fs::{FileType, Mode, OFlags, fchmod, fstat, open, openat, renameat};
 use rustix::process::geteuid;
 
 /// A directory of log files that belongs to the caller and that nobody else can write.
@@ -51,9 +51,7 @@ impl LogDir {
     /// The error of openat(2) (`ELOOP`: a symbolic link), or `PermissionDenied` if it is anything but a regular file
     /// of the caller with one name, or if `name` is not a plain file name.
     pub fn append(&self, name: &str) -> io::Result<File> {
-        if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
-            return Err(refused("not a plain file name"));
-        }
+        plain(name)?;
         let flags = OFlags::RDWR
             | OFlags::APPEND
             | OFlags::CREATE
@@ -78,6 +76,23 @@ impl LogDir {
         }
         Ok(File::from(file))
     }
+
+    /// Gives a file of the directory another name, replacing what has that one.
+    ///
+    /// # Errors
+    /// The error of renameat(2), or `PermissionDenied` if one of the names is not a plain file name.
+    pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        plain(from)?;
+        plain(to)?;
+        Ok(renameat(&self.dir, from, &self.dir, to)?)
+    }
+}
+
+fn plain(name: &str) -> io::Result<()> {
+    if name.is_empty() || name == "." || name == ".." || name.contains(['/', '\0']) {
+        return Err(refused("not a plain file name"));
+    }
+    Ok(())
 }
 
 fn refused(why: &'static str) -> io::Error {

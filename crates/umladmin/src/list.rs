@@ -1,6 +1,7 @@
 //! `umladmin list`: the VMs and what state they are in (umladmin).
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -124,7 +125,12 @@ fn look(config: &Config, vm: &VmName) -> Seen {
 fn ask(ctrl: &Path) -> Result<VmInfo, String> {
     let until = Instant::now() + DEADLINE;
     let broken = |e: &dyn std::fmt::Display| format!("the monitor does not respond: {e}");
-    let mut client = link::client(ctrl, until, &|| true).map_err(|e| broken(&e))?;
+    let mut client = link::client(ctrl, until, &|| true).map_err(|e| match e.kind() {
+        ErrorKind::PermissionDenied => {
+            format!("you may not ask its monitor: {}: {e}", ctrl.display())
+        }
+        _ => broken(&e),
+    })?;
     match client.vm_info().map_err(|e| broken(&e))? {
         VmInfoResult::Ok(info) => Ok(info),
         VmInfoResult::Error(error) => Err(error.text),

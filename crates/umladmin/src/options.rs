@@ -1,11 +1,13 @@
 //! The command line of umladmin: the modes of operation, the table of options, and which belong together (umladmin).
 
+use std::path::Path;
 use std::time::Duration;
 
 use cli::{Exit, Failure, Line, Program, Section, Word, similar};
-use config::Config;
+use config::{Config, Overview};
 
-use crate::{effective, list, password, start, stop, update};
+use crate::report::Report;
+use crate::{effective, list, password, selection, start, stop, update};
 
 /// What umladmin is asked to do: the first word that is not an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,14 +126,29 @@ pub fn run(line: Line) -> Result<Exit, Failure> {
             )),
         };
     }
-    let config = Config::load(line.config_or(Config::DEFAULT_PATH))
-        .map_err(|e| Failure::new(Exit::Failed, e))?;
+    let config = configuration(line.config_or(Config::DEFAULT_PATH), mode)?;
     match mode {
         Mode::List => list::run(&config, names, &line),
         Mode::Start => start::run(&config, names),
         Mode::Stop => stop::run(&config, names, timeout),
         Mode::Update => update::run(&config, names, timeout),
         Mode::Config | Mode::Password => effective::run(&config, names, &line),
+    }
+}
+
+/// The configuration. What runs can be brought down even if there are faults in the sections of VMs, which are only told
+/// then: a host that is shut down would kill the guests otherwise.
+fn configuration(path: &Path, mode: Mode) -> Result<Config, Failure> {
+    let error = match Config::load(path) {
+        Ok(config) => return Ok(config),
+        Err(error) => error,
+    };
+    match Overview::load(path) {
+        Ok(overview) if mode == Mode::Stop => {
+            Report::new().warn(&error.to_string());
+            Ok(overview.names_only(path))
+        }
+        _ => Err(selection::bad_config(error)),
     }
 }
 

@@ -344,6 +344,28 @@ fn update_follows_the_configuration_or_does_nothing() {
 }
 
 #[test]
+fn stop_needs_no_faultless_configuration() {
+    let world = World::new("vm1 obeys boot\nvm2 obeys manual");
+    let file = world.path("umlmon.conf");
+    let good = fs::read_to_string(&file).unwrap();
+    for (names, fault) in [
+        (&["vm1"][..], good.replacen("mem = 64", "mem = many", 1)),
+        (&[], good.replacen("mem = 64", "a stray line", 1)),
+    ] {
+        assert_eq!(world.said(&["start"]).0, 0);
+        fs::write(&file, fault).unwrap();
+        let (status, out, err) = world.said(&[&["stop"], names].concat());
+        assert_eq!(status, 0, "{err}");
+        assert!(err.contains("umlmon.conf:6: "), "{err}");
+        assert!(out.contains("vm1: down"), "{out}");
+        assert_eq!(world.said(&["stop", "vm3"]).0, 1);
+        fs::write(&file, &good).unwrap();
+        assert_eq!(world.calls("vm1").last().unwrap(), "ctrlaltdel true");
+    }
+    assert_eq!(world.states(&[]), pairs("vm1 off\nvm2 off"));
+}
+
+#[test]
 fn what_is_not_configured_can_be_named() {
     let world = World::new("vm1 obeys boot\nvm2 obeys manual");
     assert_eq!(world.said(&["start"]).0, 0);

@@ -3,13 +3,13 @@
 //! A channel lives as long as the configuration names it, whether or not a kernel runs: clients stay attached over
 //! reboots and restarts.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use config::{ChannelName, Terminal, Vm};
-use pty::{Channel, Error, Log, LogDir, Nudge};
+use pty::{Channel, Error, Log, LogDir, LogStyle, Nudge};
 
 /// The channel of the kernel's own messages. It exists even if it is not configured: the kernel's last words are needed
 /// to know why it ended.
@@ -20,6 +20,7 @@ pub const CON0: ChannelName = ChannelName::Con(0);
 pub struct Channels {
     logdir: Rc<LogDir>,
     nudge: Rc<Nudge>,
+    style: Cell<LogStyle>,
     all: RefCell<BTreeMap<ChannelName, (Terminal, Rc<Channel>)>>,
 }
 
@@ -32,6 +33,7 @@ impl Channels {
         let channels = Channels {
             logdir: Rc::new(logdir),
             nudge,
+            style: Cell::default(),
             all: RefCell::default(),
         };
         channels.apply(vm)?;
@@ -47,23 +49,27 @@ impl Channels {
         self.all
             .borrow_mut()
             .retain(|name, _| wanted.contains_key(name));
+        let style = style(vm);
+        let same_style = self.style.replace(style) == style;
         for (name, terminal) in wanted {
             let present = self.all.borrow().get(&name).cloned();
             let channel = match present {
-                Some((same, _)) if same == terminal => continue,
+                Some((same, channel)) if same == terminal && same_style => channel,
                 Some((_, channel)) => {
                     channel.set_log(self.log(&terminal)?);
                     channel
                 }
                 None => Channel::open(name, self.log(&terminal)?, Rc::clone(&self.nudge))?,
             };
+            channel.resize_history((vm.history as usize) << 10);
             self.all.borrow_mut().insert(name, (terminal, channel));
         }
         Ok(())
     }
 
     fn log(&self, terminal: &Terminal) -> Result<Option<Log>, Error> {
-        let open = |name: &config::LogName| Log::open(Rc::clone(&self.logdir), name.clone());
+        let style = self.style.get();
+        let open = |name: &config::LogName| Log::open(Rc::clone(&self.logdir), name.clone(), style);
         terminal.logfile.as_ref().map(open).transpose()
     }
 
@@ -116,6 +122,13 @@ impl Channels {
             .map(|(_, channel)| channel.reopen_log())
             .collect();
         results.into_iter().collect()
+    }
+}
+
+fn style(vm: &Vm) -> LogStyle {
+    LogStyle {
+        limit: u64::from(vm.log_limit) << 20,
+        timestamps: vm.log_timestamps,
     }
 }
 

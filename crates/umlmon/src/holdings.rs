@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use config::{DiskKind, DiskName, Vm};
-use disks::work::{CowEntry, Entry};
+use disks::work::{CowEntry, Entry, Task};
 use disks::{Access, Claim, Cow, Disk};
 
 use crate::failure::Failure;
@@ -39,6 +39,29 @@ pub async fn look(setup: &Setup) -> Result<Cows, Failure> {
     let known: Vec<Cow> = cows.in_use(setup, false).collect();
     setup.locks.record(&known).map_err(refusal)?;
     Ok(cows)
+}
+
+/// Writes down what work on disks has changed of what relies on what.
+///
+/// # Errors
+/// [`Failure::Failed`].
+pub async fn note(setup: &Setup, task: &Task) -> Result<(), Failure> {
+    match task {
+        Task::CreateCow { disk, backing } | Task::Import { disk, backing } => {
+            let _one = setup.recording.lock().await;
+            let cow = Cow {
+                disk: disk.clone(),
+                host: setup.disks.host_path(disk),
+                backing: setup.disks.identity(backing).map_err(unusable)?,
+            };
+            setup.locks.note(cow).map_err(refusal)
+        }
+        // What the copy relies on stands in its header.
+        Task::Copy { destination, .. } if destination.kind() == DiskKind::Cow => {
+            look(setup).await.map(drop)
+        }
+        _ => Ok(()),
+    }
 }
 
 impl Cows {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use config::DiskName;
 use disks::work::Task;
-use disks::{Access, Claim, Identity, Lease};
+use disks::{Access, Claim, Identity};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
@@ -102,14 +102,17 @@ impl Jobs {
                 Ok(()) => tracing::info!("{task} is done"),
                 Err(why) => tracing::info!("{task} was not done: {why}"),
             }
-            if changes_cows(&task)
-                && let Err(failure) = holdings::look(&setup).await
+            if result.is_ok()
+                && let Err(failure) = holdings::note(&setup, &task).await
             {
                 tracing::warn!("after {task}: {failure}");
             }
-            end(work, lease).await;
+            // Nothing is done to the disks any more. That the process ends takes some milliseconds, for which nobody
+            // has to wait.
+            drop(lease);
             // Nobody may care any more.
             let _ = progress.send(Progress::Ended(result));
+            work.end().await;
             drop(place);
         });
         Ok(Job {
@@ -139,11 +142,7 @@ impl Jobs {
             () = cancelled => {
                 work.cancel();
                 // It may have been done just before it was cancelled.
-                let said = timeout(UNDO, follow(work, progress)).await;
-                said.unwrap_or_else(|_| {
-                    work.kill();
-                    None
-                })
+                timeout(UNDO, follow(work, progress)).await.unwrap_or_default()
             }
         }
     }
@@ -203,31 +202,13 @@ async fn follow(work: &Work, progress: &watch::Sender<Progress>) -> Option<Resul
 
 /// Removes what a process that was killed could not, and says what happened.
 async fn killed(setup: &Setup, task: &Task, work: &Work) -> String {
-    let _ = timeout(UNDO, work.ended()).await;
+    work.end().await;
     if let Some(disk) = makes(task)
         && let Err(failure) = crate::work::discard(setup, disk.clone()).await
     {
         tracing::warn!("what is left of {task}: {failure}");
     }
     "the process that does it was killed".into()
-}
-
-/// The disks are free only when nothing works on them any more.
-async fn end(work: Work, lease: Lease) {
-    let _ = timeout(UNDO, work.ended()).await;
-    drop(work);
-    drop(lease);
-}
-
-fn changes_cows(task: &Task) -> bool {
-    match task {
-        Task::CreateCow { .. } | Task::Import { .. } => true,
-        Task::Copy {
-            destination: disk, ..
-        }
-        | Task::Delete { disk } => disk.kind() == config::DiskKind::Cow,
-        _ => false,
-    }
 }
 
 /// The disk that a task is to make.

@@ -135,6 +135,8 @@ pub struct Monitor {
     status: watch::Sender<Status>,
     /// Who waits for the outcome of the start, and until when it is still open.
     starter: Option<(Reply, Instant)>,
+    /// The kernel is up, but the child has not told yet that it executes: these are two ways.
+    up_early: bool,
     /// A reboot waits for its turn: the configuration and arguments of the run that ended.
     reboot: Option<Reboot>,
     /// The delay of the next reboot, if the guest goes on rebooting at once.
@@ -162,6 +164,7 @@ impl Monitor {
             talk_events: mpsc::unbounded_channel(),
             status,
             starter: None,
+            up_early: false,
             reboot: None,
             delay: Duration::ZERO,
             remarks: Remarks::new(Instant::now().into_std()),
@@ -311,6 +314,7 @@ impl Monitor {
 
     fn launch(&mut self, asked: Asked) -> bool {
         self.delay = Duration::ZERO;
+        self.up_early = false;
         self.status.send_modify(|status| status.reboots = 0);
         let started = self
             .setup
@@ -346,11 +350,13 @@ impl Monitor {
     fn on_run_event(&mut self, event: RunEvent) -> bool {
         match event {
             RunEvent::Executing => {
-                self.starter = self
-                    .starter
-                    .take()
-                    .map(|(reply, _)| (reply, Instant::now() + EARLY_DEATH));
-                self.on_event(Event::Executing)
+                let exit = self.on_event(Event::Executing);
+                if std::mem::take(&mut self.up_early) {
+                    self.answer_starter(Ok(()));
+                } else if let Some((_, until)) = &mut self.starter {
+                    *until = Instant::now() + EARLY_DEATH;
+                }
+                exit
             }
             RunEvent::NotExecuted(text) => {
                 let failure = Failure::NotStarted(text);
@@ -368,6 +374,8 @@ impl Monitor {
 
     fn on_notice(&mut self, notice: Notice) {
         match notice {
+            // Who is told that it was started must find it running.
+            Notice::Ready if self.state.phase == Phase::Starting => self.up_early = true,
             Notice::Ready => self.answer_starter(Ok(())),
             said => match self.remarks.judge(Instant::now().into_std()) {
                 Verdict::Log => log(&said),
@@ -403,7 +411,9 @@ impl Monitor {
             panic: run.panic(),
             con0: &con0,
         });
-        self.answer_starter(Err(Failure::NotStarted(last_end.to_string())));
+        self.answer_starter(Err(Failure::NotStarted(format!(
+            "the kernel ended at once: {last_end}"
+        ))));
         self.ended(last_end);
         self.on_event(Event::Ended(ending))
     }

@@ -53,13 +53,9 @@ impl Work {
         self.process.hang_up();
     }
 
-    /// Does not give it the time to undo what it did.
-    pub fn kill(&self) {
+    /// Kills what is left of it, and waits until nothing is. Cancel safe.
+    pub async fn end(&self) {
         self.process.kill();
-    }
-
-    /// Waits until nothing of it is left. Cancel safe.
-    pub async fn ended(&self) {
         self.process.ended().await;
     }
 }
@@ -99,7 +95,10 @@ async fn at_once(setup: &Setup, task: Task) -> Result<Vec<Entry>, Failure> {
             }
         }
     };
-    match timeout(QUICK, all).await {
+    let done = timeout(QUICK, all).await;
+    // Its end takes some milliseconds, for which nobody has to wait.
+    tokio::task::spawn_local(async move { work.end().await });
+    match done {
         Ok(result) => result.map(|()| found),
         Err(_) => Err(failed(format!(
             "it takes more than {} seconds",

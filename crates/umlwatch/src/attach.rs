@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use rustix::stdio::stdin;
 
 use crate::info;
-use crate::keys::Keys;
+use crate::keys::{Escape, Keys, Wish};
 use crate::replay::without_questions;
 use crate::session::{Client, Session, broken, refused};
 use crate::terminal::{self, RawTerminal, Signals};
@@ -42,12 +42,22 @@ enum End {
 
 /// Connects until the user leaves. The terminal is as before when this returns; a signal that ended the session then
 /// does what it usually does.
-pub(crate) fn attach(session: &Session, channel: &str, force: bool) -> Result<(), Failure> {
+pub(crate) fn attach(
+    session: &Session,
+    channel: &str,
+    mode: ConMode,
+    escape: Escape,
+) -> Result<(), Failure> {
     let mut client = session.connect()?;
-    let opened = open(&mut client, channel, force)?;
+    let opened = open(&mut client, channel, mode)?;
     let signals = Signals::hold()?;
     let raw = RawTerminal::enter()?;
-    let mut attached = Attached::new(client, session.vm().as_ref(), channel, raw.is_some());
+    let how = How {
+        terminal: raw.is_some(),
+        watches: mode == ConMode::Watch,
+        escape,
+    };
+    let mut attached = Attached::new(client, session.vm().as_ref(), channel, how);
     attached.begin(&opened);
     let ended = attached.run(&signals);
     attached.farewell();
@@ -59,14 +69,10 @@ pub(crate) fn attach(session: &Session, channel: &str, force: bool) -> Result<()
     Ok(())
 }
 
-fn open(client: &mut Client, channel: &str, force: bool) -> Result<ConOpened, Failure> {
+fn open(client: &mut Client, channel: &str, mode: ConMode) -> Result<ConOpened, Failure> {
     let args = ConOpenArgs {
         channel: channel.to_owned(),
-        mode: if force {
-            ConMode::Force
-        } else {
-            ConMode::Write
-        },
+        mode,
         who: terminal::name(),
     };
     match client.con_open(&args).map_err(broken)? {
@@ -107,13 +113,22 @@ fn result_in<R>(reply: &Reply, under_way: &mut Option<Ticket<R>>) -> Result<Opti
         .map_err(broken)
 }
 
+/// How somebody is connected.
+#[derive(Clone, Copy)]
+struct How {
+    /// Whether stdin is a terminal, which is raw then.
+    terminal: bool,
+    /// Nothing is typed, but on a terminal the keys for ourselves.
+    watches: bool,
+    escape: Escape,
+}
+
 /// The state of a connected terminal.
 struct Attached<'a> {
     client: Client,
     vm: &'a str,
     channel: &'a str,
-    /// Whether stdin is a terminal, which is raw then.
-    terminal: bool,
+    how: How,
     out: Output,
     keys: Keys,
     /// Of the next byte to show.
@@ -145,22 +160,22 @@ struct Attached<'a> {
 }
 
 impl<'a> Attached<'a> {
-    fn new(client: Client, vm: &'a str, channel: &'a str, terminal: bool) -> Attached<'a> {
+    fn new(client: Client, vm: &'a str, channel: &'a str, how: How) -> Attached<'a> {
         Attached {
             client,
             vm,
             channel,
-            terminal,
+            how,
             out: Output::stdout(),
-            keys: Keys::default(),
+            keys: Keys::new(how.escape),
             offset: 0,
             replay_end: 0,
             cut: false,
             down: false,
             suspended: false,
-            writer: true,
+            writer: !how.watches,
             typed: Vec::new(),
-            resized: terminal,
+            resized: how.terminal,
             ask: true,
             leaving: None,
             quiet_since: None,
@@ -175,10 +190,16 @@ impl<'a> Attached<'a> {
         self.offset = opened.end.saturating_sub(REPLAY).max(opened.start);
         self.replay_end = opened.end;
         self.cut = self.offset > opened.start;
-        if self.terminal {
+        if self.how.terminal {
+            let what = match self.how.watches {
+                true => "watching",
+                false => "connected with",
+            };
             self.remark(&format!(
-                "connected with {} of {}; CTRL-] leaves",
-                self.channel, self.vm
+                "{what} {} of {}; {} leaves",
+                self.channel,
+                self.vm,
+                self.how.escape.name()
             ));
         }
         if !opened.taken_from.is_empty() {
@@ -212,6 +233,9 @@ impl<'a> Attached<'a> {
             if key {
                 self.take_keys()?;
             }
+            if self.keys.leaves() && self.leaving.is_none() {
+                self.leaving = Some(Instant::now());
+            }
         }
     }
 
@@ -238,6 +262,7 @@ impl<'a> Attached<'a> {
             self.asking = Some(self.client.send_vm_info().map_err(broken)?);
         }
         if self.resizing.is_none()
+            && !self.how.watches
             && std::mem::take(&mut self.resized)
             && let Some((rows, columns)) = terminal::size()
         {
@@ -255,12 +280,12 @@ impl<'a> Attached<'a> {
     fn wait(&self, signals: &Signals) -> Result<(bool, bool, bool), Failure> {
         // What is typed before CTRL-] or the end of stdin is still sent, which an answer tells.
         let quiet_since = self.quiet_since.filter(|_| self.all_typed());
-        let timeout = self.leaving.or(quiet_since).map(|since| {
-            let left = QUIET.saturating_sub(since.elapsed());
-            Timespec {
-                tv_sec: i64::try_from(left.as_secs()).unwrap_or(0),
-                tv_nsec: left.subsec_nanos().into(),
-            }
+        let ending = self.leaving.or(quiet_since);
+        let ending = ending.map(|since| QUIET.saturating_sub(since.elapsed()));
+        let timeout = ending.into_iter().chain(self.keys.waits()).min();
+        let timeout = timeout.map(|left| Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(0),
+            tv_nsec: left.subsec_nanos().into(),
         });
         let stdin = stdin();
         let stream = self.client.rpc.stream();
@@ -270,8 +295,12 @@ impl<'a> Attached<'a> {
             PollFd::new(&stdin, PollFlags::IN),
         ];
         // A pipe is not read faster than the guest takes it; a terminal always, or CTRL-] would not be seen.
-        let listening =
-            self.quiet_since.is_none() && (self.terminal || self.typed.len() < AHEAD_MAX);
+        let listening = match self.how.terminal {
+            true => self.quiet_since.is_none(),
+            false => {
+                self.quiet_since.is_none() && !self.how.watches && self.typed.len() < AHEAD_MAX
+            }
+        };
         let watched = if listening {
             &mut fds[..]
         } else {
@@ -310,23 +339,34 @@ impl<'a> Attached<'a> {
                 return Err(Failure::from(std::io::Error::from(e)).about("cannot read stdin"));
             }
         };
-        if !self.terminal {
+        if !self.how.terminal {
             if keys.is_empty() {
                 self.quiet_since = Some(Instant::now());
             }
             self.typed.extend_from_slice(keys);
             return Ok(());
         }
-        let (sent, leave) = self.keys.take(keys);
-        if leave || keys.is_empty() {
+        if keys.is_empty() {
             self.leaving = Some(Instant::now());
         }
-        if self.writer && self.typed.len() < AHEAD_MAX {
-            self.typed.extend_from_slice(sent);
-        } else if !sent.is_empty() {
-            self.show(b"\x07")?;
+        for wish in self.keys.take(keys) {
+            match wish {
+                Wish::Leave => self.leaving = Some(Instant::now()),
+                Wish::Help => self.help(),
+                Wish::Type(keys) if self.writer && self.typed.len() < AHEAD_MAX => {
+                    self.typed.extend_from_slice(&keys);
+                }
+                Wish::Type(_) => self.show(b"\x07")?,
+            }
         }
         Ok(())
+    }
+
+    fn help(&self) {
+        let key = self.how.escape.name();
+        self.remark(&format!(
+            "{key} leaves; so does {key} . at once; {key} {key} types it; {key} ? shows this"
+        ));
     }
 
     fn take_reply(&mut self, reply: &Reply) -> Result<(), Failure> {
@@ -351,7 +391,7 @@ impl<'a> Attached<'a> {
         }
         match answer {
             CtlResult::Ok => Ok(()),
-            CtlResult::Error(error) if !self.terminal => Err(refused(error)),
+            CtlResult::Error(error) if !self.how.terminal => Err(refused(error)),
             CtlResult::Error(error) => {
                 self.typed.clear();
                 // That the VM is down, or the right to write is lost, is told once, when it happens.
@@ -384,7 +424,7 @@ impl<'a> Attached<'a> {
     }
 
     fn show_former(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        if !self.terminal {
+        if !self.how.terminal {
             return self.show(bytes);
         }
         let cut = std::mem::take(&mut self.cut);
@@ -427,7 +467,7 @@ impl<'a> Attached<'a> {
                 taken_by
             };
             let lost = format!("{} was taken over by {by}", self.channel);
-            if !self.terminal && self.quiet_since.is_none() {
+            if !self.how.terminal && self.quiet_since.is_none() {
                 return Err(Failure::new(Exit::Failed, lost));
             }
             self.typed.clear();
@@ -444,7 +484,7 @@ impl<'a> Attached<'a> {
     /// A remark of our own, on stderr, so that a redirected stdout has only what the guest wrote.
     fn remark(&self, text: &str) {
         let text = printable(text.as_bytes());
-        match self.terminal {
+        match self.how.terminal {
             true => eprint!("\r\n[{text}]\r\n"),
             false => eprintln!("[{text}]"),
         }
@@ -452,7 +492,7 @@ impl<'a> Attached<'a> {
 
     /// Leaves the cursor on a line of its own, in the terminal's own colours.
     fn farewell(&self) {
-        if self.terminal {
+        if self.how.terminal {
             eprint!("\x1b[m\r\n[left {} of {}]\r\n", self.channel, self.vm);
         }
     }

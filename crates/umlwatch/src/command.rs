@@ -2,9 +2,11 @@
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use cli::{Failure, Given, Program, Section, Word};
 use config::ChannelName;
+use rpc_xdr::umlmonctrl::ConMode;
 
 use crate::disk_command::{
     COW_AND_BACKING, COW_AND_NEW, DISK, DISK_AND_NEW, DiskCommand, NEW_COW, NEW_SIZED, SIZED,
@@ -36,6 +38,7 @@ const fn word(name: &'static str, arg: Option<&'static str>, help: &'static str)
 /// What an argument is called; completion goes by it.
 pub(crate) const LOG: &str = "FILE[,N]";
 pub(crate) const CHANNEL: &str = "CHANNEL";
+pub(crate) const RECORDING: &str = "CHANNEL:FILE";
 pub(crate) const PARAM: &str = "PARAM";
 pub(crate) const SETTING: &str = "PARAM=VALUE";
 
@@ -60,6 +63,16 @@ pub const COMMANDS: &[Word] = &[
         "force-connect",
         Some(CHANNEL),
         "The same, taking it over from whoever is connected",
+    ),
+    word(
+        "watch",
+        Some(CHANNEL),
+        "Shows a channel, without typing into it",
+    ),
+    word(
+        "record",
+        Some(RECORDING),
+        "Records a channel in the format of asciinema, until CTRL-C",
     ),
     word("start", None, "Starts the kernel"),
     word(
@@ -144,6 +157,16 @@ pub const COMMANDS: &[Word] = &[
 const OPTIONS: &[Word] = &[
     word("json", None, "-info and -disk-list print JSON"),
     word(
+        "follow",
+        None,
+        "-tail goes on with what comes, until CTRL-C",
+    ),
+    word(
+        "escape",
+        Some("KEY"),
+        "The key that leaves a connection: ^], ^A and so on, or none",
+    ),
+    word(
         "raw",
         None,
         "-tail and -site leave control characters as they are",
@@ -169,8 +192,15 @@ pub enum Command {
     Connect {
         /// what to connect to
         channel: ChannelName,
-        /// whether to take it over
-        force: bool,
+        /// what for
+        mode: ConMode,
+    },
+    /// `CON_OPEN` and `CON_READ`
+    Record {
+        /// what to record
+        channel: ChannelName,
+        /// where to
+        file: PathBuf,
     },
     /// `VM_START` with additional arguments of the kernel
     Start(Vec<Vec<u8>>),
@@ -216,8 +246,10 @@ impl Command {
         Ok(Some(match given.name {
             "info" => Command::Info,
             "tail" => tail(given.text()?)?,
-            "connect" => connect(given.text()?, false)?,
-            "force-connect" => connect(given.text()?, true)?,
+            "connect" => connect(given.text()?, ConMode::Write)?,
+            "force-connect" => connect(given.text()?, ConMode::Force)?,
+            "watch" => connect(given.text()?, ConMode::Watch)?,
+            "record" => record(given.text()?)?,
             "start" => Command::Start(Vec::new()),
             "start-with" => Command::Start(vec![bytes()]),
             "suspend" => Command::Suspend,
@@ -242,7 +274,12 @@ impl Command {
         match self {
             Command::Info => "show its state".into(),
             Command::Tail { file, .. } => format!("show the log {file}"),
+            Command::Connect {
+                channel,
+                mode: ConMode::Watch,
+            } => format!("watch {channel}"),
             Command::Connect { channel, .. } => format!("connect to {channel}"),
+            Command::Record { channel, .. } => format!("record {channel}"),
             Command::Start(_) => "start".into(),
             Command::Suspend => "suspend".into(),
             Command::Continue => "continue".into(),
@@ -253,7 +290,7 @@ impl Command {
             Command::Rotate => "open the log files anew".into(),
             Command::Wait(_) => "wait".into(),
             Command::Port => "tell the port".into(),
-            Command::Set { param, .. } => format!("set {param}"),
+            Command::Set { .. } => "set a parameter".into(),
             Command::Del(param) => format!("take {param} back"),
             Command::Site(_) => "run the site command".into(),
             Command::Disk(command) => command.verb(),
@@ -280,9 +317,21 @@ fn tail(text: &str) -> Result<Command, Failure> {
     })
 }
 
-fn connect(text: &str, force: bool) -> Result<Command, Failure> {
+fn connect(text: &str, mode: ConMode) -> Result<Command, Failure> {
     let channel = channel(text)?;
-    Ok(Command::Connect { channel, force })
+    Ok(Command::Connect { channel, mode })
+}
+
+fn record(text: &str) -> Result<Command, Failure> {
+    match text.split_once([':', ' ']) {
+        Some((name, file)) if !file.is_empty() => Ok(Command::Record {
+            channel: channel(name)?,
+            file: file.into(),
+        }),
+        _ => Err(Failure::usage(format_args!(
+            "-record: '{text}' is not {RECORDING}"
+        ))),
+    }
 }
 
 fn channel(text: &str) -> Result<ChannelName, Failure> {
@@ -342,7 +391,8 @@ mod tests {
         for word in COMMANDS {
             let value = match word.name {
                 "tail" => "con0,5",
-                "connect" | "force-connect" => "con1",
+                "connect" | "force-connect" | "watch" => "con1",
+                "record" => "con1:/tmp/x",
                 "wait" => "9",
                 "sysrq" => "h",
                 "set" => "mem=32",

@@ -4,9 +4,14 @@ use std::process::ExitCode;
 
 use cli::{Exit, Failure, Line};
 use umlwatch::command::{Command, PROGRAM};
-use umlwatch::{Runner, Session, Style, interact};
+use umlwatch::keys::Escape;
+use umlwatch::{Runner, Session, Style, guard, interact, is_guard};
 
 fn main() -> ExitCode {
+    if is_guard() {
+        // The terminal is as it was then; whoever could be told has gone.
+        return guard().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+    }
     cli::main(&PROGRAM, run)
 }
 
@@ -20,6 +25,11 @@ fn run(line: Line) -> Result<Exit, Failure> {
     let style = Style {
         json: line.has("json"),
         raw: line.has("raw"),
+        follow: line.has("follow"),
+        escape: match line.value("escape") {
+            Some(key) => Escape::parse(&key.to_string_lossy())?,
+            None => Escape::default(),
+        },
     };
     let mut runner = Runner::new(session, style);
     if commands.is_empty() {

@@ -2,16 +2,26 @@
 
 use cli::{Exit, Failure, Output, Visible};
 use config::VmName;
+use nix::sys::signal::{Signal, raise};
 use rpc_xdr::client::ClientError;
 use rpc_xdr::umlmonctrl::*;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::attach;
 use crate::command::Command;
+use crate::keys::Escape;
 use crate::session::{Client, Session, broken, refused};
+use crate::terminal::Signals;
 use crate::{info, json};
 
 /// How many bytes of a log are asked for at once.
 const CHUNK: u32 = 65536;
+
+/// How often `-follow` looks for more.
+const FOLLOW: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 200_000_000,
+};
 
 /// How the results of commands are shown.
 #[derive(Debug, Clone, Copy, Default)]
@@ -20,6 +30,10 @@ pub struct Style {
     pub json: bool,
     /// `-raw`
     pub raw: bool,
+    /// `-follow`
+    pub follow: bool,
+    /// `-escape`
+    pub escape: Escape,
 }
 
 /// What carries out commands: the session with a VM, and where the results go.
@@ -89,9 +103,13 @@ impl Runner {
         match command {
             Command::Info => self.info(),
             Command::Tail { file, lines } => self.tail(file, *lines),
-            Command::Connect { channel, force } => {
-                attach::attach(&self.session, &channel.to_string(), *force)
-            }
+            Command::Connect { channel, mode } => attach::attach(
+                &self.session,
+                &channel.to_string(),
+                *mode,
+                self.style.escape,
+            ),
+            Command::Record { channel, file } => self.record(&channel.to_string(), file),
             Command::Start(extra) => {
                 let args = VmStartArgs {
                     extra: extra.clone(),
@@ -172,12 +190,17 @@ impl Runner {
             lines,
         };
         let range = self.call(|client| Ok(client.log_tail(&args)?.into_result()))?;
+        let signals = match self.style.follow {
+            true => Some(Signals::hold()?),
+            false => None,
+        };
         let mut shown = Shown::new(self);
         let mut offset = range.start;
-        while offset < range.end && !shown.runner.out.is_closed() {
-            let max = u32::try_from(range.end - offset)
-                .unwrap_or(CHUNK)
-                .min(CHUNK);
+        while (signals.is_some() || offset < range.end) && !shown.runner.out.is_closed() {
+            let max = match signals {
+                Some(_) => CHUNK,
+                None => u32::try_from(range.end - offset).map_or(CHUNK, |rest| rest.min(CHUNK)),
+            };
             let args = LogReadArgs {
                 file: file.to_owned(),
                 offset,
@@ -186,9 +209,12 @@ impl Runner {
             let chunk = shown
                 .runner
                 .call(|client| Ok(client.log_read(&args)?.into_result()))?;
-            // The log was rotated, or is kept in memory and has moved on.
-            if chunk.data.is_empty() || chunk.offset < offset {
-                break;
+            // Otherwise the log was rotated, or is kept in memory and has moved on.
+            let goes_on = !chunk.data.is_empty() && chunk.offset >= offset;
+            match &signals {
+                None if !goes_on => break,
+                Some(signals) if chunk.data.is_empty() && pause(signals)? => break,
+                _ => {}
             }
             offset = chunk.offset.saturating_add(chunk.data.len() as u64);
             shown.write(&chunk.data)?;
@@ -225,6 +251,21 @@ impl Runner {
                 Exit::Failed,
                 format_args!("it ended with exit status {status}"),
             )),
+        }
+    }
+}
+
+/// Waits a little for more; true if the user has seen enough.
+fn pause(signals: &Signals) -> Result<bool, Failure> {
+    let mut fds = [PollFd::new(signals, PollFlags::IN)];
+    let _ = poll(&mut fds, Some(&FOLLOW));
+    match signals.next() {
+        None | Some(Signal::SIGWINCH) => Ok(false),
+        Some(Signal::SIGINT) => Ok(true),
+        // It was only kept back.
+        Some(signal) => {
+            raise(signal).map_err(std::io::Error::from)?;
+            Ok(true)
         }
     }
 }

@@ -8,11 +8,16 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::stdio::stdin;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
+use crate::guard::Guard;
+
 /// How the terminal was before, while it is raw. A static, as a panic ends the program without dropping anything.
 static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
 
 /// A terminal on stdin in raw mode, until dropped.
-pub(crate) struct RawTerminal(());
+pub(crate) struct RawTerminal {
+    /// Puts it back if this process is killed; None if it could not be started, which keeps nobody from a session.
+    _guard: Option<Guard>,
+}
 
 impl RawTerminal {
     /// Switches to raw mode; None if stdin is no terminal.
@@ -24,8 +29,10 @@ impl RawTerminal {
         let mut raw = before.clone();
         raw.make_raw();
         restore_on_panic();
+        let guard = RawTerminal {
+            _guard: Guard::start().ok(),
+        };
         *BEFORE.lock().unwrap_or_else(PoisonError::into_inner) = Some(before);
-        let guard = RawTerminal(());
         tcsetattr(stdin(), OptionalActions::Drain, &raw)?;
         Ok(Some(guard))
     }

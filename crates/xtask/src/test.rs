@@ -103,6 +103,8 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         }
     }
     let skipped = fs::read_to_string(skips.path()).context("cannot read what was skipped")?;
+    // Removes the file, which an exit with a failure would not.
+    drop(skips);
     let reasons: Vec<&str> = skipped.lines().collect();
     if !reasons.is_empty() {
         heading(&format!("Skipped:\n{}", reasons.join("\n")));
@@ -191,11 +193,15 @@ fn tests_of(tier: &str) -> anyhow::Result<Vec<String>> {
     Ok(args)
 }
 
-/// The same command in namespaces of its own, with a working loopback interface.
+/// The same command in namespaces of its own, with a working loopback interface. SIGHUP acts as usual in it, which
+/// tests rely on, also if nohup(1) was used.
 fn isolated(command: &Command) -> Command {
     let mut unshare = Command::new("unshare");
     unshare.args(["--mount", "--net", "--propagation", "private", "sh", "-c"]);
-    unshare.args(["busybox ip link set lo up && exec \"$@\"", "sh"]);
+    unshare.args([
+        "busybox ip link set lo up && exec env --default-signal=HUP \"$@\"",
+        "sh",
+    ]);
     unshare
         .arg(command.get_program())
         .args(command.get_args())

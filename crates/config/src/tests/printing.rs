@@ -60,13 +60,19 @@ kernel = /shared/kernels/linux
 kernelarg = ubd1=/x
 mem = 128
 con0 = pty:con0
+# history = 256
+# log_limit = 100
+# log_timestamps = false
 ubd0 = /disks/root.dsk
 # sync_disks = all
 start = manual
 ";
     assert_eq!(vm.unwrap().to_ini(), want);
     let problem = |edit| edited(&[edit]).unwrap_err().to_string();
-    assert!(problem(clear("mem")).contains("[foo]: the required parameter mem is missing"));
+    assert_eq!(
+        problem(clear("mem")),
+        "[foo]: the required parameter mem is missing"
+    );
     assert!(problem(clear("memm")).contains("did you mean \"mem\""));
     assert!(problem(set("mem", "x")).starts_with("mem: \"x\" is not a number"));
     assert!(
@@ -93,6 +99,9 @@ fn value(param: &'static str, n: u8) -> BoxedStrategy<String> {
         "ubd" => "(/disks/[a-z0-9_+.-]{0,9}x\\.(dsk|cow)|/shared/disks/[A-Z]\\.(dsk|cow|dev))"
             .prop_filter("the first character", |d| d.parse::<DiskName>().is_ok())
             .boxed(),
+        "history" => (16..65536u32).prop_map(|n| n.to_string()).boxed(),
+        "log_limit" => (0..1000u32).prop_map(|n| n.to_string()).boxed(),
+        "log_timestamps" => "(true|false)".boxed(),
         "sync_disks" => "(all|none|ubd1( ubd[2-9]){0,3})".boxed(),
         "eth" => prop_oneof![
             Just(format!(

@@ -30,6 +30,9 @@ fn user_changes_override() {
         ("mem_limit", "128", Origin::Main),
         ("con0", "pty:con0", Origin::Main),
         ("con1", "pty", Origin::User),
+        ("history", "256", Origin::Default),
+        ("log_limit", "100", Origin::Default),
+        ("log_timestamps", "false", Origin::Default),
         ("sync_disks", "all", Origin::Default),
         ("start", "manual", Origin::Default),
     ];

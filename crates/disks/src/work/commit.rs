@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use config::{DiskKind, DiskName};
 
-use super::draft::{Draft, Durable};
+use super::draft::{Content, Draft};
 use super::error::{failed, refused};
 use super::extents::{Extent, Extents, Transfer};
 use super::list::mismatch;
@@ -61,7 +61,7 @@ impl Workplace {
         image.check_unchanged()?;
         base.check_unchanged()?;
         meter.finish()?;
-        draft.place(Durable::Soon)
+        draft.place(Content::LeftToHost)
     }
 }
 

@@ -3,7 +3,7 @@
 use config::DiskName;
 use rustix::fs::{Timespec, Timestamps, UTIME_OMIT};
 
-use super::draft::{Draft, Durable};
+use super::draft::{Content, Draft};
 use super::error::failed;
 use super::extents::{Extents, Transfer};
 use super::meter::Meter;
@@ -25,7 +25,7 @@ impl Workplace {
         fill(&image, &draft, shared, watch)?;
         image.check_unchanged()?;
         set_time(&draft, &image.facts)?;
-        draft.place(Durable::Soon)
+        draft.place(Content::LeftToHost)
     }
 }
 

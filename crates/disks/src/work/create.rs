@@ -5,7 +5,7 @@ use std::os::unix::fs::FileExt;
 
 use config::DiskName;
 
-use super::draft::{Draft, Durable, flush};
+use super::draft::{Content, Draft, flush};
 use super::error::{failed, refused};
 use super::meter::Meter;
 use super::place::Image;
@@ -32,7 +32,7 @@ impl Workplace {
         }
         let sized = rustix::fs::ftruncate(&draft.file, bytes);
         sized.map_err(|errno| failed("create", disk, errno))?;
-        draft.place(Durable::Now)
+        draft.place(Content::LeftToHost)
     }
 
     pub(super) fn create_cow(&self, disk: &DiskName, backing: &DiskName) -> Result<(), Error> {
@@ -50,7 +50,7 @@ impl Workplace {
         let sized = rustix::fs::ftruncate(&draft.file, length);
         sized.map_err(|errno| failed("create", disk, errno))?;
         base.check_unchanged()?;
-        draft.place(Durable::Now)
+        draft.place(Content::Flushed)
     }
 
     /// One write, so that no crash leaves half a header.

@@ -1,7 +1,6 @@
 //! A new file, which has its name only when it is complete (umlmon, in the process that works on disks).
 
 use std::fs::File;
-use std::os::fd::AsFd;
 
 use config::DiskName;
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
@@ -13,13 +12,13 @@ use super::{Error, PARTIAL_PREFIX, PARTIAL_SUFFIX, Workplace};
 /// Owner and group may read it, as the VM's user may want to back up or check it; only the owner may write.
 const MODE: Mode = Mode::RUSR.union(Mode::WUSR).union(Mode::RGRP);
 
-/// Whether the file must survive a power failure as soon as the work is done.
+/// Whether what is in the file must be on the host's disk before the file has its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Durable {
-    /// Flush it.
-    Now,
-    /// Leave it to the host.
-    Soon,
+pub(super) enum Content {
+    /// It must, or a power failure could leave the name for something else.
+    Flushed,
+    /// Leave it to the host: there is none, or so much that it would take as long as the work itself.
+    LeftToHost,
 }
 
 /// A half-made file, which is removed unless it is placed.
@@ -49,8 +48,8 @@ impl<'a> Draft<'a> {
     }
 
     /// Gives it its name.
-    pub(super) fn place(mut self, durable: Durable) -> Result<(), Error> {
-        if durable == Durable::Now {
+    pub(super) fn place(mut self, content: Content) -> Result<(), Error> {
+        if content == Content::Flushed {
             flush(self.disk, &self.file)?;
         }
         let directory = self.place.own();
@@ -69,9 +68,6 @@ impl<'a> Draft<'a> {
             _ => failed("name", self.disk, errno),
         })?;
         self.partial.clear();
-        if durable == Durable::Now {
-            flush(self.disk, directory)?;
-        }
         Ok(())
     }
 }
@@ -97,7 +93,7 @@ impl Drop for Draft<'_> {
     }
 }
 
-/// Waits until a file, or the names in a directory, are on the host's disk.
-pub(super) fn flush(disk: &DiskName, file: impl AsFd) -> Result<(), Error> {
+/// Waits until a file is on the host's disk.
+pub(super) fn flush(disk: &DiskName, file: &File) -> Result<(), Error> {
     rustix::fs::fsync(file).map_err(|errno| failed("flush", disk, errno))
 }

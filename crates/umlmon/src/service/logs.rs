@@ -4,7 +4,7 @@
 
 use std::rc::Rc;
 
-use pty::{Log, LogDir};
+use pty::{Log, LogDir, LogStyle};
 use rpc_xdr::umlmonctrl::*;
 
 use crate::failure::Failure;
@@ -59,7 +59,7 @@ impl Service {
                 vm.logdir.display()
             ))
         })?;
-        Log::open(Rc::new(dir), name).map_err(wire::busy)
+        Log::open(Rc::new(dir), name, LogStyle::default()).map_err(wire::busy)
     }
 
     /// Opens all log files anew for nobody who could be told of an error.

@@ -469,23 +469,24 @@ fn a_step_that_fails_is_named(world: &World) {
 }
 
 fn the_scheduler_is_set(world: &World) {
-    for (scheduler, policy, nice) in [
-        (Scheduler::Default { nice: 7 }, "0", "7"),
-        (Scheduler::RoundRobin { priority: 3 }, "2", "0"),
+    // proc_pid_stat(5): field 19 is the nice value, 40 the realtime priority, 41 the policy.
+    for (scheduler, policy, field, priority) in [
+        (Scheduler::Default { nice: 7 }, "0", 19, "7"),
+        (Scheduler::RoundRobin { priority: 3 }, "2", 40, "3"),
     ] {
         in_time(async {
             let mut launch = world.launch("echo ready; read x");
             launch.confinement.scheduler = Some(scheduler);
             let vm = world.start_launch(&launch).await;
             let stat = fs::read_to_string(format!("/proc/{}/stat", vm.kernel)).unwrap();
-            // proc_pid_stat(5): after the name, field 19 is the nice value and 41 the policy.
+            // The name, which is the second one, may have blanks.
             let fields: Vec<_> = stat
                 .rsplit(')')
                 .next()
                 .unwrap()
                 .split_whitespace()
                 .collect();
-            assert_eq!((fields[41 - 3], fields[19 - 3]), (policy, nice));
+            assert_eq!((fields[41 - 3], fields[field - 3]), (policy, priority));
         });
     }
 }

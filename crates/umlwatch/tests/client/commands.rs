@@ -72,7 +72,7 @@ fn the_first_failure_is_the_last_command() {
     failed(
         &monitor.run(&["vm1", "-set", "vmuser=root"]),
         1,
-        "vm1: cannot set vmuser: the administrator sets it",
+        "vm1: cannot set a parameter: the administrator sets it",
     );
     failed(
         &monitor.run(&["vm1", "-site", "bad"]),
@@ -207,6 +207,21 @@ fn a_reader_that_goes_is_no_failure() {
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
     assert_eq!(output.status.code(), Some(0));
     assert_eq!(monitor.calls.try_iter().last().unwrap(), "halt");
+}
+
+#[test]
+fn a_log_is_followed_until_ctrl_c() {
+    let monitor = Monitor::start("");
+    let child = monitor
+        .umlwatch(&["vm1", "-follow", "-tail", "con0"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    monitor.expect("read con0");
+    monitor.expect("read con0");
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(0));
 }
 
 #[test]

@@ -25,12 +25,101 @@ fn keys_go_to_the_guest_and_its_output_to_the_terminal() {
     terminal.expect("anna\r\x03");
     terminal.resize(50, 132);
     assert_eq!(monitor.expect("size"), "size 50 132");
-    terminal.type_keys("\x16\x1d");
-    terminal.expect("\x16\x1d");
+    terminal.type_keys("\x1d\x1d");
+    terminal.expect("\x1d");
+    terminal.type_keys("\x1d?");
+    terminal.expect(
+        "[CTRL-] leaves; so does CTRL-] . at once; CTRL-] CTRL-] types it; CTRL-] ? shows this]",
+    );
     terminal.type_keys("bye\x1d never typed");
     terminal.expect("[left con0 of vm1]");
     assert_eq!(monitor.expect("type \"bye"), "type \"bye\"");
     assert_eq!(terminal.ended(), 0);
+}
+
+#[test]
+fn the_escape_key_can_be_another_one() {
+    let monitor = Monitor::start("login: ");
+    let args = ["vm1", "-escape", "^A", "-connect", "con0"];
+    let mut terminal = Terminal::run(monitor.umlwatch(&args));
+    terminal.expect("CTRL-A leaves]");
+    terminal.type_keys("\x1d");
+    terminal.expect("\x1d");
+    terminal.type_keys("\x01.");
+    assert_eq!(terminal.ended(), 0);
+    let refused = monitor.run(&["vm1", "-escape", "x", "-info"]);
+    assert_eq!(refused.status.code(), Some(2));
+}
+
+#[test]
+fn watching_types_nothing_and_needs_no_stdin() {
+    let monitor = Monitor::start("login: ");
+    let mut writer = connected(&monitor);
+    let mut watcher = Terminal::run(monitor.umlwatch(&["vm1", "-watch", "con0"]));
+    watcher.expect("[watching con0 of vm1; CTRL-] leaves]");
+    watcher.type_keys("x");
+    watcher.expect("\x07");
+    let mut piped = monitor
+        .umlwatch(&["vm1", "-watch", "con0"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    writer.type_keys("anna");
+    watcher.expect("anna");
+    let mut seen = [0; 11];
+    std::io::Read::read_exact(piped.stdout.as_mut().unwrap(), &mut seen).unwrap();
+    assert_eq!(&seen, b"login: anna");
+    piped.kill().unwrap();
+    piped.wait().unwrap();
+    watcher.type_keys("\x1d.");
+    assert_eq!(watcher.ended(), 0);
+    writer.type_keys("\x1d.");
+    assert_eq!(writer.ended(), 0);
+}
+
+#[test]
+fn a_recording_can_be_played() {
+    let monitor = Monitor::start("before");
+    let path = monitor.home().join("cast");
+    let arg = format!("con0:{}", path.display());
+    let mut record = monitor.umlwatch(&["vm1", "-record", &arg]).spawn().unwrap();
+    monitor.expect("open con0 Watch");
+    let mut terminal = Terminal::run(monitor.umlwatch(&["vm1", "-connect", "con0"]));
+    terminal.expect("connected");
+    terminal.type_keys("gr\u{fc}n\x1b[1m");
+    terminal.expect("n\x1b[1m");
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(record.id()).unwrap());
+    let lines = || std::fs::read_to_string(&path).unwrap_or_default();
+    while !lines().contains("[1m") {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    nix::sys::signal::kill(pid, Signal::SIGINT).unwrap();
+    assert_eq!(record.wait().unwrap().code(), Some(0));
+    terminal.type_keys("\x1d.");
+    let text = lines();
+    let mut lines = text
+        .lines()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let header = lines.next().unwrap();
+    assert_eq!(
+        (&header["version"], &header["width"], &header["height"]),
+        (&2.into(), &80.into(), &24.into())
+    );
+    let events: Vec<_> = lines.collect();
+    assert!(
+        events
+            .iter()
+            .all(|event| event[0].is_f64() && event[1] == "o")
+    );
+    let said: String = events
+        .iter()
+        .map(|event| event[2].as_str().unwrap())
+        .collect();
+    assert_eq!(said, "gr\u{fc}n\x1b[1m");
+    // What is there is never overwritten.
+    let refused = monitor.run(&["vm1", "-record", &arg]);
+    assert_eq!(refused.status.code(), Some(1));
 }
 
 #[test]
@@ -42,6 +131,19 @@ fn a_signal_ends_it_as_always_but_the_terminal_is_restored() {
         let mut terminal = Terminal::run(command);
         terminal.expect("login: ");
         terminal.signal(signal);
+        assert_eq!(terminal.ended(), -(signal as i32));
+    }
+}
+
+#[test]
+fn a_killed_session_leaves_the_terminal_as_it_was() {
+    let monitor = Monitor::start("login: ");
+    for signal in [Signal::SIGKILL, Signal::SIGQUIT] {
+        let mut terminal = Terminal::run(monitor.umlwatch(&["vm1", "-force-connect", "con0"]));
+        terminal.expect("login: ");
+        assert!(terminal.is_raw());
+        terminal.signal(signal);
+        terminal.is_put_back();
         assert_eq!(terminal.ended(), -(signal as i32));
     }
 }

@@ -268,9 +268,12 @@ impl UmlmonctrlV1 for Service {
         if before.is_some() && args.mode == ConMode::Write {
             return ConOpenResult::Error(error(CtlCode::Busy, "somebody holds it"));
         }
-        guest.writer = Some(*session);
+        if args.mode != ConMode::Watch {
+            guest.writer = Some(*session);
+        }
         let end = guest.lost + guest.output.len() as u64;
-        let taken_from = before.map_or(String::new(), |_| "uid 7 (eva)".to_owned());
+        let taken = before.filter(|_| args.mode == ConMode::Force);
+        let taken_from = taken.map_or(String::new(), |_| "uid 7 (eva)".to_owned());
         ConOpenResult::Ok(ConOpened {
             start: guest.lost,
             end,
@@ -303,7 +306,9 @@ impl UmlmonctrlV1 for Service {
                     });
                 }
             }
-            changed.await;
+            let wait = Duration::from_millis(args.wait_ms.into());
+            // What has come, or that nothing has, is seen next.
+            let _ = tokio::time::timeout(wait, changed).await;
             let guest = self.guest.borrow();
             if guest.lost + guest.output.len() as u64 <= args.offset {
                 let (writer, taken_by) = (guest.writer == Some(*session), guest.taken_by.clone());
@@ -352,6 +357,7 @@ impl UmlmonctrlV1 for Service {
         })
     }
     async fn log_read(&self, _: &u32, args: LogReadArgs) -> LogReadResult {
+        self.note(format!("read {}", args.file));
         let guest = self.guest.borrow();
         let offset = usize::try_from(args.offset).unwrap();
         // Pieces small enough that characters are cut.

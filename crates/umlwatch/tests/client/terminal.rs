@@ -107,6 +107,15 @@ impl Terminal {
         !self.modes().local_modes.contains(LocalModes::ICANON)
     }
 
+    /// Waits until it is not raw any more, though umlwatch could not do that itself.
+    pub(crate) fn is_put_back(&self) {
+        let until = Instant::now() + DEADLINE;
+        while self.is_raw() {
+            assert!(Instant::now() < until, "the terminal is left raw");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// The exit status, or the signal that ended it, negative.
     pub(crate) fn ended(mut self) -> i32 {
         let status = wait(&mut self.child);

@@ -8,6 +8,7 @@ mod boot;
 mod cli;
 mod conmon;
 mod death;
+mod disks;
 mod installation;
 mod memory;
 mod report;
@@ -46,6 +47,7 @@ const SUBJECTS: &[Subject] = &[
     cli::SUBJECT,
     death::SUBJECT,
     rpc::SUBJECT,
+    disks::SUBJECT,
 ];
 
 pub(crate) fn run(names: &[&str]) -> anyhow::Result<()> {
