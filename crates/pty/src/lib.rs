@@ -4,7 +4,7 @@
 //! byte into a [`History`] and, if configured, a [`Log`], whether or not anyone is attached. Clients attach by
 //! [`Channel::attach`]; they read by absolute offset, so that replay, live view and reconnection are the same call and a
 //! slow client delays nobody; at most one of them holds the right to write. [`Nudge`] cures the wake-ups that a pseudo
-//! terminal loses.
+//! terminal loses. A [`Screen`] is what a Linux console would show of the bytes.
 
 mod attachment;
 mod channel;
@@ -14,6 +14,7 @@ mod history;
 mod lines;
 mod log;
 mod nudge;
+mod screen;
 
 pub use attachment::{Attachment, ClientInfo};
 pub use channel::Channel;
@@ -22,6 +23,9 @@ pub use error::Error;
 pub use history::{HISTORY_BYTES, History};
 pub use log::Log;
 pub use nudge::Nudge;
+pub use screen::{
+    Cell, Colour, Cursor, Intensity, MAX_ANSWERS, MAX_COLUMNS, MAX_ROWS, Screen, Style,
+};
 pub use sys::append::LogDir;
 
 /// A piece of a stream.
