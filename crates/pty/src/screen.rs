@@ -71,6 +71,8 @@ pub struct Screen {
     /// What ESC 7 saves.
     now: Position,
     saved: Position,
+    /// The other screen, while the alternate one is in use (?1049).
+    main: Option<Box<Grid>>,
     /// The last column was written to, and the next character goes to the next line.
     wrap: bool,
     /// The scroll region: its first row, and the one after its last.
@@ -200,6 +202,7 @@ impl Screen {
             columns: columns.into(),
             now,
             saved: now,
+            main: None,
             wrap: false,
             top: 0,
             bottom: rows.into(),

@@ -226,6 +226,7 @@ impl Screen {
         self.utf8 = super::Utf8::default();
         self.modes = Modes::RESET;
         self.tabs = TABS;
+        self.main = None;
         self.now = super::Position {
             x: 0,
             y: 0,

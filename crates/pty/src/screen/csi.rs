@@ -120,9 +120,28 @@ impl Screen {
                 9 => self.set_mouse(Mouse::X10, on),
                 25 => self.modes.cursor = on,
                 1000 => self.set_mouse(Mouse::Vt200, on),
+                1049 if on => self.enter_alternate(),
+                1049 => self.leave_alternate(),
                 2004 => self.modes.bracketed_paste = on,
                 _ => {}
             }
+        }
+    }
+
+    /// Puts the screen aside and begins with an empty one.
+    fn enter_alternate(&mut self) {
+        if self.main.is_none() {
+            self.main = Some(Box::new(self.grid.clone()));
+            self.saved = self.now;
+            self.erase_display(3);
+        }
+    }
+
+    /// Comes back to it. If the size is another now, what was not there stays as it is.
+    fn leave_alternate(&mut self) {
+        if let Some(main) = self.main.take() {
+            self.grid.copy(&main);
+            self.restore();
         }
     }
 

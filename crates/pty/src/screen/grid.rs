@@ -97,6 +97,22 @@ impl Grid {
         Some(by)
     }
 
+    /// Takes what another one has at the same places.
+    pub(super) fn copy(&mut self, other: &Self) {
+        for y in 0..u32::from(self.rows().min(other.rows())) {
+            for (to, from) in self.row_mut(y).iter_mut().zip(other.row(y)) {
+                *to = *from;
+            }
+        }
+    }
+
+    /// Another one in the size of this.
+    pub(super) fn resized_like(&self, other: &Self) -> Self {
+        let mut new = self.clone();
+        new.copy(other);
+        new
+    }
+
     /// The rows from `first` on in a grid of another size.
     pub(super) fn resized(&self, rows: u16, columns: u16, first: u32, blank: Stored) -> Self {
         let mut new = Self::new(rows, columns, blank);

@@ -209,6 +209,11 @@ impl Dice {
         ]);
         let last = self.one(&['h', 'h', 'l']);
         to.extend(format!("\x1b[{mode}{last}").bytes());
+        if self.below(6) == 0 {
+            // In UTF-8, as the kernel tells what it remembers only then.
+            let last = self.one(&['h', 'l']);
+            to.extend(format!("\x1b%G\x1b[?1049{last}").bytes());
+        }
         if mode == "3" || mode == "4" {
             self.words(to);
             if self.below(3) > 0 {

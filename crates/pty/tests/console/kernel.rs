@@ -17,6 +17,9 @@ const NUMBERS: std::ops::RangeInclusive<u32> = 40..=63;
 /// What a reset leaves: colours of default, underlined and half-bright text, and the palette.
 const RESET: &[u8] = b"\x1bc\x1b[0;37;40m\x1b[8]\x1b[1;6]\x1b[2;8]\x1b]R\x1bc";
 
+/// The end of what selects the alternate screen.
+const ALTERNATE: &[u8] = b"?1049h";
+
 /// A virtual terminal, locked against other tests.
 pub struct Kernel {
     terminal: File,
@@ -98,7 +101,16 @@ impl Kernel {
     }
 
     pub fn write(&mut self, bytes: &[u8]) {
-        self.terminal.write_all(bytes).unwrap();
+        let mut rest = bytes;
+        while let Some(at) = rest.windows(ALTERNATE.len()).position(|w| w == ALTERNATE) {
+            let (before, after) = rest.split_at(at + ALTERNATE.len());
+            self.terminal.write_all(before).unwrap();
+            // Of another screen it remembers the characters from the first look at them on, too. There is none while
+            // UTF-8 is off.
+            let _ = self.characters.read_at(&mut [0; 4], 0);
+            rest = after;
+        }
+        self.terminal.write_all(rest).unwrap();
     }
 
     /// What it types back. That comes a moment later, so as much as `expected` is waited for.
