@@ -65,3 +65,68 @@ fn redrawn() {
         assert_redraws(&screen(5, 10, stream), &format!("{stream:?}"));
     }
 }
+
+/// However a stream is divided, the screen is the same.
+mod divided {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn piece() -> impl Strategy<Value = Vec<u8>> {
+        prop_oneof![
+            "[ -~]{0,20}".prop_map(String::into_bytes),
+            "\\x1b\\[[?<>=]?[0-9;]{0,8}[@A-Za-z`\\]]".prop_map(String::into_bytes),
+            "\\x1b[()%#]?[ -~]".prop_map(String::into_bytes),
+            "\\PC{1,4}".prop_map(String::into_bytes),
+            "[\\x00-\\x1f]{1,3}".prop_map(String::into_bytes),
+            vec(any::<u8>(), 1..8),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn any_way(pieces in vec(piece(), 0..30), cuts in vec(0..400_usize, 0..20)) {
+            let stream = pieces.concat();
+            let mut whole = Screen::new(5, 12);
+            whole.feed(&stream);
+            let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(stream.len())).collect();
+            cuts.extend([0, stream.len()]);
+            cuts.sort_unstable();
+            let mut divided = Screen::new(5, 12);
+            for pair in cuts.windows(2) {
+                divided.feed(&stream[pair[0]..pair[1]]);
+            }
+            prop_assert_eq!(whole.vcsa(), divided.vcsa());
+            prop_assert_eq!(whole.vcsu(), divided.vcsu());
+            prop_assert_eq!(whole.redraw(), divided.redraw());
+            prop_assert_eq!(whole.answers(), divided.answers());
+        }
+    }
+}
+
+/// Absurd parameters take no time and no memory.
+#[test]
+fn hostile() {
+    let mut screen = Screen::new(u16::MAX, u16::MAX);
+    assert_eq!(screen.size(), (MAX_ROWS, MAX_COLUMNS));
+    for last in (0x40..0x7f).map(char::from) {
+        for number in ["0", "1000000000", "4294967295", "99999999999999999999999"] {
+            screen.feed(format!("\x1b[{number};{number}{last}\x1b[?{number}{last}").as_bytes());
+        }
+    }
+    screen.feed(b"\x1bP");
+    screen.feed(&[b'x'; 1_000_000]);
+    screen.feed(b"\x1b[");
+    screen.feed(&[b';'; 1_000_000]);
+    screen.feed(b"\x1bc");
+    screen.answers();
+    for _ in 0..10_000 {
+        screen.feed(b"\x1b[6n\x1b[c");
+    }
+    let answers = screen.answers();
+    assert!(answers.len() <= MAX_ANSWERS && answers.starts_with(b"\x1b[1;1R\x1b[?6c"));
+    screen.feed(b"\x1b[5n");
+    assert_eq!(screen.answers(), b"\x1b[0n");
+    assert_eq!(Screen::new(0, 0).size(), (1, 1));
+}

@@ -2,6 +2,12 @@
 //! from /dev/vcsaN and /dev/vcsuN, and compared cell by cell. Needs root and a kernel with virtual terminals.
 //!
 //! docs/CONSOLE.md says what is compared, and what differs. `UMLMON_TEST_STREAMS` sets how many streams are generated.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)] // helpers of tests fail as tests do
 
 mod cases;
 mod generator;

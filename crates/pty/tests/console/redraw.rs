@@ -15,7 +15,7 @@ fn seen(cell: Option<Cell>) -> Option<(char, u8)> {
     Some((character, cell.attribute))
 }
 
-fn assert_same(first: &Screen, second: &Screen, what: &str) {
+pub fn assert_same(first: &Screen, second: &Screen, what: &str) {
     let (rows, columns) = first.size();
     for row in 0..rows {
         for column in 0..columns {
