@@ -173,11 +173,43 @@ fn sizes() {
                 let after = b"y\x1b[H\x1bM\x1b8z\x1b[99;1H\n";
                 let what = format!("{rows} x {columns}, row {row}, to {new_rows} x {new_columns}");
                 assert_eq!(compare(&mut kernel, &screen), None, "{what}");
+                if row <= new_rows + 1 {
+                    // The text has not moved up.
+                    assert_eq!(kernel.compare(&screen), None, "{what}");
+                }
                 kernel.write(after);
                 screen.feed(after);
                 assert_eq!(compare(&mut kernel, &screen), None, "{what}");
             }
         }
+    }
+}
+
+/// The alternate screen in another size than the main one.
+#[test]
+fn sizes_of_the_alternate_screen() {
+    let Some(mut kernel) = Kernel::new(6, 20) else {
+        return;
+    };
+    for (rows, columns) in [
+        (6, 20),
+        (3, 20),
+        (12, 20),
+        (6, 10),
+        (6, 33),
+        (2, 5),
+        (25, 80),
+    ] {
+        let stream = format!("{FIELD}\x1b[44m\x1b[?1049hother\r\nscreen");
+        kernel.resize(6, 20);
+        assert_eq!(difference(&mut kernel, stream.as_bytes()), None);
+        let mut screen = model(6, 20, stream.as_bytes());
+        kernel.resize(rows, columns);
+        screen.resize(rows, columns);
+        let after = "x\x1b[?1049ly\x1b[?1049hz\x1b[?1049l";
+        kernel.write(after.as_bytes());
+        screen.feed(after.as_bytes());
+        assert_eq!(compare(&mut kernel, &screen), None, "{rows} x {columns}");
     }
 }
 
