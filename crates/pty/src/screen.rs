@@ -288,16 +288,21 @@ impl Screen {
         stored.map(|stored| stored.cell())
     }
 
-    /// The lines for people to read, without the blanks at their ends.
+    /// The lines for people to read, without the blanks at their ends. A wide character takes two columns where they are
+    /// shown, so there is nothing for its second half.
     pub fn text(&self) -> Vec<String> {
-        (0..self.rows)
-            .map(|y| {
-                let row = self.grid.row(y).iter();
-                let shown = row.filter(|stored| !stored.is_padding());
-                let line: String = shown.map(|stored| stored.character()).collect();
-                line.trim_end_matches(' ').to_owned()
-            })
-            .collect()
+        let line = |y| {
+            let row = self.grid.row(y);
+            let before = std::iter::once(None).chain(row.iter().map(Some));
+            let shown = row.iter().zip(before).filter(|(cell, before)| {
+                let half =
+                    before.is_some_and(|before| before.is_wide() && cell.is_half_of(*before));
+                !half && !cell.is_selector()
+            });
+            let line: String = shown.map(|(cell, _)| cell.character()).collect();
+            line.trim_end_matches(' ').to_owned()
+        };
+        (0..self.rows).map(line).collect()
     }
 
     /// The sixteen colours as red, green, blue, in the order of SGR 30 to 37 and 90 to 97.

@@ -158,9 +158,15 @@ impl<'a> Drawing<'a> {
     fn second_half(&mut self, cell: Stored) {
         if cell.code() != ZERO_WIDTH_SPACE {
             self.attribute(cell);
-            self.bytes.extend(cell_bytes(cell.code()));
+            self.character(cell.code());
             self.at = None;
         }
+    }
+
+    /// A character in UTF-8.
+    fn character(&mut self, code: u32) {
+        let character = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
+        self.add(character.encode_utf8(&mut [0; 4]));
     }
 
     fn cell(&mut self, cell: Stored) {
@@ -169,7 +175,7 @@ impl<'a> Drawing<'a> {
         if width(character.into()) == 0 {
             character = ' ';
         }
-        self.bytes.extend(cell_bytes(character.into()));
+        self.character(character.into());
         // Terminals do not agree about the width of everything.
         let certain = matches!(character, ' '..='~' | '\u{a0}'..='\u{2ff}' | '─'..='▟')
             && character != '\u{ad}';
@@ -183,7 +189,7 @@ impl<'a> Drawing<'a> {
         if let Some((x, y)) = self.at.filter(|_| width(character.into()) == 0) {
             self.at = None;
             self.go(x - 1, y);
-            self.bytes.extend(cell_bytes(character.into()));
+            self.character(character.into());
             self.at = None;
         }
     }
@@ -385,10 +391,4 @@ impl<'a> Drawing<'a> {
             self.bytes.push(0x80 | bits(index) & 0x3f);
         }
     }
-}
-
-/// A character in UTF-8.
-fn cell_bytes(code: u32) -> Vec<u8> {
-    let character = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
-    character.to_string().into_bytes()
 }

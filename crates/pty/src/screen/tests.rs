@@ -13,6 +13,10 @@ fn text() {
     let screen = screen(3, 10, "hello\r\nworld, again\x1b[H\x1b[1;31mJ");
     assert_eq!(screen.text(), ["Jello", "world, aga", "in"]);
     assert_eq!(screen.cell(0, 0).unwrap().attribute, 0x0c);
+    assert_eq!(
+        super::tests::screen(1, 10, "漢字x\x1b[1;3Hy").text(),
+        ["漢y x"]
+    );
     assert_eq!((screen.cursor().row, screen.cursor().column), (0, 1));
 }
 

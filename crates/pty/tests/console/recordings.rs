@@ -42,7 +42,24 @@ fn real_programs() {
     }
 }
 
-/// What a client sees that attaches in the middle.
+/// What a client sees that attaches in the middle, if its terminal is a Linux console.
+#[test]
+fn real_programs_redrawn_by_the_kernel() {
+    let Some(mut kernel) = Kernel::new(ROWS, COLUMNS) else {
+        return;
+    };
+    for (name, stream) in recordings() {
+        let mut screen = Screen::new(ROWS, COLUMNS);
+        for piece in stream.chunks(499) {
+            screen.feed(piece);
+            kernel.reset();
+            kernel.write(&screen.redraw());
+            assert!(kernel.vcsa() == screen.vcsa(), "{name}");
+        }
+    }
+}
+
+/// What a client sees that attaches in the middle, and what then.
 #[test]
 fn real_programs_redrawn() {
     for (name, stream) in recordings() {
