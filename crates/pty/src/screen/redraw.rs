@@ -24,7 +24,7 @@ impl Screen {
     pub fn redraw(&self) -> Vec<u8> {
         let mut drawing = Drawing::new(self);
         drawing.colours();
-        if let Some(main) = &self.main {
+        if let Some(main) = self.other.as_ref().filter(|_| self.alternate) {
             drawing.cells(&self.grid.resized_like(main));
             drawing.add("\x1b[0m\x1b[?1049h");
         }
@@ -116,7 +116,7 @@ impl<'a> Drawing<'a> {
             }
         }
         if spilt {
-            for (x, cell) in (0..).zip(grid.row(last)) {
+            for (x, cell) in (0..).zip(grid.row(last).iter()) {
                 self.go(x, last);
                 self.cell(*cell);
                 if !cell.is_wide() {
@@ -130,11 +130,11 @@ impl<'a> Drawing<'a> {
     fn row(&mut self, grid: &Grid, from: u32, to: u32) {
         let plain = Pen::new(self.screen.colours.default);
         let empty = plain.blank(&self.screen.colours, self.screen.modes.inverse);
-        let above = to.checked_sub(1).map(|y| grid.row(y));
+        let above = to.checked_sub(1).and_then(|y| grid.row(y).last().copied());
         // The second half of a wide character above has come here.
-        let spilt = above.and_then(<[_]>::last).is_some_and(|c| c.is_wide());
+        let spilt = above.is_some_and(Stored::is_wide);
         let mut before: [Option<Stored>; 2] = [None; 2];
-        for (x, cell) in (0..).zip(grid.row(from)) {
+        for (x, cell) in (0..).zip(grid.row(from).iter()) {
             let [second, first] = before;
             before = [first, Some(*cell)];
             let wide = |cell: Option<Stored>| cell.is_some_and(Stored::is_wide);
@@ -208,10 +208,7 @@ impl<'a> Drawing<'a> {
         };
         let asked = cell.style().unpacked().sgr().into_iter().find(looks);
         let sgr = asked.unwrap_or_else(|| {
-            let mut seen = cell;
-            if inverse {
-                seen.invert();
-            }
+            let seen = if inverse { cell.inverted() } else { cell };
             sgr_of_attribute(seen.attribute())
         });
         self.add(&format!("\x1b[{sgr}m"));
@@ -284,20 +281,20 @@ impl<'a> Drawing<'a> {
     /// Writes the last column again, after which the next character goes to the next line.
     fn pending_wrap(&mut self) {
         let (screen, y) = (self.screen, self.screen.now.y);
-        let (before, cell) = match screen.grid.row(y) {
-            [.., before, cell] if screen.wrap => (before, cell),
-            [cell] if screen.wrap => (cell, cell),
+        let (before, cell) = match &*screen.grid.row(y) {
+            [.., before, cell] if screen.wrap => (*before, *cell),
+            [cell] if screen.wrap => (*cell, *cell),
             _ => return,
         };
         // SO may have been sent: characters are to come as they are.
         self.add("\x0f\x1b[3l");
-        if before.is_wide() && cell.is_half_of(*before) {
+        if before.is_wide() && cell.is_half_of(before) {
             self.at = None;
             self.go(screen.columns - 2, y);
-            self.cell(*before);
-            self.second_half(*cell);
+            self.cell(before);
+            self.second_half(cell);
         } else {
-            self.cell(*cell);
+            self.cell(cell);
         }
         if screen.now.shifted {
             self.add("\x0e");

@@ -26,8 +26,8 @@ fn assert_redraws(screen: &Screen, what: &str) {
     let mut again = Screen::new(rows, columns);
     again.feed(&screen.redraw());
     let cells = |screen: &Screen, y: u32| -> Vec<_> {
-        let row = screen.grid.row(y).iter();
-        row.map(|c| (c.character(), c.attribute())).collect()
+        let row = screen.grid.row(y);
+        row.iter().map(|c| (c.character(), c.attribute())).collect()
     };
     for y in 0..screen.rows {
         assert_eq!(cells(screen, y), cells(&again, y), "row {y}: {what}");
@@ -35,11 +35,11 @@ fn assert_redraws(screen: &Screen, what: &str) {
     assert_eq!(screen.cursor(), again.cursor(), "{what}");
     let kept = |s: &Screen| {
         let states = (s.state, s.utf8, s.map, s.meta, s.modes);
-        let inks = (s.ink.attribute(), s.blank.attribute());
+        let ink = s.now.pen.attribute(&s.colours, s.modes.inverse);
         let saved = (s.saved.x, s.saved.y, s.saved.sets, s.saved.shifted);
         let now = (s.now.x, s.now.y, s.now.sets, s.now.shifted);
         (
-            states, inks, saved, now, s.top, s.bottom, s.palette, s.colours,
+            states, ink, saved, now, s.top, s.bottom, s.palette, s.colours,
         )
     };
     assert_eq!(kept(screen), kept(&again), "{what}");
