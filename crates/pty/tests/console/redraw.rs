@@ -33,7 +33,7 @@ pub fn assert_same(first: &Screen, second: &Screen, what: &str) {
 
 #[test]
 fn generated_streams_redrawn() {
-    for seed in 0..20_000 {
+    for seed in 0..8000 {
         let (rows, columns) =
             [(6, 20), (25, 80), (4, 7), (2, 3)][usize::try_from(seed).unwrap() % 4];
         let (before, after) = (stream(seed), stream(seed + 1_000_000));
