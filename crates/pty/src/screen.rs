@@ -71,6 +71,10 @@ pub struct Screen {
     /// What ESC 7 saves.
     now: Position,
     saved: Position,
+    /// The alternate screen is in use (?1049).
+    alternate: bool,
+    /// The main screen meanwhile; afterwards, what the next alternate one can have.
+    other: Option<Box<Grid>>,
     /// The last column was written to, and the next character goes to the next line.
     wrap: bool,
     /// The scroll region: its first row, and the one after its last.
@@ -79,9 +83,9 @@ pub struct Screen {
     tabs: [u64; 4],
     colours: Colours,
     palette: [[u8; 3]; 16],
-    /// What a character is written with: all of a cell but the character.
+    /// What a character is stored with: all of a cell but the character.
     ink: Stored,
-    /// What is erased becomes this.
+    /// What is erased is stored as.
     blank: Stored,
     modes: Modes,
     /// What bytes mean while UTF-8 is off or control characters are displayed.
@@ -195,11 +199,13 @@ impl Screen {
             shifted: false,
         };
         Self {
-            grid: Grid::new(rows, columns, blank),
+            grid: Grid::new(rows, columns, blank, false),
             rows: rows.into(),
             columns: columns.into(),
             now,
             saved: now,
+            alternate: false,
+            other: None,
             wrap: false,
             top: 0,
             bottom: rows.into(),
@@ -281,20 +287,24 @@ impl Screen {
 
     /// What is in a cell, counted from 0; `None` beyond the screen.
     pub fn cell(&self, row: u16, column: u16) -> Option<Cell> {
-        let stored = self.grid.row(row.into()).get(usize::from(column));
-        stored.map(|stored| stored.cell())
+        self.grid.at(column.into(), row.into()).map(Stored::cell)
     }
 
-    /// The lines for people to read, without the blanks at their ends.
+    /// The lines for people to read, without the blanks at their ends. A wide character takes two columns where they are
+    /// shown, so there is nothing for its second half.
     pub fn text(&self) -> Vec<String> {
-        (0..self.rows)
-            .map(|y| {
-                let row = self.grid.row(y).iter();
-                let shown = row.filter(|stored| !stored.is_padding());
-                let line: String = shown.map(|stored| stored.character()).collect();
-                line.trim_end_matches(' ').to_owned()
-            })
-            .collect()
+        let line = |y| {
+            let row = self.grid.row(y);
+            let before = std::iter::once(None).chain(row.iter().map(Some));
+            let shown = row.iter().zip(before).filter(|(cell, before)| {
+                let half =
+                    before.is_some_and(|before| before.is_wide() && cell.is_half_of(*before));
+                !half && !cell.is_selector()
+            });
+            let line: String = shown.map(|(cell, _)| cell.character()).collect();
+            line.trim_end_matches(' ').to_owned()
+        };
+        (0..self.rows).map(line).collect()
     }
 
     /// The sixteen colours as red, green, blue, in the order of SGR 30 to 37 and 90 to 97.
@@ -306,6 +316,10 @@ impl Screen {
     fn update_attribute(&mut self) {
         self.ink = self.now.pen.ink(&self.colours, self.modes.inverse);
         self.blank = self.now.pen.blank(&self.colours, self.modes.inverse);
+        if self.grid.is_inverted() {
+            self.ink = self.ink.inverted();
+            self.blank = self.blank.inverted();
+        }
     }
 
     /// Keeps an answer, if there is space for it.

@@ -15,6 +15,7 @@ pub mod framer;
 pub mod mconsole;
 pub mod mutate;
 pub mod reply;
+pub mod screen;
 pub mod user_changes;
 
 /// A target: its name, what it does with an input, and inputs to begin with.
@@ -29,4 +30,5 @@ pub const TARGETS: &[Target] = &[
     ("user_changes", user_changes::target, user_changes::seeds),
     ("mconsole", mconsole::target, mconsole::seeds),
     ("cow", cow::target, cow::seeds),
+    ("screen", screen::target, screen::seeds),
 ];

@@ -167,11 +167,14 @@ impl Stored {
         self.style
     }
 
-    /// Exchanges the colours, as DECSCNM does.
-    pub(super) fn invert(&mut self) {
+    /// The same with the colours exchanged, as DECSCNM does.
+    pub(super) fn inverted(self) -> Self {
         let a = self.attribute();
         let inverted = (a & 0x88) | (a >> 4 & 0x07) | (a & 0x07) << 4;
-        self.word = self.word & !(0xff << ATTRIBUTE_SHIFT) | u32::from(inverted) << ATTRIBUTE_SHIFT;
+        Self {
+            word: self.word & !(0xff << ATTRIBUTE_SHIFT) | u32::from(inverted) << ATTRIBUTE_SHIFT,
+            style: self.style,
+        }
     }
 
     pub(super) fn is_padding(self) -> bool {

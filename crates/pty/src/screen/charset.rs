@@ -83,6 +83,8 @@ pub(super) fn visible(translated: u32, byte: bool) -> char {
         DIRECT..0xf100 => Some(ibm(translated.to_le_bytes()[0])),
         0..0x20 | 0x7f..0xa0 if byte => Some(ibm(translated.to_le_bytes()[0])),
         0..0x20 | 0x7f..0xa0 => None,
+        // A soft hyphen; the console shows it, as it does not hyphenate.
+        0xad if byte => Some('-'),
         _ => char::from_u32(translated),
     };
     match shown {

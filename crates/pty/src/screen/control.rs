@@ -226,6 +226,8 @@ impl Screen {
         self.utf8 = super::Utf8::default();
         self.modes = Modes::RESET;
         self.tabs = TABS;
+        (self.alternate, self.other) = (false, None);
+        self.grid.set_inverted(false);
         self.now = super::Position {
             x: 0,
             y: 0,

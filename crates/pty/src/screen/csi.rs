@@ -1,6 +1,7 @@
 //! Control sequences: what begins with ESC \[. Part of the screen model in the umlmon daemon.
 
 use super::control::{Private, State};
+use super::grid::Grid;
 use super::pen::HARDWARE;
 use super::{Map, Mouse, Screen};
 
@@ -106,9 +107,7 @@ impl Screen {
                 1 => self.modes.cursor_keys = on,
                 5 if self.modes.inverse != on => {
                     self.modes.inverse = on;
-                    for cell in self.grid.all_mut() {
-                        cell.invert();
-                    }
+                    self.grid.set_inverted(!self.grid.is_inverted());
                     self.update_attribute();
                 }
                 6 => {
@@ -120,10 +119,53 @@ impl Screen {
                 9 => self.set_mouse(Mouse::X10, on),
                 25 => self.modes.cursor = on,
                 1000 => self.set_mouse(Mouse::Vt200, on),
+                1049 if on => self.enter_alternate(),
+                1049 => self.leave_alternate(),
                 2004 => self.modes.bracketed_paste = on,
                 _ => {}
             }
         }
+    }
+
+    /// Puts the screen aside and begins with an empty one.
+    fn enter_alternate(&mut self) {
+        if self.alternate {
+            return;
+        }
+        self.alternate = true;
+        self.saved = self.now;
+        let inverted = self.grid.is_inverted();
+        let other = self
+            .other
+            .take()
+            .filter(|other| same_size(other, &self.grid));
+        let mut other = other.unwrap_or_else(|| {
+            let (rows, columns) = self.size();
+            Box::new(Grid::new(rows, columns, self.blank, inverted))
+        });
+        other.set_inverted(inverted);
+        std::mem::swap(&mut *other, &mut self.grid);
+        self.other = Some(other);
+        self.erase_display(2);
+    }
+
+    /// Comes back to it. If the size is another now, what was not there stays as it is.
+    fn leave_alternate(&mut self) {
+        if !self.alternate {
+            return;
+        }
+        self.alternate = false;
+        match &mut self.other {
+            Some(main) if same_size(main, &self.grid) => {
+                std::mem::swap(&mut **main, &mut self.grid)
+            }
+            main => {
+                if let Some(main) = main.take() {
+                    self.grid.copy(&main, 0);
+                }
+            }
+        }
+        self.restore();
     }
 
     fn sgr(&mut self) {
@@ -150,7 +192,8 @@ impl Screen {
             (1, Some(colour)) => self.colours.underline = colour,
             (2, Some(colour)) => self.colours.half = colour,
             (8, _) => {
-                self.colours.default = self.ink.attribute();
+                let (pen, inverse) = (self.now.pen, self.modes.inverse);
+                self.colours.default = pen.attribute(&self.colours, inverse);
                 self.now.pen = super::Pen::new(self.colours.default);
             }
             _ => return,
@@ -227,7 +270,7 @@ impl Screen {
         match what {
             0 => self.grid.tail_mut(x, y).fill(blank),
             1 => self.erase_to_cursor(),
-            2 => self.grid.row_mut(y).fill(blank),
+            2 => self.grid.clear(y..y + 1, blank),
             _ => return,
         }
         self.wrap = false;
@@ -277,4 +320,8 @@ impl Screen {
         self.grid.scroll_up(self.now.y, self.bottom, n, self.blank);
         self.wrap = false;
     }
+}
+
+fn same_size(one: &Grid, other: &Grid) -> bool {
+    (one.rows(), one.columns()) == (other.rows(), other.columns())
 }

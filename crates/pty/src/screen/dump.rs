@@ -14,19 +14,20 @@ impl Screen {
             byte(self.now.x),
             byte(self.now.y),
         ];
-        let rows = (0..self.rows).map(|y| self.grid.row(y));
-        dump.extend(
-            rows.flatten()
-                .flat_map(|cell| [cell.glyph(), cell.attribute()]),
-        );
+        for y in 0..self.rows {
+            let row = self.grid.row(y);
+            dump.extend(row.iter().flat_map(|cell| [cell.glyph(), cell.attribute()]));
+        }
         dump
     }
 
     /// What /dev/vcsuN would show: the code of every cell in four bytes, in the byte order of this machine.
     pub fn vcsu(&self) -> Vec<u8> {
-        let rows = (0..self.rows).map(|y| self.grid.row(y));
-        rows.flatten()
-            .flat_map(|cell| cell.code().to_ne_bytes())
-            .collect()
+        let mut dump = Vec::new();
+        for y in 0..self.rows {
+            let row = self.grid.row(y);
+            dump.extend(row.iter().flat_map(|cell| cell.code().to_ne_bytes()));
+        }
+        dump
     }
 }

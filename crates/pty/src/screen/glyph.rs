@@ -13,7 +13,10 @@ pub(super) fn glyph(character: u32, byte: bool) -> u8 {
         DIRECT..0xf100 => return low,
         // What the font lacks is taken for a position in it.
         0..0x20 | 0x7f..0xa0 | 0xaf | 0xb3 | 0xb9 | 0xbe | 0xde if byte => return low,
+        // These have no width in UTF-8.
         0xad if byte => return b'-',
+        0x2640 if byte => return 0x0c,
+        0x2642 if byte => return 0x0b,
         _ => {}
     }
     let Ok(character) = u16::try_from(character) else {

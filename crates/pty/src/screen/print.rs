@@ -142,8 +142,7 @@ impl Screen {
     fn before(&self, distance: u32) -> Option<u32> {
         let next = self.now.x + u32::from(self.wrap);
         let x = next.checked_sub(distance)?;
-        let cell = self.grid.row(self.now.y).get(x as usize)?;
-        Some(cell.code())
+        self.grid.at(x, self.now.y).map(Stored::code)
     }
 
     fn rewind(&mut self) {

@@ -7,13 +7,15 @@
 use super::cell::Stored;
 use super::charset::Map;
 use super::control::{Private, State};
+use super::grid::Grid;
 use super::pen::{Colours, HARDWARE, Pen};
 use super::print::ZERO_WIDTH_SPACE;
 use super::sgr::sgr_of_attribute;
+use super::unicode::width;
 use super::{Mouse, PALETTE, Position, Screen, TABS};
 
 /// Ends whatever is going on, and switches everything off that would be in the way of drawing.
-const BEGIN: &[u8] = b"\x1b%G\x1b[0;10m\x1b(B\x1b)0\x0f\x1b[?25l\x1b[?5l\x1b[?6l\x1b[?7h\x1b[r\x1b[4l\x1b[20l\x1b[H\x1b[2J";
+const BEGIN: &[u8] = b"\x1b[?1049l\x1b%G\x1b[0;10m\x1b(B\x1b)0\x0f\x1b[?25l\x1b[?5l\x1b[?6l\x1b[?7h\x1b[r\x1b[4l\x1b[20l\x1b[H\x1b[2J";
 
 impl Screen {
     /// The bytes that make a terminal of the same size show this screen and go on as this one would: contents,
@@ -22,7 +24,11 @@ impl Screen {
     pub fn redraw(&self) -> Vec<u8> {
         let mut drawing = Drawing::new(self);
         drawing.colours();
-        drawing.cells();
+        if let Some(main) = self.other.as_ref().filter(|_| self.alternate) {
+            drawing.cells(&self.grid.resized_like(main));
+            drawing.add("\x1b[0m\x1b[?1049h");
+        }
+        drawing.cells(&self.grid);
         drawing.tabs();
         drawing.position(&self.saved);
         drawing.add("\x1b7");
@@ -89,27 +95,28 @@ impl<'a> Drawing<'a> {
         self.add("\x1b[0m\x1b[2J");
     }
 
-    fn cells(&mut self) {
+    fn cells(&mut self, grid: &Grid) {
+        (self.at, self.ink) = (None, None);
         let last = self.screen.rows - 1;
         let ends_wide = |y: u32| {
-            let row = self.screen.grid.row(y);
+            let row = grid.row(y);
             row.last().is_some_and(|cell| cell.is_wide())
         };
         let pushed = last > 0 && ends_wide(last);
         let spilt = pushed && ends_wide(last - 1);
         if pushed {
             // The second half would scroll the screen; so the row is drawn above, and pushed down.
-            self.row(last, 0);
+            self.row(grid, last, 0);
             self.add(&format!("\x1b[0m\x1b[H\x1b[{last}L"));
             (self.at, self.ink) = (None, None);
         }
         for y in 0..self.screen.rows {
             if y < last || !pushed {
-                self.row(y, y);
+                self.row(grid, y, y);
             }
         }
         if spilt {
-            for (x, cell) in (0..).zip(self.screen.grid.row(last)) {
+            for (x, cell) in (0..).zip(grid.row(last).iter()) {
                 self.go(x, last);
                 self.cell(*cell);
                 if !cell.is_wide() {
@@ -120,14 +127,14 @@ impl<'a> Drawing<'a> {
     }
 
     /// Draws the row `from` in the row `to`.
-    fn row(&mut self, from: u32, to: u32) {
+    fn row(&mut self, grid: &Grid, from: u32, to: u32) {
         let plain = Pen::new(self.screen.colours.default);
         let empty = plain.blank(&self.screen.colours, self.screen.modes.inverse);
-        let above = to.checked_sub(1).map(|y| self.screen.grid.row(y));
+        let above = to.checked_sub(1).and_then(|y| grid.row(y).last().copied());
         // The second half of a wide character above has come here.
-        let spilt = above.and_then(<[_]>::last).is_some_and(|c| c.is_wide());
+        let spilt = above.is_some_and(Stored::is_wide);
         let mut before: [Option<Stored>; 2] = [None; 2];
-        for (x, cell) in (0..).zip(self.screen.grid.row(from)) {
+        for (x, cell) in (0..).zip(grid.row(from).iter()) {
             let [second, first] = before;
             before = [first, Some(*cell)];
             let wide = |cell: Option<Stored>| cell.is_some_and(Stored::is_wide);
@@ -139,6 +146,9 @@ impl<'a> Drawing<'a> {
                     self.second_half(*cell);
                 } else {
                     self.cell(*cell);
+                    if !wide(second) {
+                        self.over(*cell);
+                    }
                 }
             }
         }
@@ -148,19 +158,40 @@ impl<'a> Drawing<'a> {
     fn second_half(&mut self, cell: Stored) {
         if cell.code() != ZERO_WIDTH_SPACE {
             self.attribute(cell);
-            self.bytes.extend(cell_bytes(cell.code()));
+            self.character(cell.code());
             self.at = None;
         }
     }
 
+    /// A character in UTF-8.
+    fn character(&mut self, code: u32) {
+        let character = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
+        self.add(character.encode_utf8(&mut [0; 4]));
+    }
+
     fn cell(&mut self, cell: Stored) {
         self.attribute(cell);
-        let character = cell.character();
-        self.bytes.extend(cell_bytes(character.into()));
+        let mut character = cell.character();
+        if width(character.into()) == 0 {
+            character = ' ';
+        }
+        self.character(character.into());
         // Terminals do not agree about the width of everything.
         let certain = matches!(character, ' '..='~' | '\u{a0}'..='\u{2ff}' | '─'..='▟')
             && character != '\u{ad}';
         self.at = self.at.filter(|_| certain).map(|(x, y)| (x + 1, y));
+    }
+
+    /// Writes a character over the blank that was drawn for it, as it has no width for the console. In code page 437
+    /// there are two.
+    fn over(&mut self, cell: Stored) {
+        let character = cell.character();
+        if let Some((x, y)) = self.at.filter(|_| width(character.into()) == 0) {
+            self.at = None;
+            self.go(x - 1, y);
+            self.character(character.into());
+            self.at = None;
+        }
     }
 
     /// Selects what a cell was written with: as the guest asked for it, if that gives the same; if not, as it looks.
@@ -177,10 +208,7 @@ impl<'a> Drawing<'a> {
         };
         let asked = cell.style().unpacked().sgr().into_iter().find(looks);
         let sgr = asked.unwrap_or_else(|| {
-            let mut seen = cell;
-            if inverse {
-                seen.invert();
-            }
+            let seen = if inverse { cell.inverted() } else { cell };
             sgr_of_attribute(seen.attribute())
         });
         self.add(&format!("\x1b[{sgr}m"));
@@ -253,20 +281,20 @@ impl<'a> Drawing<'a> {
     /// Writes the last column again, after which the next character goes to the next line.
     fn pending_wrap(&mut self) {
         let (screen, y) = (self.screen, self.screen.now.y);
-        let (before, cell) = match screen.grid.row(y) {
-            [.., before, cell] if screen.wrap => (before, cell),
-            [cell] if screen.wrap => (cell, cell),
+        let (before, cell) = match &*screen.grid.row(y) {
+            [.., before, cell] if screen.wrap => (*before, *cell),
+            [cell] if screen.wrap => (*cell, *cell),
             _ => return,
         };
         // SO may have been sent: characters are to come as they are.
         self.add("\x0f\x1b[3l");
-        if before.is_wide() && cell.is_half_of(*before) {
+        if before.is_wide() && cell.is_half_of(before) {
             self.at = None;
             self.go(screen.columns - 2, y);
-            self.cell(*before);
-            self.second_half(*cell);
+            self.cell(before);
+            self.second_half(cell);
         } else {
-            self.cell(*cell);
+            self.cell(cell);
         }
         if screen.now.shifted {
             self.add("\x0e");
@@ -360,10 +388,4 @@ impl<'a> Drawing<'a> {
             self.bytes.push(0x80 | bits(index) & 0x3f);
         }
     }
-}
-
-/// A character in UTF-8.
-fn cell_bytes(code: u32) -> Vec<u8> {
-    let character = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
-    character.to_string().into_bytes()
 }

@@ -13,6 +13,7 @@ mod installation;
 mod memory;
 mod report;
 mod rpc;
+mod screen;
 mod spec;
 mod start;
 mod stats;
@@ -48,6 +49,7 @@ const SUBJECTS: &[Subject] = &[
     death::SUBJECT,
     rpc::SUBJECT,
     disks::SUBJECT,
+    screen::SUBJECT,
 ];
 
 pub(crate) fn run(names: &[&str]) -> anyhow::Result<()> {
