@@ -11,6 +11,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
+use elf::ElfBytes;
+use elf::abi::PT_INTERP;
+use elf::endian::AnyEndian;
 
 /// Debian packages that [`build`] needs.
 pub const PACKAGES: [&str; 2] = ["busybox-static", "e2fsprogs"];
@@ -146,6 +149,10 @@ fn install_busybox(root: &Path) -> anyhow::Result<()> {
         "{BUSYBOX} --list-full: {}",
         listed.status
     );
+    ensure!(
+        is_static(Path::new(BUSYBOX))?,
+        "{BUSYBOX} needs libraries, which the guest has not (Debian: apt-get install busybox-static)"
+    );
     let busybox = root.join("bin/busybox");
     fs::copy(BUSYBOX, &busybox).with_context(|| format!("cannot copy {BUSYBOX}"))?;
     fs::set_permissions(&busybox, Permissions::from_mode(0o755))?;
@@ -160,6 +167,15 @@ fn install_busybox(root: &Path) -> anyhow::Result<()> {
         }
     }
     Ok(())
+}
+
+/// A program that asks for a loader is not.
+fn is_static(program: &Path) -> anyhow::Result<bool> {
+    let bytes = fs::read(program).with_context(|| format!("cannot read {}", program.display()))?;
+    let elf = ElfBytes::<AnyEndian>::minimal_parse(&bytes)
+        .with_context(|| format!("{} is no program", program.display()))?;
+    let segments = elf.segments().context("the program has no segments")?;
+    Ok(segments.iter().all(|segment| segment.p_type != PT_INTERP))
 }
 
 /// Device nodes for kernels that do not fill `/dev` themselves, and owners where the builder is not root: debugfs
