@@ -13,12 +13,16 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::attachment::Clients;
-use crate::{Attachment, Chunk, ClientInfo, Endpoint, Error, HISTORY_BYTES, History, Log, Nudge};
+use crate::{
+    Attachment, Chunk, ClientInfo, Endpoint, Error, HISTORY_BYTES, History, Log, Nudge, Screen,
+};
 
 /// What one read(2) of the master returns at most, in bytes (N_TTY_BUF_SIZE of the host's tty layer).
 const READ_BYTES: usize = 4096;
 /// Reads in a row before the other tasks get their turn.
 const READS_IN_A_ROW: usize = 16;
+/// How far back is looked for what paints a screen, in bytes: as far as a client that reads shows.
+const LATELY: u64 = 4096;
 /// The first and the longest pause while the guest does not read what is typed.
 const WRITE_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(32));
 
@@ -29,6 +33,8 @@ pub struct Channel {
     endpoint: Rc<Endpoint>,
     nudge: Rc<Nudge>,
     history: RefCell<History>,
+    /// What it looks like; there is none before the guest has said something.
+    screen: RefCell<Option<Screen>>,
     log: RefCell<Option<Log>>,
     pub(crate) clients: RefCell<Clients>,
     /// Counts what readers are told besides data: changes of the writer, and calls of [`Channel::wake`].
@@ -55,6 +61,7 @@ impl Channel {
             endpoint: Rc::new(endpoint),
             nudge,
             history: RefCell::new(History::new(HISTORY_BYTES)),
+            screen: RefCell::default(),
             log: RefCell::new(log),
             clients: RefCell::default(),
             generation: Cell::new(0),
@@ -200,7 +207,32 @@ impl Channel {
     pub fn resize(&self, rows: u16, columns: u16) -> Result<(), Error> {
         self.endpoint
             .resize(rows, columns)
-            .map_err(|e| self.cannot("set the window size of", e))
+            .map_err(|e| self.cannot("set the window size of", e))?;
+        if let Some(screen) = &mut *self.screen.borrow_mut() {
+            screen.resize(rows, columns);
+        }
+        Ok(())
+    }
+
+    /// Looks at the screen, which shows all up to [`Channel::range`]'s end.
+    pub fn with_screen<T>(&self, look: impl FnOnce(&Screen) -> T) -> T {
+        look(
+            self.screen
+                .borrow_mut()
+                .get_or_insert_with(|| self.new_screen()),
+        )
+    }
+
+    /// Whether reading what was written lately shows the same as the screen: the guest works line by line.
+    pub fn is_plain(&self) -> bool {
+        let end = self.range().end;
+        let lately = self.peek(end.saturating_sub(LATELY), usize::MAX).data;
+        self.with_screen(Screen::is_plain) && !addresses(&lately)
+    }
+
+    fn new_screen(&self) -> Screen {
+        let (rows, columns) = self.size().unwrap_or((24, 80));
+        Screen::new(rows, columns)
     }
 
     /// The window size: rows and columns.
@@ -276,8 +308,22 @@ impl Channel {
 
     fn keep(&self, data: &[u8]) {
         self.history.borrow_mut().push(data);
+        self.draw(data);
         if let Some(log) = self.log.borrow_mut().as_mut() {
             log.append(data);
+        }
+    }
+
+    /// Shows the bytes on the screen. What the guest asks its terminal is answered by that of a client; if there is no
+    /// client, the screen answers, so that a program does not wait in vain.
+    fn draw(&self, data: &[u8]) {
+        let mut screen = self.screen.borrow_mut();
+        let screen = screen.get_or_insert_with(|| self.new_screen());
+        screen.feed(data);
+        let answers = screen.answers();
+        if !answers.is_empty() && self.clients.borrow().is_empty() {
+            // A guest that does not read gets no answer.
+            let _ = self.endpoint.write(&answers);
         }
     }
 
@@ -296,6 +342,16 @@ impl Drop for Channel {
             reader.abort();
         }
     }
+}
+
+/// Whether there is a sequence among the bytes that goes to a place on the screen (CUP, HVP, VPA), or sets a region.
+fn addresses(bytes: &[u8]) -> bool {
+    let is_parameter = |byte: &u8| byte.is_ascii_digit() || *byte == b';';
+    bytes.windows(2).enumerate().any(|(at, pair)| {
+        let after = bytes.get(at + 2..).unwrap_or_default();
+        let last = after.iter().find(|byte| !is_parameter(byte));
+        pair == b"\x1b[" && matches!(last, Some(b'H' | b'f' | b'd' | b'r'))
+    })
 }
 
 /// Reads the terminal into its channel, whoever watches.

@@ -14,6 +14,7 @@ mod dump;
 mod glyph;
 mod grid;
 mod pen;
+mod plain;
 mod print;
 mod redraw;
 mod sgr;

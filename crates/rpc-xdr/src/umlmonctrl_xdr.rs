@@ -53,6 +53,12 @@ pub const CTL_DISKS_MAX: u32 = 16;
 /// eth0..eth15
 pub const CTL_NICS_MAX: u32 = 16;
 
+/// cells of a screen: 255 rows and 1023 columns
+pub const CTL_CELLS_MAX: u32 = 260865;
+
+/// bytes that draw a screen
+pub const CTL_DRAWING_MAX: u32 = 8388608;
+
 /// names of disks
 pub const CTL_DISK_MAX: u32 = 255;
 
@@ -2089,6 +2095,192 @@ impl Unpack<Strict<'_>> for ConResizeArgs {
     }
 }
 
+/// The arguments of CON_SCREEN.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConScreenArgs {
+    /// `channel`
+    ///
+    /// At most 64 bytes.
+    pub channel: CtlName,
+    /// the cells are wanted, and not what draws them
+    pub cells: bool,
+}
+
+impl Pack<Vec<u8>> for ConScreenArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        pack_string(&self.channel, 64, out)?;
+        self.cells.pack(out)?;
+
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for ConScreenArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = Self {
+            channel: unpack_string(input, 64)?,
+            cells: take(input)?,
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+/// What a cell of the screen shows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConCell {
+    /// a Unicode character, never a control character
+    pub character: u32,
+    /// bits 0-8 foreground, 9-17 background (0-255: of 256 colours, 256: the default),
+    /// 18 bold, 19 dim, 20 italic, 21 underlined, 22 blinking, 23 reverse,
+    /// 24 the character is two cells wide, and the next one shows its second half
+    pub style: u32,
+}
+
+impl Pack<Vec<u8>> for ConCell {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        self.character.pack(out)?;
+        self.style.pack(out)?;
+
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for ConCell {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = Self {
+            character: take(input)?,
+            style: take(input)?,
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+/// The screen of a channel as a Linux console would show it (console_codes(4)).
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConScreen {
+    /// of the first byte that is not on it yet: where CON_READ goes on
+    pub offset: u64,
+    /// `rows`
+    pub rows: u32,
+    /// `columns`
+    pub columns: u32,
+    /// from 0
+    pub cursor_row: u32,
+    /// `cursor_column`
+    pub cursor_column: u32,
+    /// `cursor_visible`
+    pub cursor_visible: bool,
+    /// nothing but lines of text: what was written lately shows the same
+    pub plain: bool,
+    /// 0xRRGGBB, in the order of SGR 30 to 37 and 90 to 97
+    pub palette: [u32; 16],
+    /// row by row; empty if not wanted
+    ///
+    /// At most 260865 elements.
+    pub cells: Vec<ConCell>,
+    /// what makes a terminal of this size show it; empty if cells are wanted
+    ///
+    /// At most 8388608 bytes.
+    pub drawing: Vec<u8>,
+}
+
+impl Pack<Vec<u8>> for ConScreen {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        self.offset.pack(out)?;
+        self.rows.pack(out)?;
+        self.columns.pack(out)?;
+        self.cursor_row.pack(out)?;
+        self.cursor_column.pack(out)?;
+        self.cursor_visible.pack(out)?;
+        self.plain.pack(out)?;
+        pack_array(&self.palette, out, |item, out| item.pack(out))?;
+        pack_list(&self.cells, 260865, out, |item, out| item.pack(out))?;
+        pack_opaque(&self.drawing, 8388608, out)?;
+
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for ConScreen {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = Self {
+            offset: take(input)?,
+            rows: take(input)?,
+            columns: take(input)?,
+            cursor_row: take(input)?,
+            cursor_column: take(input)?,
+            cursor_visible: take(input)?,
+            plain: take(input)?,
+            palette: unpack_array(input, take)?,
+            cells: unpack_list(input, 260865, take)?,
+            drawing: unpack_opaque(input, 8388608)?,
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+/// The result of CON_SCREEN.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ConScreenResult {
+    /// `case CTL_OK`
+    Ok(ConScreen),
+    /// `case CTL_ERROR`
+    Error(CtlError),
+}
+
+impl Pack<Vec<u8>> for ConScreenResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        match self {
+            Self::Ok(value) => {
+                CtlStatus::Ok.pack(out)?;
+                value.pack(out)?
+            }
+            Self::Error(value) => {
+                CtlStatus::Error.pack(out)?;
+                value.pack(out)?
+            }
+        };
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for ConScreenResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = match take::<CtlStatus>(input)? {
+            CtlStatus::Ok => Self::Ok(take(input)?),
+            CtlStatus::Error => Self::Error(take(input)?),
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+impl ConScreenResult {
+    /// The same as a `Result`.
+    pub fn into_result(self) -> std::result::Result<ConScreen, CtlError> {
+        match self {
+            Self::Ok(value) => Ok(value),
+            Self::Error(error) => Err(error),
+        }
+    }
+}
+
+impl From<std::result::Result<ConScreen, CtlError>> for ConScreenResult {
+    fn from(result: std::result::Result<ConScreen, CtlError>) -> Self {
+        match result {
+            Ok(value) => Self::Ok(value),
+            Err(error) => Self::Error(error),
+        }
+    }
+}
+
 /// The arguments of LOG_TAIL.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogTailArgs {
@@ -2772,6 +2964,13 @@ pub const UMLMONCTRL_V1_PROCEDURES: &[Procedure] = &[
         max_result: 1036,
     },
     Procedure {
+        number: 25,
+        name: "CON_SCREEN",
+        doc: "What the screen of a channel shows.",
+        max_args: 72,
+        max_result: 10475636,
+    },
+    Procedure {
         number: 30,
         name: "LOG_TAIL",
         doc: "Where the last lines of a log are.",
@@ -3187,6 +3386,31 @@ impl<S: std::io::Read + std::io::Write> UmlmonctrlV1Client<S> {
             1036,
             |out| {
                 pack_string(args, 64, out)?;
+                Ok(())
+            },
+            take,
+        )
+    }
+
+    /// What the screen of a channel shows.
+    pub fn con_screen(
+        &mut self,
+        args: &ConScreenArgs,
+    ) -> std::result::Result<ConScreenResult, ClientError> {
+        let ticket = self.send_con_screen(args)?;
+        self.rpc.wait(ticket)
+    }
+
+    /// Sends CON_SCREEN without waiting for its result.
+    pub fn send_con_screen(
+        &mut self,
+        args: &ConScreenArgs,
+    ) -> std::result::Result<Ticket<ConScreenResult>, ClientError> {
+        self.rpc.send(
+            25,
+            10475636,
+            |out| {
+                args.pack(out)?;
                 Ok(())
             },
             take,
@@ -3653,6 +3877,9 @@ pub trait UmlmonctrlV1 {
     /// Detaches; so does the end of the connection.
     async fn con_close(&self, session: &Self::Session, args: CtlName) -> CtlResult;
 
+    /// What the screen of a channel shows.
+    async fn con_screen(&self, session: &Self::Session, args: ConScreenArgs) -> ConScreenResult;
+
     /// Where the last lines of a log are.
     async fn log_tail(&self, session: &Self::Session, args: LogTailArgs) -> LogTailResult;
 
@@ -3829,6 +4056,13 @@ impl<S: UmlmonctrlV1 + 'static> crate::server::Program<S> for UmlmonctrlV1Progra
                 let args = call.arguments(68, |input| unpack_string(input, 64))?;
                 Ok(call.answer(
                     async move { service.con_close(&session, args).await },
+                    |result, out| result.pack(out),
+                ))
+            }
+            25 => {
+                let args = call.arguments(72, take)?;
+                Ok(call.answer(
+                    async move { service.con_screen(&session, args).await },
                     |result, out| result.pack(out),
                 ))
             }

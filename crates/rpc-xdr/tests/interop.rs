@@ -47,6 +47,7 @@ impl UmlmonctrlV1 for Service {
         con_open(ConOpenArgs) -> ConOpenResult;
         con_resize(ConResizeArgs) -> CtlResult;
         con_close(CtlName) -> CtlResult;
+        con_screen(ConScreenArgs) -> ConScreenResult;
         log_tail(LogTailArgs) -> LogTailResult;
         log_read(LogReadArgs) -> LogReadResult;
         log_rotate() -> CtlResult;

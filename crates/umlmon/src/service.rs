@@ -6,6 +6,7 @@
 mod disks;
 mod info;
 mod logs;
+mod screen;
 mod wire;
 
 use std::rc::Rc;
@@ -331,6 +332,13 @@ impl UmlmonctrlV1 for Service {
                     ))),
                 });
         wire::done(result)
+    }
+
+    async fn con_screen(&self, _: &Session, args: ConScreenArgs) -> ConScreenResult {
+        match self.screen(&args) {
+            Ok(screen) => ConScreenResult::Ok(screen),
+            Err(failure) => ConScreenResult::Error(wire::error(&failure)),
+        }
     }
 
     async fn log_tail(&self, _: &Session, args: LogTailArgs) -> LogTailResult {

@@ -9,7 +9,8 @@ use nix::sys::signal::{Signal, raise};
 use rpc_xdr::client::{Reply, Ticket};
 use rpc_xdr::umlmonctrl::{
     ConChunk, ConMode, ConOpenArgs, ConOpenResult, ConOpened, ConReadArgs, ConReadResult,
-    ConResizeArgs, ConWriteArgs, CtlCode, CtlError, CtlResult, VmInfo, VmInfoResult, VmState,
+    ConResizeArgs, ConScreen, ConScreenArgs, ConWriteArgs, CtlCode, CtlError, CtlResult, VmInfo,
+    VmInfoResult, VmState,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -34,6 +35,10 @@ const AHEAD_MAX: usize = 256 * 1024;
 /// How long the guest must be silent after the end of stdin.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// Ends what a guest that paints its screen switches on: attributes, hidden cursor, scroll region (without moving the
+/// cursor), other keys, reports of mouse and pastes.
+const OFF: &str = "\x1b7\x1b[r\x1b8\x1b[0;10m\x1b(B\x0f\x1b[?25h\x1b[?7h\x1b[4l\x1b[20l\x1b[?1l\x1b>\x1b[?9l\x1b[?1000l\x1b[?2004l";
+
 /// Why the session is over.
 enum End {
     Left,
@@ -50,6 +55,7 @@ pub(crate) fn attach(
 ) -> Result<(), Failure> {
     let mut client = session.connect()?;
     let opened = open(&mut client, channel, mode)?;
+    let screen = painted(&mut client, channel, mode)?;
     let signals = Signals::hold()?;
     let raw = RawTerminal::enter()?;
     let how = How {
@@ -58,9 +64,9 @@ pub(crate) fn attach(
         escape,
     };
     let mut attached = Attached::new(client, session.vm().as_ref(), channel, how);
-    attached.begin(&opened);
+    attached.begin(&opened, screen)?;
     let ended = attached.run(&signals);
-    attached.farewell();
+    attached.farewell(is_painted(session, channel));
     drop(raw);
     drop(signals);
     if let End::Signal(signal) = ended? {
@@ -82,6 +88,50 @@ fn open(client: &mut Client, channel: &str, mode: ConMode) -> Result<ConOpened, 
         }
         ConOpenResult::Error(error) => Err(refused(error)),
     }
+}
+
+/// The screen of a guest that paints it, if our terminal is large enough for it. What a guest has written lately would not
+/// show that.
+fn painted(
+    client: &mut Client,
+    channel: &str,
+    mode: ConMode,
+) -> Result<Option<ConScreen>, Failure> {
+    let Some((rows, columns)) = terminal::size() else {
+        return Ok(None);
+    };
+    let (rows, columns) = (u32::from(rows), u32::from(columns));
+    let name = || channel.to_owned();
+    if mode != ConMode::Watch {
+        let size = ConResizeArgs {
+            channel: name(),
+            rows,
+            columns,
+        };
+        // A guest with another size is better than none.
+        let _ = client.con_resize(&size).map_err(broken)?;
+    }
+    let args = ConScreenArgs {
+        channel: name(),
+        cells: false,
+    };
+    let screen = client.con_screen(&args).map_err(broken)?.into_result();
+    let fits = |screen: &ConScreen| screen.rows <= rows && screen.columns <= columns;
+    Ok(screen.ok().filter(|screen| !screen.plain && fits(screen)))
+}
+
+/// Whether the guest has painted its screen, so that the cursor may be anywhere on it. Asked in a conversation of its own, as
+/// the other one may be in the middle of something.
+fn is_painted(session: &Session, channel: &str) -> bool {
+    let args = ConScreenArgs {
+        channel: channel.to_owned(),
+        cells: false,
+    };
+    let screen = session.connect().ok().and_then(|mut client| {
+        let answer = client.con_screen(&args).ok()?;
+        answer.into_result().ok()
+    });
+    screen.is_some_and(|screen| !screen.plain)
 }
 
 /// Says who holds the channel.
@@ -175,7 +225,7 @@ impl<'a> Attached<'a> {
             suspended: false,
             writer: !how.watches,
             typed: Vec::new(),
-            resized: how.terminal,
+            resized: false,
             ask: true,
             leaving: None,
             quiet_since: None,
@@ -186,7 +236,7 @@ impl<'a> Attached<'a> {
         }
     }
 
-    fn begin(&mut self, opened: &ConOpened) {
+    fn begin(&mut self, opened: &ConOpened, screen: Option<ConScreen>) -> Result<(), Failure> {
         self.offset = opened.end.saturating_sub(REPLAY).max(opened.start);
         self.replay_end = opened.end;
         self.cut = self.offset > opened.start;
@@ -207,6 +257,17 @@ impl<'a> Attached<'a> {
                 "{} was taken over from {}",
                 self.channel, opened.taken_from
             ));
+        }
+        match screen {
+            None => Ok(()),
+            Some(screen) => {
+                self.offset = screen.offset;
+                self.cut = false;
+                // What the terminal shows now goes where it can be scrolled back to.
+                let rows = usize::try_from(screen.rows).unwrap_or(0);
+                self.show(&b"\r\n".repeat(rows))?;
+                self.show(&screen.drawing)
+            }
         }
     }
 
@@ -490,10 +551,12 @@ impl<'a> Attached<'a> {
         }
     }
 
-    /// Leaves the cursor on a line of its own, in the terminal's own colours.
-    fn farewell(&self) {
+    /// Leaves the cursor on a line of its own below all, in the terminal's own colours, and switches off what the guest may
+    /// have switched on.
+    fn farewell(&self, painted: bool) {
         if self.how.terminal {
-            eprint!("\x1b[m\r\n[left {} of {}]\r\n", self.channel, self.vm);
+            let below = if painted { "\x1b[999;1H" } else { "" };
+            eprint!("{OFF}{below}\r\n[left {} of {}]\r\n", self.channel, self.vm);
         }
     }
 }

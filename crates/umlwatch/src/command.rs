@@ -70,6 +70,11 @@ pub const COMMANDS: &[Word] = &[
         "Shows a channel, without typing into it",
     ),
     word(
+        "screen",
+        Some(CHANNEL),
+        "Shows what is on the screen of a channel, as text",
+    ),
+    word(
         "record",
         Some(RECORDING),
         "Records a channel in the format of asciinema, until CTRL-C",
@@ -155,7 +160,7 @@ pub const COMMANDS: &[Word] = &[
 ];
 
 const OPTIONS: &[Word] = &[
-    word("json", None, "-info and -disk-list print JSON"),
+    word("json", None, "-info, -disk-list and -screen print JSON"),
     word(
         "follow",
         None,
@@ -195,6 +200,8 @@ pub enum Command {
         /// what for
         mode: ConMode,
     },
+    /// `CON_SCREEN`
+    Screen(ChannelName),
     /// `CON_OPEN` and `CON_READ`
     Record {
         /// what to record
@@ -249,6 +256,7 @@ impl Command {
             "connect" => connect(given.text()?, ConMode::Write)?,
             "force-connect" => connect(given.text()?, ConMode::Force)?,
             "watch" => connect(given.text()?, ConMode::Watch)?,
+            "screen" => Command::Screen(channel(given.text()?)?),
             "record" => record(given.text()?)?,
             "start" => Command::Start(Vec::new()),
             "start-with" => Command::Start(vec![bytes()]),
@@ -279,6 +287,7 @@ impl Command {
                 mode: ConMode::Watch,
             } => format!("watch {channel}"),
             Command::Connect { channel, .. } => format!("connect to {channel}"),
+            Command::Screen(channel) => format!("show the screen of {channel}"),
             Command::Record { channel, .. } => format!("record {channel}"),
             Command::Start(_) => "start".into(),
             Command::Suspend => "suspend".into(),
@@ -391,7 +400,7 @@ mod tests {
         for word in COMMANDS {
             let value = match word.name {
                 "tail" => "con0,5",
-                "connect" | "force-connect" | "watch" => "con1",
+                "connect" | "force-connect" | "watch" | "screen" => "con1",
                 "record" => "con1:/tmp/x",
                 "wait" => "9",
                 "sysrq" => "h",

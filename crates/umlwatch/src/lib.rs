@@ -13,6 +13,7 @@ pub mod keys;
 mod record;
 mod replay;
 mod run;
+mod screen;
 mod session;
 mod terminal;
 mod when;

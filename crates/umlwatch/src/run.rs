@@ -109,6 +109,7 @@ impl Runner {
                 *mode,
                 self.style.escape,
             ),
+            Command::Screen(channel) => self.screen(&channel.to_string()),
             Command::Record { channel, file } => self.record(&channel.to_string(), file),
             Command::Start(extra) => {
                 let args = VmStartArgs {

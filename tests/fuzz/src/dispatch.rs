@@ -79,6 +79,7 @@ refuse! {
     con_write(ConWriteArgs) -> CtlResult;
     con_resize(ConResizeArgs) -> CtlResult;
     con_close(CtlName) -> CtlResult;
+    con_screen(ConScreenArgs) -> ConScreenResult;
     log_tail(LogTailArgs) -> LogTailResult;
     log_read(LogReadArgs) -> LogReadResult;
     log_rotate() -> CtlResult;

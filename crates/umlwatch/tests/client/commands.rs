@@ -225,6 +225,22 @@ fn a_log_is_followed_until_ctrl_c() {
 }
 
 #[test]
+fn a_screen_is_shown_as_text() {
+    let monitor = Monitor::start("");
+    let text = String::from_utf8(monitor.run(&["vm1", "-screen", "con0"]).stdout).unwrap();
+    assert_eq!(
+        text, "a\\u{9b} \u{6f22}\n b\n",
+        "two cells are one wide character"
+    );
+    let json = monitor.run(&["vm1", "-json", "-screen", "con0"]).stdout;
+    let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!(
+        (&json["rows"], &json["lines"][1]),
+        (&2.into(), &" b".into())
+    );
+}
+
+#[test]
 fn work_on_disks_is_begun_and_waited_for() {
     let monitor = Monitor::start("");
     let commands = [

@@ -38,6 +38,19 @@ fn keys_go_to_the_guest_and_its_output_to_the_terminal() {
 }
 
 #[test]
+fn a_painted_screen_is_drawn_and_not_replayed() {
+    let monitor = Monitor::start("painted long ago");
+    let mut terminal = Terminal::run(monitor.umlwatch(&["vm1", "-connect", "con0"]));
+    let shown = terminal.expect("drawn");
+    assert!(!shown.contains("long ago"), "{shown}");
+    terminal.type_keys("live");
+    terminal.expect("live");
+    terminal.type_keys("\x1d.");
+    terminal.expect("\x1b[?25h");
+    assert_eq!(terminal.ended(), 0);
+}
+
+#[test]
 fn the_escape_key_can_be_another_one() {
     let monitor = Monitor::start("login: ");
     let args = ["vm1", "-escape", "^A", "-connect", "con0"];

@@ -323,6 +323,33 @@ impl UmlmonctrlV1 for Service {
             }
         }
     }
+    async fn con_screen(&self, _: &u32, args: ConScreenArgs) -> ConScreenResult {
+        self.note(format!("screen {}", args.channel));
+        let guest = self.guest.borrow();
+        let painted = guest.output.starts_with(b"painted");
+        let cell = |character: char, style| ConCell {
+            character: character.into(),
+            style,
+        };
+        ConScreenResult::Ok(ConScreen {
+            offset: guest.lost + guest.output.len() as u64,
+            rows: 2,
+            columns: 4,
+            cursor_row: 1,
+            cursor_column: 0,
+            cursor_visible: true,
+            plain: !painted,
+            palette: [0; 16],
+            cells: match args.cells {
+                true => "a\u{9b} \u{6f22} b  "
+                    .chars()
+                    .map(|c| cell(c, u32::from(c == '\u{6f22}') << 24))
+                    .collect(),
+                false => Vec::new(),
+            },
+            drawing: b"\x1b[2J\x1b[Hdrawn".to_vec(),
+        })
+    }
     async fn con_write(&self, _: &u32, args: ConWriteArgs) -> CtlResult {
         let typed = String::from_utf8_lossy(&args.data).into_owned();
         self.note(format!("type {typed:?}"));
