@@ -302,7 +302,7 @@ impl Command {
             Command::Set { .. } => "set a parameter".into(),
             Command::Del(param) => format!("take {param} back"),
             Command::Site(_) => "run the site command".into(),
-            Command::Disk(command) => command.verb(),
+            Command::Disk(command) => command.verb().into(),
             Command::DiskList => "list the disks".into(),
         }
     }

@@ -86,17 +86,16 @@ impl DiskCommand {
     }
 
     /// What could not be done, for a sentence that begins with "cannot".
-    pub(crate) fn verb(&self) -> String {
-        let (verb, disk) = match self {
-            DiskCommand::Create(args) => ("create", &args.disk),
-            DiskCommand::CreateCow(args) => ("create", &args.disk),
-            DiskCommand::Delete(args) => ("delete", &args.disk),
-            DiskCommand::Copy(args) => ("copy", &args.source),
-            DiskCommand::Resize(args) => ("resize", &args.disk),
-            DiskCommand::Import(args) => ("import", &args.disk),
-            DiskCommand::Commit(args) => ("commit", &args.source),
-        };
-        format!("{verb} {}", cli::printable(disk))
+    pub(crate) fn verb(&self) -> &'static str {
+        // Which disk is meant, the monitor says.
+        match self {
+            DiskCommand::Create(_) | DiskCommand::CreateCow(_) => "create a disk",
+            DiskCommand::Delete(_) => "delete a disk",
+            DiskCommand::Copy(_) => "copy a disk",
+            DiskCommand::Resize(_) => "resize a disk",
+            DiskCommand::Import(_) => "import a disk",
+            DiskCommand::Commit(_) => "commit a disk",
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use cli::{Exit, Failure, printable};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nix::sys::signal::{Signal, raise};
 use rpc_xdr::client::{ClientError, Ticket};
 use rpc_xdr::umlmonctrl::{
@@ -194,30 +194,35 @@ impl Interruption {
 /// The bar of a job that takes its time, if somebody looks at it.
 #[derive(Default)]
 struct Bar {
-    bar: Option<ProgressBar>,
-    begun: Option<Instant>,
+    /// It counts from the beginning, and is hidden at first.
+    bar: Option<(ProgressBar, Instant)>,
 }
 
 impl Bar {
     fn show(&mut self, progress: &DiskProgress) {
-        let begun = *self.begun.get_or_insert_with(Instant::now);
-        if progress.total == 0 || (self.bar.is_none() && begun.elapsed() < PATIENCE) {
+        if progress.total == 0 {
             return;
         }
-        // On stderr, and invisible unless that is a terminal.
-        let bar = self.bar.get_or_insert_with(|| {
-            let form = "{wide_bar} {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {eta} left";
+        let (bar, begun) = self.bar.get_or_insert_with(|| {
+            // Not as wide as the terminal: what is echoed after it would be on another line.
+            let form =
+                "{bar:30} {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {eta} left";
             let style = ProgressStyle::with_template(form);
-            ProgressBar::new(progress.total)
-                .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-                .with_elapsed(begun.elapsed())
+            let bar =
+                ProgressBar::with_draw_target(Some(progress.total), ProgressDrawTarget::hidden());
+            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            (bar, Instant::now())
         });
+        if bar.is_hidden() && begun.elapsed() >= PATIENCE {
+            // It stays hidden unless that is a terminal.
+            bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
         bar.set_length(progress.total);
         bar.set_position(progress.done);
     }
 
     fn remove(self) {
-        if let Some(bar) = self.bar {
+        if let Some((bar, _)) = self.bar {
             bar.finish_and_clear();
         }
     }
