@@ -15,7 +15,8 @@
 //! clock                                                        says when it began to run
 //! ```
 //!
-//! Called with `clock` alone, it says so on stdout and ends: for `cargo xtask bench`.
+//! Called with `clock` alone, it says so on stdout and ends, and with `flood BYTES` it writes that to stdout: for
+//! `cargo xtask bench`.
 //!
 //! Anything else that is typed comes back as it is.
 
@@ -41,6 +42,12 @@ fn main() -> anyhow::Result<()> {
     if args == ["clock"] {
         println!("{began}");
         return Ok(());
+    }
+    if let [word, bytes] = args.as_slice()
+        && word == "flood"
+    {
+        let mut output = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
+        return Ok(output.write_all(&e2e::flood(bytes.parse()?))?);
     }
     let mut kernel = Kernel::new(began, args)?;
     kernel.boot()?;

@@ -7,9 +7,13 @@
 mod boot;
 mod cli;
 mod conmon;
+mod conserver;
+mod console;
 mod death;
 mod disks;
+mod dtach;
 mod installation;
+mod line;
 mod memory;
 mod report;
 mod rpc;
@@ -50,6 +54,7 @@ const SUBJECTS: &[Subject] = &[
     rpc::SUBJECT,
     disks::SUBJECT,
     screen::SUBJECT,
+    console::SUBJECT,
 ];
 
 pub(crate) fn run(names: &[&str]) -> anyhow::Result<()> {
