@@ -73,10 +73,10 @@ impl History {
         let offset = offset.clamp(kept.start, kept.end);
         let len = usize::try_from(kept.end - offset).map_or(max, |there| there.min(max));
         let at = self.index(offset);
-        let (older, newer) = (self.ring.get(at..), self.ring.get(..at));
-        let bytes = older.into_iter().chain(newer).flatten().take(len);
-        let mut data = Vec::with_capacity(len);
-        data.extend(bytes);
+        let older = self.ring.get(at..).unwrap_or_default();
+        let older = older.get(..len).unwrap_or(older);
+        let newer = self.ring.get(..len - older.len()).unwrap_or_default();
+        let data = [older, newer].concat();
         Chunk { offset, data }
     }
 
