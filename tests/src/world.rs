@@ -34,6 +34,22 @@ impl World {
         Some(World::unprivileged())
     }
 
+    /// A new world for a test with a real kernel; None, and the test is noted as skipped, where there is none.
+    ///
+    /// # Panics
+    /// As [`World::new`].
+    pub fn with_real_kernel() -> Option<World> {
+        let kernel = crate::vm::real_kernel();
+        if !kernel.exists() {
+            let kernel = kernel.display();
+            skip(&format!(
+                "needs {kernel} (Debian: apt-get install user-mode-linux)"
+            ));
+            return None;
+        }
+        World::new()
+    }
+
     /// A new world for a test that starts no monitor.
     ///
     /// # Panics

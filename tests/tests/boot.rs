@@ -2,21 +2,11 @@
 
 use e2e::{Login, World, run};
 
-/// Says so in one place, as every test needs it.
-fn guest_world() -> Option<World> {
-    let kernel = std::env::var("UMLMON_TEST_KERNEL").unwrap_or("/usr/bin/linux.uml".into());
-    if !std::path::Path::new(&kernel).exists() {
-        e2e::skip(&format!(
-            "needs {kernel} (Debian: apt-get install user-mode-linux)"
-        ));
-        return None;
-    }
-    World::new()
-}
-
 #[test]
 fn the_walk_through_of_the_manual() {
-    let Some(world) = guest_world() else { return };
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
     let vm = world
         .vm("vm1")
         .con(1)
@@ -63,7 +53,9 @@ fn the_walk_through_of_the_manual() {
 
 #[test]
 fn ctrl_alt_del_right_after_the_start_shuts_down_once_and_properly() {
-    let Some(world) = guest_world() else { return };
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
     let vm = world.vm("vm1").guest(Login::RootShell).monitor();
     vm.umlwatch(&["-start", "-ctrlaltdel", "-wait", "60"]).ok();
     vm.wait_inactive();
@@ -75,7 +67,9 @@ fn ctrl_alt_del_right_after_the_start_shuts_down_once_and_properly() {
 
 #[test]
 fn every_way_a_guest_can_end_is_told() {
-    let Some(world) = guest_world() else { return };
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
     let vm = world.vm("vm1").con(1).guest(Login::RootShell).monitor();
     // What was typed last stays on the console, so the prompts are read one after the other.
     let mut console = vm.connect("con1");
@@ -111,7 +105,9 @@ fn every_way_a_guest_can_end_is_told() {
 
 #[test]
 fn a_guest_reboots_under_its_session() {
-    let Some(world) = guest_world() else { return };
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
     let vm = world.vm("vm1").con(1).guest(Login::RootShell).monitor();
     vm.start();
     let mut console = vm.connect("con1");
@@ -127,7 +123,9 @@ fn a_guest_reboots_under_its_session() {
 
 #[test]
 fn a_suspended_guest_goes_on_where_it_was() {
-    let Some(world) = guest_world() else { return };
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
     let vm = world.vm("vm1").con(1).guest(Login::RootShell).monitor();
     vm.start();
     let mut console = vm.connect("con1");
@@ -154,7 +152,9 @@ const FLOODS: u32 = 50;
 
 #[test]
 fn floods_on_two_consoles_arrive_byte_for_byte() {
-    let Some(world) = guest_world() else { return };
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
     let flood = e2e::flood(20_000_000);
     let vm = world
         .vm("vm1")
@@ -187,7 +187,9 @@ fn floods_on_two_consoles_arrive_byte_for_byte() {
 
 #[test]
 fn a_script_runs_at_boot_and_memory_is_as_configured() {
-    let Some(world) = guest_world() else { return };
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
     let vm = world
         .vm("vm1")
         .mem(96)
@@ -208,7 +210,9 @@ fn a_script_runs_at_boot_and_memory_is_as_configured() {
 
 #[test]
 fn too_little_memory_is_told_in_the_kernels_words() {
-    let Some(world) = guest_world() else { return };
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
     let vm = world.vm("vm1").mem(8).guest(Login::RootShell).monitor();
     let complaint = run(&mut vm.command(&["-start"])).fails(1);
     assert!(complaint.contains("Too few physical memory"), "{complaint}");

@@ -3,26 +3,17 @@
 #![allow(clippy::unwrap_used)] // in functions beside the tests, too
 
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 
 use e2e::{Login, Vm, World, flood, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 
-fn guest_world() -> Option<World> {
-    let kernel = std::env::var("UMLMON_TEST_KERNEL").unwrap_or("/usr/bin/linux.uml".into());
-    if !Path::new(&kernel).exists() {
-        e2e::skip(&format!(
-            "needs {kernel} (Debian: apt-get install user-mode-linux)"
-        ));
-        return None;
-    }
-    World::new()
-}
-
 #[test]
 fn a_painted_screen_is_seen_by_who_comes_late() {
-    let Some(world) = guest_world() else { return };
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
     let vm = world.vm("vm1").con(1).guest(Login::RootShell).monitor();
     vm.start();
     let mut first = vm.terminal("-connect", "con1", 24, 80);
@@ -95,7 +86,9 @@ impl Drop for Watcher {
 
 #[test]
 fn a_megabyte_arrives_whoever_watches() {
-    let Some(world) = guest_world() else { return };
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
     let sent = flood(1 << 20);
     let vm = world
         .vm("vm1")

@@ -12,17 +12,6 @@ use e2e::{Console, Login, Vm, World, run};
 
 const NOBODY: u32 = 65534;
 
-fn guest_world() -> Option<World> {
-    let kernel = std::env::var("UMLMON_TEST_KERNEL").unwrap_or("/usr/bin/linux.uml".into());
-    if !Path::new(&kernel).exists() {
-        e2e::skip(&format!(
-            "needs {kernel} (Debian: apt-get install user-mode-linux)"
-        ));
-        return None;
-    }
-    World::new()
-}
-
 /// A VM with a guest, and its console con1, which stays connected while the guest is started again and again.
 fn guest<'w>(world: &'w World, name: &str, lines: &[&str]) -> (Vm<'w>, Console) {
     let vm = world.vm(name).con(1).guest(Login::RootShell);
@@ -66,6 +55,14 @@ fn share(vm: &Vm<'_>) -> PathBuf {
     base
 }
 
+/// Has the VM boot from an image on the shared one.
+#[track_caller]
+fn use_image(vm: &Vm<'_>) {
+    vm.umlwatch(&["-disk-create-cow", "/disks/a.cow:/shared/disks/base.dsk"])
+        .ok();
+    vm.umlwatch(&["-set", "ubd0=/disks/a.cow"]).ok();
+}
+
 fn tool(name: &str) -> Command {
     let path = Path::new("/usr/bin").join(name);
     assert!(
@@ -83,13 +80,13 @@ fn contains(image: &Path, text: &str) -> bool {
 
 #[test]
 fn a_guest_finds_again_what_it_wrote_to_an_image() {
-    let Some(world) = guest_world() else { return };
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
     let (vm, mut console) = guest(&world, "vm1", &[]);
     let base = share(&vm);
     let untouched = fs::read(&base).unwrap();
-    vm.umlwatch(&["-disk-create-cow", "/disks/a.cow:/shared/disks/base.dsk"])
-        .ok();
-    vm.umlwatch(&["-set", "ubd0=/disks/a.cow"]).ok();
+    use_image(&vm);
     boot(&vm, &mut console);
     says(
         &mut console,
@@ -129,12 +126,12 @@ fn a_guest_finds_again_what_it_wrote_to_an_image() {
 
 #[test]
 fn uml_moo_merges_what_a_guest_wrote() {
-    let Some(world) = guest_world() else { return };
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
     let (vm, mut console) = guest(&world, "vm1", &[]);
     let base = share(&vm);
-    vm.umlwatch(&["-disk-create-cow", "/disks/a.cow:/shared/disks/base.dsk"])
-        .ok();
-    vm.umlwatch(&["-set", "ubd0=/disks/a.cow"]).ok();
+    use_image(&vm);
     boot(&vm, &mut console);
     says(
         &mut console,
@@ -160,13 +157,13 @@ fn uml_moo_merges_what_a_guest_wrote() {
 
 #[test]
 fn two_guests_run_on_one_backing_file() {
-    let Some(world) = guest_world() else { return };
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
     let mut guests = ["vm1", "vm2"].map(|name| guest(&world, name, &[]));
     share(&guests[0].0);
     for (vm, console) in &mut guests {
-        vm.umlwatch(&["-disk-create-cow", "/disks/a.cow:/shared/disks/base.dsk"])
-            .ok();
-        vm.umlwatch(&["-set", "ubd0=/disks/a.cow"]).ok();
+        use_image(vm);
         boot(vm, console);
         let own = format!("echo is-{0} > /root/who; sync; cat /root/who", vm.name());
         says(console, &own, vm.name());
@@ -183,7 +180,9 @@ fn two_guests_run_on_one_backing_file() {
 
 #[test]
 fn a_guest_grows_its_file_system_on_a_disk_that_was_grown() {
-    let Some(world) = guest_world() else { return };
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
     let (vm, mut console) = guest(&world, "vm1", &["ubd1 = /disks/tools.dsk"]);
     tools(&world, &vm.file("jail/disks/tools.dsk"));
     vm.umlwatch(&["-disk-resize", "/disks/0.dsk:64:sparse"])
@@ -249,7 +248,9 @@ impl Drop for Loop {
 
 #[test]
 fn a_guest_uses_a_block_device_of_the_host() {
-    let Some(world) = guest_world() else { return };
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
     let image = world.path().join("device");
     fs::write(&image, vec![0; 4 << 20]).unwrap();
     let device = Loop::new(&image);
@@ -272,7 +273,9 @@ fn a_guest_uses_a_block_device_of_the_host() {
 /// Fault F38.
 #[test]
 fn a_disk_that_is_cut_off_under_a_guest_holds_up_nobody() {
-    let Some(world) = guest_world() else { return };
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
     let (vm, mut console) = guest(&world, "vm1", &[]);
     boot(&vm, &mut console);
     let disk = fs::OpenOptions::new()

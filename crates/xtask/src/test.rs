@@ -21,8 +21,9 @@ const TIERS: [&str; 5] = ["unit", "process", "root", "real", "fuzz"];
 /// For how long each fuzz target runs.
 const FUZZ_SECONDS: &str = "5";
 
-const PACKAGES: [&str; 7] = [
+const PACKAGES: [&str; 8] = [
     "user-mode-linux",
+    "uml-utilities",
     "mandoc",
     "util-linux",
     "gcc",
