@@ -94,6 +94,7 @@ fn a_megabyte_arrives_whoever_watches() {
         .vm("vm1")
         .line("con1 = pty:con1")
         .line("history = 4096")
+        .line("log_limit = 0")
         .disk(1, sent.clone())
         .guest(Login::RootShell)
         .monitor();
