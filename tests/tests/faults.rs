@@ -382,6 +382,22 @@ fn a_client_that_does_not_read_holds_up_nobody() {
     vm.wait_inactive();
 }
 
+/// A session can be left although its monitor does not answer.
+#[test]
+fn a_stopped_monitor_keeps_nobody_in_a_session() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("vm1").con(1).monitor();
+    vm.start();
+    let mut terminal = vm.terminal("-connect", "con1", 24, 80);
+    terminal.expect("fake login on con1");
+    let monitor = Pid::from_raw(vm.monitor_pid()).unwrap();
+    kill_process(monitor, Signal::STOP).unwrap();
+    terminal.send("\x1d.");
+    let left = terminal.wait();
+    kill_process(monitor, Signal::CONT).unwrap();
+    assert_eq!(left, Some(0));
+}
+
 /// F31
 #[test]
 fn nonsense_in_the_configuration_stops_nothing() {

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use cli::{Exit, Failure, Output, printable};
-use nix::sys::signal::{Signal, raise};
+use nix::sys::signal::Signal;
 use rpc_xdr::client::{Reply, Ticket};
 use rpc_xdr::umlmonctrl::{
     ConChunk, ConMode, ConOpenArgs, ConOpenResult, ConOpened, ConReadArgs, ConReadResult,
@@ -66,11 +66,11 @@ pub(crate) fn attach(
     let mut attached = Attached::new(client, session.vm().as_ref(), channel, how);
     attached.begin(&opened, screen)?;
     let ended = attached.run(&signals);
-    attached.farewell(is_painted(session, channel));
+    attached.farewell(raw.is_some() && is_painted(session, channel));
     drop(raw);
     drop(signals);
     if let End::Signal(signal) = ended? {
-        raise(signal).map_err(std::io::Error::from)?;
+        terminal::obey(signal)?;
     }
     Ok(())
 }
@@ -101,34 +101,34 @@ fn painted(
         return Ok(None);
     };
     let (rows, columns) = (u32::from(rows), u32::from(columns));
-    let name = || channel.to_owned();
     if mode != ConMode::Watch {
         let size = ConResizeArgs {
-            channel: name(),
+            channel: channel.to_owned(),
             rows,
             columns,
         };
         // A guest with another size is better than none.
         let _ = client.con_resize(&size).map_err(broken)?;
     }
-    let args = ConScreenArgs {
-        channel: name(),
-        cells: false,
-    };
-    let screen = client.con_screen(&args).map_err(broken)?.into_result();
+    let screen = client.con_screen(&drawing_of(channel)).map_err(broken)?;
+    let screen = screen.into_result();
     let fits = |screen: &ConScreen| screen.rows <= rows && screen.columns <= columns;
     Ok(screen.ok().filter(|screen| !screen.plain && fits(screen)))
 }
 
-/// Whether the guest has painted its screen, so that the cursor may be anywhere on it. Asked in a conversation of its own, as
-/// the other one may be in the middle of something.
-fn is_painted(session: &Session, channel: &str) -> bool {
-    let args = ConScreenArgs {
+fn drawing_of(channel: &str) -> ConScreenArgs {
+    ConScreenArgs {
         channel: channel.to_owned(),
         cells: false,
-    };
+    }
+}
+
+/// Whether the guest has painted its screen, so that the cursor may be anywhere on it. Asked in a conversation of its own, as
+/// the other one may be in the middle of something. A monitor that does not answer keeps nobody from leaving.
+fn is_painted(session: &Session, channel: &str) -> bool {
     let screen = session.connect().ok().and_then(|mut client| {
-        let answer = client.con_screen(&args).ok()?;
+        client.rpc.stream().set_read_timeout(Some(QUIET)).ok()?;
+        let answer = client.con_screen(&drawing_of(channel)).ok()?;
         answer.into_result().ok()
     });
     screen.is_some_and(|screen| !screen.plain)

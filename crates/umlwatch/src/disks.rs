@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use cli::{Exit, Failure, printable};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use nix::sys::signal::{Signal, raise};
+use nix::sys::signal::Signal;
 use rpc_xdr::client::{ClientError, Ticket};
 use rpc_xdr::umlmonctrl::{
     DiskEntry, DiskJob, DiskListArgs, DiskProgress, DiskType, DiskUser, DiskWaitArgs,
@@ -19,7 +19,7 @@ use crate::disk_command::DiskCommand;
 use crate::json;
 use crate::run::Runner;
 use crate::session::{Client, refused};
-use crate::terminal::Signals;
+use crate::terminal::{self, Signals};
 use crate::when::size;
 
 /// How long one call waits for the end of a job: the bar moves as often.
@@ -58,10 +58,7 @@ impl Runner {
         match ended? {
             None => Ok(()),
             Some(Signal::SIGINT) => Err(Failure::new(Exit::Failed, "cancelled, and undone")),
-            // It was only kept back.
-            Some(signal) => {
-                raise(signal).map_err(|errno| Failure::from(std::io::Error::from(errno)))
-            }
+            Some(signal) => terminal::obey(signal),
         }
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use cli::{Exit, Failure};
-use nix::sys::signal::{Signal, raise};
+use nix::sys::signal::Signal;
 use rpc_xdr::umlmonctrl::{ConInfo, ConMode, ConOpenArgs, ConReadArgs, VmInfo};
 use serde_json::json;
 
@@ -53,8 +53,7 @@ impl Runner {
         drop(signals);
         match signal {
             Signal::SIGINT => Ok(()),
-            // It was only kept back.
-            signal => Ok(raise(signal).map_err(std::io::Error::from)?),
+            signal => terminal::obey(signal),
         }
     }
 }

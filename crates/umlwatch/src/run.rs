@@ -2,7 +2,7 @@
 
 use cli::{Exit, Failure, Output, Visible};
 use config::VmName;
-use nix::sys::signal::{Signal, raise};
+use nix::sys::signal::Signal;
 use rpc_xdr::client::ClientError;
 use rpc_xdr::umlmonctrl::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -11,7 +11,7 @@ use crate::attach;
 use crate::command::Command;
 use crate::keys::Escape;
 use crate::session::{Client, Session, broken, refused};
-use crate::terminal::Signals;
+use crate::terminal::{self, Signals};
 use crate::{info, json};
 
 /// How many bytes of a log are asked for at once.
@@ -263,11 +263,7 @@ fn pause(signals: &Signals) -> Result<bool, Failure> {
     match signals.next() {
         None | Some(Signal::SIGWINCH) => Ok(false),
         Some(Signal::SIGINT) => Ok(true),
-        // It was only kept back.
-        Some(signal) => {
-            raise(signal).map_err(std::io::Error::from)?;
-            Ok(true)
-        }
+        Some(signal) => terminal::obey(signal).map(|()| true),
     }
 }
 

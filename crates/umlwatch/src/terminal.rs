@@ -3,7 +3,8 @@
 use std::io;
 use std::sync::{Mutex, Once, PoisonError};
 
-use nix::sys::signal::{SigSet, Signal};
+use cli::Failure;
+use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::stdio::stdin;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
@@ -102,6 +103,11 @@ impl Signals {
         let info = self.fd.read_signal().ok().flatten()?;
         Signal::try_from(i32::try_from(info.ssi_signo).ok()?).ok()
     }
+}
+
+/// Lets a signal that was read from [`Signals`] do what it usually does, as soon as it is no longer kept back.
+pub(crate) fn obey(signal: Signal) -> Result<(), Failure> {
+    Ok(raise(signal).map_err(io::Error::from)?)
 }
 
 impl std::os::fd::AsFd for Signals {

@@ -13,8 +13,8 @@ impl Service {
     pub(super) fn screen(&self, args: &ConScreenArgs) -> Result<ConScreen, Failure> {
         let channel = self.channel(&args.channel)?;
         let offset = channel.range().end;
-        let mut screen = channel.with_screen(|screen| compose(screen, offset, args.cells));
-        screen.plain = channel.is_plain();
+        let plain = channel.is_plain();
+        let screen = channel.with_screen(|screen| compose(screen, offset, plain, args.cells));
         if screen.drawing.len() > CTL_DRAWING_MAX as usize {
             return Err(Failure::Failed(format!(
                 "the screen of {} is too colourful to be drawn at once",
@@ -25,7 +25,7 @@ impl Service {
     }
 }
 
-fn compose(screen: &Screen, offset: u64, cells: bool) -> ConScreen {
+fn compose(screen: &Screen, offset: u64, plain: bool, cells: bool) -> ConScreen {
     let (rows, columns) = screen.size();
     let cursor = screen.cursor();
     let colour = |[r, g, b]: [u8; 3]| u32::from_be_bytes([0, r, g, b]);
@@ -40,7 +40,7 @@ fn compose(screen: &Screen, offset: u64, cells: bool) -> ConScreen {
         cursor_row: cursor.row.into(),
         cursor_column: cursor.column.into(),
         cursor_visible: cursor.visible,
-        plain: false,
+        plain,
         palette: screen.palette().map(colour),
         cells: match cells {
             true => all().map(|shown| cell(&shown)).collect(),
