@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -171,13 +171,22 @@ fn open(parent: &OwnedFd, name: &OsStr, shown: &Path) -> Result<OwnedFd> {
     })
 }
 
+/// Makes a directory without opening it, so that a monitor short of descriptors leaves none half made. By name is safe here:
+/// only root can exchange what lies in `parent`. That another monitor has just made the same one is as good.
 fn make(parent: &OwnedFd, name: &OsStr, shown: &Path, access: Access) -> Result<()> {
-    fs::mkdirat(parent, name, Mode::RWXU).map_err(failed(shown))?;
-    let directory = open(parent, name, shown)?;
-    let owner = fs::Uid::from_raw(access.uid);
-    let group = fs::Gid::from_raw(access.gid);
-    fs::fchown(directory.as_fd(), Some(owner), Some(group)).map_err(failed(shown))?;
-    fs::fchmod(&directory, Mode::from_raw_mode(access.mode)).map_err(failed(shown))
+    let mode = Mode::from_raw_mode(access.mode);
+    match fs::mkdirat(parent, name, Mode::RWXU) {
+        Err(Errno::EXIST) => return Ok(()),
+        made => made.map_err(failed(shown))?,
+    }
+    let owner = Some(fs::Uid::from_raw(access.uid));
+    let group = Some(fs::Gid::from_raw(access.gid));
+    fs::chownat(parent, name, owner, group, AtFlags::SYMLINK_NOFOLLOW)
+        .and_then(|()| fs::chmodat(parent, name, mode, AtFlags::empty()))
+        .map_err(|error| {
+            let _ = fs::unlinkat(parent, name, AtFlags::REMOVEDIR);
+            failed(shown)(error)
+        })
 }
 
 /// Refuses a directory in which somebody else than root could exchange the entries. With `on_the_way`, the sticky bit is

@@ -95,6 +95,11 @@ fn not_started(error: impl std::fmt::Display) -> Failure {
     Failure::NotStarted(error.to_string())
 }
 
+/// For errors that do not say themselves what could not be done.
+fn cannot(what: &str) -> impl Fn(std::io::Error) -> Failure {
+    move |error| Failure::NotStarted(format!("cannot {what}: {error}"))
+}
+
 /// What a start is given beyond the configuration.
 #[derive(Debug, Default)]
 pub struct Start {
@@ -180,8 +185,13 @@ impl Run {
         holdings::nothing_relies_on(setup, &disks, &start.cows)?;
         setup.channels.apply(&vm).map_err(not_started)?;
         let tmp = setup.jail.mount_tmp(vm.mem).map_err(not_started)?;
-        let tmp_root = || tmp.root().try_clone_to_owned().map_err(not_started);
-        let notices = Notices::bind(&tmp_root()?).map_err(not_started)?;
+        let tmp_root = || {
+            tmp.root()
+                .try_clone_to_owned()
+                .map_err(cannot("hold the jail's tmp"))
+        };
+        let notices =
+            Notices::bind(&tmp_root()?).map_err(cannot("open the mconsole's notify socket"))?;
         let mconsole = Rc::new(Mconsole::new(tmp_root()?, setup.name().as_str()));
         let slaves = setup.channels.kernel_slaves().map_err(not_started)?;
         let names: Vec<_> = slaves
@@ -198,7 +208,7 @@ impl Run {
         };
         let con0_start = setup.channels.get(CON0).map_or(0, |con0| con0.range().end);
         let ends: Vec<_> = slaves.iter().map(|(_, slave)| slave.as_fd()).collect();
-        let link = Link::launch(&launch, &ends).map_err(not_started)?;
+        let link = Link::launch(&launch, &ends).map_err(cannot("create the second process"))?;
         Ok(Run {
             link: Rc::new(link),
             nudged: Rc::clone(&setup.nudged),
