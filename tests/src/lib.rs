@@ -16,6 +16,7 @@
     clippy::missing_panics_doc
 )]
 
+mod directory;
 pub mod hostile;
 mod program;
 mod terminal;
@@ -24,6 +25,7 @@ mod world;
 
 use std::time::{Duration, Instant};
 
+pub use directory::{Directory, free_port};
 pub use program::{Outcome, program, run};
 pub use terminal::Terminal;
 pub use vm::{Console, Vm, VmBuilder};

@@ -3,49 +3,22 @@
 #![allow(clippy::unwrap_used)] // in functions beside the tests, too
 
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use e2e::{Outcome, World, run, wait_for};
+use e2e::{Directory, World, free_port, run, wait_for};
 use rpc_xdr::umldir::{DirCode, DirError, DirVm, UmldirV1Client, VmRegisterArgs};
 use rustix::process::{Pid, Signal, Uid, kill_process};
 
 /// A user without any right: Debian's nobody.
 const NOBODY: u32 = 65534;
 
-/// umldir in a world.
-struct Directory<'w>(&'w World);
-
-impl<'w> Directory<'w> {
-    fn start(world: &'w World) -> Self {
-        let directory = Directory(world);
-        directory.run().ok();
-        directory
-    }
-
-    fn run(&self) -> Outcome {
-        run(&mut self.0.command("umldir", &[]))
-    }
-
-    fn home(&self) -> PathBuf {
-        self.0.path().join("var/directory")
-    }
-
-    fn pid_file(&self) -> PathBuf {
-        self.0.path().join("run/directory.pid")
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = fs::read_to_string(self.pid_file()).unwrap();
-        let pid = pid.trim().parse().ok().and_then(Pid::from_raw).unwrap();
-        kill_process(pid, signal).unwrap();
-    }
-
-    fn client(&self) -> UmldirV1Client<UnixStream> {
-        UmldirV1Client::new(UnixStream::connect(self.home().join("ctrl")).unwrap())
-    }
+/// What the tests ask of it.
+trait Ask {
+    fn client(&self) -> UmldirV1Client<UnixStream>;
 
     fn vms(&self) -> Vec<DirVm> {
         self.client().vm_list().unwrap().into_result().unwrap()
@@ -64,6 +37,12 @@ impl<'w> Directory<'w> {
             let listed: Vec<_> = vms.iter().map(|vm| vm.vm.as_str()).collect();
             (listed == names).then_some(())
         });
+    }
+}
+
+impl Ask for Directory<'_> {
+    fn client(&self) -> UmldirV1Client<UnixStream> {
+        UmldirV1Client::new(self.connect())
     }
 }
 
@@ -167,7 +146,7 @@ fn only_root_registers_and_everybody_may_ask() {
         assert_eq!(client.vm_list().unwrap().into_result().unwrap(), before);
         assert!(fs::write(directory.home().join("planted"), "").is_err());
     });
-    let log = fs::read_to_string(directory.home().join("log/umldir")).unwrap();
+    let log = directory.log();
     assert!(log.contains("registration refused uid=65534"), "{log}");
 
     // The registration of root lasts as long as the connection.
@@ -243,4 +222,64 @@ fn there_is_one_umldir_and_its_files_are_roots() {
     chown(directory.home(), Some(NOBODY), None).unwrap();
     let complaint = directory.run().fails(1);
     assert!(complaint.contains("belongs to another user"), "{complaint}");
+}
+
+#[test]
+fn over_tcp_everybody_may_ask_and_nobody_registers() {
+    let Some(world) = World::new() else { return };
+    let port = free_port();
+    world.global(&format!("tcp = true\numldir_port = {port}"));
+    let directory = Directory::start(&world);
+    let _vm = world.vm("vm1").monitor();
+    directory.wait_listed(&["vm1"]);
+    let addresses: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+    for address in addresses {
+        let mut client = UmldirV1Client::new(TcpStream::connect((address, port)).unwrap());
+        client.dir_null().unwrap();
+        assert_eq!(
+            client.vm_list().unwrap().into_result().unwrap(),
+            directory.vms()
+        );
+        let host = client.host_info().unwrap().into_result().unwrap();
+        assert_eq!((host.redirector, host.release.as_str()), (0, "0.1.0"));
+        // It is root who calls, from this very host.
+        let refused = client.vm_register(&args("vm1")).unwrap().into_result();
+        assert_eq!(refused.unwrap_err().code, DirCode::NotAuthorised);
+    }
+    assert!(
+        directory
+            .log()
+            .contains("registration refused from=127.0.0.1:"),
+        "{}",
+        directory.log()
+    );
+}
+
+#[test]
+fn a_port_that_cannot_be_had_is_named() {
+    let Some(world) = World::new() else { return };
+    let taken = TcpListener::bind(("0.0.0.0", 0)).unwrap();
+    let port = taken.local_addr().unwrap().port();
+    world.global(&format!("tcp = true\numldir_port = {port}"));
+    let directory = Directory::of(&world);
+    let complaint = directory.run().fails(1);
+    let expected = format!(
+        "umldir: cannot listen on TCP port {port} for umldir; if it is taken, set umldir_port in [GLOBAL]: "
+    );
+    assert!(complaint.starts_with(&expected), "{complaint}");
+    assert!(!directory.home().join("ctrl").exists());
+
+    // Nor has it a default without an entry in /etc/services.
+    world.change_global(&format!("umldir_port = {port}"), "");
+    let mut umldir = Command::new("unshare");
+    let without = "mount --bind /dev/null /etc/services && exec \"$@\"";
+    umldir.args(["--mount", "sh", "-c", without, "sh"]);
+    umldir.arg(e2e::program("umldir"));
+    umldir.arg("-config").arg(world.configuration());
+    let complaint = run(&mut umldir).fails(1);
+    assert_eq!(
+        complaint,
+        "umldir: the TCP port of umldir is not known: /etc/services has no entry \"umldir PORT/tcp\"; add one, or set \
+         umldir_port in [GLOBAL]\n"
+    );
 }

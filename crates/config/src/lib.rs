@@ -1,7 +1,7 @@
 //! The vocabulary of UMLMON: `/etc/umlmon` and the user changes, parsed into types that say what was checked.
 //!
 //! Every program links this crate. It opens no sockets, needs no rights, and does nothing but read the main configuration
-//! file and read and write the user changes of a VM. The format is described in umlmon(5).
+//! file and /etc/services, and read and write the user changes of a VM. The format is described in umlmon(5).
 //!
 //! ```
 //! let text = "[vm1]\nvmuser = nobody\nmem = 64\ncon0 = pty:con0\n";
@@ -22,6 +22,7 @@ mod names;
 mod net;
 pub mod params;
 mod password;
+mod services;
 mod setting;
 mod user;
 mod values;
@@ -35,6 +36,7 @@ pub use main_file::{Config, Overview};
 pub use names::{ChannelName, DiskKind, DiskName, InterfaceName, JailPath, LogName, VmName};
 pub use net::{HwAddr, MacAddr, MacPool, Nic};
 pub use password::Password;
+pub use services::Service;
 pub use setting::{Origin, Setting};
 pub use user::UserChanges;
 pub use values::{Device, Identity, MAX_ETH, MAX_UBD, Scheduler, StartType, SyncDisks, Terminal};

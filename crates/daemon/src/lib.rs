@@ -1,5 +1,5 @@
 //! What the daemons umlmon and umldir share: the pid file, going to the background, the log, and with the feature
-//! `server` the socket they listen on.
+//! `server` the sockets they listen on.
 
 mod background;
 #[cfg(feature = "server")]
@@ -8,6 +8,8 @@ mod log;
 mod pidfile;
 #[cfg(feature = "server")]
 mod signals;
+#[cfg(feature = "server")]
+mod tcp;
 
 pub use background::{Readiness, background};
 #[cfg(feature = "server")]
@@ -17,6 +19,8 @@ pub use pidfile::PidFile;
 #[cfg(feature = "server")]
 pub use signals::{Signals, Told};
 pub use sys::append::LogDir;
+#[cfg(feature = "server")]
+pub use tcp::{TcpAcceptor, listen_tcp, watch_tcp};
 
 use std::io;
 use std::path::PathBuf;

@@ -16,7 +16,7 @@ use tokio::net::UnixStream;
 use crate::Error;
 
 /// How long accepting pauses when the process or the host has no descriptors left.
-const PAUSE: Duration = Duration::from_millis(200);
+pub(crate) const PAUSE: Duration = Duration::from_millis(200);
 
 /// A bound socket file, removed when dropped.
 #[derive(Debug)]

@@ -368,6 +368,127 @@ impl From<std::result::Result<Vec<DirVm>, DirError>> for VmListResult {
     }
 }
 
+/// What a client on another host has to know of this one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DirHost {
+    /// TCP port of the program UMLREDIR; 0 if this host has no redirector
+    pub redirector: u32,
+    /// version of the daemon, such as "0.1.0"
+    ///
+    /// At most 1024 bytes.
+    pub release: DirText,
+}
+
+impl Pack<Vec<u8>> for DirHost {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        self.redirector.pack(out)?;
+        pack_string(&self.release, 1024, out)?;
+
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for DirHost {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = Self {
+            redirector: take(input)?,
+            release: unpack_string(input, 1024)?,
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+/// The result of HOST_INFO.
+#[derive(Debug, Clone, PartialEq)]
+pub enum HostInfoResult {
+    /// `case DIR_OK`
+    Ok(DirHost),
+    /// `case DIR_ERROR`
+    Error(DirError),
+}
+
+impl Pack<Vec<u8>> for HostInfoResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        match self {
+            Self::Ok(value) => {
+                DirStatus::Ok.pack(out)?;
+                value.pack(out)?
+            }
+            Self::Error(value) => {
+                DirStatus::Error.pack(out)?;
+                value.pack(out)?
+            }
+        };
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for HostInfoResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = match take::<DirStatus>(input)? {
+            DirStatus::Ok => Self::Ok(take(input)?),
+            DirStatus::Error => Self::Error(take(input)?),
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+impl HostInfoResult {
+    /// The same as a `Result`.
+    pub fn into_result(self) -> std::result::Result<DirHost, DirError> {
+        match self {
+            Self::Ok(value) => Ok(value),
+            Self::Error(error) => Err(error),
+        }
+    }
+}
+
+impl From<std::result::Result<DirHost, DirError>> for HostInfoResult {
+    fn from(result: std::result::Result<DirHost, DirError>) -> Self {
+        match result {
+            Ok(value) => Self::Ok(value),
+            Err(error) => Self::Error(error),
+        }
+    }
+}
+
+/// Where a redirected connection comes from. The redirector connects to the Unix Domain socket VARDIR/VM/redir of the
+/// monitor, and sends this structure, encoded in XDR (20 bytes) without a record mark, before all else: what follows are
+/// the bytes that the client sends. So the monitor can tell those apart who try passwords. It believes it from user ID 0
+/// only.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RedirSource {
+    /// IPv6 address of the client, or its IPv4 address mapped into IPv6 (::ffff:a.b.c.d)
+    pub address: [u8; 16],
+    /// TCP port of the client
+    pub port: u32,
+}
+
+impl Pack<Vec<u8>> for RedirSource {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        pack_fixed_opaque(&self.address, out)?;
+        self.port.pack(out)?;
+
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for RedirSource {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = Self {
+            address: unpack_fixed_opaque(input)?,
+            port: take(input)?,
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
 /// The arguments of VM_REGISTER.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VmRegisterArgs {
@@ -437,6 +558,13 @@ pub const UMLDIR_V1_PROCEDURES: &[Procedure] = &[
         name: "VM_REGISTER",
         doc: "Makes the VM known until this connection ends. A repeated call on the connection takes the place of the one before; so does a call for the same VM on a later connection.",
         max_args: 72,
+        max_result: 1036,
+    },
+    Procedure {
+        number: 4,
+        name: "HOST_INFO",
+        doc: "What this host offers to clients on others.",
+        max_args: 0,
         max_result: 1036,
     },
 ];
@@ -525,6 +653,17 @@ impl<S: std::io::Read + std::io::Write> UmldirV1Client<S> {
             take,
         )
     }
+
+    /// What this host offers to clients on others.
+    pub fn host_info(&mut self) -> std::result::Result<HostInfoResult, ClientError> {
+        let ticket = self.send_host_info()?;
+        self.rpc.wait(ticket)
+    }
+
+    /// Sends HOST_INFO without waiting for its result.
+    pub fn send_host_info(&mut self) -> std::result::Result<Ticket<HostInfoResult>, ClientError> {
+        self.rpc.send(4, 1036, |_| Ok(()), take)
+    }
 }
 
 /// What a server of UMLDIR_V1 does. Procedure 0 is answered without it. `Session` is whatever the server keeps
@@ -548,6 +687,9 @@ pub trait UmldirV1 {
     /// Makes the VM known until this connection ends. A repeated call on the connection takes the place of the one
     /// before; so does a call for the same VM on a later connection.
     async fn vm_register(&self, session: &Self::Session, args: VmRegisterArgs) -> DirResult;
+
+    /// What this host offers to clients on others.
+    async fn host_info(&self, session: &Self::Session) -> HostInfoResult;
 }
 
 /// UMLDIR_V1 as the server sees it: which numbers it has and how its calls are decoded.
@@ -593,6 +735,13 @@ impl<S: UmldirV1 + 'static> crate::server::Program<S> for UmldirV1Program {
                     |result, out| result.pack(out),
                 ))
             }
+            4 => {
+                call.arguments(0, |_| Ok(()))?;
+                Ok(call.answer(
+                    async move { service.host_info(&session).await },
+                    |result, out| result.pack(out),
+                ))
+            }
             _ => Err(crate::server::Reject::ProcedureUnavailable),
         }
     }
@@ -615,4 +764,156 @@ where
     IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
     crate::server::serve::<UmldirV1Program, S, IO>(stream, service, session, limits).await
+}
+
+/// Number of the program UMLREDIR.
+pub const UMLREDIR: u32 = 0x20554d52;
+
+/// Number of the version UMLREDIR_V1.
+pub const UMLREDIR_V1: u32 = 1;
+
+/// Size of the largest arguments of a call of UMLREDIR_V1, in bytes.
+pub const UMLREDIR_V1_MAX_ARGS: usize = 68;
+
+/// The procedures of UMLREDIR_V1, in the order of the file.
+pub const UMLREDIR_V1_PROCEDURES: &[Procedure] = &[
+    Procedure {
+        number: 0,
+        name: "REDIR_NULL",
+        doc: "Does nothing; for testing the connection.",
+        max_args: 0,
+        max_result: 0,
+    },
+    Procedure {
+        number: 1,
+        name: "REDIRECT",
+        doc: "Makes this connection one to the monitor of the VM. After the result DIR_OK all bytes are the monitor's, in both directions, also those that the client has sent behind the call without waiting for the result; each side may end its direction alone. A VM that does not exist, one whose monitor does not run, and one whose monitor is not to be reached this way are the same error, DIR_NOT_FOUND; another call may follow it.",
+        max_args: 68,
+        max_result: 1036,
+    },
+];
+
+/// Calls the procedures of UMLREDIR_V1: `x` and waits for the result, or `send_x` and takes the result later.
+#[derive(Debug)]
+pub struct UmlredirV1Client<S> {
+    /// The connection: reads replies to what has been sent.
+    pub rpc: Client<S>,
+}
+
+impl<S: std::io::Read + std::io::Write> UmlredirV1Client<S> {
+    /// A client on a connected stream.
+    pub fn new(stream: S) -> Self {
+        Self {
+            rpc: Client::new(stream, UMLREDIR, UMLREDIR_V1),
+        }
+    }
+
+    /// Does nothing; for testing the connection.
+    pub fn redir_null(&mut self) -> std::result::Result<(), ClientError> {
+        let ticket = self.send_redir_null()?;
+        self.rpc.wait(ticket)
+    }
+
+    /// Sends REDIR_NULL without waiting for its result.
+    pub fn send_redir_null(&mut self) -> std::result::Result<Ticket<()>, ClientError> {
+        self.rpc.send(0, 0, |_| Ok(()), |_| Ok(()))
+    }
+
+    /// Makes this connection one to the monitor of the VM. After the result DIR_OK all bytes are the monitor's, in both
+    /// directions, also those that the client has sent behind the call without waiting for the result; each side
+    /// may end its direction alone. A VM that does not exist, one whose monitor does not run, and one whose
+    /// monitor is not to be reached this way are the same error, DIR_NOT_FOUND; another call may follow it.
+    pub fn redirect(&mut self, args: &str) -> std::result::Result<DirResult, ClientError> {
+        let ticket = self.send_redirect(args)?;
+        self.rpc.wait(ticket)
+    }
+
+    /// Sends REDIRECT without waiting for its result.
+    pub fn send_redirect(
+        &mut self,
+        args: &str,
+    ) -> std::result::Result<Ticket<DirResult>, ClientError> {
+        self.rpc.send(
+            1,
+            1036,
+            |out| {
+                pack_string(args, 64, out)?;
+                Ok(())
+            },
+            take,
+        )
+    }
+}
+
+/// What a server of UMLREDIR_V1 does. Procedure 0 is answered without it. `Session` is whatever the server keeps
+/// for a connection; it is dropped when the connection has ended. A call of a connection that ends is dropped where
+/// it waits.
+#[cfg(feature = "server")]
+#[allow(
+    async_fn_in_trait,
+    reason = "all calls run on one thread, nothing has to be Send"
+)]
+pub trait UmlredirV1 {
+    /// State of a connection.
+    type Session: 'static;
+
+    /// Makes this connection one to the monitor of the VM. After the result DIR_OK all bytes are the monitor's, in both
+    /// directions, also those that the client has sent behind the call without waiting for the result; each side
+    /// may end its direction alone. A VM that does not exist, one whose monitor does not run, and one whose
+    /// monitor is not to be reached this way are the same error, DIR_NOT_FOUND; another call may follow it.
+    async fn redirect(&self, session: &Self::Session, args: DirName) -> DirResult;
+}
+
+/// UMLREDIR_V1 as the server sees it: which numbers it has and how its calls are decoded.
+#[cfg(feature = "server")]
+#[derive(Debug)]
+pub struct UmlredirV1Program;
+
+#[cfg(feature = "server")]
+impl<S: UmlredirV1 + 'static> crate::server::Program<S> for UmlredirV1Program {
+    type Session = S::Session;
+    const NUMBER: u32 = UMLREDIR;
+    const VERSION: u32 = UMLREDIR_V1;
+
+    fn dispatch(
+        service: &Rc<S>,
+        session: &Rc<S::Session>,
+        mut call: crate::server::Call<'_>,
+    ) -> std::result::Result<crate::server::Answer, crate::server::Reject> {
+        let (service, session) = (Rc::clone(service), Rc::clone(session));
+        match call.procedure() {
+            0 => {
+                call.arguments(0, |_| Ok(()))?;
+                Ok(call.answer(async {}, |(), _| Ok(0)))
+            }
+            1 => {
+                let args = call.arguments(68, |input| unpack_string(input, 64))?;
+                Ok(call.answer(
+                    async move { service.redirect(&session, args).await },
+                    |result, out| result.pack(out),
+                ))
+            }
+            _ => Err(crate::server::Reject::ProcedureUnavailable),
+        }
+    }
+}
+
+/// Limits of a connection that serves UMLREDIR_V1.
+#[cfg(feature = "server")]
+pub const UMLREDIR_V1_LIMITS: crate::server::Limits =
+    crate::server::Limits::new(UMLREDIR_V1_MAX_ARGS);
+
+/// Serves UMLREDIR_V1 on a connected stream until it ends; see [`crate::server::serve`].
+#[cfg(feature = "server")]
+pub async fn serve_umlredir_v1<S, IO>(
+    stream: IO,
+    service: Rc<S>,
+    session: S::Session,
+    limits: crate::server::Limits,
+) -> std::result::Result<(), crate::server::ServeError>
+where
+    S: UmlredirV1 + 'static,
+    IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    crate::server::serve::<UmlredirV1Program, S, IO>(stream, service, session, limits).await
 }

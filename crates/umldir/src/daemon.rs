@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::LocalSet;
 
 use crate::service::{Service, Session};
+use crate::tcp::Ports;
 
 /// The file of the log, in the directory `log` of the daemon.
 const LOG: &str = "umldir";
@@ -45,13 +46,15 @@ pub fn run(config_path: &Path, foreground: bool) -> anyhow::Result<()> {
     own_directory(&home, 0o755)?;
     let log = open_log(&home.join("log"), foreground)?;
     let ctrl = CtrlSocket::bind(&home)?;
-    allow_many_connections()?;
+    let ports = Ports::listen(&global)?;
+    allow_many_connections(ports.max_descriptors())?;
     let readiness = daemon::background(foreground, &pid_file)?;
     // From here on this is the daemon: no thread or runtime may exist before.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let result = LocalSet::new().block_on(&runtime, serve(ctrl, &log, &readiness, foreground));
+    let result =
+        LocalSet::new().block_on(&runtime, serve(ctrl, ports, &log, &readiness, foreground));
     match result {
         // Whoever waits at the terminal is told; otherwise the error goes the usual way.
         Err(error) if readiness.failed(1, &format!("umldir: {error:#}")) => Ok(()),
@@ -93,8 +96,8 @@ fn open_log(path: &Path, foreground: bool) -> anyhow::Result<LogHandle> {
 }
 
 /// Every monitor holds a connection, and the usual limit of 1024 open files may be too low.
-fn allow_many_connections() -> anyhow::Result<()> {
-    let wanted = u64::from(DIR_VMS_MAX) + MAX_STRANGERS as u64 + 64;
+fn allow_many_connections(over_tcp: u64) -> anyhow::Result<()> {
+    let wanted = u64::from(DIR_VMS_MAX) + MAX_STRANGERS as u64 + over_tcp + 64;
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let wanted = maximum.map_or(wanted, |maximum| wanted.min(maximum));
     if current.is_some_and(|current| current < wanted) {
@@ -108,15 +111,17 @@ fn allow_many_connections() -> anyhow::Result<()> {
 /// The daemon proper, until a signal ends it.
 async fn serve(
     mut ctrl: CtrlSocket,
+    ports: Ports,
     log: &LogHandle,
     readiness: &Readiness,
     foreground: bool,
 ) -> anyhow::Result<()> {
     let signals = Signals::receive()?;
     let acceptor = ctrl.acceptor()?;
-    let service = Rc::new(Service::default());
+    let service = Rc::new(Service::new(None));
     let strangers = Arc::new(Semaphore::new(MAX_STRANGERS));
     tracing::info!("directory service {} started", env!("CARGO_PKG_VERSION"));
+    ports.open(&service)?;
     readiness.ready()?;
     loop {
         tokio::select! {
@@ -139,12 +144,12 @@ async fn serve(
 /// Begins a conversation, if there is room for it.
 fn accept(stream: UnixStream, service: &Rc<Service>, strangers: &Arc<Semaphore>) {
     let session = match stream.peer_cred() {
-        Ok(peer) => Session::new(peer.uid(), peer.pid()),
+        Ok(peer) => Session::local(peer.uid(), peer.pid()),
         Err(error) => return tracing::warn!("a connection without a peer: {error}"),
     };
     let mut limits = UMLDIR_V1_LIMITS;
     let mut place = None;
-    if !session.may_register() {
+    if session.may_register().is_none() {
         limits.idle = Some(STRANGER_IDLE);
         match Arc::clone(strangers).try_acquire_owned() {
             Ok(free) => place = Some(free),

@@ -6,9 +6,11 @@ use std::process::ExitCode;
 use cli::{Exit, Failure, Line, Program, Section, Word};
 use config::Config;
 
+mod crowd;
 mod daemon;
 mod directory;
 mod service;
+mod tcp;
 
 const PROGRAM: Program = Program {
     name: "umldir",

@@ -2,6 +2,7 @@
 //! daemon.
 
 use std::cell::RefCell;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
 use config::VmName;
@@ -13,52 +14,77 @@ use crate::directory::{Directory, Monitor, Registration};
 #[derive(Debug, Default)]
 pub struct Service {
     directory: Rc<Directory>,
+    /// The TCP port of the redirector, if there is one.
+    redirector: Option<u16>,
 }
 
-/// A connection: who it is, as the kernel says, and what it has registered. The registration ends with it.
+/// A connection: who it is, and what it has registered. The registration ends with it.
 #[derive(Debug)]
 pub struct Session {
-    uid: u32,
-    pid: u32,
+    peer: Peer,
     registration: RefCell<Option<Registration>>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Peer {
+    /// A process of this host, as the kernel says.
+    Local { uid: u32, pid: u32 },
+    /// Whoever has this address.
+    Remote(SocketAddr),
 }
 
 impl Session {
     /// The connection of a process with these credentials (SO_PEERCRED).
-    pub fn new(uid: u32, pid: Option<i32>) -> Session {
+    pub fn local(uid: u32, pid: Option<i32>) -> Session {
+        let pid = pid.and_then(|pid| pid.try_into().ok()).unwrap_or(0);
+        Session::of(Peer::Local { uid, pid })
+    }
+
+    /// A connection over TCP.
+    pub fn remote(from: SocketAddr) -> Session {
+        Session::of(Peer::Remote(from))
+    }
+
+    fn of(peer: Peer) -> Session {
         Session {
-            uid,
-            pid: pid.and_then(|pid| pid.try_into().ok()).unwrap_or(0),
+            peer,
             registration: RefCell::default(),
         }
     }
 
-    /// Only root runs monitors: whoever else says so wants the passwords of those who connect to his port.
-    pub fn may_register(&self) -> bool {
-        self.uid == 0
+    /// Whether it may register a VM; gives its process ID then. Only root runs monitors: whoever else says so wants the
+    /// passwords of those who connect to his port.
+    pub fn may_register(&self) -> Option<u32> {
+        match self.peer {
+            Peer::Local { uid: 0, pid } => Some(pid),
+            Peer::Local { .. } | Peer::Remote(_) => None,
+        }
     }
 }
 
 impl Service {
+    /// The service of a host with a redirector at this TCP port, or without one.
+    pub fn new(redirector: Option<u16>) -> Service {
+        Service {
+            directory: Rc::default(),
+            redirector,
+        }
+    }
+
     fn register(&self, session: &Session, args: VmRegisterArgs) -> Result<(), DirError> {
         let VmRegisterArgs { vm, port } = args;
-        if !session.may_register() {
-            tracing::warn!(
-                uid = session.uid,
-                pid = session.pid,
-                vm,
-                "registration refused"
-            );
-            let text = format!("cannot register {vm}: only root may");
+        let Some(pid) = session.may_register() else {
+            match session.peer {
+                Peer::Local { uid, pid } => tracing::warn!(uid, pid, vm, "registration refused"),
+                Peer::Remote(from) => tracing::warn!(%from, vm, "registration refused"),
+            }
+            let text = format!("cannot register {vm}: only root of this host may");
             return Err(error(DirCode::NotAuthorised, text));
-        }
+        };
         let vm = name(&vm)?;
         let port = u16::try_from(port)
             .map_err(|_| error(DirCode::Invalid, format!("{port} is not a TCP port")))?;
-        let monitor = Monitor {
-            pid: session.pid,
-            port,
-        };
+        let monitor = Monitor { pid, port };
         let full = || {
             let text = format!("cannot register {vm}: there are {DIR_VMS_MAX} VMs already");
             error(DirCode::Failed, text)
@@ -107,6 +133,13 @@ impl UmldirV1 for Service {
     async fn vm_register(&self, session: &Session, args: VmRegisterArgs) -> DirResult {
         self.register(session, args).into()
     }
+
+    async fn host_info(&self, _: &Session) -> HostInfoResult {
+        HostInfoResult::Ok(DirHost {
+            redirector: self.redirector.unwrap_or(0).into(),
+            release: env!("CARGO_PKG_VERSION").to_owned(),
+        })
+    }
 }
 
 fn name(text: &str) -> Result<VmName, DirError> {
@@ -136,11 +169,12 @@ mod tests {
     #[test]
     fn only_root_registers() {
         let service = Service::default();
-        let (root, other) = (Session::new(0, Some(7)), Session::new(1000, Some(8)));
-        assert_eq!(
-            register(&other, &service, "vm1", 4711),
-            Err(DirCode::NotAuthorised)
-        );
+        let root = Session::local(0, Some(7));
+        let far = Session::remote(([127, 0, 0, 1], 1000).into());
+        for other in [Session::local(1000, Some(8)), far] {
+            let refused = register(&other, &service, "vm1", 4711);
+            assert_eq!(refused, Err(DirCode::NotAuthorised), "{other:?}");
+        }
         let unknown = service.port("vm1").unwrap_err();
         assert_eq!(unknown.code, DirCode::NotFound);
         assert_eq!(register(&root, &service, "vm1", 4711), Ok(()));
@@ -151,7 +185,7 @@ mod tests {
 
     #[test]
     fn without_a_port_a_vm_is_known_and_has_no_tcp() {
-        let (service, session) = (Service::default(), Session::new(0, None));
+        let (service, session) = (Service::default(), Session::local(0, None));
         assert_eq!(register(&session, &service, "vm1", 0), Ok(()));
         let refused = service.port("vm1").unwrap_err();
         assert_eq!(refused.code, DirCode::NoTcp);
@@ -160,7 +194,7 @@ mod tests {
 
     #[test]
     fn what_makes_no_sense_is_refused_and_changes_nothing() {
-        let (service, session) = (Service::default(), Session::new(0, None));
+        let (service, session) = (Service::default(), Session::local(0, None));
         assert_eq!(register(&session, &service, "vm1", 1), Ok(()));
         for (vm, port) in [("vm1", 65536), ("../vm1", 1), ("directory", 1), ("", 1)] {
             assert_eq!(
