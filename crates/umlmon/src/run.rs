@@ -165,14 +165,11 @@ impl Run {
             Failure::NotStarted("no kernel is configured (parameter kernel)".into())
         })?;
         check_networks(&vm)?;
-        let kernel = setup
-            .jail
-            .kernel(Path::new(path.as_str()))
-            .map_err(not_started)?;
-        kernel
-            .notes
-            .iter()
-            .for_each(|note| tracing::warn!("{note}"));
+        let kernel = setup.jail.kernel(Path::new(path.as_str()));
+        let kernel = kernel.map_err(not_started)?;
+        for note in &kernel.notes {
+            tracing::warn!("{note}");
+        }
         devices::provide(setup, &vm)?;
         let (disks, claims) = holdings::usable(setup, &vm, &start.cows)?;
         let confinement = setup
@@ -185,14 +182,12 @@ impl Run {
         holdings::nothing_relies_on(setup, &disks, &start.cows)?;
         setup.channels.apply(&vm).map_err(not_started)?;
         let tmp = setup.jail.mount_tmp(vm.mem).map_err(not_started)?;
-        let tmp_root = || {
-            tmp.root()
-                .try_clone_to_owned()
-                .map_err(cannot("hold the jail's tmp"))
-        };
-        let notices =
-            Notices::bind(&tmp_root()?).map_err(cannot("open the mconsole's notify socket"))?;
-        let mconsole = Rc::new(Mconsole::new(tmp_root()?, setup.name().as_str()));
+        let hold = || tmp.root().try_clone_to_owned();
+        let notices = hold()
+            .and_then(|root| Notices::bind(&root))
+            .map_err(cannot("open the mconsole's notify socket"))?;
+        let root = hold().map_err(cannot("hold the jail's tmp"))?;
+        let mconsole = Rc::new(Mconsole::new(root, setup.name().as_str()));
         let slaves = setup.channels.kernel_slaves().map_err(not_started)?;
         let names: Vec<_> = slaves
             .iter()
