@@ -26,6 +26,11 @@ impl Password {
         from_hex(text).map_or_else(|| Password::from_clear(text), |key| Ok(Password(key)))
     }
 
+    /// The password with this MD5 sum.
+    pub fn from_md5(sum: [u8; 16]) -> Password {
+        Password(sum)
+    }
+
     /// 32 hex digits, as the configuration files take them. As good as the password: do not show it.
     pub fn to_hex(&self) -> String {
         self.0.iter().map(|byte| format!("{byte:02x}")).collect()

@@ -5,6 +5,8 @@
 //! [`Client::fill`] reads once, and [`Client::next_reply`] gives what has become complete, to be turned into a result
 //! by [`Ticket::result`].
 //!
+//! On a remote connection, [`authenticate`] comes first and [`Client::seal`] next.
+//!
 //! The stream should be blocking. Timeouts set on it count for each read and write. After one the same ticket can be
 //! waited for again; but if it was sending that took too long, half a call is on its way and the connection is of no
 //! further use.
@@ -12,19 +14,51 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 
 use bytes::{Bytes, BytesMut};
 use onc_rpc::auth::AuthFlavor;
 use onc_rpc::{AcceptedStatus, CallBody, MessageType, RejectedReply, ReplyBody, RpcMessage};
 
 use crate::record::{self, Framer, Limits, MAX_HEADER};
+use crate::seal::{Seal, SealError};
 use crate::strict::Strict;
+
+mod login;
+
+pub use login::{Authenticated, Login, LoginError, TLS_TOKEN, authenticate, start_tls};
 
 /// Bytes asked for by one read.
 const READ: usize = 32 * 1024;
 
 /// Fragments of one reply, at most; libtirpc makes one for each 9000 bytes.
 const MAX_FRAGMENTS: u32 = 4096;
+
+/// A stream to a server.
+pub trait Stream: Read + Write {
+    /// Whether a read would give bytes that the stream has taken from its descriptor already, as one that decrypts does.
+    /// poll(2) does not tell of them.
+    fn buffered(&self) -> bool {
+        false
+    }
+}
+
+impl Stream for UnixStream {}
+
+impl Stream for TcpStream {}
+
+impl<S: Stream + ?Sized> Stream for &mut S {
+    fn buffered(&self) -> bool {
+        (**self).buffered()
+    }
+}
+
+impl<S: Stream + ?Sized> Stream for Box<S> {
+    fn buffered(&self) -> bool {
+        (**self).buffered()
+    }
+}
 
 /// Why a call has no result.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +75,9 @@ pub enum ClientError {
     /// What came is not a reply to a call of ours, or cannot be decoded; no further call is possible.
     #[error("the server sent a bad reply: {0}")]
     BadReply(String),
+    /// What came was not sealed by the server; somebody has interfered. No further call is possible.
+    #[error("{0}")]
+    Seal(#[from] SealError),
     /// The arguments exceed a bound of the interface; nothing was sent.
     #[error("the arguments are longer than the interface allows: {0}")]
     Arguments(String),
@@ -141,6 +178,7 @@ pub struct Client<S> {
     framer: Framer,
     /// Replies that arrived while another was waited for.
     arrived: VecDeque<Reply>,
+    seal: Option<Seal>,
 }
 
 impl<S> fmt::Debug for Client<S> {
@@ -164,16 +202,34 @@ impl<S> Client<S> {
             input: BytesMut::new(),
             framer: Framer::default(),
             arrived: VecDeque::new(),
+            seal: None,
         }
+    }
+
+    /// Seals every call from now on, and takes only replies that are sealed.
+    pub fn seal(&mut self, seal: Seal) {
+        self.seal = Some(seal);
     }
 
     /// The stream, for its descriptor and timeouts.
     pub fn stream(&self) -> &S {
         &self.stream
     }
+
+    /// The stream, for something else than calls.
+    ///
+    /// # Errors
+    /// [`ClientError::BadReply`] if the server has sent more than it was asked for.
+    pub fn into_stream(self) -> Result<S, ClientError> {
+        if self.input.is_empty() && self.sent.is_empty() {
+            Ok(self.stream)
+        } else {
+            Err(ClientError::BadReply("it is longer than expected".into()))
+        }
+    }
 }
 
-impl<S: Read + Write> Client<S> {
+impl<S: Stream> Client<S> {
     /// Sends a call of `procedure` with the arguments that `pack` encodes. The result has at most `max_result` bytes
     /// in XDR and is decoded by `decode`.
     ///
@@ -201,6 +257,9 @@ impl<S: Read + Write> Client<S> {
             .map_err(lost)?;
         pack(&mut record).map_err(|error| ClientError::Arguments(error.to_string()))?;
         record::finish(&mut record);
+        if let Some(seal) = &mut self.seal {
+            seal.seal(&mut record)?;
+        }
         self.stream
             .write_all(&record)
             .and_then(|()| self.stream.flush())
@@ -241,9 +300,17 @@ impl<S: Read + Write> Client<S> {
         }
     }
 
-    /// Reads once, which does not block when the stream is readable. Then take [`Client::next_reply`] until it gives
-    /// None.
+    /// Reads once, and on while the stream has something buffered, which does not block when its descriptor is readable.
+    /// Then take [`Client::next_reply`] until it gives None.
     pub fn fill(&mut self) -> Result<(), ClientError> {
+        self.read()?;
+        while self.stream.buffered() {
+            self.read()?;
+        }
+        Ok(())
+    }
+
+    fn read(&mut self) -> Result<(), ClientError> {
         let mut buffer = [0; READ];
         let count = loop {
             match self.stream.read(&mut buffer) {
@@ -278,6 +345,9 @@ impl<S: Read + Write> Client<S> {
         let Some(record) = record.map_err(|error| ClientError::BadReply(error.to_string()))? else {
             return Ok(None);
         };
+        if let Some(seal) = &mut self.seal {
+            seal.check(&record)?;
+        }
         let reply = reply(record.freeze())?;
         let Some(index) = self.sent.iter().position(|(xid, _)| *xid == reply.xid) else {
             return Err(ClientError::BadReply(

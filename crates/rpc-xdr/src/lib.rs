@@ -3,10 +3,14 @@
 //! - [`umlmonctrl`] is generated from `proto/umlmonctrl.x`: types, client, and with the feature `server` the trait that
 //!   the daemon implements; [`umldir`] likewise from `proto/umldir.x`.
 //! - [`client`] is the blocking side, used by umlwatch and umladmin; `server` is the side of the daemons.
+//! - [`auth`] computes what both sides of a remote connection prove to each other, and [`seal`] protects what they say
+//!   afterwards.
 //! - [`record`] cuts the stream into messages and [`strict`] decodes them; both hold their limits against a hostile peer.
 
+pub mod auth;
 pub mod client;
 pub mod record;
+pub mod seal;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod strict;

@@ -21,7 +21,12 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use crate::record::{self, Framer, MARK, MAX_HEADER, RecordError};
+use crate::seal::{Seal, SealError};
 use crate::strict::Strict;
+
+mod door;
+
+pub use door::{Admitted, Asked, Begin, Door, DoorError, Gate};
 
 /// Bytes asked for by one read.
 const READ: usize = 16 * 1024;
@@ -70,6 +75,9 @@ pub enum ServeError {
     /// A record that is no call.
     #[error("the peer sent something that is no call: {0}")]
     NoCall(String),
+    /// Somebody has interfered with a connection that is sealed, or the peer does not seal.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// The idle time is over.
     #[error("the peer made no call in time")]
     Idle,
@@ -167,6 +175,21 @@ where
     P: Program<S>,
     IO: AsyncRead + AsyncWrite + Unpin,
 {
+    serve_sealed::<P, S, IO>(stream, service, session, limits, None).await
+}
+
+/// [`serve`] on a connection that has been authenticated: with a seal, every call must be sealed, and every reply is.
+pub async fn serve_sealed<P, S, IO>(
+    stream: IO,
+    service: Rc<S>,
+    session: P::Session,
+    limits: Limits,
+    seal: Option<Seal>,
+) -> Result<(), ServeError>
+where
+    P: Program<S>,
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
     let mut idle = limits.idle.map(|time| Box::pin(tokio::time::sleep(time)));
     let mut connection = Connection::<P, S, IO> {
         stream,
@@ -179,6 +202,7 @@ where
         calls: Vec::new(),
         output: Vec::new(),
         written: 0,
+        seal,
     };
     std::future::poll_fn(|context| connection.poll(context, idle.as_mut())).await
 }
@@ -196,6 +220,7 @@ struct Connection<P: Program<S>, S, IO> {
     /// Replies, of which the first `written` bytes are on their way.
     output: Vec<u8>,
     written: usize,
+    seal: Option<Seal>,
 }
 
 impl<P: Program<S>, S, IO: AsyncRead + AsyncWrite + Unpin> Connection<P, S, IO> {
@@ -205,7 +230,7 @@ impl<P: Program<S>, S, IO: AsyncRead + AsyncWrite + Unpin> Connection<P, S, IO> 
         idle: Option<&mut Pin<Box<Sleep>>>,
     ) -> Poll<Result<(), ServeError>> {
         let mut busy = !self.calls.is_empty();
-        self.advance_calls(context);
+        self.advance_calls(context)?;
         loop {
             let begun = self.begin_calls(context)?;
             let wrote = self.write(context)?;
@@ -229,16 +254,30 @@ impl<P: Program<S>, S, IO: AsyncRead + AsyncWrite + Unpin> Connection<P, S, IO> 
     }
 
     /// Gives every running call its turn.
-    fn advance_calls(&mut self, context: &mut Context<'_>) {
-        let output = &mut self.output;
+    fn advance_calls(&mut self, context: &mut Context<'_>) -> Result<(), SealError> {
+        let mut ended = Vec::new();
         self.calls
             .retain_mut(|call| match call.0.as_mut().poll(context) {
                 Poll::Ready(record) => {
-                    append(output, record);
+                    ended.push(record);
                     false
                 }
                 Poll::Pending => true,
             });
+        ended.into_iter().try_for_each(|record| self.append(record))
+    }
+
+    /// Adds a reply, sealed if the connection is, without copying it if it is the only one.
+    fn append(&mut self, mut record: Vec<u8>) -> Result<(), SealError> {
+        if let Some(seal) = &mut self.seal {
+            seal.seal(&mut record)?;
+        }
+        if self.output.is_empty() {
+            self.output = record;
+        } else {
+            self.output.extend_from_slice(&record);
+        }
+        Ok(())
     }
 
     /// Begins the calls that have arrived, as many as may run.
@@ -250,12 +289,15 @@ impl<P: Program<S>, S, IO: AsyncRead + AsyncWrite + Unpin> Connection<P, S, IO> 
                 break;
             };
             begun = true;
+            if let Some(seal) = &mut self.seal {
+                seal.check(&record)?;
+            }
             match self.call(&record)? {
                 Ok(mut answer) => match answer.0.as_mut().poll(context) {
-                    Poll::Ready(record) => append(&mut self.output, record),
+                    Poll::Ready(record) => self.append(record)?,
                     Poll::Pending => self.calls.push(answer),
                 },
-                Err(record) => append(&mut self.output, record),
+                Err(record) => self.append(record)?,
             }
         }
         if self.input.is_empty() && self.input.capacity() > KEPT {
@@ -357,15 +399,6 @@ fn gone(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
     )
-}
-
-/// Adds a reply, without copying it if it is the only one.
-fn append(output: &mut Vec<u8>, record: Vec<u8>) {
-    if output.is_empty() {
-        *output = record;
-    } else {
-        output.extend_from_slice(&record);
-    }
 }
 
 fn accepted(xid: u32, status: AcceptedStatus<&[u8]>) -> Vec<u8> {

@@ -16,7 +16,7 @@ use std::rc::Rc;
 use xdr_codec::{Error, Pack, Result, Unpack};
 
 use crate::Procedure;
-use crate::client::{Client, ClientError, Ticket};
+use crate::client::{Client, ClientError, Stream, Ticket};
 use crate::strict::{
     Strict, pack_array, pack_fixed_opaque, pack_list, pack_opaque, pack_optional, pack_string,
     take, unpack_array, unpack_fixed_opaque, unpack_list, unpack_opaque, unpack_optional,
@@ -576,7 +576,7 @@ pub struct UmldirV1Client<S> {
     pub rpc: Client<S>,
 }
 
-impl<S: std::io::Read + std::io::Write> UmldirV1Client<S> {
+impl<S: Stream> UmldirV1Client<S> {
     /// A client on a connected stream.
     pub fn new(stream: S) -> Self {
         Self {

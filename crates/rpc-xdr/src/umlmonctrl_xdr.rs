@@ -16,7 +16,7 @@ use std::rc::Rc;
 use xdr_codec::{Error, Pack, Result, Unpack};
 
 use crate::Procedure;
-use crate::client::{Client, ClientError, Ticket};
+use crate::client::{Client, ClientError, Stream, Ticket};
 use crate::strict::{
     Strict, pack_array, pack_fixed_opaque, pack_list, pack_opaque, pack_optional, pack_string,
     take, unpack_array, unpack_fixed_opaque, unpack_list, unpack_opaque, unpack_optional,
@@ -253,6 +253,323 @@ impl From<std::result::Result<(), CtlError>> for CtlResult {
     fn from(result: std::result::Result<(), CtlError>) -> Self {
         match result {
             Ok(()) => Self::Ok,
+            Err(error) => Self::Error(error),
+        }
+    }
+}
+
+/// of credentials: asks for TLS (RFC 9289)
+pub const AUTH_FLAVOR_TLS: u32 = 7;
+
+/// of verifiers: a seal
+pub const AUTH_FLAVOR_SEAL: u32 = 1431129171;
+
+/// bytes that bind a proof to something else
+pub const AUTH_BINDING_MAX: u32 = 64;
+
+/// random bytes
+pub type AuthNonce = [u8; 16];
+
+/// an HMAC-MD5
+pub type AuthMac = [u8; 16];
+
+/// an MD5, hidden
+pub type AuthMasked = [u8; 16];
+
+/// What a key or proof is for; each is good for one thing only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthPurpose {
+    /// `AUTH_CLIENT_PROOF`
+    ClientProof = 1,
+    /// `AUTH_SERVER_PROOF`
+    ServerProof = 2,
+    /// seals calls
+    CallKey = 3,
+    /// seals replies
+    ReplyKey = 4,
+    /// hides a new password
+    PasswordMask = 5,
+    /// proves the old password
+    PasswordProof = 6,
+}
+
+impl Pack<Vec<u8>> for AuthPurpose {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        (*self as i32).pack(out)?;
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for AuthPurpose {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = match take::<i32>(input)? {
+            1 => Self::ClientProof,
+            2 => Self::ServerProof,
+            3 => Self::CallKey,
+            4 => Self::ReplyKey,
+            5 => Self::PasswordMask,
+            6 => Self::PasswordProof,
+            other => return Err(Error::invalidenum(other)),
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+/// What keys and proofs are computed from, besides the password; never sent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuthTranscript {
+    /// UMLMONAUTH
+    pub prog: u32,
+    /// UMLMONAUTH_V1
+    pub vers: u32,
+    /// `purpose`
+    pub purpose: AuthPurpose,
+    /// `vm`
+    ///
+    /// At most 64 bytes.
+    pub vm: CtlName,
+    /// `client_nonce`
+    pub client_nonce: AuthNonce,
+    /// `server_nonce`
+    pub server_nonce: AuthNonce,
+    /// `seal`
+    pub seal: bool,
+    /// `binding`
+    ///
+    /// At most 64 bytes.
+    pub binding: Vec<u8>,
+}
+
+impl Pack<Vec<u8>> for AuthTranscript {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        self.prog.pack(out)?;
+        self.vers.pack(out)?;
+        self.purpose.pack(out)?;
+        pack_string(&self.vm, 64, out)?;
+        pack_fixed_opaque(&self.client_nonce, out)?;
+        pack_fixed_opaque(&self.server_nonce, out)?;
+        self.seal.pack(out)?;
+        pack_opaque(&self.binding, 64, out)?;
+
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for AuthTranscript {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = Self {
+            prog: take(input)?,
+            vers: take(input)?,
+            purpose: take(input)?,
+            vm: unpack_string(input, 64)?,
+            client_nonce: unpack_fixed_opaque(input)?,
+            server_nonce: unpack_fixed_opaque(input)?,
+            seal: take(input)?,
+            binding: unpack_opaque(input, 64)?,
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+/// The arguments of AUTH_BEGIN.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuthBeginArgs {
+    /// the VM that is to be commanded
+    ///
+    /// At most 64 bytes.
+    pub vm: CtlName,
+    /// `client_nonce`
+    pub client_nonce: AuthNonce,
+    /// the client wants to seal what follows; the server may insist on it
+    pub seal: bool,
+}
+
+impl Pack<Vec<u8>> for AuthBeginArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        pack_string(&self.vm, 64, out)?;
+        pack_fixed_opaque(&self.client_nonce, out)?;
+        self.seal.pack(out)?;
+
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for AuthBeginArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = Self {
+            vm: unpack_string(input, 64)?,
+            client_nonce: unpack_fixed_opaque(input)?,
+            seal: take(input)?,
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+/// `struct auth_challenge`
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuthChallenge {
+    /// `server_nonce`
+    pub server_nonce: AuthNonce,
+}
+
+impl Pack<Vec<u8>> for AuthChallenge {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        pack_fixed_opaque(&self.server_nonce, out)?;
+
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for AuthChallenge {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = Self {
+            server_nonce: unpack_fixed_opaque(input)?,
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+/// CTL_NOT_AUTHORISED: the server wants a password to be set, sealing, or TLS. CTL_BUSY: this address has failed too often.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AuthBeginResult {
+    /// `case CTL_OK`
+    Ok(AuthChallenge),
+    /// `case CTL_ERROR`
+    Error(CtlError),
+}
+
+impl Pack<Vec<u8>> for AuthBeginResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        match self {
+            Self::Ok(value) => {
+                CtlStatus::Ok.pack(out)?;
+                value.pack(out)?
+            }
+            Self::Error(value) => {
+                CtlStatus::Error.pack(out)?;
+                value.pack(out)?
+            }
+        };
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for AuthBeginResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = match take::<CtlStatus>(input)? {
+            CtlStatus::Ok => Self::Ok(take(input)?),
+            CtlStatus::Error => Self::Error(take(input)?),
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+impl AuthBeginResult {
+    /// The same as a `Result`.
+    pub fn into_result(self) -> std::result::Result<AuthChallenge, CtlError> {
+        match self {
+            Self::Ok(value) => Ok(value),
+            Self::Error(error) => Err(error),
+        }
+    }
+}
+
+impl From<std::result::Result<AuthChallenge, CtlError>> for AuthBeginResult {
+    fn from(result: std::result::Result<AuthChallenge, CtlError>) -> Self {
+        match result {
+            Ok(value) => Self::Ok(value),
+            Err(error) => Self::Error(error),
+        }
+    }
+}
+
+/// The arguments of AUTH_PROVE.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuthProof {
+    /// `proof`
+    pub proof: AuthMac,
+}
+
+impl Pack<Vec<u8>> for AuthProof {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        pack_fixed_opaque(&self.proof, out)?;
+
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for AuthProof {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = Self {
+            proof: unpack_fixed_opaque(input)?,
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+/// CTL_NOT_AUTHORISED: the password is wrong. CTL_BUSY: this address has failed too often.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AuthProveResult {
+    /// `case CTL_OK`
+    Ok(AuthProof),
+    /// `case CTL_ERROR`
+    Error(CtlError),
+}
+
+impl Pack<Vec<u8>> for AuthProveResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        match self {
+            Self::Ok(value) => {
+                CtlStatus::Ok.pack(out)?;
+                value.pack(out)?
+            }
+            Self::Error(value) => {
+                CtlStatus::Error.pack(out)?;
+                value.pack(out)?
+            }
+        };
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for AuthProveResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = match take::<CtlStatus>(input)? {
+            CtlStatus::Ok => Self::Ok(take(input)?),
+            CtlStatus::Error => Self::Error(take(input)?),
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+impl AuthProveResult {
+    /// The same as a `Result`.
+    pub fn into_result(self) -> std::result::Result<AuthProof, CtlError> {
+        match self {
+            Self::Ok(value) => Ok(value),
+            Self::Error(error) => Err(error),
+        }
+    }
+}
+
+impl From<std::result::Result<AuthProof, CtlError>> for AuthProveResult {
+    fn from(result: std::result::Result<AuthProof, CtlError>) -> Self {
+        match result {
+            Ok(value) => Self::Ok(value),
             Err(error) => Self::Error(error),
         }
     }
@@ -2723,6 +3040,48 @@ impl From<std::result::Result<PortNumber, CtlError>> for PortGetResult {
     }
 }
 
+/// A new password, of which neither the old nor the new one goes over the wire. With key = MD5(old password), or sixteen
+/// zeros if none is set, and the auth_transcript of this call, in which client_nonce is \`nonce\`, server_nonce that of the
+/// connection's authentication (zeros on the local socket), seal is TRUE and binding is empty:
+///
+/// mask         = HMAC-MD5(key, transcript with purpose AUTH_PASSWORD_MASK)
+/// new_password = MD5(new password) XOR mask
+/// old_proof    = HMAC-MD5(key, transcript with purpose AUTH_PASSWORD_PROOF and binding = new_password)
+///
+/// The old password is the VM's, or the master password.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PasswordSetArgs {
+    /// random, for this call alone
+    pub nonce: AuthNonce,
+    /// `old_proof`
+    pub old_proof: AuthMac,
+    /// `new_password`
+    pub new_password: AuthMasked,
+}
+
+impl Pack<Vec<u8>> for PasswordSetArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        pack_fixed_opaque(&self.nonce, out)?;
+        pack_fixed_opaque(&self.old_proof, out)?;
+        pack_fixed_opaque(&self.new_password, out)?;
+
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for PasswordSetArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = Self {
+            nonce: unpack_fixed_opaque(input)?,
+            old_proof: unpack_fixed_opaque(input)?,
+            new_password: unpack_fixed_opaque(input)?,
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
 /// The arguments of SITE_RUN.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SiteRunArgs {
@@ -3096,6 +3455,13 @@ pub const UMLMONCTRL_V1_PROCEDURES: &[Procedure] = &[
         max_args: 4100,
         max_result: 65556,
     },
+    Procedure {
+        number: 52,
+        name: "PASSWORD_SET",
+        doc: "Sets the password as a user change, in effect from the next connection on. A remote caller must seal.",
+        max_args: 48,
+        max_result: 1036,
+    },
 ];
 
 /// Calls the procedures of UMLMONCTRL_V1: `x` and waits for the result, or `send_x` and takes the result later.
@@ -3105,7 +3471,7 @@ pub struct UmlmonctrlV1Client<S> {
     pub rpc: Client<S>,
 }
 
-impl<S: std::io::Read + std::io::Write> UmlmonctrlV1Client<S> {
+impl<S: Stream> UmlmonctrlV1Client<S> {
     /// A client on a connected stream.
     pub fn new(stream: S) -> Self {
         Self {
@@ -3821,6 +4187,31 @@ impl<S: std::io::Read + std::io::Write> UmlmonctrlV1Client<S> {
             take,
         )
     }
+
+    /// Sets the password as a user change, in effect from the next connection on. A remote caller must seal.
+    pub fn password_set(
+        &mut self,
+        args: &PasswordSetArgs,
+    ) -> std::result::Result<CtlResult, ClientError> {
+        let ticket = self.send_password_set(args)?;
+        self.rpc.wait(ticket)
+    }
+
+    /// Sends PASSWORD_SET without waiting for its result.
+    pub fn send_password_set(
+        &mut self,
+        args: &PasswordSetArgs,
+    ) -> std::result::Result<Ticket<CtlResult>, ClientError> {
+        self.rpc.send(
+            52,
+            1036,
+            |out| {
+                args.pack(out)?;
+                Ok(())
+            },
+            take,
+        )
+    }
 }
 
 /// What a server of UMLMONCTRL_V1 does. Procedure 0 is answered without it. `Session` is whatever the server keeps
@@ -3937,6 +4328,9 @@ pub trait UmlmonctrlV1 {
 
     /// Runs the site command with one argument.
     async fn site_run(&self, session: &Self::Session, args: SiteRunArgs) -> SiteRunResult;
+
+    /// Sets the password as a user change, in effect from the next connection on. A remote caller must seal.
+    async fn password_set(&self, session: &Self::Session, args: PasswordSetArgs) -> CtlResult;
 }
 
 /// UMLMONCTRL_V1 as the server sees it: which numbers it has and how its calls are decoded.
@@ -4192,6 +4586,13 @@ impl<S: UmlmonctrlV1 + 'static> crate::server::Program<S> for UmlmonctrlV1Progra
                     |result, out| result.pack(out),
                 ))
             }
+            52 => {
+                let args = call.arguments(48, take)?;
+                Ok(call.answer(
+                    async move { service.password_set(&session, args).await },
+                    |result, out| result.pack(out),
+                ))
+            }
             _ => Err(crate::server::Reject::ProcedureUnavailable),
         }
     }
@@ -4215,4 +4616,177 @@ where
     IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
     crate::server::serve::<UmlmonctrlV1Program, S, IO>(stream, service, session, limits).await
+}
+
+/// Number of the program UMLMONAUTH.
+pub const UMLMONAUTH: u32 = 0x20554d41;
+
+/// Number of the version UMLMONAUTH_V1.
+pub const UMLMONAUTH_V1: u32 = 1;
+
+/// Size of the largest arguments of a call of UMLMONAUTH_V1, in bytes.
+pub const UMLMONAUTH_V1_MAX_ARGS: usize = 88;
+
+/// The procedures of UMLMONAUTH_V1, in the order of the file.
+pub const UMLMONAUTH_V1_PROCEDURES: &[Procedure] = &[
+    Procedure {
+        number: 1,
+        name: "AUTH_BEGIN",
+        doc: "Begins the authentication; the server answers with its challenge, or says why nobody can be let in.",
+        max_args: 88,
+        max_result: 1036,
+    },
+    Procedure {
+        number: 2,
+        name: "AUTH_PROVE",
+        doc: "Proves that the caller knows the password; the answer proves it of the server.",
+        max_args: 16,
+        max_result: 1036,
+    },
+];
+
+/// Calls the procedures of UMLMONAUTH_V1: `x` and waits for the result, or `send_x` and takes the result later.
+#[derive(Debug)]
+pub struct UmlmonauthV1Client<S> {
+    /// The connection: reads replies to what has been sent.
+    pub rpc: Client<S>,
+}
+
+impl<S: Stream> UmlmonauthV1Client<S> {
+    /// A client on a connected stream.
+    pub fn new(stream: S) -> Self {
+        Self {
+            rpc: Client::new(stream, UMLMONAUTH, UMLMONAUTH_V1),
+        }
+    }
+
+    /// Begins the authentication; the server answers with its challenge, or says why nobody can be let in.
+    pub fn auth_begin(
+        &mut self,
+        args: &AuthBeginArgs,
+    ) -> std::result::Result<AuthBeginResult, ClientError> {
+        let ticket = self.send_auth_begin(args)?;
+        self.rpc.wait(ticket)
+    }
+
+    /// Sends AUTH_BEGIN without waiting for its result.
+    pub fn send_auth_begin(
+        &mut self,
+        args: &AuthBeginArgs,
+    ) -> std::result::Result<Ticket<AuthBeginResult>, ClientError> {
+        self.rpc.send(
+            1,
+            1036,
+            |out| {
+                args.pack(out)?;
+                Ok(())
+            },
+            take,
+        )
+    }
+
+    /// Proves that the caller knows the password; the answer proves it of the server.
+    pub fn auth_prove(
+        &mut self,
+        args: &AuthProof,
+    ) -> std::result::Result<AuthProveResult, ClientError> {
+        let ticket = self.send_auth_prove(args)?;
+        self.rpc.wait(ticket)
+    }
+
+    /// Sends AUTH_PROVE without waiting for its result.
+    pub fn send_auth_prove(
+        &mut self,
+        args: &AuthProof,
+    ) -> std::result::Result<Ticket<AuthProveResult>, ClientError> {
+        self.rpc.send(
+            2,
+            1036,
+            |out| {
+                args.pack(out)?;
+                Ok(())
+            },
+            take,
+        )
+    }
+}
+
+/// What a server of UMLMONAUTH_V1 does. Procedure 0 is answered without it. `Session` is whatever the server keeps
+/// for a connection; it is dropped when the connection has ended. A call of a connection that ends is dropped where
+/// it waits.
+#[cfg(feature = "server")]
+#[allow(
+    async_fn_in_trait,
+    reason = "all calls run on one thread, nothing has to be Send"
+)]
+pub trait UmlmonauthV1 {
+    /// State of a connection.
+    type Session: 'static;
+
+    /// Begins the authentication; the server answers with its challenge, or says why nobody can be let in.
+    async fn auth_begin(&self, session: &Self::Session, args: AuthBeginArgs) -> AuthBeginResult;
+
+    /// Proves that the caller knows the password; the answer proves it of the server.
+    async fn auth_prove(&self, session: &Self::Session, args: AuthProof) -> AuthProveResult;
+}
+
+/// UMLMONAUTH_V1 as the server sees it: which numbers it has and how its calls are decoded.
+#[cfg(feature = "server")]
+#[derive(Debug)]
+pub struct UmlmonauthV1Program;
+
+#[cfg(feature = "server")]
+impl<S: UmlmonauthV1 + 'static> crate::server::Program<S> for UmlmonauthV1Program {
+    type Session = S::Session;
+    const NUMBER: u32 = UMLMONAUTH;
+    const VERSION: u32 = UMLMONAUTH_V1;
+
+    fn dispatch(
+        service: &Rc<S>,
+        session: &Rc<S::Session>,
+        mut call: crate::server::Call<'_>,
+    ) -> std::result::Result<crate::server::Answer, crate::server::Reject> {
+        let (service, session) = (Rc::clone(service), Rc::clone(session));
+        match call.procedure() {
+            0 => {
+                call.arguments(0, |_| Ok(()))?;
+                Ok(call.answer(async {}, |(), _| Ok(0)))
+            }
+            1 => {
+                let args = call.arguments(88, take)?;
+                Ok(call.answer(
+                    async move { service.auth_begin(&session, args).await },
+                    |result, out| result.pack(out),
+                ))
+            }
+            2 => {
+                let args = call.arguments(16, take)?;
+                Ok(call.answer(
+                    async move { service.auth_prove(&session, args).await },
+                    |result, out| result.pack(out),
+                ))
+            }
+            _ => Err(crate::server::Reject::ProcedureUnavailable),
+        }
+    }
+}
+
+/// Limits of a connection that serves UMLMONAUTH_V1.
+#[cfg(feature = "server")]
+pub const UMLMONAUTH_V1_LIMITS: crate::server::Limits =
+    crate::server::Limits::new(UMLMONAUTH_V1_MAX_ARGS);
+
+/// Serves UMLMONAUTH_V1 on a connected stream until it ends; see [`crate::server::serve`].
+#[cfg(feature = "server")]
+pub async fn serve_umlmonauth_v1<S, IO>(
+    stream: IO,
+    service: Rc<S>,
+    session: S::Session,
+    limits: crate::server::Limits,
+) -> std::result::Result<(), crate::server::ServeError>
+where
+    S: UmlmonauthV1 + 'static,
+    IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    crate::server::serve::<UmlmonauthV1Program, S, IO>(stream, service, session, limits).await
 }

@@ -66,6 +66,7 @@ impl UmlmonctrlV1 for Service {
         disk_list(DiskListArgs) -> DiskListResult;
         port_get() -> PortGetResult;
         site_run(SiteRunArgs) -> SiteRunResult;
+        password_set(PasswordSetArgs) -> CtlResult;
     }
 
     async fn vm_info(&self, _: &()) -> VmInfoResult {

@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rpc_xdr::client::Stream;
 use rpc_xdr::umlmonctrl::UmlmonctrlV1Client;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
@@ -56,6 +57,8 @@ fn connect(ctrl: &Path, limit: Duration) -> io::Result<UnixStream> {
     })?;
     Ok(UnixStream::from(socket))
 }
+
+impl Stream for Patient<'_> {}
 
 impl Read for Patient<'_> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use config::VmName;
-use rpc_xdr::client::ClientError;
+use rpc_xdr::client::{self, ClientError};
 use rpc_xdr::umldir::{UmldirV1Client, VmRegisterArgs};
 use tokio::net::UnixStream;
 use tokio::time::Instant;
@@ -121,6 +121,8 @@ async fn ended(client: &UmldirV1Client<Stream>) -> String {
 
 /// A stream for the client, which reads what is there and does not wait.
 struct Stream(UnixStream);
+
+impl client::Stream for Stream {}
 
 impl Read for Stream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {

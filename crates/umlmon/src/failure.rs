@@ -31,6 +31,9 @@ pub enum Failure {
     /// The arguments make no sense.
     #[error("{0}")]
     Invalid(String),
+    /// The caller may not do this.
+    #[error("{0}")]
+    NotAuthorised(String),
     /// There is no such thing.
     #[error("{0}")]
     NotFound(String),

@@ -6,6 +6,7 @@
 mod disks;
 mod info;
 mod logs;
+mod password;
 mod screen;
 mod wire;
 
@@ -435,6 +436,11 @@ impl UmlmonctrlV1 for Service {
     async fn port_get(&self, _: &Session) -> PortGetResult {
         let refusal = Failure::NotFound("TCP is not enabled for this monitor".into());
         PortGetResult::Error(wire::error(&refusal))
+    }
+
+    async fn password_set(&self, session: &Session, args: PasswordSetArgs) -> CtlResult {
+        tracing::info!("{} changes the password", session.peer());
+        wire::done(self.set_password(session, &args))
     }
 
     async fn site_run(&self, session: &Session, args: SiteRunArgs) -> SiteRunResult {

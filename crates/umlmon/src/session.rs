@@ -1,4 +1,4 @@
-//! One connection to the control socket: who it is, to which channels it is attached, and which work it has begun (umlmon,
+//! One connection: who it is and how far it is trusted, to which channels it is attached, and which work it has begun (umlmon,
 //! the monitor process).
 //!
 //! The session ends with its connection, and with it every attachment, every right to write, and every job.
@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use config::ChannelName;
 use pty::Attachment;
+use rpc_xdr::umlmonctrl::AuthNonce;
 
 use crate::jobs::Job;
 
@@ -19,8 +20,24 @@ const MAX_KEPT: usize = 64;
 #[derive(Debug)]
 pub struct Session {
     peer: String,
+    trust: Trust,
     attachments: RefCell<BTreeMap<ChannelName, Rc<Attachment>>>,
     jobs: RefCell<Jobs>,
+}
+
+/// Why a connection may command the VM.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// It came through the control socket, so the permissions of the file system allow it.
+    Local,
+    /// It came over the network and knows the password.
+    #[expect(dead_code, reason = "the sockets of remote connections come next")]
+    Remote {
+        /// Its messages are sealed.
+        sealed: bool,
+        /// The server's nonce of its authentication.
+        nonce: AuthNonce,
+    },
 }
 
 /// The jobs of a connection, by number.
@@ -37,8 +54,14 @@ impl Session {
         let user = nix::unistd::User::from_uid(uid.into()).ok().flatten();
         let name = user.map_or_else(|| "unknown".into(), |user| user.name);
         let pid = pid.map_or_else(String::new, |pid| format!(", pid {pid}"));
+        Session::new(format!("uid {uid} ({name}){pid}"), Trust::Local)
+    }
+
+    /// A session of `peer`.
+    pub fn new(peer: String, trust: Trust) -> Session {
         Session {
-            peer: format!("uid {uid} ({name}){pid}"),
+            peer,
+            trust,
             attachments: RefCell::default(),
             jobs: RefCell::default(),
         }
@@ -47,6 +70,11 @@ impl Session {
     /// Who is at the other end, for people.
     pub fn peer(&self) -> &str {
         &self.peer
+    }
+
+    /// Why it may command the VM.
+    pub fn trust(&self) -> Trust {
+        self.trust
     }
 
     /// The attachment to a channel.

@@ -98,6 +98,7 @@ refuse! {
     disk_list(DiskListArgs) -> DiskListResult;
     port_get() -> PortGetResult;
     site_run(SiteRunArgs) -> SiteRunResult;
+    password_set(PasswordSetArgs) -> CtlResult;
 }
 
 /// A call of each procedure, with arguments that some of them take.

@@ -2,6 +2,7 @@
 
 use std::io::{self, Read, Write};
 
+use rpc_xdr::client::Stream;
 use rpc_xdr::umlmonctrl::{ConReadArgs, UmlmonctrlV1Client};
 
 /// Makes calls that are answered with `data`.
@@ -19,6 +20,8 @@ pub fn target(data: &[u8]) {
 
 /// A server that says `.0`, whatever it is told.
 struct Answering<'a>(&'a [u8]);
+
+impl Stream for Answering<'_> {}
 
 impl Read for Answering<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {

@@ -16,7 +16,7 @@ use std::rc::Rc;
 use xdr_codec::{Error, Pack, Result, Unpack};
 
 use crate::Procedure;
-use crate::client::{Client, ClientError, Ticket};
+use crate::client::{Client, ClientError, Stream, Ticket};
 use crate::strict::{
     Strict, pack_array, pack_fixed_opaque, pack_list, pack_opaque, pack_optional, pack_string,
     take, unpack_array, unpack_fixed_opaque, unpack_list, unpack_opaque, unpack_optional,
@@ -380,7 +380,7 @@ pub struct KitV1Client<S> {
     pub rpc: Client<S>,
 }
 
-impl<S: std::io::Read + std::io::Write> KitV1Client<S> {
+impl<S: Stream> KitV1Client<S> {
     /// A client on a connected stream.
     pub fn new(stream: S) -> Self {
         Self {
@@ -603,7 +603,7 @@ pub struct KitV2Client<S> {
     pub rpc: Client<S>,
 }
 
-impl<S: std::io::Read + std::io::Write> KitV2Client<S> {
+impl<S: Stream> KitV2Client<S> {
     /// A client on a connected stream.
     pub fn new(stream: S) -> Self {
         Self {

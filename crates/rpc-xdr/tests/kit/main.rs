@@ -11,5 +11,7 @@ pub use rpc_xdr::{Procedure, client, strict};
 mod kit_xdr;
 mod mutations;
 #[cfg(feature = "server")]
+mod remote;
+#[cfg(feature = "server")]
 mod serving;
 mod values;

@@ -181,6 +181,8 @@ fn damaged_values_never_panic() {
 /// A stream that gives prepared bytes and takes everything.
 struct Prepared(std::io::Cursor<Vec<u8>>);
 
+impl rpc_xdr::client::Stream for Prepared {}
+
 impl std::io::Read for Prepared {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         self.0.read(buffer)

@@ -66,6 +66,7 @@ fn code(failure: &Failure) -> CtlCode {
         Failure::Mconsole(mconsole::Error::Timeout) => CtlCode::Timeout,
         Failure::Config(error) => config_code(error.root()),
         Failure::Invalid(_) => CtlCode::Invalid,
+        Failure::NotAuthorised(_) => CtlCode::NotAuthorised,
         Failure::NotFound(_) => CtlCode::NotFound,
         Failure::Busy(_) => CtlCode::Busy,
         Failure::Mconsole(_) | Failure::NotStarted(_) | Failure::NoInit | Failure::Failed(_) => {

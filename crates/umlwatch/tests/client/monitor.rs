@@ -10,6 +10,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use rpc_xdr::auth::{Key, PasswordChange};
 use rpc_xdr::umlmonctrl::*;
 use tempfile::TempDir;
 use tokio::net::UnixListener;
@@ -475,6 +476,17 @@ impl UmlmonctrlV1 for Service {
     }
     async fn port_get(&self, _: &u32) -> PortGetResult {
         PortGetResult::Ok(PortNumber { port: 4711 })
+    }
+    async fn password_set(&self, _: &u32, args: PasswordSetArgs) -> CtlResult {
+        let change = PasswordChange::new("vm1", args.nonce, AuthNonce::default());
+        let old = Key::from_password("old");
+        let said = match change.reveal(&old, &args) {
+            Some(new) if new.md5() == Key::from_password("new").md5() => "password new",
+            Some(_) => "password other",
+            None => "password refused",
+        };
+        self.note(said);
+        CtlResult::Ok
     }
     async fn site_run(&self, _: &u32, args: SiteRunArgs) -> SiteRunResult {
         let exit_status = i32::from(args.arg == b"bad");

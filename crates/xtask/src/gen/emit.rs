@@ -62,7 +62,7 @@ use std::rc::Rc;
 
 use xdr_codec::{{Error, Pack, Result, Unpack}};
 
-use crate::client::{{Client, ClientError, Ticket}};
+use crate::client::{{Client, ClientError, Stream, Ticket}};
 use crate::strict::{{
     Strict, pack_array, pack_fixed_opaque, pack_list, pack_opaque, pack_optional, pack_string, take, unpack_array,
     unpack_fixed_opaque, unpack_list, unpack_opaque, unpack_optional, unpack_string,

@@ -76,7 +76,7 @@ pub struct {ty}Client<S> {{
     pub rpc: Client<S>,
 }}
 
-impl<S: std::io::Read + std::io::Write> {ty}Client<S> {{
+impl<S: Stream> {ty}Client<S> {{
     /// A client on a connected stream.
     pub fn new(stream: S) -> Self {{
         Self {{ rpc: Client::new(stream, {program}, {name}) }}

@@ -1,0 +1,172 @@
+//! The calling side of a remote connection before its first call of UMLMONCTRL: TLS is asked for, then both sides prove
+//! that they know the password. In umlwatch and umladmin; `umlmonctrl.x` describes it, at the program UMLMONAUTH.
+
+use std::io;
+
+use bytes::BytesMut;
+use onc_rpc::auth::AuthFlavor;
+use onc_rpc::{
+    AcceptedStatus, AuthError, CallBody, MessageType, RejectedReply, ReplyBody, RpcMessage,
+};
+
+use super::{ClientError, Stream, lost};
+use crate::auth::{self, Key, Transcript};
+use crate::record::{Framer, Limits, MAX_HEADER};
+use crate::seal::Seal;
+use crate::umlmonctrl::{
+    AUTH_FLAVOR_TLS, AuthBeginArgs, AuthNonce, AuthProof, CtlError, UMLMONAUTH, UMLMONAUTH_V1,
+    UmlmonauthV1Client,
+};
+
+/// What a server that offers TLS says in its verifier (RFC 9289 section 4.1).
+pub const TLS_TOKEN: &[u8] = b"STARTTLS";
+
+/// What to log in to, and with what.
+#[derive(Debug)]
+pub struct Login<'a> {
+    /// The VM.
+    pub vm: &'a str,
+    /// Its password, or the master password.
+    pub key: &'a Key,
+    /// Whether to seal what follows; a server may insist on it.
+    pub seal: bool,
+    /// What the TLS connection around the calls exports ([`auth::BINDING_LABEL`]); empty without TLS.
+    pub binding: &'a [u8],
+}
+
+/// A connection on which both sides have proved that they know the password.
+#[derive(Debug)]
+pub struct Authenticated<S> {
+    /// The connection, for a client of UMLMONCTRL.
+    pub stream: S,
+    /// For [`super::Client::seal`], if it was wanted.
+    pub seal: Option<Seal>,
+    /// What [`auth::PasswordChange`] needs on this connection.
+    pub server_nonce: AuthNonce,
+}
+
+/// Why a login failed.
+#[derive(Debug, thiserror::Error)]
+pub enum LoginError {
+    /// No answer, or none that makes sense.
+    #[error(transparent)]
+    Call(#[from] ClientError),
+    /// The server does not let us in, and says why.
+    #[error("{}", .0.text)]
+    Refused(CtlError),
+    /// The server let us in without knowing the password: it is not the one it should be.
+    #[error("the server does not know the password: it is not the VM's monitor")]
+    Impostor,
+    /// No nonce.
+    #[error("no random numbers: {0}")]
+    Random(#[source] io::Error),
+}
+
+/// Proves to a server that we know the password, and makes it prove the same.
+///
+/// # Errors
+/// [`LoginError`]; the connection is of no further use then.
+pub fn authenticate<S: Stream>(
+    mut stream: S,
+    login: &Login<'_>,
+) -> Result<Authenticated<S>, LoginError> {
+    let client_nonce = auth::nonce().map_err(LoginError::Random)?;
+    let mut client = UmlmonauthV1Client::new(&mut stream);
+    let begin = AuthBeginArgs {
+        vm: login.vm.to_owned(),
+        client_nonce,
+        seal: login.seal,
+    };
+    let challenge = client.auth_begin(&begin)?.into_result();
+    let server_nonce = challenge.map_err(LoginError::Refused)?.server_nonce;
+    let transcript = Transcript::new(
+        login.vm,
+        client_nonce,
+        server_nonce,
+        login.seal,
+        login.binding,
+    );
+    let proof = transcript.client_proof(login.key);
+    let answer = client.auth_prove(&AuthProof { proof })?.into_result();
+    let server = answer.map_err(LoginError::Refused)?;
+    if !transcript.is_server_proof(login.key, &server.proof) {
+        return Err(LoginError::Impostor);
+    }
+    client.rpc.into_stream()?;
+    Ok(Authenticated {
+        stream,
+        seal: login.seal.then(|| Seal::client(&transcript, login.key)),
+        server_nonce,
+    })
+}
+
+/// Asks for TLS, before anything else. If the answer is true, the TLS handshake is next on the stream; if it is false, the
+/// server does not offer TLS and the stream can be used as it is.
+///
+/// Nobody vouches for the answer: a client that wants TLS in any case must not go on without it.
+///
+/// # Errors
+/// [`ClientError`]: no answer, or none that makes sense.
+pub fn start_tls<S: Stream>(stream: &mut S) -> Result<bool, ClientError> {
+    const XID: u32 = 1;
+    let body = CallBody::<&[u8], &[u8]>::new(
+        UMLMONAUTH,
+        UMLMONAUTH_V1,
+        0,
+        AuthFlavor::Unknown {
+            id: AUTH_FLAVOR_TLS,
+            data: &[],
+        },
+        AuthFlavor::AuthNone(None),
+        &[],
+    );
+    let mut call = Vec::new();
+    RpcMessage::new(XID, MessageType::Call(body))
+        .serialise_into(&mut call)
+        .map_err(lost)?;
+    stream
+        .write_all(&call)
+        .and_then(|()| stream.flush())
+        .map_err(lost)?;
+    let record = read_record(stream)?;
+    let bad = |what: &str| ClientError::BadReply(what.to_owned());
+    let message =
+        RpcMessage::<&[u8], &[u8]>::try_from(&*record).map_err(|e| bad(&e.to_string()))?;
+    if message.xid() != XID {
+        return Err(bad("it belongs to no call of ours"));
+    }
+    match message.reply_body() {
+        Some(ReplyBody::Accepted(reply)) => match (reply.auth_verifier(), reply.status()) {
+            (AuthFlavor::AuthNone(Some(token)), AcceptedStatus::Success(_)) => {
+                Ok(*token == TLS_TOKEN)
+            }
+            _ => Ok(false),
+        },
+        Some(ReplyBody::Denied(RejectedReply::AuthError(
+            AuthError::RejectedCredentials | AuthError::BadCredentials,
+        ))) => Ok(false),
+        _ => Err(bad("it makes no sense as an answer to a call for TLS")),
+    }
+}
+
+/// Reads one record and not a byte more, as the next one may belong to TLS.
+fn read_record<S: Stream>(stream: &mut S) -> Result<BytesMut, ClientError> {
+    let limits = Limits {
+        max_record: MAX_HEADER,
+        max_fragments: 8,
+    };
+    let (mut framer, mut input) = (Framer::default(), BytesMut::new());
+    loop {
+        let mut byte = [0];
+        match stream.read(&mut byte) {
+            Ok(0) => return Err(lost(io::ErrorKind::UnexpectedEof.into())),
+            Ok(_) => input.extend_from_slice(&byte),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(lost(error)),
+        }
+        let record = framer.next(&mut input, &limits);
+        if let Some(record) = record.map_err(|error| ClientError::BadReply(error.to_string()))? {
+            return Ok(record);
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! The serving side of a remote connection before it may call anything: TLS is offered, then both sides prove that they
+//! know the password. In umlmon; `umlmonctrl.x` describes it, at the program UMLMONAUTH.
+//!
+//! There is one way through, call by call; whatever else comes closes the connection. Whoever uses this sets the deadline.
+
+use std::io;
+
+use bytes::BytesMut;
+use onc_rpc::auth::AuthFlavor;
+use onc_rpc::{AcceptedReply, AcceptedStatus, AuthError, RejectedReply, ReplyBody, RpcMessage};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use xdr_codec::Pack;
+
+use super::{accepted, reply};
+use crate::auth::{self, Key, Transcript};
+use crate::client::TLS_TOKEN;
+use crate::record::{self, Framer, Limits, RecordError};
+use crate::seal::Seal;
+use crate::strict::{Strict, take};
+use crate::umlmonctrl::{
+    AUTH_FLAVOR_TLS, AuthBeginArgs, AuthBeginResult, AuthChallenge, AuthNonce, AuthProof,
+    AuthProveResult, CtlError, UMLMONAUTH, UMLMONAUTH_V1,
+};
+
+/// What is accepted from somebody who has proved nothing.
+const LIMITS: Limits = Limits {
+    max_record: 4096,
+    max_fragments: 8,
+};
+
+/// Procedures of the program UMLMONAUTH.
+const NULL: u32 = 0;
+const BEGIN: u32 = 1;
+const PROVE: u32 = 2;
+
+/// Who decides whom to let in.
+#[allow(
+    async_fn_in_trait,
+    reason = "all connections are served on one thread, nothing has to be Send"
+)]
+pub trait Gate {
+    /// The passwords of which any will do, or why nobody is let in, which the client is told.
+    async fn keys(&self, begin: &AuthBeginArgs) -> Result<Vec<Key>, CtlError>;
+
+    /// Counts an attempt before it is looked at, so that many at the same time count too; or says why there must be no
+    /// further one.
+    fn attempt(&self) -> Result<(), CtlError>;
+
+    /// An attempt has failed. The client is told this, once it is given.
+    async fn failed(&self) -> CtlError;
+}
+
+/// Why a connection was closed before it was authenticated.
+#[derive(Debug, thiserror::Error)]
+pub enum DoorError {
+    /// Reading or writing failed, or the client has gone.
+    #[error("the connection broke: {0}")]
+    Broken(#[from] io::Error),
+    /// No sequence of records.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    /// Something else than the next step of the authentication.
+    #[error("{0}")]
+    Uninvited(&'static str),
+    /// The client was told why it is not let in.
+    #[error("refused: {0}")]
+    Refused(String),
+}
+
+/// The first call of a connection.
+#[derive(Debug)]
+pub enum Asked {
+    /// For TLS; answer it with [`Door::start_tls`] or [`Door::refuse_tls`].
+    Tls(u32),
+    /// To begin the authentication, for [`Door::admit`].
+    Begin(Begin),
+}
+
+/// A call of AUTH_BEGIN.
+#[derive(Debug)]
+pub struct Begin {
+    xid: u32,
+    args: AuthBeginArgs,
+}
+
+/// A connection that has been let in.
+#[derive(Debug)]
+pub struct Admitted<IO> {
+    /// The connection.
+    pub stream: IO,
+    /// For [`super::serve_sealed`], if the client wanted it.
+    pub seal: Option<Seal>,
+    /// Which of the keys it knows, by number.
+    pub key: usize,
+    /// What [`auth::PasswordChange`] needs on this connection.
+    pub server_nonce: AuthNonce,
+}
+
+/// A connection that nothing is known about.
+#[derive(Debug)]
+pub struct Door<IO> {
+    stream: IO,
+    framer: Framer,
+    input: BytesMut,
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Door<IO> {
+    /// A connection that has just been accepted, or that TLS has just begun on.
+    pub fn new(stream: IO) -> Self {
+        Door {
+            stream,
+            framer: Framer::default(),
+            input: BytesMut::new(),
+        }
+    }
+
+    /// The first call; after one for TLS that was refused, the next.
+    ///
+    /// # Errors
+    /// [`DoorError`]; the connection must be closed then.
+    pub async fn asked(&mut self) -> Result<Asked, DoorError> {
+        let record = self.record().await?;
+        let call = call(&record)?;
+        match call.procedure {
+            NULL if call.tls => Ok(Asked::Tls(call.xid)),
+            BEGIN if !call.tls => Ok(Asked::Begin(Begin {
+                xid: call.xid,
+                args: arguments(call.arguments)?,
+            })),
+            _ => Err(DoorError::Uninvited("it called what needs authentication")),
+        }
+    }
+
+    /// Answers a call for TLS; the next byte on the stream is that of the handshake.
+    ///
+    /// # Errors
+    /// If the stream is broken.
+    pub async fn start_tls(mut self, xid: u32) -> Result<IO, DoorError> {
+        let token = AuthFlavor::AuthNone(Some(TLS_TOKEN));
+        let body = AcceptedReply::new(token, AcceptedStatus::Success(&[][..]));
+        self.send(&reply(xid, ReplyBody::Accepted(body))).await?;
+        Ok(self.stream)
+    }
+
+    /// Answers a call for TLS where there is none; the client may go on without.
+    ///
+    /// # Errors
+    /// If the stream is broken.
+    pub async fn refuse_tls(&mut self, xid: u32) -> Result<(), DoorError> {
+        let refusal = RejectedReply::AuthError(AuthError::RejectedCredentials);
+        self.send(&reply(xid, ReplyBody::Denied(refusal))).await
+    }
+
+    /// Lets the client in if it knows a password of the gate; `binding` is what the TLS connection around the calls exports
+    /// ([`auth::BINDING_LABEL`]), empty without TLS.
+    ///
+    /// # Errors
+    /// [`DoorError`]; the connection must be closed then.
+    pub async fn admit(
+        mut self,
+        begin: Begin,
+        binding: &[u8],
+        gate: &impl Gate,
+    ) -> Result<Admitted<IO>, DoorError> {
+        let Begin { xid, args } = begin;
+        let keys = match gate.keys(&args).await {
+            Ok(keys) => keys,
+            Err(error) => return self.refuse(xid, error, AuthBeginResult::Error).await,
+        };
+        let server_nonce = auth::nonce()?;
+        let challenge = AuthBeginResult::Ok(AuthChallenge { server_nonce });
+        self.answer(xid, &challenge).await?;
+        let (xid, proof) = self.proof().await?;
+        if let Err(error) = gate.attempt() {
+            return self.refuse(xid, error, AuthProveResult::Error).await;
+        }
+        let transcript = Transcript::new(
+            &args.vm,
+            args.client_nonce,
+            server_nonce,
+            args.seal,
+            binding,
+        );
+        let Some((number, key)) = proved(&transcript, &keys, &proof) else {
+            let error = gate.failed().await;
+            return self.refuse(xid, error, AuthProveResult::Error).await;
+        };
+        let proof = transcript.server_proof(key);
+        self.answer(xid, &AuthProveResult::Ok(AuthProof { proof }))
+            .await?;
+        Ok(Admitted {
+            stream: self.stream,
+            seal: args.seal.then(|| Seal::server(&transcript, key)),
+            key: number,
+            server_nonce,
+        })
+    }
+
+    /// The call of AUTH_PROVE that must be next.
+    async fn proof(&mut self) -> Result<(u32, AuthProof), DoorError> {
+        let record = self.record().await?;
+        let call = call(&record)?;
+        if call.procedure != PROVE || call.tls {
+            return Err(DoorError::Uninvited("it proved nothing"));
+        }
+        Ok((call.xid, arguments(call.arguments)?))
+    }
+
+    /// The next record, with nothing behind it: a client has no reason to send more before it is answered. What is sent in
+    /// the clear can so never count as if it had come through TLS.
+    async fn record(&mut self) -> Result<BytesMut, DoorError> {
+        loop {
+            if let Some(record) = self.framer.next(&mut self.input, &LIMITS)? {
+                return match self.input.is_empty() {
+                    true => Ok(record),
+                    false => Err(DoorError::Uninvited("it did not wait for an answer")),
+                };
+            }
+            self.input.reserve(256);
+            if self.stream.read_buf(&mut self.input).await? == 0 {
+                return Err(DoorError::Broken(io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+    }
+
+    /// Tells the client why it is not let in.
+    async fn refuse<T, R: Pack<Vec<u8>>>(
+        mut self,
+        xid: u32,
+        error: CtlError,
+        result: fn(CtlError) -> R,
+    ) -> Result<T, DoorError> {
+        let text = error.text.clone();
+        self.answer(xid, &result(error)).await?;
+        Err(DoorError::Refused(text))
+    }
+
+    async fn answer<R: Pack<Vec<u8>>>(&mut self, xid: u32, result: &R) -> Result<(), DoorError> {
+        let mut record = accepted(xid, AcceptedStatus::Success(&[]));
+        result
+            .pack(&mut record)
+            .map_err(|error| io::Error::other(error.to_string()))?;
+        record::finish(&mut record);
+        self.send(&record).await
+    }
+
+    async fn send(&mut self, record: &[u8]) -> Result<(), DoorError> {
+        self.stream.write_all(record).await?;
+        Ok(self.stream.flush().await?)
+    }
+}
+
+/// Which of the keys the client knows. All are tried, so that the time does not tell which.
+fn proved<'a>(
+    transcript: &Transcript,
+    keys: &'a [Key],
+    proof: &AuthProof,
+) -> Option<(usize, &'a Key)> {
+    keys.iter().enumerate().fold(None, |known, (number, key)| {
+        let right = transcript.is_client_proof(key, &proof.proof);
+        known.or(right.then_some((number, key)))
+    })
+}
+
+/// A call of the program UMLMONAUTH.
+struct AuthCall<'a> {
+    xid: u32,
+    procedure: u32,
+    /// Its credentials ask for TLS.
+    tls: bool,
+    arguments: &'a [u8],
+}
+
+fn call(record: &[u8]) -> Result<AuthCall<'_>, DoorError> {
+    let message = RpcMessage::<&[u8], &[u8]>::try_from(record)
+        .map_err(|_| DoorError::Uninvited("it sent something that is no call"))?;
+    let (xid, body) = match message.call_body() {
+        Some(body) => (message.xid(), body),
+        None => return Err(DoorError::Uninvited("it sent a reply")),
+    };
+    if (body.program(), body.program_version()) != (UMLMONAUTH, UMLMONAUTH_V1) {
+        return Err(DoorError::Uninvited("it called what needs authentication"));
+    }
+    Ok(AuthCall {
+        xid,
+        procedure: body.procedure(),
+        tls: body.auth_credentials().id() == AUTH_FLAVOR_TLS,
+        arguments: body.payload(),
+    })
+}
+
+fn arguments<T: for<'a> xdr_codec::Unpack<Strict<'a>>>(bytes: &[u8]) -> Result<T, DoorError> {
+    let mut input = Strict::new(bytes);
+    take(&mut input)
+        .and_then(|value| input.finish().map(|()| value))
+        .map_err(|_| DoorError::Uninvited("its arguments make no sense"))
+}
