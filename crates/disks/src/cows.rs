@@ -5,7 +5,7 @@
 //! `/disks` in `shared/locks/VM.cows`, and looks there before a kernel may write.
 
 use std::fs;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
 use config::DiskName;
@@ -33,18 +33,18 @@ impl Locks {
     /// Writes down the images in the directory of this VM, if that has changed.
     ///
     /// # Errors
-    /// [`Error::File`].
+    /// [`Error::Files`].
     pub fn record(&self, cows: &[Cow]) -> Result<(), Error> {
-        let _mutex = self.mutex()?;
+        let _mutex = self.files().mutex()?;
         self.write_cows(cows)
     }
 
     /// Writes down one more image.
     ///
     /// # Errors
-    /// [`Error::File`].
+    /// [`Error::Files`].
     pub fn note(&self, cow: Cow) -> Result<(), Error> {
-        let _mutex = self.mutex()?;
+        let _mutex = self.files().mutex()?;
         let mut cows = self.read_cows(&self.own_cows())?;
         cows.retain(|known| known.disk != cow.disk);
         cows.push(cow);
@@ -58,34 +58,40 @@ impl Locks {
     fn write_cows(&self, cows: &[Cow]) -> Result<(), Error> {
         let name = self.own_cows();
         if cows.is_empty() {
-            return self.remove(&name);
+            return Ok(self.files().remove(&name)?);
         }
-        let write = || {
+        let write = || -> io::Result<()> {
             let list = list(cows)?;
-            if self.content(&name).is_ok_and(|content| content == list) {
+            if self
+                .files()
+                .content(&name)
+                .is_ok_and(|content| content == list)
+            {
                 return Ok(());
             }
-            self.replace(&name, &list).map(drop)
+            self.files().replace(&name, &list).map(drop)
         };
-        write().map_err(self.failed("write", &name))
+        write().map_err(|error| self.files().failed("write", &name)(error).into())
     }
 
     fn read_cows(&self, name: &str) -> Result<Vec<Cow>, Error> {
-        let read = || match self.content(name) {
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-            content => Ok(serde_json::from_slice(&content?)?),
+        let read = || -> io::Result<Vec<Cow>> {
+            match self.files().content(name) {
+                Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+                content => Ok(serde_json::from_slice(&content?)?),
+            }
         };
-        read().map_err(self.failed("read", name))
+        read().map_err(|error| self.files().failed("read", name)(error).into())
     }
 
     /// The images that rely on a file, also those of this VM, each as the name of the VM and of the image.
     ///
     /// # Errors
-    /// [`Error::File`].
+    /// [`Error::Files`].
     pub fn relying_on(&self, backing: &Identity) -> Result<Vec<(String, DiskName)>, Error> {
-        let _mutex = self.mutex()?;
+        let _mutex = self.files().mutex()?;
         let mut relying = Vec::new();
-        for name in self.names()? {
+        for name in self.files().names()? {
             let Some(vm) = name.strip_suffix(SUFFIX) else {
                 continue;
             };
@@ -96,13 +102,6 @@ impl Locks {
             relying.extend(there.map(|cow| (vm.to_owned(), cow.disk)));
         }
         Ok(relying)
-    }
-
-    fn content(&self, name: &str) -> io::Result<Vec<u8>> {
-        let mut content = Vec::new();
-        let file = self.open_file(name, false)?;
-        file.take(MAX_LIST).read_to_end(&mut content)?;
-        Ok(content)
     }
 }
 

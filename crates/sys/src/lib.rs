@@ -7,11 +7,13 @@
 pub mod append;
 pub mod daemonize;
 mod descriptors;
+mod held;
 mod mounts;
 mod process;
 mod spawn;
 
 pub use descriptors::{inherited_fd, readable};
+pub use held::{HeldDir, HeldError};
 pub use mounts::{MountAttr, restrict_mount};
 pub use process::{empty_bounding_set, release_free_memory, set_realtime_scheduler};
 pub use spawn::{Child, SpawnError, spawn_kernel, spawn_namespaced, spawn_session};

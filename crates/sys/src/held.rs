@@ -1,0 +1,216 @@
+//! Files of which each says what one monitor holds, in a directory of root that all monitors of a host share. Used by the
+//! monitor as root: for disks, and for networks.
+//!
+//! Each monitor that holds something has a file there with a lock on it (flock(2)). Only the lock counts: a file that is
+//! not locked was left by a monitor that is no more. Who reads or writes any of the files holds the lock on the file
+//! `mutex` meanwhile, so that looking and entering are one step. A file is replaced as a whole: a full file system leaves
+//! the old content, which the others can read.
+
+use std::fs::{File, TryLockError};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::fs::{AtFlags, Dir, DirEntry, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::io::Errno;
+
+/// How often the mutex is tried, and how long to wait in between: it is held for a millisecond.
+const TRIES: u32 = 400;
+const PAUSE: Duration = Duration::from_millis(5);
+/// The longest content that is read, in bytes.
+const MAX_CONTENT: u64 = 4 << 20;
+
+/// Why such a file cannot be used.
+#[derive(Debug)]
+pub enum HeldError {
+    /// The files cannot be used.
+    File {
+        /// What was tried.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// A VM of the same name, with which ours would be mistaken for one.
+    Namesake(PathBuf),
+    /// A monitor that is stopped, or debugged.
+    Stuck(PathBuf),
+}
+
+impl std::fmt::Display for HeldError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            HeldError::File { what, path, source } => {
+                write!(f, "cannot {what} {}: {source}", path.display())
+            }
+            HeldError::Namesake(path) => write!(
+                f,
+                "a VM of the same name holds {}, in another installation with the same directory shared; give one of \
+                 them another name or directory",
+                path.display()
+            ),
+            HeldError::Stuck(path) => write!(
+                f,
+                "another monitor holds {} and does not go on",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for HeldError {}
+
+/// The directory.
+#[derive(Debug)]
+pub struct HeldDir {
+    directory: OwnedFd,
+    path: PathBuf,
+}
+
+impl HeldDir {
+    /// Opens the directory, which must be root's.
+    ///
+    /// # Errors
+    /// [`HeldError::File`].
+    pub fn open(path: &Path) -> Result<HeldDir, HeldError> {
+        let directory = File::open(path).map_err(|source| HeldError::File {
+            what: "open",
+            path: path.to_owned(),
+            source,
+        })?;
+        Ok(HeldDir {
+            directory: directory.into(),
+            path: path.to_owned(),
+        })
+    }
+
+    /// Makes an error of what went wrong with the file `name`.
+    pub fn failed(
+        &self,
+        what: &'static str,
+        name: &str,
+    ) -> impl Fn(io::Error) -> HeldError + use<> {
+        let path = self.path.join(name);
+        move |source| HeldError::File {
+            what,
+            path: path.clone(),
+            source,
+        }
+    }
+
+    fn open_file(&self, name: &str, create: bool) -> io::Result<File> {
+        let create = if create {
+            OFlags::CREATE
+        } else {
+            OFlags::empty()
+        };
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | create;
+        let mode = Mode::RUSR | Mode::WUSR;
+        Ok(openat(&self.directory, name, flags, mode)?.into())
+    }
+
+    /// Keeps all other monitors from these files until what it returns is dropped.
+    ///
+    /// # Errors
+    /// [`HeldError::Stuck`] after two seconds; [`HeldError::File`].
+    pub fn mutex(&self) -> Result<File, HeldError> {
+        const NAME: &str = "mutex";
+        let file = self
+            .open_file(NAME, true)
+            .map_err(self.failed("open", NAME))?;
+        for _ in 0..TRIES {
+            match file.try_lock() {
+                Ok(()) => return Ok(file),
+                Err(TryLockError::WouldBlock) => std::thread::sleep(PAUSE),
+                Err(TryLockError::Error(error)) => return Err(self.failed("lock", NAME)(error)),
+            }
+        }
+        Err(HeldError::Stuck(self.path.join(NAME)))
+    }
+
+    /// The names of the files in the directory.
+    ///
+    /// # Errors
+    /// [`HeldError::File`].
+    pub fn names(&self) -> Result<Vec<String>, HeldError> {
+        let failed = self.failed("list", "");
+        let entries = Dir::read_from(&self.directory).map_err(|error| failed(error.into()))?;
+        let name = |entry: rustix::io::Result<DirEntry>| {
+            let entry = entry.map_err(|error| failed(error.into()))?;
+            Ok(entry.file_name().to_string_lossy().into_owned())
+        };
+        entries.map(name).collect()
+    }
+
+    /// Removes a file, if it is there.
+    ///
+    /// # Errors
+    /// [`HeldError::File`].
+    pub fn remove(&self, name: &str) -> Result<(), HeldError> {
+        match unlinkat(&self.directory, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(error) => Err(self.failed("remove", name)(error.into())),
+        }
+    }
+
+    /// What stands in a file, whoever holds it. It is cut off at 4 MB.
+    ///
+    /// # Errors
+    /// Those of open(2) and read(2).
+    pub fn content(&self, name: &str) -> io::Result<Vec<u8>> {
+        let mut content = Vec::new();
+        let file = self.open_file(name, false)?;
+        file.take(MAX_CONTENT).read_to_end(&mut content)?;
+        Ok(content)
+    }
+
+    /// Whether somebody holds the file; false if it is not there. Ask with the mutex, so that nobody takes it meanwhile.
+    ///
+    /// # Errors
+    /// [`HeldError::File`].
+    pub fn is_held(&self, name: &str) -> Result<bool, HeldError> {
+        match self.open_file(name, false).map(|file| file.try_lock()) {
+            Ok(Ok(())) => Ok(false),
+            Ok(Err(TryLockError::WouldBlock)) => Ok(true),
+            Ok(Err(TryLockError::Error(error))) => Err(self.failed("lock", name)(error)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(self.failed("open", name)(error)),
+        }
+    }
+
+    /// There is one monitor for a VM, so that a file of its own that it does not hold was left by a former one; unless two
+    /// installations have the same directory.
+    ///
+    /// # Errors
+    /// [`HeldError::Namesake`]; [`HeldError::File`].
+    pub fn check_no_namesake(&self, name: &str) -> Result<(), HeldError> {
+        match self.is_held(name)? {
+            true => Err(HeldError::Namesake(self.path.join(name))),
+            false => Ok(()),
+        }
+    }
+
+    /// Gives a file its content, all or nothing. The file comes back with a lock on it.
+    ///
+    /// # Errors
+    /// Those of open(2), write(2), rename(2).
+    pub fn replace(&self, name: &str, content: &[u8]) -> io::Result<File> {
+        let draft = format!("{name}.new");
+        let write = || {
+            let mut file = self.open_file(&draft, true)?;
+            file.try_lock()?;
+            file.set_len(0)?;
+            file.write_all(content)?;
+            renameat(&self.directory, &draft, &self.directory, name)?;
+            Ok(file)
+        };
+        let written = write();
+        if written.is_err() {
+            // The next one of this name begins with it anew, if it stays.
+            let _ = unlinkat(&self.directory, &draft, AtFlags::empty());
+        }
+        written
+    }
+}
