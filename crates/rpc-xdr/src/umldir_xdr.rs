@@ -800,7 +800,7 @@ pub struct UmlredirV1Client<S> {
     pub rpc: Client<S>,
 }
 
-impl<S: std::io::Read + std::io::Write> UmlredirV1Client<S> {
+impl<S: Stream> UmlredirV1Client<S> {
     /// A client on a connected stream.
     pub fn new(stream: S) -> Self {
         Self {
