@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::names::VmName;
 use crate::net::MacPool;
 use crate::params::{PARAMS, Section, Set};
 use crate::password::Password;
+use crate::remote::{SealPolicy, TlsPolicy};
 use crate::setting::{Assignment, expand};
 use crate::values::Device;
 
@@ -38,6 +39,14 @@ pub struct Global {
     pub umldir_port: Option<u16>,
     /// The TCP port of the redirector; None means that of the service `umlredir`.
     pub umlredir_port: Option<u16>,
+    /// Must clients on other hosts seal what they send?
+    pub seal: SealPolicy,
+    /// Is there TLS around their connections?
+    pub tls: TlsPolicy,
+    /// The certificate that umlmon shows then, with its chain, in PEM.
+    pub tls_certificate: Option<PathBuf>,
+    /// Its private key, in PEM.
+    pub tls_key: Option<PathBuf>,
 }
 
 impl Global {
@@ -86,6 +95,10 @@ impl Global {
             listen: None,
             umldir_port: None,
             umlredir_port: None,
+            seal: SealPolicy::Require,
+            tls: TlsPolicy::Off,
+            tls_certificate: None,
+            tls_key: None,
         }
     }
 
@@ -106,7 +119,19 @@ impl Global {
                 set(&mut global, &default).map_err(|e| e.of(param.name))?;
             }
         }
+        global.check_tls()?;
         Ok(global)
+    }
+
+    /// TLS needs a certificate and its key.
+    fn check_tls(&self) -> Result<()> {
+        if self.tls == TlsPolicy::Off || (self.tls_certificate.is_some() && self.tls_key.is_some())
+        {
+            return Ok(());
+        }
+        Err(Error::Conflict(
+            "with tls, [GLOBAL] needs tls_certificate and tls_key".into(),
+        ))
     }
 
     /// Would the directory of this VM be mixed with others of the installation?

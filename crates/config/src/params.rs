@@ -240,6 +240,40 @@ pub const PARAMS: &[Param] = &[
         ..GLOBAL
     },
     Param {
+        name: "seal",
+        default: Some("require"),
+        value: "require|allow",
+        doc: "whether clients on other hosts must seal what they send",
+        addition: true,
+        set: Set::Global(|g, v| put(&mut g.seal, v)),
+        ..GLOBAL
+    },
+    Param {
+        name: "tls",
+        default: Some("off"),
+        value: "off|allow|require",
+        doc: "whether connections from other hosts are encrypted with TLS",
+        addition: true,
+        set: Set::Global(|g, v| put(&mut g.tls, v)),
+        ..GLOBAL
+    },
+    Param {
+        name: "tls_certificate",
+        value: "FILE",
+        doc: "the certificate for TLS, with its chain, in PEM",
+        addition: true,
+        set: Set::Global(|g, v| absolute_path(v).map(|path| g.tls_certificate = Some(path))),
+        ..GLOBAL
+    },
+    Param {
+        name: "tls_key",
+        value: "FILE",
+        doc: "the private key of the certificate, in PEM, which root alone can read",
+        addition: true,
+        set: Set::Global(|g, v| absolute_path(v).map(|path| g.tls_key = Some(path))),
+        ..GLOBAL
+    },
+    Param {
         name: "device",
         repeatable: true,
         value: "device_file(name=NAME,target_file=FILE,group=GROUP,identity=ignore|check|update)",

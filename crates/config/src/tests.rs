@@ -151,6 +151,15 @@ fn the_global_section() {
         global_problem("umldir_port = 0")
             .starts_with("umlmon:2: umldir_port: \"0\" is not a number from 1 to")
     );
+    assert!(global_problem("seal = no").ends_with("it must be require or allow"));
+    assert!(global_problem("tls = on").ends_with("it must be off, allow or require"));
+    assert!(global_problem("tls = allow\ntls_key = /k").contains("needs tls_certificate and"));
+    let text = "[GLOBAL]\nseal = allow\ntls = require\ntls_key = /k\ntls_certificate = /c";
+    let global = config(text).global;
+    assert_eq!(
+        (global.seal, global.tls),
+        (SealPolicy::Allow, TlsPolicy::Require)
+    );
     assert!(global_problem("listen = localhost").contains("is not an IP address"));
     let device = "device = device_file(name=a.dev,target_file=/dev/sda,group=uml)";
     let twice = format!("{device}\n{device}");
