@@ -1,4 +1,5 @@
-//! Connections from other hosts, of which there may be any number at any time: how many are kept (umldir).
+//! Connections from other hosts, of which there may be any number at any time: how many are kept. Runs in umlmon, in
+//! the monitor process, and in umldir.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -105,7 +106,7 @@ impl Drop for Place {
 }
 
 /// Who is counted as one: an IPv4 address, or a network of IPv6, as one host may have all addresses of it.
-fn source(address: IpAddr) -> IpAddr {
+pub fn source(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let network = address.to_bits() & (u128::MAX << 64);

@@ -3,6 +3,8 @@
 
 mod background;
 #[cfg(feature = "server")]
+mod crowd;
+#[cfg(feature = "server")]
 mod listen;
 mod log;
 mod pidfile;
@@ -12,6 +14,8 @@ mod signals;
 mod tcp;
 
 pub use background::{Readiness, background};
+#[cfg(feature = "server")]
+pub use crowd::{Crowd, Place, source};
 #[cfg(feature = "server")]
 pub use listen::{Acceptor, CtrlSocket};
 pub use log::{LogHandle, LogTo};

@@ -1,4 +1,4 @@
-//! The socket `ctrl` of a daemon. Runs in umlmon, in the monitor process, and in umldir.
+//! The sockets of a daemon in the file system. Runs in umlmon, in the monitor process, and in umldir.
 //!
 //! Trust is a property of the listening socket: whoever can reach `ctrl` of a VM may command it, as the permissions of
 //! its directory say (umlmon(7)). That of umldir asks who calls.
@@ -35,7 +35,18 @@ impl CtrlSocket {
     /// # Errors
     /// [`Error::InTheWay`], [`Error::Listen`].
     pub fn bind(directory: &Path) -> Result<CtrlSocket, Error> {
-        let name = "ctrl";
+        CtrlSocket::bind_with(directory, "ctrl", Mode::empty())
+    }
+
+    /// Binds `DIRECTORY/name`, to which only root may connect; else as [`CtrlSocket::bind`].
+    ///
+    /// # Errors
+    /// [`Error::InTheWay`], [`Error::Listen`].
+    pub fn bind_private(directory: &Path, name: &'static str) -> Result<CtrlSocket, Error> {
+        CtrlSocket::bind_with(directory, name, Mode::XUSR | Mode::RWXG | Mode::RWXO)
+    }
+
+    fn bind_with(directory: &Path, name: &'static str, umask: Mode) -> Result<CtrlSocket, Error> {
         let path = directory.join(name);
         let refuse = |source: io::Error| Error::Listen {
             path: path.clone(),
@@ -55,7 +66,7 @@ impl CtrlSocket {
         }
         // Through the descriptor, the path is short enough for a socket address however deep the directory is. The mode
         // must be right from the beginning.
-        let umask = rustix::process::umask(Mode::empty());
+        let umask = rustix::process::umask(umask);
         let listener =
             UnixListener::bind(format!("/proc/self/fd/{}/{name}", directory.as_raw_fd()));
         rustix::process::umask(umask);

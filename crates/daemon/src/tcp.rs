@@ -1,4 +1,4 @@
-//! TCP ports of a daemon. Runs in umldir.
+//! TCP ports of a daemon. Runs in umlmon, in the monitor process, and in umldir.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};

@@ -6,7 +6,6 @@ use std::process::ExitCode;
 use cli::{Exit, Failure, Line, Program, Section, Word};
 use config::Config;
 
-mod crowd;
 mod daemon;
 mod directory;
 mod service;

@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use config::{Global, Service as Port};
-use daemon::TcpAcceptor;
+use daemon::{Crowd, Place, TcpAcceptor};
 use rpc_xdr::umldir::{UMLDIR_V1_LIMITS, serve_umldir_v1};
 use tokio::net::TcpStream;
 
-use crate::crowd::{Crowd, Place};
 use crate::service::{Service, Session};
 
 /// Connections at once that ask questions, in all and from one source.

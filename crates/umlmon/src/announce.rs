@@ -39,12 +39,12 @@ enum Error {
     Refused(String),
 }
 
-/// Keeps the VM registered with the service that listens in `directory`, for ever. Dropping this withdraws it.
-pub async fn announce(vm: VmName, directory: PathBuf) {
+/// Keeps the VM registered with the service that listens in `directory`, with its TCP port, for ever. Dropping this withdraws it.
+pub async fn announce(vm: VmName, directory: PathBuf, port: Option<u16>) {
     let mut since = Instant::now();
     let mut last_problem = String::new();
     loop {
-        match register(&vm, &directory).await {
+        match register(&vm, &directory, port).await {
             Ok(client) => {
                 tracing::info!("registered with the directory service");
                 let why = ended(&client).await;
@@ -72,7 +72,11 @@ pub async fn announce(vm: VmName, directory: PathBuf) {
 }
 
 /// Registers the VM; it stays so until the client is dropped or the service ends.
-async fn register(vm: &VmName, directory: &Path) -> Result<UmldirV1Client<Stream>, Error> {
+async fn register(
+    vm: &VmName,
+    directory: &Path,
+    port: Option<u16>,
+) -> Result<UmldirV1Client<Stream>, Error> {
     // Through the descriptor, the path is short enough for a socket address however deep the directory is.
     let directory = File::open(directory)?;
     let socket = format!("/proc/self/fd/{}/ctrl", directory.as_raw_fd());
@@ -80,7 +84,7 @@ async fn register(vm: &VmName, directory: &Path) -> Result<UmldirV1Client<Stream
     let mut client = UmldirV1Client::new(Stream(stream));
     let ticket = client.send_vm_register(&VmRegisterArgs {
         vm: vm.to_string(),
-        port: 0,
+        port: port.unwrap_or(0).into(),
     })?;
     let deadline = Instant::now() + ANSWER;
     loop {

@@ -13,17 +13,19 @@ use disks::{Devices, Disks, Locks};
 use jail::{Account, Jail, Places};
 use pty::Nudge;
 use rpc_xdr::server::Limits;
-use rpc_xdr::umlmonctrl::{UMLMONCTRL_V1_MAX_ARGS, serve_umlmonctrl_v1};
+use rpc_xdr::umlmonctrl::UMLMONCTRL_V1_MAX_ARGS;
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::task::LocalSet;
 
+use crate::access::Guarded;
 use crate::announce::announce;
 use crate::channels::Channels;
 use crate::holdings;
 use crate::jobs::Jobs;
 use crate::link::Link;
 use crate::monitor::{Handle, Monitor};
+use crate::remote::Sockets;
 use crate::run::Setup;
 use crate::service::Service;
 use crate::session::Session;
@@ -54,6 +56,7 @@ pub fn run(name: &VmName, config_path: &Path, foreground: bool) -> anyhow::Resul
     let log = open_log(&vm, foreground)?;
     let devices = provide_devices(&config)?;
     let ctrl = CtrlSocket::bind(&config.global.vm_dir(name))?;
+    let remote = Sockets::listen(&config.global, name)?;
     let readiness = daemon::background(foreground, &pid_file)?;
     // From here on this is the daemon: no thread or runtime may exist before.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -69,6 +72,7 @@ pub fn run(name: &VmName, config_path: &Path, foreground: bool) -> anyhow::Resul
         locks,
         devices,
         log,
+        remote,
     };
     let result = LocalSet::new().block_on(&runtime, serve(parts, ctrl, &readiness, foreground));
     match result {
@@ -156,13 +160,14 @@ struct Parts {
     locks: Rc<Locks>,
     devices: Devices,
     log: LogHandle,
+    remote: Sockets,
 }
 
 impl Parts {
     /// What every run of the kernel uses. Channels need the event loop.
-    fn into_setup(self) -> anyhow::Result<Setup> {
+    fn into_setup(self) -> anyhow::Result<(Setup, Sockets)> {
         let nudged: Rc<RefCell<Option<Rc<Link>>>> = Rc::default();
-        Ok(Setup {
+        let setup = Setup {
             channels: open_channels(&self.vm, Rc::clone(&nudged))?,
             vm: self.vm,
             shared: self.shared,
@@ -174,7 +179,8 @@ impl Parts {
             looks: Semaphore::new(MAX_LOOKS),
             recording: Mutex::default(),
             nudged,
-        })
+        };
+        Ok((setup, self.remote))
     }
 }
 
@@ -187,9 +193,14 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let signals = Signals::receive()?;
     let acceptor = ctrl.acceptor()?;
-    let announcement = announce(parts.vm.name.clone(), parts.directory.clone());
+    let announcement = announce(
+        parts.vm.name.clone(),
+        parts.directory.clone(),
+        parts.remote.port(),
+    );
     let log = parts.log.clone();
-    let setup = Rc::new(parts.into_setup()?);
+    let (setup, mut remote) = parts.into_setup()?;
+    let setup = Rc::new(setup);
     tidy(&setup).await;
     let jobs = Rc::new(Jobs::default());
     let (monitor, handle) = Monitor::new(Rc::clone(&setup));
@@ -199,11 +210,13 @@ async fn serve(
         jobs: Rc::clone(&jobs),
         log,
         since: SystemTime::now(),
+        port: remote.port(),
     });
     let mut monitor = tokio::task::spawn_local(monitor.run());
     tokio::task::spawn_local(wake_channels(handle.clone(), Rc::clone(&service)));
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     tracing::info!("monitor {} started", env!("CARGO_PKG_VERSION"));
+    remote.open(&service)?;
     readiness.ready()?;
     let announcement = tokio::task::spawn_local(announcement);
     loop {
@@ -265,7 +278,9 @@ async fn converse(stream: UnixStream, service: Rc<Service>, _place: OwnedSemapho
     };
     let peer = session.peer().to_owned();
     let limits = Limits::new(UMLMONCTRL_V1_MAX_ARGS);
-    if let Err(error) = serve_umlmonctrl_v1(stream, service, session, limits).await {
+    if let Err(error) =
+        rpc_xdr::server::serve::<Guarded, _, _>(stream, service, session, limits).await
+    {
         tracing::info!("connection of {peer}: {error}");
     }
 }

@@ -1,5 +1,6 @@
 //! The monitor daemon of one virtual machine (umlmon). `daemon.rs` is the recipe; read on from there.
 
+mod access;
 mod announce;
 mod channels;
 pub mod child;
@@ -15,6 +16,7 @@ mod link;
 pub mod mconsole;
 mod monitor;
 mod remarks;
+mod remote;
 mod run;
 mod service;
 mod session;

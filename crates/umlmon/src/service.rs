@@ -44,6 +44,8 @@ pub struct Service {
     pub log: LogHandle,
     /// When the daemon was started.
     pub since: SystemTime,
+    /// The TCP port.
+    pub port: Option<u16>,
 }
 
 impl Service {
@@ -434,8 +436,15 @@ impl UmlmonctrlV1 for Service {
     }
 
     async fn port_get(&self, _: &Session) -> PortGetResult {
-        let refusal = Failure::NotFound("TCP is not enabled for this monitor".into());
-        PortGetResult::Error(wire::error(&refusal))
+        let refusal = || {
+            Failure::NotFound(
+                "this monitor has no TCP port (tcp in section [GLOBAL] opens one)".into(),
+            )
+        };
+        match self.port {
+            Some(port) => PortGetResult::Ok(PortNumber { port: port.into() }),
+            None => PortGetResult::Error(wire::error(&refusal())),
+        }
     }
 
     async fn password_set(&self, session: &Session, args: PasswordSetArgs) -> CtlResult {

@@ -31,7 +31,6 @@ pub enum Trust {
     /// It came through the control socket, so the permissions of the file system allow it.
     Local,
     /// It came over the network and knows the password.
-    #[expect(dead_code, reason = "the sockets of remote connections come next")]
     Remote {
         /// Its messages are sealed.
         sealed: bool,

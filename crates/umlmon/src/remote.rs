@@ -1,0 +1,268 @@
+//! Connections from other hosts: the TCP port, and the socket `redir` for clients that come through umldir's redirector
+//! (umlmon, the monitor process).
+//!
+//! Strangers have little room, little time, and places of their own: however many there are, those who were let in and the
+//! control socket do not notice.
+
+mod gate;
+mod penalties;
+
+use std::cell::{Cell, RefCell};
+use std::fmt::Display;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use config::{Global, VmName};
+use daemon::{Acceptor, Crowd, CtrlSocket, Place, TcpAcceptor, watch_tcp};
+use rpc_xdr::server::{Admitted, Asked, Door, DoorError, Limits, serve_sealed};
+use rpc_xdr::umlmonctrl::UMLMONCTRL_V1_MAX_ARGS;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::net::UnixStream;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
+
+use crate::access::Guarded;
+use crate::service::Service;
+use crate::session::{Session, Trust};
+use gate::{Gate, Source};
+use penalties::Penalties;
+
+/// Connections at once that are not authenticated, in all and from one source.
+const MAX_STRANGERS: (usize, usize) = (64, 16);
+/// Connections at once that are authenticated.
+const MAX_INSIDE: usize = 128;
+/// How long the authentication may take.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// How long umldir may take to say where a client is.
+const SOURCE_DEADLINE: Duration = Duration::from_secs(1);
+/// How often strangers that have not got in are written down.
+const NOTE_INTERVAL: Duration = Duration::from_secs(60);
+/// The socket of the redirector, in the directory of the VM.
+const REDIR: &str = "redir";
+
+/// The sockets that the configuration wants open. The file goes when this is dropped.
+#[derive(Debug)]
+pub struct Sockets {
+    tcp: Option<TcpListener>,
+    port: Option<u16>,
+    redir: Option<CtrlSocket>,
+}
+
+impl Sockets {
+    /// Listens on them.
+    ///
+    /// # Errors
+    /// If that is not possible.
+    pub fn listen(global: &Global, vm: &VmName) -> anyhow::Result<Sockets> {
+        let listen = || {
+            daemon::listen_tcp(global.listen, 0).with_context(|| match global.listen {
+                Some(address) => {
+                    format!("cannot listen on a TCP port of {address} (listen in [GLOBAL])")
+                }
+                None => "cannot listen on a TCP port".to_owned(),
+            })
+        };
+        let tcp = global.tcp.then(listen).transpose()?;
+        let address = tcp.as_ref().map(TcpListener::local_addr).transpose()?;
+        let redir = || CtrlSocket::bind_private(&global.vm_dir(vm), REDIR);
+        Ok(Sockets {
+            port: address.map(|address| address.port()),
+            tcp,
+            redir: global.tcp_redir.then(redir).transpose()?,
+        })
+    }
+
+    /// The TCP port.
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    /// Begins to accept, for ever. Called within the runtime.
+    ///
+    /// # Errors
+    /// If the runtime has no room for a socket.
+    pub fn open(&mut self, service: &Rc<Service>) -> anyhow::Result<()> {
+        let remote = Rc::new(Remote {
+            service: Rc::clone(service),
+            penalties: RefCell::default(),
+            strangers: Crowd::new(MAX_STRANGERS.0, MAX_STRANGERS.1),
+            inside: Arc::new(Semaphore::new(MAX_INSIDE)),
+            noted: Cell::default(),
+        });
+        if let Some(listener) = self.tcp.take() {
+            let acceptor = TcpAcceptor::new(listener)?;
+            tokio::task::spawn_local(accept_tcp(acceptor, Rc::clone(&remote)));
+        }
+        if let Some(redir) = &mut self.redir {
+            tokio::task::spawn_local(accept_redirected(redir.acceptor()?, remote));
+        }
+        Ok(())
+    }
+}
+
+/// What all remote connections share.
+struct Remote {
+    service: Rc<Service>,
+    penalties: RefCell<Penalties>,
+    strangers: Rc<Crowd>,
+    inside: Arc<Semaphore>,
+    /// When the last stranger was written down, and how many have not been since then.
+    noted: Cell<(Option<Instant>, u64)>,
+}
+
+async fn accept_tcp(acceptor: TcpAcceptor, remote: Rc<Remote>) {
+    loop {
+        let (stream, address) = acceptor.next().await;
+        let source = Source {
+            address,
+            redirected: false,
+        };
+        if let Err(error) = watch_tcp(&stream) {
+            remote.note(source, &error);
+            continue;
+        }
+        let strangers = Rc::clone(&remote.strangers);
+        let remote = Rc::clone(&remote);
+        strangers.admit(address.ip(), |place| remote.converse(stream, source, place));
+        // In a flood, others have their turn between two strangers.
+        tokio::task::yield_now().await;
+    }
+}
+
+async fn accept_redirected(acceptor: Acceptor, remote: Rc<Remote>) {
+    loop {
+        let stream = acceptor.next().await;
+        // The mode of the socket says so already.
+        if !stream.peer_cred().is_ok_and(|peer| peer.uid() == 0) {
+            tracing::warn!("somebody else than umldir connected to {REDIR}");
+            continue;
+        }
+        tokio::task::spawn_local(redirected(stream, Rc::clone(&remote)));
+        tokio::task::yield_now().await;
+    }
+}
+
+/// A connection of umldir, which tells first where the client is (`redir_source` in `umldir.x`).
+async fn redirected(mut stream: UnixStream, remote: Rc<Remote>) {
+    let mut told = [0; 20];
+    if !matches!(
+        timeout(SOURCE_DEADLINE, stream.read_exact(&mut told)).await,
+        Ok(Ok(_))
+    ) {
+        return tracing::warn!("umldir did not say where a client is");
+    }
+    let source = Source {
+        address: source_of(&told),
+        redirected: true,
+    };
+    let strangers = Rc::clone(&remote.strangers);
+    strangers.admit(source.address.ip(), |place| {
+        remote.converse(stream, source, place)
+    });
+}
+
+/// Address and port from the XDR of `redir_source`.
+fn source_of(told: &[u8; 20]) -> SocketAddr {
+    let [address @ .., _, _, high, low] = *told;
+    let ip = IpAddr::from(Ipv6Addr::from(address)).to_canonical();
+    SocketAddr::new(ip, u16::from_be_bytes([high, low]))
+}
+
+impl Remote {
+    fn name(&self) -> &VmName {
+        self.service.setup.name()
+    }
+
+    /// Writes down that a stranger has not got in; in a flood, only now and then, with the number of the others.
+    fn note(&self, source: Source, why: &dyn Display) {
+        let (last, others) = self.noted.get();
+        let now = Instant::now();
+        if last.is_some_and(|last| now.saturating_duration_since(last) < NOTE_INTERVAL) {
+            return self.noted.set((last, others + 1));
+        }
+        let others = match others {
+            0 => String::new(),
+            others => format!(" (and {others} others before)"),
+        };
+        tracing::info!("{source} has not got in: {why}{others}");
+        self.noted.set((Some(now), 0));
+    }
+
+    /// A connection from its beginning to its end.
+    async fn converse<IO>(self: Rc<Self>, stream: IO, source: Source, place: Place)
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        let admitted = match timeout(DEADLINE, self.admit(stream, source)).await {
+            Ok(Some(admitted)) => admitted,
+            Ok(None) => return,
+            Err(_) => return self.note(source, &"it took too long"),
+        };
+        // Not a stranger any more.
+        drop(place);
+        let Ok(_inside) = Arc::clone(&self.inside).try_acquire_owned() else {
+            return tracing::warn!("connection of {source} closed: there are {MAX_INSIDE} others");
+        };
+        let trust = Trust::Remote {
+            sealed: admitted.seal.is_some(),
+            nonce: admitted.server_nonce,
+        };
+        let session = Session::new(source.to_string(), trust);
+        let limits = Limits::new(UMLMONCTRL_V1_MAX_ARGS);
+        let service = Rc::clone(&self.service);
+        let (stream, seal) = (admitted.stream, admitted.seal);
+        match serve_sealed::<Guarded, _, _>(stream, service, session, limits, seal).await {
+            Ok(()) => tracing::info!("connection of {source} ended"),
+            Err(error) => tracing::warn!("connection of {source}: {error}"),
+        }
+    }
+
+    /// The authentication.
+    async fn admit<IO>(&self, stream: IO, source: Source) -> Option<Admitted<IO>>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin,
+    {
+        let gate = Gate::new(self, source, false);
+        let mut door = Door::new(stream);
+        let admitted = async {
+            loop {
+                match door.asked().await? {
+                    Asked::Tls(xid) => door.refuse_tls(xid).await?,
+                    Asked::Begin(begin) => return door.admit(begin, &[], &gate).await,
+                }
+            }
+        };
+        let admitted: Result<_, DoorError> = admitted.await;
+        match admitted {
+            Ok(admitted) => {
+                gate.passed(admitted.key, admitted.seal.is_some());
+                Some(admitted)
+            }
+            Err(error) => {
+                // Who has tried a password has been written down.
+                if !gate.was_tried() {
+                    self.note(source, &error);
+                }
+                None
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_are_told_as_umldir_x_says() {
+        let mut told = [0; 20];
+        told[10..16].copy_from_slice(&[0xff, 0xff, 192, 0, 2, 1]);
+        told[18..].copy_from_slice(&[0x12, 0x67]);
+        assert_eq!(source_of(&told), "192.0.2.1:4711".parse().unwrap());
+        told[..16].copy_from_slice(&Ipv6Addr::LOCALHOST.octets());
+        assert_eq!(source_of(&told), "[::1]:4711".parse().unwrap());
+    }
+}
