@@ -43,6 +43,17 @@ impl Crowd {
         })
     }
 
+    /// A place for a connection from this address; None if there is none free.
+    pub fn enter(self: &Rc<Self>, from: IpAddr) -> Option<Place> {
+        let source = source(from);
+        let mut members = self.members.borrow_mut();
+        let from_one = members.by_source.get(&source).map_or(0, BTreeSet::len);
+        if members.all.len() >= self.max || from_one >= self.max_from_one {
+            return None;
+        }
+        Some(self.add(&mut members, source))
+    }
+
     /// Runs a connection from this address that may be ended when others need its place, until it gives the place
     /// back. If there is none free, the oldest connection from this source is ended, or else the oldest of all: who has
     /// something to ask has asked it long since.
@@ -126,11 +137,24 @@ mod tests {
     }
 
     #[test]
+    fn places_are_counted_in_all_and_by_source() {
+        let crowd = Crowd::new(3, 2);
+        let (a, b) = (ip("192.0.2.1"), ip("::ffff:192.0.2.1"));
+        let first = crowd.enter(a).unwrap();
+        let _second = crowd.enter(b).unwrap();
+        assert!(crowd.enter(a).is_none());
+        let _third = crowd.enter(ip("2001:db8::1")).unwrap();
+        assert!(crowd.enter(ip("192.0.2.2")).is_none());
+        drop(first);
+        assert!(crowd.enter(a).is_some());
+    }
+
+    #[test]
     fn addresses_of_one_network_are_one_source() {
-        assert_eq!(source(ip("2001:db8::1")), source(ip("2001:db8::ffff:2")));
-        assert_ne!(source(ip("2001:db8::1")), source(ip("2001:db8:0:1::1")));
-        assert_eq!(source(ip("192.0.2.1")), source(ip("::ffff:192.0.2.1")));
-        assert_ne!(source(ip("192.0.2.1")), source(ip("192.0.2.2")));
+        let crowd = Crowd::new(9, 1);
+        let _place = crowd.enter(ip("2001:db8::1")).unwrap();
+        assert!(crowd.enter(ip("2001:db8::ffff:2")).is_none());
+        assert!(crowd.enter(ip("2001:db8:0:1::1")).is_some());
     }
 
     #[tokio::test]

@@ -25,8 +25,10 @@ use crate::seal::{Seal, SealError};
 use crate::strict::Strict;
 
 mod door;
+mod single;
 
 pub use door::{Admitted, Asked, Begin, Door, DoorError, Gate};
+pub use single::serve_one;
 
 /// Bytes asked for by one read.
 const READ: usize = 16 * 1024;
@@ -292,7 +294,7 @@ impl<P: Program<S>, S, IO: AsyncRead + AsyncWrite + Unpin> Connection<P, S, IO> 
             if let Some(seal) = &mut self.seal {
                 seal.check(&record)?;
             }
-            match self.call(&record)? {
+            match begin::<P, S>(&self.service, &self.session, &record)? {
                 Ok(mut answer) => match answer.0.as_mut().poll(context) {
                     Poll::Ready(record) => self.append(record)?,
                     Poll::Pending => self.calls.push(answer),
@@ -304,43 +306,6 @@ impl<P: Program<S>, S, IO: AsyncRead + AsyncWrite + Unpin> Connection<P, S, IO> 
             self.input = BytesMut::new();
         }
         Ok(begun)
-    }
-
-    /// Begins the call in `record`, or gives the record of its refusal.
-    fn call(&self, record: &[u8]) -> Result<Result<Answer, Vec<u8>>, ServeError> {
-        let message = match RpcMessage::<&[u8], &[u8]>::try_from(record) {
-            Ok(message) => message,
-            Err(onc_rpc::Error::InvalidRpcVersion(_)) => return Ok(Err(rpc_mismatch(record))),
-            Err(error) => return Err(ServeError::NoCall(error.to_string())),
-        };
-        let xid = message.xid();
-        let Some(body) = message.call_body() else {
-            return Err(ServeError::NoCall("it is a reply".into()));
-        };
-        if body.program() != P::NUMBER {
-            return Ok(Err(accepted(xid, AcceptedStatus::ProgramUnavailable)));
-        }
-        if body.program_version() != P::VERSION {
-            let status = AcceptedStatus::ProgramMismatch {
-                low: P::VERSION,
-                high: P::VERSION,
-            };
-            return Ok(Err(accepted(xid, status)));
-        }
-        let call = Call {
-            xid,
-            procedure: body.procedure(),
-            arguments: Strict::new(body.payload()),
-        };
-        Ok(
-            P::dispatch(&self.service, &self.session, call).map_err(|reject| {
-                let status = match reject {
-                    Reject::ProcedureUnavailable => AcceptedStatus::ProcedureUnavailable,
-                    Reject::GarbageArguments => AcceptedStatus::GarbageArgs,
-                };
-                accepted(xid, status)
-            }),
-        )
     }
 
     /// Writes replies; true if the peer took some.
@@ -391,6 +356,45 @@ impl<P: Program<S>, S, IO: AsyncRead + AsyncWrite + Unpin> Connection<P, S, IO> 
             Poll::Pending => Ok(false),
         }
     }
+}
+
+/// Begins the call in `record`, or gives the record of its refusal.
+fn begin<P: Program<S>, S>(
+    service: &Rc<S>,
+    session: &Rc<P::Session>,
+    record: &[u8],
+) -> Result<Result<Answer, Vec<u8>>, ServeError> {
+    let message = match RpcMessage::<&[u8], &[u8]>::try_from(record) {
+        Ok(message) => message,
+        Err(onc_rpc::Error::InvalidRpcVersion(_)) => return Ok(Err(rpc_mismatch(record))),
+        Err(error) => return Err(ServeError::NoCall(error.to_string())),
+    };
+    let xid = message.xid();
+    let Some(body) = message.call_body() else {
+        return Err(ServeError::NoCall("it is a reply".into()));
+    };
+    if body.program() != P::NUMBER {
+        return Ok(Err(accepted(xid, AcceptedStatus::ProgramUnavailable)));
+    }
+    if body.program_version() != P::VERSION {
+        let status = AcceptedStatus::ProgramMismatch {
+            low: P::VERSION,
+            high: P::VERSION,
+        };
+        return Ok(Err(accepted(xid, status)));
+    }
+    let call = Call {
+        xid,
+        procedure: body.procedure(),
+        arguments: Strict::new(body.payload()),
+    };
+    Ok(P::dispatch(service, session, call).map_err(|reject| {
+        let status = match reject {
+            Reject::ProcedureUnavailable => AcceptedStatus::ProcedureUnavailable,
+            Reject::GarbageArguments => AcceptedStatus::GarbageArgs,
+        };
+        accepted(xid, status)
+    }))
 }
 
 /// The peer has closed the connection without taking everything.

@@ -1,4 +1,5 @@
-//! Descriptors: taking over inherited ones, and waiting for input in tokio. Used by both processes of the monitor.
+//! Descriptors: taking over inherited ones, and waiting in tokio for one direction only. Used by both processes of the
+//! monitor, and by umldir.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
@@ -46,6 +47,19 @@ pub fn readable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
     debug_assert!(fd.as_raw_fd() >= 0);
     // SAFETY: AsyncFd owns the OwnedFd, which stays open and keeps its number until it is dropped or given back.
     Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) }?)
+}
+
+/// Registers `fd` with the current tokio runtime for writing only: for as long as something waits to be written.
+///
+/// # Errors
+/// As epoll_ctl(2); `EEXIST` for a descriptor that is registered already, but not for a duplicate of it.
+///
+/// # Panics
+/// Outside a tokio runtime with I/O enabled.
+pub fn writable(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    debug_assert!(fd.as_raw_fd() >= 0);
+    // SAFETY: as in `readable`.
+    Ok(unsafe { AsyncFd::register_with_interest(fd, Interest::WRITABLE) }?)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ mod mounts;
 mod process;
 mod spawn;
 
-pub use descriptors::{inherited_fd, readable};
+pub use descriptors::{inherited_fd, readable, writable};
 pub use held::{HeldDir, HeldError};
 pub use mounts::{MountAttr, restrict_mount};
 pub use process::{empty_bounding_set, release_free_memory, set_realtime_scheduler};

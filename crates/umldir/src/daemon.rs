@@ -46,15 +46,15 @@ pub fn run(config_path: &Path, foreground: bool) -> anyhow::Result<()> {
     own_directory(&home, 0o755)?;
     let log = open_log(&home.join("log"), foreground)?;
     let ctrl = CtrlSocket::bind(&home)?;
-    let ports = Ports::listen(&global)?;
-    allow_many_connections(ports.max_descriptors())?;
+    let mut ports = Ports::listen(&global)?;
+    ports.may_use(allow_many_connections(ports.max_descriptors())?);
     let readiness = daemon::background(foreground, &pid_file)?;
     // From here on this is the daemon: no thread or runtime may exist before.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let result =
-        LocalSet::new().block_on(&runtime, serve(ctrl, ports, &log, &readiness, foreground));
+    let serving = serve(ctrl, ports, &log, &readiness, foreground);
+    let result = LocalSet::new().block_on(&runtime, serving);
     match result {
         // Whoever waits at the terminal is told; otherwise the error goes the usual way.
         Err(error) if readiness.failed(1, &format!("umldir: {error:#}")) => Ok(()),
@@ -95,9 +95,11 @@ fn open_log(path: &Path, foreground: bool) -> anyhow::Result<LogHandle> {
     Ok(LogHandle::init("umldir", to)?)
 }
 
-/// Every monitor holds a connection, and the usual limit of 1024 open files may be too low.
-fn allow_many_connections(over_tcp: u64) -> anyhow::Result<()> {
-    let wanted = u64::from(DIR_VMS_MAX) + MAX_STRANGERS as u64 + over_tcp + 64;
+/// Every monitor holds a connection, and the usual limit of 1024 open files may be too low. Returns how many are left
+/// for connections over TCP, of which there are to be `over_tcp`.
+fn allow_many_connections(over_tcp: u64) -> anyhow::Result<u64> {
+    let local = u64::from(DIR_VMS_MAX) + MAX_STRANGERS as u64 + 64;
+    let wanted = local + over_tcp;
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let wanted = maximum.map_or(wanted, |maximum| wanted.min(maximum));
     if current.is_some_and(|current| current < wanted) {
@@ -105,7 +107,7 @@ fn allow_many_connections(over_tcp: u64) -> anyhow::Result<()> {
         setrlimit(Resource::Nofile, Rlimit { current, maximum })
             .context("cannot raise the limit of open files")?;
     }
-    Ok(())
+    Ok(wanted.saturating_sub(local))
 }
 
 /// The daemon proper, until a signal ends it.
@@ -118,10 +120,9 @@ async fn serve(
 ) -> anyhow::Result<()> {
     let signals = Signals::receive()?;
     let acceptor = ctrl.acceptor()?;
-    let service = Rc::new(Service::new(None));
     let strangers = Arc::new(Semaphore::new(MAX_STRANGERS));
     tracing::info!("directory service {} started", env!("CARGO_PKG_VERSION"));
-    ports.open(&service)?;
+    let service = ports.open()?;
     readiness.ready()?;
     loop {
         tokio::select! {

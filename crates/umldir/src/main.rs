@@ -1,5 +1,5 @@
-//! umldir, the directory service: `umldir [-fg] [-config FILE]`. It knows which monitors run. `daemon.rs` is the recipe;
-//! read on from there.
+//! umldir, the directory service: `umldir [-fg] [-config FILE]`. It knows which monitors run, and redirects clients of
+//! other hosts to them. `daemon.rs` is the recipe; read on from there.
 
 use std::process::ExitCode;
 
@@ -8,12 +8,17 @@ use config::Config;
 
 mod daemon;
 mod directory;
+mod end;
+mod pipe;
+mod redirect;
+mod relay;
 mod service;
+mod sparing;
 mod tcp;
 
 const PROGRAM: Program = Program {
     name: "umldir",
-    about: "Directory service: which monitors of virtual machines run on this host",
+    about: "Directory service: which monitors of virtual machines run on this host, and redirector to them",
     synopsis: &["[OPTIONS]"],
     sections: &[Section {
         heading: "Options",

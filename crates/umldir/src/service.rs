@@ -9,6 +9,7 @@ use config::VmName;
 use rpc_xdr::umldir::*;
 
 use crate::directory::{Directory, Monitor, Registration};
+use crate::sparing::Sparing;
 
 /// What the procedures need.
 #[derive(Debug, Default)]
@@ -16,6 +17,7 @@ pub struct Service {
     directory: Rc<Directory>,
     /// The TCP port of the redirector, if there is one.
     redirector: Option<u16>,
+    remarks: Sparing,
 }
 
 /// A connection: who it is, and what it has registered. The registration ends with it.
@@ -64,10 +66,11 @@ impl Session {
 
 impl Service {
     /// The service of a host with a redirector at this TCP port, or without one.
-    pub fn new(redirector: Option<u16>) -> Service {
+    pub fn new(directory: Rc<Directory>, redirector: Option<u16>) -> Service {
         Service {
-            directory: Rc::default(),
+            directory,
             redirector,
+            ..Service::default()
         }
     }
 
@@ -76,7 +79,10 @@ impl Service {
         let Some(pid) = session.may_register() else {
             match session.peer {
                 Peer::Local { uid, pid } => tracing::warn!(uid, pid, vm, "registration refused"),
-                Peer::Remote(from) => tracing::warn!(%from, vm, "registration refused"),
+                Peer::Remote(from) if self.remarks.may() => {
+                    tracing::warn!(%from, vm, "registration refused");
+                }
+                Peer::Remote(_) => {}
             }
             let text = format!("cannot register {vm}: only root of this host may");
             return Err(error(DirCode::NotAuthorised, text));
@@ -147,7 +153,8 @@ fn name(text: &str) -> Result<VmName, DirError> {
         .map_err(|e: config::Error| error(DirCode::Invalid, e.to_string()))
 }
 
-fn error(code: DirCode, text: impl Into<String>) -> DirError {
+/// The error arm of a result.
+pub fn error(code: DirCode, text: impl Into<String>) -> DirError {
     DirError {
         code,
         text: text.into(),

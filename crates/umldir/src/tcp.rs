@@ -10,10 +10,17 @@ use daemon::{Crowd, Place, TcpAcceptor};
 use rpc_xdr::umldir::{UMLDIR_V1_LIMITS, serve_umldir_v1};
 use tokio::net::TcpStream;
 
+use crate::directory::Directory;
+use crate::redirect::{MAX_WAITING, Redirector};
 use crate::service::{Service, Session};
 
 /// Connections at once that ask questions, in all and from one source.
 const MAX_ASKING: (usize, usize) = (512, 64);
+
+/// Descriptors of those, and of those that wait for the redirector: their own, that of the monitor, and one that leads
+/// to it.
+const ASKING_DESCRIPTORS: u64 = MAX_ASKING.0 as u64 + 1;
+const WAITING_DESCRIPTORS: u64 = 3 * MAX_WAITING.0 as u64 + 1;
 
 /// How long such a connection may make no call. Who asks has a question ready.
 const ASKING_IDLE: Duration = Duration::from_secs(10);
@@ -22,6 +29,10 @@ const ASKING_IDLE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Ports {
     directory: Option<TcpListener>,
+    redirector: Option<(TcpListener, u16)>,
+    global: Global,
+    /// For all connections over TCP.
+    descriptors: u64,
 }
 
 impl Ports {
@@ -31,43 +42,62 @@ impl Ports {
     /// If a port is not known, or cannot be had; says what to change.
     pub fn listen(global: &Global) -> anyhow::Result<Ports> {
         let directory = global.tcp || global.tcp_redir;
-        let directory = directory
-            .then(|| listen(global, Port::Umldir))
-            .transpose()?;
-        Ok(Ports { directory })
+        let directory = directory.then(|| listen(global, Port::Umldir));
+        let redirector = global.tcp_redir.then(|| listen(global, Port::Umlredir));
+        Ok(Ports {
+            directory: directory.transpose()?.map(|(listener, _)| listener),
+            redirector: redirector.transpose()?,
+            global: global.clone(),
+            descriptors: 0,
+        })
     }
 
-    /// How many descriptors their connections may take.
+    /// How many descriptors their connections can use.
     pub fn max_descriptors(&self) -> u64 {
-        match self.directory {
-            Some(_) => MAX_ASKING.0 as u64 + 1,
-            None => 0,
-        }
+        let asking = self.directory.as_ref().map(|_| ASKING_DESCRIPTORS);
+        let redirected = self.redirector.as_ref();
+        let redirected = redirected.map(|_| WAITING_DESCRIPTORS + Redirector::max_descriptors());
+        asking.unwrap_or(0) + redirected.unwrap_or(0)
     }
 
-    /// Begins to accept. Called within the runtime.
+    /// Says how many they may use.
+    pub fn may_use(&mut self, descriptors: u64) {
+        self.descriptors = descriptors;
+    }
+
+    /// Begins to accept, and gives the service that answers questions. Called within the runtime.
     ///
     /// # Errors
     /// If the runtime has no room for a socket.
-    pub fn open(self, service: &Rc<Service>) -> anyhow::Result<()> {
+    pub fn open(self) -> anyhow::Result<Rc<Service>> {
+        let monitors = Rc::new(Directory::default());
+        let port = self.redirector.as_ref().map(|(_, port)| *port);
+        let service = Rc::new(Service::new(Rc::clone(&monitors), port));
         if let Some(listener) = self.directory {
             let acceptor = TcpAcceptor::new(listener)?;
-            tokio::task::spawn_local(answer(acceptor, Rc::clone(service)));
+            tokio::task::spawn_local(answer(acceptor, Rc::clone(&service)));
         }
-        Ok(())
+        if let Some((listener, _)) = self.redirector {
+            let taken = ASKING_DESCRIPTORS + WAITING_DESCRIPTORS;
+            let descriptors = self.descriptors.saturating_sub(taken);
+            let redirector = Redirector::new(monitors, self.global, descriptors);
+            tokio::task::spawn_local(redirector.serve(TcpAcceptor::new(listener)?));
+        }
+        Ok(service)
     }
 }
 
-fn listen(global: &Global, port: Port) -> anyhow::Result<TcpListener> {
+fn listen(global: &Global, port: Port) -> anyhow::Result<(TcpListener, u16)> {
     let number = global.port_of(port)?;
-    daemon::listen_tcp(global.listen, number).with_context(|| {
+    let listener = daemon::listen_tcp(global.listen, number).with_context(|| {
         let parameter = port.parameter();
         let at = global.listen.map(|address| format!(" of {address}"));
         format!(
             "cannot listen on TCP port {number}{} for {port}; if it is taken, set {parameter} in [GLOBAL]",
             at.unwrap_or_default()
         )
-    })
+    })?;
+    Ok((listener, number))
 }
 
 /// Answers questions, for ever.

@@ -27,7 +27,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
             "config", "sys", "cli", "rpc-xdr", "jail", "pty", "disks", "daemon",
         ],
     ),
-    ("umldir", &["config", "cli", "rpc-xdr", "daemon"]),
+    ("umldir", &["config", "sys", "cli", "rpc-xdr", "daemon"]),
     ("umlwatch", &["config", "cli", "rpc-xdr"]),
     ("umladmin", &["config", "cli", "rpc-xdr", "daemon"]),
     ("xtask", &[]),

@@ -13,7 +13,7 @@ use tokio::task::{JoinHandle, LocalSet};
 
 use crate::kit_xdr::*;
 use crate::mutations::Random;
-use crate::server::{Limits, ServeError};
+use crate::server::{Limits, ServeError, serve_one};
 
 /// Events that a test waits for.
 #[derive(Default)]
@@ -241,6 +241,45 @@ fn a_call_may_come_in_fragments_and_with_credentials() {
             0,
         ]);
         assert_eq!(world.exchange(&[record(&auth)]).await, [accepted(2, &[0])]);
+    });
+}
+
+#[test]
+fn a_single_call_is_taken_and_not_a_byte_more() {
+    run(async {
+        let events = Rc::new(Events::default());
+        let service = Rc::new(Service(Rc::clone(&events)));
+        let session = Rc::new(Session(events));
+        let (mut client, mut stream) = UnixStream::pair().unwrap();
+        let call = add(1, 5);
+        let cut = [
+            words(&[5]),
+            call[4..9].to_vec(),
+            record(&call[9..]),
+            b"behind it".to_vec(),
+        ];
+        client.write_all(&cut.concat()).await.unwrap();
+        let limits = KIT_V1_LIMITS.record;
+        let serve = serve_one::<KitV1Program, _, _>(&mut stream, &service, &session, &limits);
+        assert!(serve.await.unwrap());
+        let mut reply = vec![0; 4 + 28];
+        client.read_exact(&mut reply).await.unwrap();
+        assert_eq!(reply, record(&accepted(1, &[0, 5])));
+        let mut rest = [0; 9];
+        stream.read_exact(&mut rest).await.unwrap();
+        assert_eq!(&rest, b"behind it");
+
+        // What is too long is refused when it is announced, and an end in the midst of a call is an end.
+        for (bytes, closed) in [(words(&[0x7fff_ffff]), false), (call[..9].to_vec(), true)] {
+            let (mut client, mut stream) = UnixStream::pair().unwrap();
+            client.write_all(&bytes).await.unwrap();
+            client.shutdown().await.unwrap();
+            let serve = serve_one::<KitV1Program, _, _>(&mut stream, &service, &session, &limits);
+            match serve.await {
+                Ok(answered) => assert!(closed && !answered),
+                Err(error) => assert!(!closed && matches!(error, ServeError::Record(_))),
+            }
+        }
     });
 }
 
