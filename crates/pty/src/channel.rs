@@ -13,6 +13,7 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::attachment::Clients;
+use crate::pace::Pace;
 use crate::{
     Attachment, Chunk, ClientInfo, Endpoint, Error, HISTORY_BYTES, History, Log, Nudge, Screen,
 };
@@ -25,6 +26,8 @@ const READS_IN_A_ROW: usize = 16;
 const LATELY: u64 = 4096;
 /// The first and the longest pause while the guest does not read what is typed.
 const WRITE_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(32));
+/// The first and the longest pause between two looks at whether the kernel has taken what was typed.
+const PUSH_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(256));
 
 /// What stands behind `conN` or `sslN`.
 #[derive(Debug)]
@@ -42,7 +45,9 @@ pub struct Channel {
     changed: Notify,
     /// Whose input is being typed; a queue, so input of one client is never mixed or reordered.
     turn: Mutex<()>,
-    reader: OnceCell<AbortHandle>,
+    pace: Pace,
+    typed: Rc<Notify>,
+    tasks: OnceCell<[AbortHandle; 2]>,
 }
 
 impl Channel {
@@ -67,11 +72,21 @@ impl Channel {
             generation: Cell::new(0),
             changed: Notify::new(),
             turn: Mutex::new(()),
-            reader: OnceCell::new(),
+            pace: Pace::new(),
+            typed: Rc::default(),
+            tasks: OnceCell::new(),
         });
         let reader = read_for_ever(channel.endpoint.clone(), Rc::downgrade(&channel));
-        let task = tokio::task::spawn_local(reader).abort_handle();
-        channel.reader.get_or_init(|| task);
+        let pusher = push_for_ever(
+            channel.endpoint.clone(),
+            channel.typed.clone(),
+            channel.nudge.clone(),
+        );
+        let tasks = [
+            tokio::task::spawn_local(reader).abort_handle(),
+            tokio::task::spawn_local(pusher).abort_handle(),
+        ];
+        channel.tasks.get_or_init(|| tasks);
         Ok(channel)
     }
 
@@ -97,6 +112,7 @@ impl Channel {
     /// [`Error::Terminal`].
     pub fn kernel_ended(&self) -> Result<(), Error> {
         while !self.drain() {}
+        self.pace.reset();
         self.endpoint.reset().map_err(|e| self.cannot("reset", e))
     }
 
@@ -182,13 +198,18 @@ impl Channel {
         let mut pause = WRITE_PAUSE.0;
         while !rest.is_empty() {
             may()?;
-            match self.endpoint.write(rest) {
+            let room = self.room().min(rest.len());
+            let written = match room {
+                0 => Err(io::ErrorKind::WouldBlock.into()),
+                _ => self.write(rest.get(..room).unwrap_or_default()),
+            };
+            match written {
                 Ok(n) => {
                     rest = rest.get(n..).unwrap_or_default();
                     pause = WRITE_PAUSE.0;
                 }
-                // Looking again now and then is better here than asking epoll: a registration for writing would wake
-                // us whenever the guest reads a key, and a pseudo terminal may lose the event anyway.
+                // Looking again now and then is better here than asking epoll, which has no event for what has been read
+                // at the other end.
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(WRITE_PAUSE.1);
@@ -198,6 +219,24 @@ impl Channel {
             }
         }
         Ok(())
+    }
+
+    fn write(&self, data: &[u8]) -> io::Result<usize> {
+        let written = self.endpoint.write(data)?;
+        self.pace.typed(written);
+        self.typed.notify_one();
+        Ok(written)
+    }
+
+    /// How many bytes may be typed now.
+    fn room(&self) -> usize {
+        let taken = || self.endpoint.is_taken();
+        self.pace.room(taken, self.nudge.kernel())
+    }
+
+    /// Whether the kernel has taken all that was typed.
+    pub fn is_taken(&self) -> bool {
+        self.endpoint.is_taken()
     }
 
     /// Sets the window size, in characters.
@@ -321,9 +360,10 @@ impl Channel {
         let screen = screen.get_or_insert_with(|| self.new_screen());
         screen.feed(data);
         let answers = screen.answers();
-        if !answers.is_empty() && self.clients.borrow().is_empty() {
-            // A guest that does not read gets no answer.
-            let _ = self.endpoint.write(&answers);
+        let unasked = answers.is_empty() || !self.clients.borrow().is_empty();
+        // A guest that does not read gets no answer.
+        if !unasked && self.room() >= answers.len() {
+            let _ = self.write(&answers);
         }
     }
 
@@ -338,9 +378,11 @@ impl Channel {
 
 impl Drop for Channel {
     fn drop(&mut self) {
-        if let Some(reader) = self.reader.get() {
-            reader.abort();
-        }
+        self.tasks
+            .get()
+            .into_iter()
+            .flatten()
+            .for_each(AbortHandle::abort);
     }
 }
 
@@ -359,5 +401,19 @@ async fn read_for_ever(endpoint: Rc<Endpoint>, channel: Weak<Channel>) {
     let drain = || channel.upgrade().is_none_or(|channel| channel.drain());
     while endpoint.when_readable(drain).await.is_ok() {
         tokio::task::yield_now().await;
+    }
+}
+
+/// Wakes the kernel as long as it does not take what was typed.
+async fn push_for_ever(endpoint: Rc<Endpoint>, typed: Rc<Notify>, nudge: Rc<Nudge>) {
+    loop {
+        typed.notified().await;
+        let mut pause = PUSH_PAUSE.0;
+        tokio::time::sleep(pause).await;
+        while !endpoint.is_taken() {
+            nudge.kernel().wake();
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PUSH_PAUSE.1);
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::io;
 use std::os::fd::OwnedFd;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{
@@ -103,6 +104,14 @@ impl Endpoint {
     /// Reads what the guest wrote. `WouldBlock`: nothing is there.
     pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         Ok(rustix::io::read(self.master.get_ref(), buffer)?)
+    }
+
+    /// Whether the kernel has taken all that was typed into the terminal.
+    pub(crate) fn is_taken(&self) -> bool {
+        // Asking by FIONREAD would not see what the host's tty layer still passes on.
+        let slave = self.slave.borrow();
+        let mut untaken = [PollFd::new(&*slave, PollFlags::IN)];
+        matches!(poll(&mut untaken, Some(&Timespec::default())), Ok(0))
     }
 
     /// Types into the terminal; returns how much was taken. `WouldBlock`: the guest does not read at the moment.

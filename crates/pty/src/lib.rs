@@ -3,7 +3,8 @@
 //! A [`Channel`] owns an [`Endpoint`] (a pseudo terminal whose slave the kernel gets), reads it always, and puts every
 //! byte into a [`History`] and, if configured, a [`Log`], whether or not anyone is attached. Clients attach by
 //! [`Channel::attach`]; they read by absolute offset, so that replay, live view and reconnection are the same call and a
-//! slow client delays nobody; at most one of them holds the right to write. [`Nudge`] cures the wake-ups that a pseudo
+//! slow client delays nobody; at most one of them holds the right to write, and what it types goes in at a pace that the
+//! kernel bears. [`Nudge`] cures the wake-ups that a pseudo
 //! terminal loses. A [`Screen`] is what a Linux console would show of the bytes.
 
 mod attachment;
@@ -14,6 +15,7 @@ mod history;
 mod lines;
 mod log;
 mod nudge;
+mod pace;
 mod screen;
 
 pub use attachment::{Attachment, ClientInfo};
@@ -22,7 +24,7 @@ pub use endpoint::Endpoint;
 pub use error::Error;
 pub use history::{HISTORY_BYTES, History};
 pub use log::{Log, LogStyle, OLD};
-pub use nudge::Nudge;
+pub use nudge::{Kernel, Nudge};
 pub use screen::{
     Cell, Colour, Cursor, Intensity, MAX_ANSWERS, MAX_COLUMNS, MAX_ROWS, Screen, Style,
 };

@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use config::ChannelName;
-use pty::{Attachment, Channel, Error, HISTORY_BYTES, Log, LogDir, LogStyle, Nudge};
+use pty::{Attachment, Channel, Error, HISTORY_BYTES, Kernel, Log, LogDir, LogStyle, Nudge};
 
 const LONG: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(20);
@@ -277,6 +277,87 @@ fn a_nudge_follows_the_last_byte() {
         // Without data there is no further one.
         assert!(tokio::time::timeout(SHORT, event.notified()).await.is_err());
         assert_eq!(nudges.get(), 1);
+    });
+}
+
+/// A kernel that is idle, or is not, and counts how often it is woken.
+#[derive(Default)]
+struct Observed {
+    idle: Cell<bool>,
+    woken: Cell<u32>,
+}
+
+impl Kernel for &'static Observed {
+    fn wake(&self) {
+        self.woken.set(self.woken.get() + 1);
+    }
+
+    fn is_idle(&self) -> Option<bool> {
+        Some(self.idle.get())
+    }
+}
+
+fn observed() -> (&'static Observed, Rc<Channel>) {
+    let kernel: &Observed = Box::leak(Box::default());
+    let channel = Channel::open(ChannelName::Con(1), None, Nudge::new(kernel));
+    (kernel, channel.unwrap())
+}
+
+#[test]
+fn a_kernel_is_woken_until_it_takes_what_was_typed() {
+    run(async {
+        let (observed, channel) = observed();
+        let mut kernel = kernel(&channel);
+        let client = channel.attach("me").unwrap();
+        client.take().unwrap();
+        client.write(b"key").await.unwrap();
+        while observed.woken.get() < 3 {
+            tokio::time::sleep(SHORT).await;
+        }
+        let mut typed = [0; 3];
+        kernel.read_exact(&mut typed).unwrap();
+        // It may have been looked at just before.
+        tokio::time::sleep(SHORT).await;
+        let woken = observed.woken.get();
+        tokio::time::sleep(10 * SHORT).await;
+        assert_eq!(observed.woken.get(), woken);
+    });
+}
+
+#[test]
+fn more_is_typed_only_when_the_guest_had_its_turn() {
+    run(async {
+        let (observed, channel) = observed();
+        let mut kernel = kernel(&channel);
+        let client = channel.attach("me").unwrap();
+        client.take().unwrap();
+        // What a kernel can hold is 3967 bytes.
+        let mut held = vec![0; 4000];
+        let typing = client.write(&[b'x'; 2000]);
+        let guest = async {
+            tokio::task::yield_now().await;
+            let first = kernel.read(&mut held).unwrap();
+            assert!((1..2000).contains(&first), "{first} bytes at once");
+            // It has them, and computes.
+            tokio::time::sleep(2 * SHORT).await;
+            assert!(channel.is_taken(), "more was typed");
+            observed.idle.set(true);
+            let mut all = first;
+            while all < 2000 {
+                while channel.is_taken() {
+                    tokio::time::sleep(SHORT / 20).await;
+                }
+                all += kernel.read(&mut held).unwrap();
+            }
+            assert_eq!(all, 2000);
+        };
+        let (typed, ()) = tokio::join!(typing, guest);
+        typed.unwrap();
+        // A guest that is never idle is not left without.
+        observed.idle.set(false);
+        let reader = std::thread::spawn(move || kernel.read_exact(&mut held[..2000]).unwrap());
+        client.write(&[b'y'; 2000]).await.unwrap();
+        reader.join().unwrap();
     });
 }
 

@@ -11,7 +11,7 @@ use config::{Config, Vm, VmName};
 use daemon::{Acceptor, CtrlSocket, LogDir, LogHandle, LogTo, PidFile, Readiness, Signals, Told};
 use disks::{Devices, Disks, Locks};
 use jail::{Account, Jail, Places};
-use pty::Nudge;
+use pty::{Kernel, Nudge};
 use rpc_xdr::server::Limits;
 use rpc_xdr::umlmonctrl::UMLMONCTRL_V1_MAX_ARGS;
 use tokio::net::UnixStream;
@@ -242,12 +242,23 @@ async fn serve(
 }
 
 fn open_channels(vm: &Vm, nudged: Rc<RefCell<Option<Rc<Link>>>>) -> anyhow::Result<Rc<Channels>> {
-    let nudge = Nudge::new(move || {
-        if let Some(link) = &*nudged.borrow() {
+    let nudge = Nudge::new(Nudged(nudged));
+    Ok(Rc::new(Channels::open(vm, log_dir(vm)?, nudge)?))
+}
+
+/// The kernel that is up, if there is one.
+struct Nudged(Rc<RefCell<Option<Rc<Link>>>>);
+
+impl Kernel for Nudged {
+    fn wake(&self) {
+        if let Some(link) = &*self.0.borrow() {
             link.nudge();
         }
-    });
-    Ok(Rc::new(Channels::open(vm, log_dir(vm)?, nudge)?))
+    }
+
+    fn is_idle(&self) -> Option<bool> {
+        self.0.borrow().as_ref()?.kernel_is_idle()
+    }
 }
 
 /// Lets the attached clients see each change of the VM's state.

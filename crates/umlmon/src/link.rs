@@ -160,6 +160,13 @@ impl Link {
         self.process.tell(&ToChild::Nudge);
     }
 
+    /// Whether the kernel has nothing to do: it waits, and not for a program of the guest. None: it cannot be seen.
+    pub fn kernel_is_idle(&self) -> Option<bool> {
+        let pid = self.kernel_pid()?;
+        let doing = std::fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
+        Some(waits_for_events(&doing))
+    }
+
     /// Kills the second process, and with it everything in its namespace. [`Link::ended`] tells when that is done.
     pub fn kill(&self) {
         self.process.kill();
@@ -169,6 +176,14 @@ impl Link {
     pub async fn ended(&self) {
         self.process.ended().await;
     }
+}
+
+/// What /proc/PID/syscall says of a kernel that has nothing to do. One that works is "running", and one whose guest works
+/// waits for the process in which that runs: by wait4(2), or by futex(2) with `seccomp=on`.
+fn waits_for_events(doing: &str) -> bool {
+    let call = doing.split_ascii_whitespace().next();
+    let call = call.and_then(|number| number.parse().ok());
+    call.is_some_and(|number: i64| ![nix::libc::SYS_wait4, nix::libc::SYS_futex].contains(&number))
 }
 
 #[cfg(test)]
@@ -206,6 +221,16 @@ mod tests {
     const EXITED: &str = r#"{"Exited":{"status":0,"signal":null}}"#;
 
     /// A pipe that is closed with something unread tells that before what was sent.
+    #[test]
+    fn a_kernel_is_idle_if_it_waits_for_nobody() {
+        let idle = "130 0x608cfda0 0x8 0x0 0x8 0x0 0x608cfe60 0x608cfcf8 0x7ffff7e1a2d5\n";
+        assert!(waits_for_events(idle));
+        let of_a_program = "61 0x2a 0x7fbff4905c 0x40000000 0x0 0x0 0x0 0x7fbff49038 0x460a63\n";
+        assert!(!waits_for_events(of_a_program));
+        assert!(!waits_for_events("running\n"));
+        assert!(!waits_for_events(""));
+    }
+
     #[tokio::test]
     async fn an_unread_nudge_does_not_hide_the_last_message() {
         let (link, theirs) = played();
