@@ -1,6 +1,6 @@
 //! Tier real: consoles of a real guest: full-screen programs seen by who comes late, and megabytes whoever watches.
 
-#![allow(clippy::unwrap_used)] // in functions beside the tests, too
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // in functions beside the tests, too
 
 use std::cell::RefCell;
 use std::fs::File;

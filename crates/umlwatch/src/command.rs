@@ -41,6 +41,7 @@ pub(crate) const CHANNEL: &str = "CHANNEL";
 pub(crate) const RECORDING: &str = "CHANNEL:FILE";
 pub(crate) const PARAM: &str = "PARAM";
 pub(crate) const SETTING: &str = "PARAM=VALUE";
+pub(crate) const ANY: &str = "ARG";
 
 /// Every command; the interactive mode knows the same ones.
 pub const COMMANDS: &[Word] = &[
@@ -82,7 +83,7 @@ pub const COMMANDS: &[Word] = &[
     word("start", None, "Starts the kernel"),
     word(
         "start-with",
-        Some("ARG"),
+        Some(ANY),
         "Starts the kernel with one more argument",
     ),
     word("suspend", None, "Suspends the kernel"),
@@ -152,14 +153,11 @@ pub const COMMANDS: &[Word] = &[
         Some(COW_AND_NEW),
         "Makes a flat image of a copy-on-write image",
     ),
-    word(
-        "site",
-        Some("ARG"),
-        "Runs the site command with one argument",
-    ),
+    word("site", Some(ANY), "Runs the site command with one argument"),
 ];
 
-const OPTIONS: &[Word] = &[
+/// What counts for all commands of a command line, or for one of the interactive mode.
+pub(crate) const OPTIONS: &[Word] = &[
     word("json", None, "-info, -disk-list and -screen print JSON"),
     word(
         "follow",

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use cli::{Exit, Failure, Given, similar};
+use cli::{Exit, Failure, Given, Word, similar};
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
@@ -12,11 +12,13 @@ use rustyline::history::FileHistory;
 use rustyline::validate::Validator;
 use rustyline::{CompletionType, Config, Context, Editor, Helper};
 
-use crate::command::{CHANNEL, COMMANDS, Command, LOG, PARAM, PROGRAM, SETTING};
+use crate::command::{
+    ANY, CHANNEL, COMMANDS, Command, LOG, OPTIONS, PARAM, PROGRAM, RECORDING, SETTING,
+};
 use crate::disk_command::{
     COW_AND_BACKING, COW_AND_NEW, DISK, DISK_AND_NEW, NEW_COW, NEW_SIZED, SIZED,
 };
-use crate::run::Runner;
+use crate::run::{Runner, Style, Taken};
 
 /// What is remembered of former lines, in the home directory.
 const HISTORY: &str = ".umlwatch_history";
@@ -33,7 +35,7 @@ const OWN_WORDS: &[(&str, &str)] = &[
 #[derive(Debug, PartialEq)]
 enum Input {
     Nothing,
-    Command(Command),
+    Command(Command, Style),
     Help,
     Version,
     Quit,
@@ -121,9 +123,9 @@ fn on_terminal(runner: &mut Runner) -> Result<Exit, Failure> {
 
 /// Does what the line says; false if it says to leave.
 fn carry_out(runner: &mut Runner, line: &str) -> Result<bool, Failure> {
-    match parse(line)? {
+    match parse(line, runner.style())? {
         Input::Nothing => {}
-        Input::Command(command) => runner.run(&command)?,
+        Input::Command(command, style) => runner.run_with(&command, style)?,
         Input::Help => runner.print(&help())?,
         Input::Version => runner.print(&PROGRAM.version())?,
         Input::Quit => return Ok(false),
@@ -131,12 +133,19 @@ fn carry_out(runner: &mut Runner, line: &str) -> Result<bool, Failure> {
     Ok(true)
 }
 
-fn parse(line: &str) -> Result<Input, Failure> {
-    let line = line.trim().trim_start_matches('-');
+/// Reads a line. Options count for its command only, and beside those of the command line.
+fn parse(line: &str, mut style: Style) -> Result<Input, Failure> {
+    let given = style;
+    let line = take_options(line.trim(), &mut style)?.trim_start_matches('-');
     let (name, value) = line.split_once(char::is_whitespace).unwrap_or((line, ""));
-    let value = value.trim_start();
+    let mut value = value.trim_start();
     match name {
-        "" => return Ok(Input::Nothing),
+        "" if style == given => return Ok(Input::Nothing),
+        "" => {
+            return Err(Failure::usage(
+                "an option counts for a command, and there is none",
+            ));
+        }
         "help" | "?" => return Ok(Input::Help),
         "version" => return Ok(Input::Version),
         "quit" | "exit" => return Ok(Input::Quit),
@@ -149,6 +158,10 @@ fn parse(line: &str) -> Result<Input, Failure> {
             "unknown command '{name}'{hint}"
         )));
     };
+    // The argument of the others may have such words in it.
+    if !matches!(word.arg, Some(ANY | SETTING)) {
+        value = take_last_options(value, &mut style)?;
+    }
     match (word.arg, value.is_empty()) {
         (Some(arg), true) => {
             return Err(Failure::usage(format_args!(
@@ -158,12 +171,45 @@ fn parse(line: &str) -> Result<Input, Failure> {
         (None, false) => return Err(Failure::usage(format_args!("{name} takes no argument"))),
         _ => {}
     }
-    let given = Given {
+    let command = Given {
         name: word.name,
         value: value.into(),
     };
     // Every word of COMMANDS is a command.
-    Ok(Command::of(&given)?.map_or(Input::Nothing, Input::Command))
+    let command = Command::of(&command)?;
+    Ok(command.map_or(Input::Nothing, |command| Input::Command(command, style)))
+}
+
+/// Takes the options before a command; returns the rest.
+fn take_options<'a>(line: &'a str, style: &mut Style) -> Result<&'a str, Failure> {
+    let mut rest = line;
+    while let Some(after) = rest.strip_prefix('-') {
+        let mut words = after.trim_start_matches('-').splitn(2, char::is_whitespace);
+        let option = words.next().unwrap_or_default();
+        let after = words.next().unwrap_or_default().trim_start();
+        let (key, beyond) = after.split_once(char::is_whitespace).unwrap_or((after, ""));
+        rest = match style.set(option, key)? {
+            Taken::Nothing => break,
+            Taken::Option => after,
+            Taken::OptionAndKey => beyond.trim_start(),
+        };
+    }
+    Ok(rest)
+}
+
+/// Takes the options that end an argument; returns what is before them.
+fn take_last_options<'a>(value: &'a str, style: &mut Style) -> Result<&'a str, Failure> {
+    let is_start = |at: usize| value.get(..at).is_some_and(|before| before.ends_with(' '));
+    for (at, _) in value.match_indices('-') {
+        let mut tried = *style;
+        if (at == 0 || is_start(at))
+            && take_options(value.get(at..).unwrap_or_default(), &mut tried)?.is_empty()
+        {
+            *style = tried;
+            return Ok(value.get(..at).unwrap_or_default().trim_end());
+        }
+    }
+    Ok(value)
 }
 
 fn names() -> impl Iterator<Item = &'static str> {
@@ -172,15 +218,19 @@ fn names() -> impl Iterator<Item = &'static str> {
 }
 
 fn help() -> String {
-    let commands = COMMANDS.iter().map(|word| {
+    let form = |word: &Word| {
         let arg = word.arg.unwrap_or_default();
-        (format!("{} {arg}", word.name), word.help)
-    });
+        format!("{} {arg}", word.name)
+    };
+    let commands = COMMANDS.iter().map(|word| (form(word), word.help));
+    let options = OPTIONS
+        .iter()
+        .map(|word| (format!("-{}", form(word)), word.help));
     let own = OWN_WORDS
         .iter()
         .map(|(name, help)| ((*name).to_owned(), *help));
     let line = |(form, help): (String, &str)| format!("{form:<23} {help}\n");
-    commands.chain(own).map(line).collect()
+    commands.chain(own).chain(options).map(line).collect()
 }
 
 /// Completes commands, channels, disks and parameters.
@@ -198,9 +248,11 @@ impl Words {
             .rfind(char::is_whitespace)
             .map_or(0, |space| space + 1);
         let typed = before.get(start..).unwrap_or_default();
-        let mut words = before.split_whitespace();
+        let mut words = before.split_whitespace().filter(|word| !is_flag(word));
         let command = words.next().filter(|_| start > 0);
+        let options = || OPTIONS.iter().map(|word| format!("-{}", word.name));
         let possible: Vec<String> = match command {
+            _ if typed.starts_with('-') => options().collect(),
             None => names().map(with_room_for_argument).collect(),
             Some(_) if words.next().is_some_and(|word| word != typed) => Vec::new(),
             Some(command) => self.arguments(command, typed),
@@ -219,6 +271,11 @@ impl Words {
                 .collect(),
             Some(PARAM) => parameters(""),
             Some(SETTING) => parameters("="),
+            Some(RECORDING) if !typed.contains(':') => self
+                .channels
+                .iter()
+                .map(|name| format!("{name}:"))
+                .collect(),
             Some(DISK) => self.disks.clone(),
             Some(SIZED | DISK_AND_NEW | COW_AND_NEW) => self.pairs(typed, &[]),
             Some(COW_AND_BACKING) => self.pairs(typed, &self.disks),
@@ -238,6 +295,14 @@ impl Words {
                 .collect(),
         }
     }
+}
+
+/// Whether the word is an option without an argument.
+fn is_flag(word: &str) -> bool {
+    let name = word.strip_prefix('-');
+    OPTIONS
+        .iter()
+        .any(|option| option.arg.is_none() && Some(option.name) == name)
 }
 
 /// A word as completion puts it: if it takes an argument, that comes next.
@@ -283,28 +348,81 @@ impl Helper for Words {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::Escape;
+
+    /// What a line without options asks for.
+    fn plain(line: &str) -> Command {
+        match parse(line, Style::default()) {
+            Ok(Input::Command(command, style)) if style == Style::default() => command,
+            other => panic!("{line}: {other:?}"),
+        }
+    }
 
     #[test]
     fn lines_are_commands_without_dash() {
-        assert_eq!(parse("  info ").unwrap(), Input::Command(Command::Info));
-        assert_eq!(parse("-info").unwrap(), Input::Command(Command::Info));
-        assert_eq!(parse("").unwrap(), Input::Nothing);
-        assert_eq!(parse("exit").unwrap(), Input::Quit);
+        assert_eq!(plain("  info "), Command::Info);
+        assert_eq!(plain("-info"), Command::Info);
+        assert_eq!(parse("", Style::default()).unwrap(), Input::Nothing);
+        assert_eq!(parse("exit", Style::default()).unwrap(), Input::Quit);
         assert_eq!(
-            parse("start-with  init=/bin/sh -x").unwrap(),
-            Input::Command(Command::Start(vec![b"init=/bin/sh -x".to_vec()]))
+            plain("start-with  init=/bin/sh -raw"),
+            Command::Start(vec![b"init=/bin/sh -raw".to_vec()])
         );
         assert_eq!(
-            parse("inof").unwrap_err().message,
+            parse("inof", Style::default()).unwrap_err().message,
             "unknown command 'inof'; 'info' is similar"
         );
         assert_eq!(
-            parse("wait").unwrap_err().message,
+            parse("wait", Style::default()).unwrap_err().message,
             "an argument is missing: wait N"
         );
         assert_eq!(
-            parse("halt now").unwrap_err().message,
+            parse("halt now", Style::default()).unwrap_err().message,
             "halt takes no argument"
+        );
+    }
+
+    #[test]
+    fn options_count_for_their_line() {
+        let style = |line| match parse(line, Style::default()) {
+            Ok(Input::Command(_, style)) => style,
+            other => panic!("{line}: {other:?}"),
+        };
+        for line in [
+            "info -json",
+            "-json info",
+            "--json  -info",
+            "screen con1 -json",
+        ] {
+            let json = Style {
+                json: true,
+                ..Style::default()
+            };
+            assert_eq!(style(line), json, "{line}");
+        }
+        let both = style("tail con0,5 -raw -follow");
+        assert!(both.raw && both.follow && !both.json);
+        for line in [
+            "-escape ^A connect con1",
+            "connect con1 -escape ^A",
+            "-escape=^A -raw connect con1",
+        ] {
+            let escape = Escape::parse("^A").unwrap();
+            assert_eq!(style(line).escape, escape, "{line}");
+        }
+        let failure = |line| parse(line, Style::default()).unwrap_err().message;
+        assert_eq!(failure("halt -nonsense"), "halt takes no argument");
+        assert_eq!(
+            failure("connect -raw"),
+            "an argument is missing: connect CHANNEL"
+        );
+        assert_eq!(
+            failure("-escape x connect con1"),
+            "-escape: 'x' is not a key such as ^] or ^A, nor 'none'"
+        );
+        assert_eq!(
+            failure("-json"),
+            "an option counts for a command, and there is none"
         );
     }
 
@@ -352,6 +470,9 @@ mod tests {
             ["/disks/a.cow:/shared/disks/b.dsk"]
         );
         assert_eq!(completed("disk-create-cow /d"), ["/disks/"]);
+        assert_eq!(completed("record con1"), ["con1:"]);
+        assert_eq!(completed("tail -fol"), ["-follow"]);
+        assert_eq!(completed("-raw tail m"), ["monitor"]);
         assert!(!words.candidates("set vm").1.contains(&"vmuser".to_owned()));
     }
 }

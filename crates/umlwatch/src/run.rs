@@ -24,7 +24,7 @@ const FOLLOW: Timespec = Timespec {
 };
 
 /// How the results of commands are shown.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Style {
     /// `-json`
     pub json: bool,
@@ -34,6 +34,37 @@ pub struct Style {
     pub follow: bool,
     /// `-escape`
     pub escape: Escape,
+}
+
+/// What [`Style::set`] made use of.
+pub(crate) enum Taken {
+    /// It is no option.
+    Nothing,
+    /// The option.
+    Option,
+    /// The option and the word after it.
+    OptionAndKey,
+}
+
+impl Style {
+    /// Sets an option, given without its dash; `next` is the word after it.
+    ///
+    /// # Errors
+    /// A usage failure.
+    pub(crate) fn set(&mut self, option: &str, next: &str) -> Result<Taken, Failure> {
+        match option.split_once('=').unwrap_or((option, "")) {
+            ("json", "") => self.json = true,
+            ("raw", "") => self.raw = true,
+            ("follow", "") => self.follow = true,
+            ("escape", "") => {
+                self.escape = Escape::parse(next)?;
+                return Ok(Taken::OptionAndKey);
+            }
+            ("escape", key) => self.escape = Escape::parse(key)?,
+            _ => return Ok(Taken::Nothing),
+        }
+        Ok(Taken::Option)
+    }
 }
 
 /// What carries out commands: the session with a VM, and where the results go.
@@ -89,6 +120,14 @@ impl Runner {
     /// Prints text of our own.
     pub(crate) fn print(&mut self, text: &str) -> Result<(), Failure> {
         self.write(text.as_bytes())
+    }
+
+    /// Carries out a command with other options than those of the command line.
+    pub(crate) fn run_with(&mut self, command: &Command, style: Style) -> Result<(), Failure> {
+        let usual = std::mem::replace(&mut self.style, style);
+        let done = self.run(command);
+        self.style = usual;
+        done
     }
 
     /// Carries out a command; the failure says what could not be done, with which VM.

@@ -35,6 +35,13 @@ fn commands_come_from_a_pipe_without_a_prompt() {
         ["start a b"],
         "the first failure is the end"
     );
+    let output = piped(&monitor, "info -json\ninfo\n");
+    let said = String::from_utf8(output.stdout).unwrap();
+    let (json, page) = said.split_once("\n}\n").expect("one object");
+    assert!(
+        json.starts_with('{') && page.contains("Consoles\n"),
+        "{said}"
+    );
     let output = piped(&monitor, "connect con0\nwhoami\n");
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "whoami\n");
     assert_eq!(output.status.code(), Some(0));
