@@ -179,6 +179,8 @@ impl Write for Recorder<'_> {
     }
 }
 
+impl rpc_xdr::client::Stream for Recorder<'_> {}
+
 impl Read for Recorder<'_> {
     fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> {
         Ok(0)

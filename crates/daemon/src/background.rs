@@ -17,7 +17,7 @@ use rustix::process::{WaitOptions, chdir, setsid, waitpid};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use sys::daemonize::{Side, exit_now, fork};
 
-use crate::{Error, PidFile};
+use crate::{Error, PidFile, notify};
 
 /// What an error report is at most, in bytes.
 const REPORT_MAX: usize = 4096;
@@ -51,7 +51,8 @@ pub fn background(foreground: bool, pid_file: &PidFile) -> Result<Readiness, Err
 }
 
 impl Readiness {
-    /// The daemon is ready: the started program exits with status 0, and the terminal is let go.
+    /// The daemon is ready: the started program exits with status 0, the terminal is let go, and a service manager that
+    /// waits for it is told.
     ///
     /// # Errors
     /// [`Error::Background`] if `/dev/null` cannot be opened.
@@ -65,6 +66,9 @@ impl Readiness {
                 .map_err(|e| Error::Background(e.into()))?;
             // Whoever waited may have been killed; the daemon serves nevertheless.
             let _ = (&pipe).write_all(&[0]);
+        }
+        if let Err(error) = notify::ready() {
+            tracing::warn!("the service manager cannot be told that the daemon is ready: {error}");
         }
         Ok(())
     }

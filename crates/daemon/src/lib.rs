@@ -7,6 +7,7 @@ mod crowd;
 #[cfg(feature = "server")]
 mod listen;
 mod log;
+mod notify;
 mod pidfile;
 #[cfg(feature = "server")]
 mod signals;

@@ -3,7 +3,6 @@
 //! A client asks for a VM, and its connection becomes one to the monitor's socket `redir`. The monitor asks for the
 //! password there; here nobody is known.
 
-use daemon::{Crowd, Place};
 use std::cell::RefCell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -13,7 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use config::{Global, VmName};
-use daemon::{TcpAcceptor, watch_tcp};
+use daemon::{Crowd, Place, TcpAcceptor, watch_tcp};
 use rpc_xdr::server::{ServeError, serve_one};
 use rpc_xdr::umldir::*;
 use rustix::fs::{Mode, OFlags, open};

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context, bail};
-use config::{Config, Vm, VmName};
+use config::{Config, StartType, Vm, VmName};
 use daemon::{Acceptor, CtrlSocket, LogDir, LogHandle, LogTo, PidFile, Readiness, Signals, Told};
 use disks::{Devices, Disks, Locks};
 use jail::{Account, Jail, Places};
@@ -37,11 +37,20 @@ const MAX_CONNECTIONS: usize = 256;
 /// Processes that look at the disks at once; a further one waits.
 const MAX_LOOKS: usize = 4;
 
+/// How the monitor of a VM is to run.
+#[derive(Clone, Copy, Debug)]
+pub struct Manner {
+    /// It stays in the foreground, and logs to stderr as well.
+    pub foreground: bool,
+    /// It boots the VM as soon as it is ready, if the configuration says `start = boot`.
+    pub boot: bool,
+}
+
 /// Runs the monitor of a VM. In the started program it returns when the daemon is ready; in the daemon, at its end.
 ///
 /// # Errors
 /// Whatever prevents the daemon from becoming ready, for the terminal.
-pub fn run(name: &VmName, config_path: &Path, foreground: bool) -> anyhow::Result<()> {
+pub fn run(name: &VmName, config_path: &Path, manner: Manner) -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!("must be started by root: it mounts file systems and starts the VM as another user");
     }
@@ -53,11 +62,11 @@ pub fn run(name: &VmName, config_path: &Path, foreground: bool) -> anyhow::Resul
     let jail = prepare_jail(&config, &vm)?;
     let disks = Disks::open(&vm.jaildir, &config.global.shared)?;
     let locks = Locks::open(&config.global.shared, name)?;
-    let log = open_log(&vm, foreground)?;
+    let log = open_log(&vm, manner.foreground)?;
     let devices = provide_devices(&config)?;
     let ctrl = CtrlSocket::bind(&config.global.vm_dir(name))?;
     let remote = Sockets::listen(&config.global, name)?;
-    let readiness = daemon::background(foreground, &pid_file)?;
+    let readiness = daemon::background(manner.foreground, &pid_file)?;
     // From here on this is the daemon: no thread or runtime may exist before.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -74,7 +83,7 @@ pub fn run(name: &VmName, config_path: &Path, foreground: bool) -> anyhow::Resul
         log,
         remote,
     };
-    let result = LocalSet::new().block_on(&runtime, serve(parts, ctrl, &readiness, foreground));
+    let result = LocalSet::new().block_on(&runtime, serve(parts, ctrl, &readiness, manner));
     match result {
         // Whoever waits at the terminal is told; otherwise the error goes the usual way.
         Err(error) if readiness.failed(1, &format!("umlmon: {name}: {error:#}")) => Ok(()),
@@ -189,8 +198,9 @@ async fn serve(
     parts: Parts,
     mut ctrl: CtrlSocket,
     readiness: &Readiness,
-    foreground: bool,
+    manner: Manner,
 ) -> anyhow::Result<()> {
+    let boots = manner.boot && parts.vm.start == StartType::Boot;
     let signals = Signals::receive()?;
     let acceptor = ctrl.acceptor()?;
     let announcement = announce(
@@ -218,6 +228,9 @@ async fn serve(
     tracing::info!("monitor {} started", env!("CARGO_PKG_VERSION"));
     remote.open(&service)?;
     readiness.ready()?;
+    if boots {
+        tokio::task::spawn_local(boot(Rc::clone(&service)));
+    }
     let announcement = tokio::task::spawn_local(announcement);
     loop {
         tokio::select! {
@@ -226,7 +239,7 @@ async fn serve(
             }
             told = signals.next() => match told {
                 // In the background it is the daemon's usual call for new logs.
-                Told::HangUp if !foreground => service.reopen_logs(),
+                Told::HangUp if !manner.foreground => service.reopen_logs(),
                 Told::HangUp | Told::End => break,
             },
         }
@@ -258,6 +271,13 @@ impl Kernel for Nudged {
 
     fn is_idle(&self) -> Option<bool> {
         self.0.borrow().as_ref()?.kernel_is_idle()
+    }
+}
+
+/// Starts the kernel. If that cannot be, the monitor runs on: whoever mends it can start the VM then.
+async fn boot(service: Rc<Service>) {
+    if let Err(failure) = service.boot().await {
+        tracing::error!("the VM is not booted: {failure}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! umlmon, the monitor daemon of one virtual machine: `umlmon [-fg] [-config FILE] VM`.
+//! umlmon, the monitor daemon of one virtual machine: `umlmon [-fg] [-boot] [-config FILE] VM`.
 //!
 //! The same program is also the second process, which stops being root and keeps the kernel: see `child.rs`.
 
@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use cli::{Exit, Failure, Line, Program, Section, Word};
 use config::{Config, VmName};
+use umlmon::daemon::Manner;
 
 const PROGRAM: Program = Program {
     name: "umlmon",
@@ -13,13 +14,20 @@ const PROGRAM: Program = Program {
     synopsis: &["[OPTIONS] VM"],
     sections: &[Section {
         heading: "Options",
-        words: &[Word {
-            name: "fg",
-            arg: None,
-            help: "Stays in the foreground and logs to the terminal",
-        }],
+        words: &[
+            Word {
+                name: "fg",
+                arg: None,
+                help: "Stays in the foreground and logs to the terminal",
+            },
+            Word {
+                name: "boot",
+                arg: None,
+                help: "Boots the VM, too, if it has start = boot",
+            },
+        ],
     }],
-    notes: "The VM's kernel is not started; umlwatch VM -start does that.",
+    notes: "Without -boot the VM's kernel is not started; umlwatch VM -start does that.",
 };
 
 fn main() -> ExitCode {
@@ -32,7 +40,28 @@ fn main() -> ExitCode {
 fn run(line: Line) -> Result<Exit, Failure> {
     let name: VmName = line.one_operand("VM")?.parse().map_err(Failure::usage)?;
     let config = line.config_or(Config::DEFAULT_PATH);
-    umlmon::daemon::run(&name, config, line.has("fg"))
+    let manner = Manner {
+        foreground: line.has("fg"),
+        boot: line.has("boot"),
+    };
+    umlmon::daemon::run(&name, config, manner)
         .map_err(|error| Failure::new(Exit::Failed, format!("{error:#}")).about(&name))?;
     Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_manual_has_every_option() {
+        let page = include_str!("../../../man/umlmon.8");
+        for word in PROGRAM.words() {
+            assert!(
+                page.contains(&format!("\n.It Fl {}", word.name)),
+                "-{} is not in umlmon(8)",
+                word.name
+            );
+        }
+    }
 }

@@ -84,9 +84,14 @@ impl Service {
         ))
     }
 
-    async fn start(&self, args: VmStartArgs) -> Result<(), Failure> {
+    /// Starts the kernel without being asked by a client.
+    pub(crate) async fn boot(&self) -> Result<(), Failure> {
+        self.start(Vec::new()).await
+    }
+
+    async fn start(&self, extra: Vec<String>) -> Result<(), Failure> {
         let start = Start {
-            extra: Self::start_arguments(args)?,
+            extra,
             cows: holdings::look(&self.setup).await?,
             lease: None,
         };
@@ -224,7 +229,10 @@ impl UmlmonctrlV1 for Service {
 
     async fn vm_start(&self, session: &Session, args: VmStartArgs) -> CtlResult {
         tracing::info!("{} starts the VM", session.peer());
-        wire::done(self.start(args).await)
+        wire::done(match Self::start_arguments(args) {
+            Ok(extra) => self.start(extra).await,
+            Err(failure) => Err(failure),
+        })
     }
 
     async fn vm_suspend(&self, session: &Session) -> CtlResult {
