@@ -1,6 +1,6 @@
 //! Tier root: the monitor as a service: who waits for it is told when it is ready, and it boots what shall boot.
 
-#![allow(clippy::unwrap_used)] // in functions beside the tests, too
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // in functions beside the tests, too
 
 use std::fs;
 use std::os::unix::net::UnixDatagram;

@@ -2,8 +2,11 @@
 
 mod bench;
 mod check;
+mod completions;
 mod demo;
+mod dist;
 mod r#gen;
+mod install;
 mod kernels;
 mod setup;
 mod steps;
@@ -20,6 +23,9 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   test [--kernels] [--tier TIER]   runs all tests; with all of Debian's kernels; only one tier
   bench [NAME...]                  measures ours and peers, and holds them to SPECIFICATION.md; as root
   check                            format, lints, documentation, rules of the house
+  install [--destdir DIR] [--prefix PREFIX]
+                                   installs everything, in /usr/local unless told otherwise
+  dist [--twice]                   makes a Debian package of the same; shows that it can be made again
   gen [--check]                    writes the Rust side of proto/*.x
   guest OUT.dsk [MB] [--root-shell]
                                    makes the image of the small guest that the tests use
@@ -44,6 +50,8 @@ fn run() -> anyhow::Result<()> {
         ["test", options @ ..] => test::run(&test::Options::parse(options)?),
         ["bench", names @ ..] => bench::run(names),
         ["check"] => check::run(),
+        ["install", options @ ..] => install::run(options),
+        ["dist", options @ ..] => dist::run(options),
         ["gen"] => r#gen::run(false),
         ["gen", "--check"] => r#gen::run(true),
         ["guest", out, rest @ ..] => make_guest(out, rest),

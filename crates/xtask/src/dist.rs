@@ -1,0 +1,298 @@
+//! `cargo xtask dist [--twice]`: a Debian package of what `cargo xtask install` installs.
+//!
+//! The same sources yield the same bytes: files have the date of the last commit (or `SOURCE_DATE_EPOCH`), an order and
+//! owners that depend on nothing, and programs without a path of this machine. `--twice` shows it: it builds a copy of
+//! the sources elsewhere, too, and compares.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context as _, bail, ensure};
+use elf::ElfBytes;
+use elf::abi::{DF_BIND_NOW, DT_FLAGS, ET_DYN, PT_GNU_RELRO, PT_INTERP, SHT_SYMTAB};
+use elf::endian::AnyEndian;
+
+use crate::install::{self, PROGRAMS};
+use crate::steps::{heading, output, repository, target_dir};
+
+/// The files with which a package begins, ends and is described.
+const CONTROL: &str = "crates/xtask/debian";
+
+/// Those of an administrator, which an upgrade asks about.
+const CONFFILES: &str = "/etc/init.d/umlmon\n/etc/logrotate.d/umlmon\n/etc/umlmon\n";
+
+/// What a program may take at most on disk, in bytes.
+const MAX_SIZE: usize = 5_000_000;
+
+/// Libraries that programs may need, and the packages that have them.
+const LIBRARIES: [(&str, &str); 4] = [
+    ("libc.so.6", "libc6"),
+    ("libm.so.6", "libc6"),
+    ("ld-linux-x86-64.so.2", "libc6"),
+    ("libgcc_s.so.1", "libgcc-s1"),
+];
+
+pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
+    let twice = match words {
+        [] => false,
+        ["--twice"] => true,
+        _ => bail!("dist knows only --twice"),
+    };
+    let target = target_dir().join("dist");
+    let programs = install::build(&repository(), &target)?;
+    let package = package(&programs, &target)?;
+    if twice {
+        let again = elsewhere()?;
+        let same = fs::read(&package)? == again;
+        ensure!(same, "another build of the same sources yields other bytes");
+        println!("another build of the same sources, elsewhere, yields the same bytes");
+    }
+    println!("{}", package.display());
+    Ok(())
+}
+
+/// The package of a second build, of a copy of the sources in another directory.
+fn elsewhere() -> anyhow::Result<Vec<u8>> {
+    heading("The same once more, elsewhere");
+    let directory = tempfile::tempdir().context("cannot make a directory")?;
+    let source = directory.path().join("source");
+    fs::create_dir(&source)?;
+    let mut copy = Command::new("sh");
+    let script =
+        "git ls-files --cached --others --exclude-standard -z | xargs -0 cp --parents -t \"$0\"";
+    output(
+        copy.args(["-ec", script])
+            .arg(&source)
+            .current_dir(repository()),
+    )?;
+    let target = directory.path().join("target");
+    let programs = install::build(&source, &target)?;
+    let package = package(&programs, &target)?;
+    fs::read(&package).with_context(|| format!("cannot read {}", package.display()))
+}
+
+/// Makes the package of these programs in `directory`.
+fn package(programs: &Path, directory: &Path) -> anyhow::Result<PathBuf> {
+    heading("The package");
+    let root = tempfile::tempdir().context("cannot make a directory")?;
+    fs::set_permissions(root.path(), Permissions::from_mode(0o755))?;
+    let installed = install::place(programs, root.path(), "/usr")?;
+    let mut needs = Needs::default();
+    for (program, _) in PROGRAMS {
+        let path = programs.join(program);
+        needs
+            .add(&fs::read(&path)?)
+            .with_context(|| path.display().to_string())?;
+    }
+    let version = env!("CARGO_PKG_VERSION");
+    let architecture = output(Command::new("dpkg").arg("--print-architecture"))?;
+    let architecture = architecture.trim();
+    let control = fs::read_to_string(repository().join(CONTROL).join("control"))?
+        .replace("@VERSION@", version)
+        .replace("@ARCHITECTURE@", architecture)
+        .replace("@SIZE@", &kilobytes(root.path(), &installed)?.to_string())
+        .replace("@DEPENDS@", &needs.packages());
+    let debian = root.path().join("DEBIAN");
+    fs::create_dir(&debian)?;
+    write(&debian.join("control"), 0o644, control.as_bytes())?;
+    write(&debian.join("conffiles"), 0o644, CONFFILES.as_bytes())?;
+    write(
+        &debian.join("md5sums"),
+        0o644,
+        sums(root.path(), &installed)?.as_bytes(),
+    )?;
+    for script in ["postinst", "prerm", "postrm"] {
+        write(
+            &debian.join(script),
+            0o755,
+            &fs::read(repository().join(CONTROL).join(script))?,
+        )?;
+    }
+    let copyright = root.path().join("usr/share/doc/umlmon/copyright");
+    write(&copyright, 0o644, copyright_text()?.as_bytes())?;
+    let epoch = epoch()?;
+    date(
+        root.path(),
+        SystemTime::UNIX_EPOCH + Duration::from_secs(epoch),
+    )?;
+
+    let package = directory.join(format!("umlmon_{version}_{architecture}.deb"));
+    let mut build = Command::new("dpkg-deb");
+    build
+        .args(["--root-owner-group", "-Zxz", "--build"])
+        .arg(root.path())
+        .arg(&package);
+    output(build.env("SOURCE_DATE_EPOCH", epoch.to_string()))?;
+    Ok(package)
+}
+
+fn write(path: &Path, mode: u32, content: &[u8]) -> anyhow::Result<()> {
+    fs::write(path, content)
+        .and_then(|()| fs::set_permissions(path, Permissions::from_mode(mode)))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Both licences, of which the user has the choice.
+fn copyright_text() -> anyhow::Result<String> {
+    let mit = fs::read_to_string(repository().join("LICENSE-MIT"))?;
+    Ok(format!(
+        "UMLMON is available under the licence MIT, which follows, or the Apache License 2.0, which Debian systems have in\n\
+         /usr/share/common-licenses/Apache-2.0, as you like.\n\n{mit}"
+    ))
+}
+
+/// The date that everything gets, in seconds since 1970.
+fn epoch() -> anyhow::Result<u64> {
+    let given = std::env::var("SOURCE_DATE_EPOCH").ok();
+    let epoch = match given {
+        Some(epoch) => epoch,
+        None => output(
+            Command::new("git")
+                .args(["log", "-1", "--format=%ct"])
+                .current_dir(repository()),
+        )?,
+    };
+    epoch
+        .trim()
+        .parse()
+        .with_context(|| format!("{epoch:?} is no date in seconds"))
+}
+
+/// Gives this date to everything in a directory, and to itself.
+fn date(path: &Path, when: SystemTime) -> anyhow::Result<()> {
+    if path.is_dir() {
+        for entry in fs::read_dir(path)? {
+            date(&entry?.path(), when)?;
+        }
+    }
+    let dated = File::open(path).and_then(|file| file.set_modified(when));
+    dated.with_context(|| format!("cannot give {} a date", path.display()))
+}
+
+/// What the files take, as Debian counts: each in whole kilobytes.
+fn kilobytes(root: &Path, files: &[PathBuf]) -> anyhow::Result<u64> {
+    let size = |path: &PathBuf| Ok(fs::metadata(under(root, path))?.len().div_ceil(1024));
+    files.iter().map(size).sum()
+}
+
+/// What `dpkg --verify` compares with.
+fn sums(root: &Path, files: &[PathBuf]) -> anyhow::Result<String> {
+    let names: BTreeSet<&Path> = files
+        .iter()
+        .filter_map(|path| path.strip_prefix("/").ok())
+        .filter(|path| !path.starts_with("etc"))
+        .collect();
+    output(Command::new("md5sum").args(names).current_dir(root))
+}
+
+fn under(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+/// What programs need from other packages.
+#[derive(Debug, Default, PartialEq)]
+struct Needs {
+    packages: BTreeSet<&'static str>,
+    /// The newest version of glibc that a symbol is of, major and minor.
+    glibc: (u32, u32),
+}
+
+impl Needs {
+    /// Adds a program, after a look at how it was linked.
+    fn add(&mut self, program: &[u8]) -> anyhow::Result<()> {
+        let file = ElfBytes::<AnyEndian>::minimal_parse(program).context("not a program")?;
+        hardened(&file, program.len())?;
+        let (dynamic, strings) = (
+            file.dynamic()?.context("not linked dynamically")?,
+            file.dynamic_symbol_table()?
+                .context("without dynamic symbols")?
+                .1,
+        );
+        for entry in dynamic
+            .iter()
+            .filter(|entry| entry.d_tag == elf::abi::DT_NEEDED)
+        {
+            let name = strings.get(usize::try_from(entry.d_val())?)?;
+            let known = LIBRARIES.iter().find(|(library, _)| *library == name);
+            let (_, package) = known.with_context(|| format!("which package has {name}?"))?;
+            self.packages.insert(package);
+        }
+        let (section, _) = file
+            .section_header_by_name(".dynstr")?
+            .map(|header| file.section_data(&header))
+            .context("without strings")??;
+        let versions = section.split(|byte| *byte == 0).filter_map(glibc);
+        self.glibc = versions.fold(self.glibc, std::cmp::max);
+        Ok(())
+    }
+
+    /// As in `Depends`.
+    fn packages(&self) -> String {
+        let named = self.packages.iter().map(|package| match *package {
+            "libc6" => format!("libc6 (>= {}.{})", self.glibc.0, self.glibc.1),
+            other => other.to_owned(),
+        });
+        named.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// The version in `GLIBC_2.34`.
+fn glibc(name: &[u8]) -> Option<(u32, u32)> {
+    let version = std::str::from_utf8(name).ok()?.strip_prefix("GLIBC_")?;
+    let mut numbers = version.split('.').map(str::parse);
+    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
+}
+
+/// Asserts what makes a program hard to subvert, and small: at a random place, nothing of the linker's tables writable,
+/// no symbols.
+fn hardened(file: &ElfBytes<'_, AnyEndian>, size: usize) -> anyhow::Result<()> {
+    let segments = file.segments().context("without segments")?;
+    let has = |kind| segments.iter().any(|segment| segment.p_type == kind);
+    ensure!(
+        file.ehdr.e_type == ET_DYN && has(PT_INTERP),
+        "not a position independent program"
+    );
+    let flags = file
+        .dynamic()?
+        .and_then(|table| table.iter().find(|entry| entry.d_tag == DT_FLAGS));
+    let now =
+        flags.is_some_and(|flags| flags.d_val() & u64::try_from(DF_BIND_NOW).unwrap_or(0) != 0);
+    ensure!(has(PT_GNU_RELRO) && now, "without full RELRO");
+    let sections = file.section_headers().context("without sections")?;
+    ensure!(
+        sections.iter().all(|section| section.sh_type != SHT_SYMTAB),
+        "not stripped"
+    );
+    ensure!(size <= MAX_SIZE, "{size} bytes are more than {MAX_SIZE}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert_eq!(glibc(b"GLIBC_2.34"), Some((2, 34)));
+        assert_eq!(glibc(b"GLIBC_2.2.5"), Some((2, 2)));
+        assert_eq!(glibc(b"GLIBC_PRIVATE"), None);
+        let needs = Needs {
+            packages: BTreeSet::from(["libgcc-s1", "libc6"]),
+            glibc: (2, 36),
+        };
+        assert_eq!(needs.packages(), "libc6 (>= 2.36), libgcc-s1");
+    }
+
+    #[test]
+    fn what_is_not_hardened_is_refused() {
+        // This test has its symbols.
+        let program = fs::read("/proc/self/exe").unwrap();
+        let why = Needs::default().add(&program).unwrap_err().to_string();
+        assert_eq!(why, "not stripped");
+        assert!(Needs::default().add(b"#!/bin/sh\n").is_err());
+    }
+}
