@@ -1,8 +1,8 @@
-//! `cargo xtask dist [--twice]`: a Debian package of what `cargo xtask install` installs.
+//! `cargo xtask dist [--twice] [--try]`: a Debian package of what `cargo xtask install` installs.
 //!
 //! The same sources yield the same bytes: files have the date of the last commit (or `SOURCE_DATE_EPOCH`), an order and
 //! owners that depend on nothing, and programs without a path of this machine. `--twice` shows it: it builds a copy of
-//! the sources elsewhere, too, and compares.
+//! the sources elsewhere, too, and compares. `--try` installs, uses and removes the package in a Debian of its own.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, Permissions};
@@ -18,6 +18,7 @@ use elf::endian::AnyEndian;
 
 use crate::install::{self, PROGRAMS};
 use crate::steps::{heading, output, repository, target_dir};
+use crate::{setup, trial};
 
 /// The files with which a package begins, ends and is described.
 const CONTROL: &str = "crates/xtask/debian";
@@ -37,19 +38,27 @@ const LIBRARIES: [(&str, &str); 4] = [
 ];
 
 pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
-    let twice = match words {
-        [] => false,
-        ["--twice"] => true,
-        _ => bail!("dist knows only --twice"),
-    };
+    if let Some(word) = words
+        .iter()
+        .find(|word| !["--twice", "--try"].contains(word))
+    {
+        bail!("dist knows no {word:?}: --twice, --try");
+    }
+    if words.contains(&"--try") {
+        let why = "a Debian of its own needs mounts and namespaces";
+        setup::require_root(&format!("dist {}", words.join(" ")), why)?;
+    }
     let target = target_dir().join("dist");
     let programs = install::build(&repository(), &target)?;
     let package = package(&programs, &target)?;
-    if twice {
+    if words.contains(&"--twice") {
         let again = elsewhere()?;
         let same = fs::read(&package)? == again;
         ensure!(same, "another build of the same sources yields other bytes");
         println!("another build of the same sources, elsewhere, yields the same bytes");
+    }
+    if words.contains(&"--try") {
+        trial::run(&package)?;
     }
     println!("{}", package.display());
     Ok(())

@@ -16,7 +16,8 @@ use anyhow::{Context as _, bail};
 
 use crate::steps::output;
 
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// The keys of the archive.
+pub(crate) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Releases that have a kernel of interest.
 const SUITES: [&str; 2] = ["trixie", "sid"];
@@ -178,7 +179,7 @@ impl Apt {
 }
 
 /// The mirror that the host itself uses.
-fn mirror() -> anyhow::Result<String> {
+pub(crate) fn mirror() -> anyhow::Result<String> {
     let mut command = Command::new("apt-get");
     let sites = output(command.args([
         "indextargets",

@@ -11,6 +11,7 @@ mod kernels;
 mod setup;
 mod steps;
 mod test;
+mod trial;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -25,7 +26,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   check                            format, lints, documentation, rules of the house
   install [--destdir DIR] [--prefix PREFIX]
                                    installs everything, in /usr/local unless told otherwise
-  dist [--twice]                   makes a Debian package of the same; shows that it can be made again
+  dist [--twice] [--try]           makes a Debian package of the same; shows that a second build has the same bytes;
+                                   tries it in a Debian of its own, with and without systemd, as root
   gen [--check]                    writes the Rust side of proto/*.x
   guest OUT.dsk [MB] [--root-shell]
                                    makes the image of the small guest that the tests use
