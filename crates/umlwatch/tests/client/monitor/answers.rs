@@ -1,0 +1,105 @@
+//! What the played monitor tells of its VM and disks.
+
+use rpc_xdr::umlmonctrl::*;
+
+/// Two pages with a disk each.
+pub(super) fn disks(after: &[u8]) -> DiskPage {
+    let base = DiskEntry {
+        disk: b"/disks/base.dsk".to_vec(),
+        r#type: DiskType::Dsk,
+        size: 1 << 30,
+        allocated: 1 << 20,
+        modified: 7,
+        backing: Vec::new(),
+        note: String::new(),
+        users: vec![DiskUser {
+            vm: "vm2".into(),
+            writing: false,
+            role: "backing file of /disks/x.cow".into(),
+        }],
+    };
+    let cow = DiskEntry {
+        disk: b"/disks/root.cow".to_vec(),
+        r#type: DiskType::Cow,
+        backing: b"/disks/\x1bbase.dsk".to_vec(),
+        note: "it is broken".into(),
+        users: Vec::new(),
+        ..base.clone()
+    };
+    match after {
+        b"" => DiskPage {
+            disks: vec![base],
+            more: true,
+        },
+        _ => DiskPage {
+            disks: vec![cow],
+            more: false,
+        },
+    }
+}
+
+pub(super) fn last_end() -> VmLastEnd {
+    VmLastEnd {
+        how: VmEnd::Panicked,
+        exit_status: 1,
+        exit_signal: 0,
+        time: 1_795_491_152,
+        text: "no\x1b]0;x init".into(),
+    }
+}
+
+pub(super) fn info(state: VmState, held: bool) -> VmInfo {
+    let eva = ConClient {
+        who: "uid 7 (eva)".into(),
+        since: 0,
+        idle: 61,
+    };
+    let setting = |param: &str, value: &str, origin| ConfigSetting {
+        param: param.into(),
+        value: value.into(),
+        origin,
+    };
+    VmInfo {
+        vm: "vm1".into(),
+        daemon_version: "0.1.0".into(),
+        monitor_pid: 100,
+        monitor_since: 1_795_491_000,
+        state,
+        state_since: 1_795_491_152,
+        responding: true,
+        fault: String::new(),
+        uptime: 61,
+        reboots: 1,
+        last_end: last_end(),
+        child_pid: 101,
+        kernel_pid: 102,
+        kernel_version: "Linux 6.1 \u{9b}".into(),
+        mem_mb: 64,
+        mem_used: 20 << 20,
+        channels: vec![ConInfo {
+            channel: "con0".into(),
+            terminal: b"pty:con0".to_vec(),
+            writer: held.then_some(eva),
+            watchers: Vec::new(),
+            bytes: 2048,
+            rows: 24,
+            columns: 80,
+        }],
+        disks: vec![DiskInfo {
+            ubd: "ubd0".into(),
+            file: b"/disks/r\xffoot.dsk".to_vec(),
+            size: 1 << 30,
+            allocated: 1 << 20,
+            backing: Vec::new(),
+            sync: true,
+            read_only: false,
+            note: String::new(),
+        }],
+        nics: Vec::new(),
+        settings: vec![
+            setting("mem", "64", ConfigOrigin::Main),
+            setting("start", "manual", ConfigOrigin::Default),
+        ],
+        pending: vec![setting("mem", "128", ConfigOrigin::User)],
+    }
+}
