@@ -17,6 +17,7 @@
 )]
 
 mod directory;
+pub mod host;
 pub mod hostile;
 mod program;
 mod terminal;

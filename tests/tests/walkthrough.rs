@@ -9,9 +9,9 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use e2e::host::{cover, install};
 use e2e::{Outcome, Terminal, program, run, skip, wait_for};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
-use nix::sched::{CloneFlags, unshare};
+use nix::mount::{MntFlags, umount2};
 
 const PAGE: &str = include_str!("../../man/umlmon.7");
 
@@ -21,46 +21,6 @@ fn blocks() -> Vec<String> {
     let blocks = section.split(".Bd -literal -offset indent\n").skip(1);
     let text = |block: &str| block.split_once("\n.Ed").unwrap().0.replace("\\e", "\\");
     blocks.map(text).collect()
-}
-
-/// Covers the directories of the host that the walk-through writes to.
-fn cover(scratch: &Path) {
-    unshare(CloneFlags::CLONE_NEWNS).unwrap();
-    let none = None::<&str>;
-    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
-    mount(none, "/", none, private, none).unwrap();
-    let tmpfs = Some("tmpfs");
-    mount(tmpfs, scratch, tmpfs, MsFlags::empty(), none).unwrap();
-    for name in ["etc", "var", "usr/local"] {
-        let (upper, work) = (
-            scratch.join(name).join("upper"),
-            scratch.join(name).join("work"),
-        );
-        fs::create_dir_all(&upper).unwrap();
-        fs::create_dir_all(&work).unwrap();
-        let (upper, work) = (upper.display(), work.display());
-        let options = format!("lowerdir=/{name},upperdir={upper},workdir={work}");
-        let overlay = Some("overlay");
-        mount(
-            overlay,
-            &*format!("/{name}"),
-            overlay,
-            MsFlags::empty(),
-            Some(&*options),
-        )
-        .unwrap();
-    }
-    mount(tmpfs, "/run", tmpfs, MsFlags::empty(), none).unwrap();
-}
-
-/// Installs the programs and the init script as README.md says.
-fn install() {
-    for name in ["umlmon", "umldir", "umladmin"] {
-        fs::copy(program(name), Path::new("/usr/local/sbin").join(name)).unwrap();
-    }
-    fs::copy(program("umlwatch"), "/usr/local/bin/umlwatch").unwrap();
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../init.d/umlmon");
-    fs::copy(script, "/etc/init.d/umlmon").unwrap();
 }
 
 /// Ends what a failed walk-through leaves running, and takes the mount off the scratch directory, which can be removed

@@ -24,7 +24,8 @@ use crate::{setup, trial};
 const CONTROL: &str = "crates/xtask/debian";
 
 /// Those of an administrator, which an upgrade asks about.
-const CONFFILES: &str = "/etc/init.d/umlmon\n/etc/logrotate.d/umlmon\n/etc/umlmon\n";
+const CONFFILES: &str =
+    "/etc/default/umlmon\n/etc/init.d/umlmon\n/etc/logrotate.d/umlmon\n/etc/umlmon\n";
 
 /// What a program may take at most on disk, in bytes.
 const MAX_SIZE: usize = 5_000_000;

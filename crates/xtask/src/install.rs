@@ -22,8 +22,9 @@ pub(crate) const PROGRAMS: [(&str, &str); 4] = [
     ("umlwatch", "bin"),
 ];
 
-/// The configuration, which is never replaced by a sample.
+/// The configuration of an administrator, which is never replaced by a sample.
 const CONFIGURATION: &str = "etc/umlmon";
+const DEFAULTS: &str = "etc/default/umlmon";
 
 /// Files of the repository under the prefix, as they are.
 const SHARED: [(&str, &str); 12] = [
@@ -107,7 +108,11 @@ pub(crate) fn place(
     let mut written = Vec::new();
     for entry in entries(programs, prefix)? {
         let path = destination.join(&entry.to);
-        if entry.to == Path::new(CONFIGURATION) && path.exists() {
+        if [CONFIGURATION, DEFAULTS]
+            .iter()
+            .any(|kept| entry.to == Path::new(kept))
+            && path.exists()
+        {
             continue;
         }
         let directory = path.parent().context("a file lies nowhere")?;
@@ -149,6 +154,7 @@ fn entries(programs: &Path, prefix: &str) -> anyhow::Result<Vec<Entry>> {
             0o644,
             "etc/logrotate.d/umlmon",
         )?,
+        from_file(DEFAULTS.into(), 0o644, DEFAULTS)?,
         Entry {
             to: CONFIGURATION.into(),
             mode: 0o644,
@@ -294,7 +300,7 @@ mod tests {
         assert!(first.contains(&"/usr/local/share/man/man7/umlmon.7.gz".into()));
         fs::write(root.join(CONFIGURATION), "[GLOBAL]\n").unwrap();
         let second = place(directory.path(), &root, "/usr/local").unwrap();
-        assert_eq!(second.len(), first.len() - 1);
+        assert_eq!(second.len(), first.len() - 2);
         assert_eq!(
             fs::read_to_string(root.join(CONFIGURATION)).unwrap(),
             "[GLOBAL]\n"
@@ -317,7 +323,9 @@ mod tests {
                 .to_str()
                 .unwrap()
                 .to_owned();
-            SHARED.iter().any(|(from, _)| *from == path) || path == "etc/logrotate.d/umlmon"
+            SHARED.iter().any(|(from, _)| *from == path)
+                || path == "etc/logrotate.d/umlmon"
+                || path == DEFAULTS
         };
         let mut directories = vec![repository().join("etc")];
         while let Some(directory) = directories.pop() {

@@ -1,0 +1,122 @@
+//! A host for those tests that need the real paths: overlays over what they write to, in a mount namespace of the test's
+//! thread and so of what it starts; the host's own directories stay as they are. And one that can be rebooted (the
+//! end-to-end tests).
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+
+use crate::{Outcome, program, run, wait_for};
+
+/// Covers `/etc`, `/var`, `/usr/local` and `/run` for this thread; what is written to them is kept in `scratch`, but for
+/// `/run`.
+///
+/// # Panics
+/// If that is not possible.
+pub fn cover(scratch: &Path) {
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    let none = None::<&str>;
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    mount(none, "/", none, private, none).unwrap();
+    let tmpfs = Some("tmpfs");
+    mount(tmpfs, scratch, tmpfs, MsFlags::empty(), none).unwrap();
+    for name in ["etc", "var", "usr/local"] {
+        let (upper, work) = (
+            scratch.join(name).join("upper"),
+            scratch.join(name).join("work"),
+        );
+        fs::create_dir_all(&upper).unwrap();
+        fs::create_dir_all(&work).unwrap();
+        let (upper, work) = (upper.display(), work.display());
+        let options = format!("lowerdir=/{name},upperdir={upper},workdir={work}");
+        let overlay = Some("overlay");
+        mount(
+            overlay,
+            &*format!("/{name}"),
+            overlay,
+            MsFlags::empty(),
+            Some(&*options),
+        )
+        .unwrap();
+    }
+    mount(tmpfs, "/run", tmpfs, MsFlags::empty(), none).unwrap();
+}
+
+/// Installs the programs and the init script below `/usr/local` and `/etc`, as they have just been built.
+///
+/// # Panics
+/// If that is not possible.
+pub fn install() {
+    for name in ["umlmon", "umldir", "umladmin"] {
+        fs::copy(program(name), Path::new("/usr/local/sbin").join(name)).unwrap();
+    }
+    fs::copy(program("umlwatch"), "/usr/local/bin/umlwatch").unwrap();
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../init.d/umlmon");
+    fs::copy(script, "/etc/init.d/umlmon").unwrap();
+}
+
+/// A host between its boot and its end: PID and mount namespaces in which an own PID 1 runs. Files outlast it.
+pub struct Host {
+    /// `unshare`, whose child is PID 1 and ends with it.
+    unshare: Child,
+    /// PID 1, as it is called outside.
+    init: String,
+}
+
+impl Host {
+    /// Boots; nothing runs but PID 1.
+    ///
+    /// # Panics
+    /// If that is not possible.
+    pub fn boot() -> Host {
+        // PID 1 has to reap what its daemons leave.
+        let init = "while :; do sleep 1000 & wait; done";
+        let words = ["--mount", "--pid", "--fork", "--mount-proc", "--kill-child"];
+        let unshare = Command::new("unshare")
+            .args(words)
+            .args(["sh", "-c", init])
+            .stdin(Stdio::null())
+            .spawn()
+            .unwrap();
+        let pid = unshare.id();
+        let init = wait_for("PID 1 of the host", || {
+            let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+            let child = children.trim().to_owned();
+            // It is ready when it has its own /proc.
+            let name = fs::read_to_string(format!("/proc/{child}/comm")).ok()?;
+            (name.trim() == "sh").then_some(child)
+        });
+        Host { unshare, init }
+    }
+
+    /// Runs a command on it.
+    #[track_caller]
+    pub fn run(&self, words: &[&str]) -> Outcome {
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &self.init, "--mount", "--pid"]);
+        run(command.args(words))
+    }
+
+    /// Switches it off: all processes end at once, and all mounts with them.
+    ///
+    /// # Panics
+    /// If it does not end.
+    pub fn switch_off(mut self) {
+        self.unshare.kill().unwrap();
+        self.unshare.wait().unwrap();
+        let init = format!("/proc/{}", self.init);
+        wait_for("the end of the host", || {
+            (!Path::new(&init).exists()).then_some(())
+        });
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.unshare.kill();
+        let _ = self.unshare.wait();
+    }
+}
