@@ -35,7 +35,7 @@ pub use global::Global;
 pub use kernelarg::check_user_argument;
 pub use main_file::{Config, Overview};
 pub use names::{ChannelName, DiskKind, DiskName, InterfaceName, JailPath, LogName, VmName};
-pub use net::{HwAddr, MacAddr, MacPool, Nic};
+pub use net::{HwAddr, MacAddr, MacPool, Mtu, Nic, Transport};
 pub use password::Password;
 pub use remote::{SealPolicy, TlsPolicy};
 pub use services::Service;

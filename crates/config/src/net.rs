@@ -4,19 +4,51 @@ use std::fmt;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 use crate::form::Form;
 use crate::names::{InterfaceName, number};
 use crate::values::unknown_form;
 
 /// A hardware (Ethernet) address of one interface, never a group address. Displays as `0A:12:BC:AF:32:00`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct MacAddr([u8; 6]);
 
 impl MacAddr {
     /// The six bytes in transmission order.
     pub fn octets(self) -> [u8; 6] {
         self.0
+    }
+
+    /// The address so many after this one; `None` where there is no such address of an interface.
+    pub fn after(self, distance: u32) -> Option<MacAddr> {
+        let bytes = (self.to_u64() + u64::from(distance)).to_be_bytes();
+        let [0, 0, octets @ ..] = bytes else {
+            return None;
+        };
+        MacAddr::from_octets(octets).ok()
+    }
+
+    /// Of the six bytes in transmission order.
+    ///
+    /// # Errors
+    /// If no interface can have that address.
+    pub fn from_octets(octets: [u8; 6]) -> Result<MacAddr> {
+        let bad = |why| {
+            Err(Error::value(
+                "a MAC address",
+                &MacAddr(octets).to_string(),
+                why,
+            ))
+        };
+        match octets {
+            [0, 0, 0, 0, 0, 0] => bad("an interface cannot have it"),
+            // The group bit of IEEE 802.
+            [first, ..] if first & 1 != 0 => bad("it is a group address"),
+            _ => Ok(MacAddr(octets)),
+        }
     }
 
     fn to_u64(self) -> u64 {
@@ -44,12 +76,20 @@ impl FromStr for MacAddr {
         if parts.next().is_some() {
             return Err(form());
         }
-        match octets {
-            [0, 0, 0, 0, 0, 0] => Err(bad("an interface cannot have it")),
-            // The group bit of IEEE 802.
-            [first, ..] if first & 1 != 0 => Err(bad("it is a group address")),
-            _ => Ok(MacAddr(octets)),
-        }
+        MacAddr::from_octets(octets)
+    }
+}
+
+impl TryFrom<String> for MacAddr {
+    type Error = Error;
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<MacAddr> for String {
+    fn from(address: MacAddr) -> String {
+        address.to_string()
     }
 }
 
@@ -90,6 +130,17 @@ pub struct MacPool {
 }
 
 impl MacPool {
+    /// The addresses in ascending order.
+    pub fn addresses(self) -> impl Iterator<Item = MacAddr> {
+        (0..self.number).filter_map(move |n| self.first.after(n))
+    }
+
+    /// Whether it has this address.
+    pub fn contains(self, address: MacAddr) -> bool {
+        let distance = address.to_u64().checked_sub(self.first.to_u64());
+        distance.is_some_and(|distance| distance < u64::from(self.number))
+    }
+
     /// The range of umlmon(5), if no other is configured.
     pub(crate) const DEFAULT: &str = "mac_pool(first_mac_address=0A:12:BC:AF:32:00,number=256)";
 }
@@ -125,6 +176,67 @@ impl FromStr for MacPool {
     }
 }
 
+/// How the kernel is connected with the interface on the host, the parameter `transport`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Transport {
+    /// The best that the kernel has: `vec`, else `tuntap`.
+    #[default]
+    Auto,
+    /// The vector driver at a tap: the fastest. The guest sees `vecN`.
+    Vec,
+    /// The driver of former kernels at a tap. The guest sees `ethN`.
+    Tuntap,
+    /// The vector driver with an open tap that it inherits, in a network namespace that has nothing else. The guest sees
+    /// `vecN`.
+    Fd,
+}
+
+impl FromStr for Transport {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        let all = [
+            Transport::Auto,
+            Transport::Vec,
+            Transport::Tuntap,
+            Transport::Fd,
+        ];
+        let known = all.into_iter().find(|one| one.to_string() == text);
+        known.ok_or_else(|| {
+            let why = "it must be auto, vec, tuntap or fd";
+            Error::value("a transport", text, why)
+        })
+    }
+}
+
+impl fmt::Display for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Transport::Auto => "auto",
+            Transport::Vec => "vec",
+            Transport::Tuntap => "tuntap",
+            Transport::Fd => "fd",
+        })
+    }
+}
+
+/// The largest packet of an interface, without its Ethernet header: 576 (RFC 791) to 16384 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mtu(u32);
+
+impl Mtu {
+    /// In bytes.
+    pub fn bytes(self) -> u32 {
+        self.0
+    }
+}
+
+impl FromStr for Mtu {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        number(text, 576, 16384).map(Mtu)
+    }
+}
+
 /// A virtual network interface of a VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Nic {
@@ -142,6 +254,8 @@ pub enum Nic {
         guest_hwaddr: Option<HwAddr>,
         /// Where to announce `guest_addr` (proxy ARP).
         host_if: Option<InterfaceName>,
+        /// Largest packet in bytes, of both ends.
+        mtu: Option<Mtu>,
     },
     /// `bridged`: the VM's end is a port of an existing bridge.
     Bridged {
@@ -153,6 +267,8 @@ pub enum Nic {
         proxy_hwaddr: Option<HwAddr>,
         /// Hardware address of the VM's end.
         guest_hwaddr: Option<HwAddr>,
+        /// Largest packet in bytes, of both ends.
+        mtu: Option<Mtu>,
     },
     /// Anything else: text passed to the kernel as `ethN=TEXT`.
     Raw(String),
@@ -183,12 +299,14 @@ impl FromStr for Nic {
                 guest_addr: ipv4(&mut form, "guest_addr")?,
                 guest_hwaddr: form.optional("guest_hwaddr")?,
                 host_if: form.optional("host_if")?,
+                mtu: form.optional("mtu")?,
             },
             "bridged" => Nic::Bridged {
                 bridge_if: form.required("bridge_if")?,
                 proxy_if: form.required("proxy_if")?,
                 proxy_hwaddr: form.optional("proxy_hwaddr")?,
                 guest_hwaddr: form.optional("guest_hwaddr")?,
+                mtu: form.optional("mtu")?,
             },
             other => return Err(unknown_form(other, &["host_to_host", "bridged"])),
         };
@@ -294,6 +412,9 @@ mod tests {
             (pool.first.to_string().as_str(), pool.number),
             ("0A:12:BC:AF:32:00", 256)
         );
+        assert_eq!(pool.addresses().count(), 256);
+        assert!(pool.addresses().all(|address| pool.contains(address)));
+        assert!(!pool.contains("0A:12:BC:AF:33:00".parse().unwrap()));
         assert!(
             problem::<MacPool>("mac_pool(first_mac_address=0A:12:BC:AF:32:00)")
                 .contains("needs number=")
@@ -336,6 +457,22 @@ mod tests {
             "tuntap,tap0".parse::<Nic>().unwrap(),
             Nic::Raw("tuntap,tap0".into())
         );
+    }
+
+    #[test]
+    fn transports_and_sizes() {
+        for text in ["auto", "vec", "tuntap", "fd"] {
+            assert_eq!(text.parse::<Transport>().unwrap().to_string(), text);
+        }
+        assert!(problem::<Transport>("tap").contains("auto, vec, tuntap or fd"));
+        let nic = |mtu| format!("bridged(bridge_if=br0,proxy_if=p,mtu={mtu})");
+        assert!(matches!(
+            nic("9000").parse::<Nic>().unwrap(),
+            Nic::Bridged { mtu: Some(mtu), .. } if mtu.bytes() == 9000
+        ));
+        for bad in ["0", "575", "16385", "+9000", "9k"] {
+            assert!(problem::<Nic>(&nic(bad)).contains("mtu:"), "{bad}");
+        }
     }
 
     #[test]

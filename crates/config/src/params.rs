@@ -448,6 +448,33 @@ pub const PARAMS: &[Param] = &[
         ..VM_PROTECTED
     },
     Param {
+        name: "transport",
+        default: Some("auto"),
+        value: "auto|vec|tuntap|fd",
+        doc: "how the kernel is connected with the interfaces on the host",
+        addition: true,
+        set: Set::Vm(|vm, _, v| put(&mut vm.transport, v)),
+        ..VM_PROTECTED
+    },
+    Param {
+        name: "pids_limit",
+        default: Some("1000"),
+        value: "N",
+        doc: "how many processes of the host the VM can have at most, one for each process of the guest",
+        addition: true,
+        set: Set::Vm(|vm, _, v| number(v, 32, 1 << 20).map(|n| vm.pids_limit = n)),
+        ..VM_PROTECTED
+    },
+    Param {
+        name: "overhead_limit",
+        default: Some("512"),
+        value: "N",
+        doc: "how many megabytes of the host's memory the VM can use at most beyond mem",
+        addition: true,
+        set: Set::Vm(|vm, _, v| number(v, 64, MAX_MEM).map(|n| vm.overhead_limit = n)),
+        ..VM_PROTECTED
+    },
+    Param {
         name: "password",
         value: "PASSWORD|MD5",
         doc: "the password of TCP connections to this VM",

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::error::{Error, Result};
 use crate::global::Global;
 use crate::names::{DiskName, JailPath, LogName, VmName};
-use crate::net::Nic;
+use crate::net::{Nic, Transport};
 use crate::params::{PARAMS, Section, Set};
 use crate::password::Password;
 use crate::setting::{Assignment, Origin, Setting, expand};
@@ -57,6 +57,12 @@ pub struct Vm {
     pub sync_disks: SyncDisks,
     /// Network interfaces by number.
     pub eth: BTreeMap<u8, Nic>,
+    /// How the kernel is connected with the network interfaces on the host.
+    pub transport: Transport,
+    /// How many processes of the host the VM can have.
+    pub pids_limit: u32,
+    /// How many megabytes of the host's memory the VM can use beyond `mem`.
+    pub overhead_limit: u32,
     /// The password of TCP connections.
     pub password: Option<Password>,
     /// How far it is started when the system boots.
@@ -92,6 +98,9 @@ impl Vm {
             ubd: BTreeMap::new(),
             sync_disks: SyncDisks::All,
             eth: BTreeMap::new(),
+            transport: Transport::Auto,
+            pids_limit: 0,
+            overhead_limit: 0,
             password: None,
             start: StartType::Manual,
             settings: Vec::new(),

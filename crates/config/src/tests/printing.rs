@@ -65,6 +65,9 @@ con0 = pty:con0
 # log_timestamps = false
 ubd0 = /disks/root.dsk
 # sync_disks = all
+# transport = auto
+# pids_limit = 1000
+# overhead_limit = 512
 start = manual
 ";
     assert_eq!(vm.unwrap().to_ini(), want);
@@ -103,9 +106,11 @@ fn value(param: &'static str, n: u8) -> BoxedStrategy<String> {
         "log_limit" => (0..1000u32).prop_map(|n| n.to_string()).boxed(),
         "log_timestamps" => "(true|false)".boxed(),
         "sync_disks" => "(all|none|ubd1( ubd[2-9]){0,3})".boxed(),
+        "transport" => "(auto|vec|tuntap|fd)".boxed(),
+        "pids_limit" | "overhead_limit" => (64..9999u32).prop_map(|n| n.to_string()).boxed(),
         "eth" => prop_oneof![
             Just(format!(
-                "bridged(bridge_if=br0,\n proxy_if=p{n},guest_hwaddr=pool)"
+                "bridged(bridge_if=br0,\n proxy_if=p{n},guest_hwaddr=pool,mtu=9000)"
             )),
             Just(format!(
                 "host_to_host(proxy_if=p{n},proxy_addr=10.0.0.1,guest_addr=10.0.0.2)"

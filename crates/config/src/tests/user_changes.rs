@@ -34,6 +34,9 @@ fn user_changes_override() {
         ("log_limit", "100", Origin::Default),
         ("log_timestamps", "false", Origin::Default),
         ("sync_disks", "all", Origin::Default),
+        ("transport", "auto", Origin::Default),
+        ("pids_limit", "1000", Origin::Default),
+        ("overhead_limit", "512", Origin::Default),
         ("start", "manual", Origin::Default),
     ];
     assert_eq!(shown, want);
