@@ -11,9 +11,11 @@ mod held;
 mod mounts;
 mod process;
 mod spawn;
+mod tap;
 
 pub use descriptors::{inherited_fd, readable, writable};
 pub use held::{HeldDir, HeldError};
 pub use mounts::{MountAttr, restrict_mount};
 pub use process::{empty_bounding_set, release_free_memory, set_realtime_scheduler};
 pub use spawn::{Child, SpawnError, spawn_kernel, spawn_namespaced, spawn_session};
+pub use tap::{TapQueue, open_tap};

@@ -20,11 +20,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("jail", &["config", "sys"]),
     ("pty", &["config", "sys"]),
     ("disks", &["config", "sys"]),
+    ("net", &["config", "sys"]),
     ("daemon", &["config", "sys"]),
     (
         "umlmon",
         &[
-            "config", "sys", "cli", "rpc-xdr", "jail", "pty", "disks", "daemon",
+            "config", "sys", "cli", "rpc-xdr", "jail", "pty", "disks", "net", "daemon",
         ],
     ),
     ("umldir", &["config", "sys", "cli", "rpc-xdr", "daemon"]),

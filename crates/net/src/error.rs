@@ -1,0 +1,122 @@
+//! What can go wrong with networks: one variant per thing, worded for the administrator.
+
+use std::io;
+
+use config::{InterfaceName, MacAddr};
+use sys::HeldError;
+
+/// A refusal or a failure; the text names the interface, the reason and what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A call to the host's kernel failed.
+    #[error("{what}: {source}")]
+    Host {
+        /// What was tried, as "give vm1p0 the address 10.0.0.1".
+        what: String,
+        /// Why it did not work.
+        source: io::Error,
+    },
+    /// The driver for taps is missing.
+    #[error(
+        "the host has no /dev/net/tun: {0}; load the driver (modprobe tun), or compile the kernel with CONFIG_TUN"
+    )]
+    NoTun(io::Error),
+    /// An interface that must exist does not.
+    #[error("{eth}: {param}: the host has no interface {name}; {advice}")]
+    Missing {
+        /// Which interface of the VM needs it.
+        eth: String,
+        /// As what it is configured.
+        param: &'static str,
+        /// What it is called.
+        name: InterfaceName,
+        /// What to do.
+        advice: &'static str,
+    },
+    /// What is configured as a bridge is none.
+    #[error(
+        "{eth}: bridge_if: {name} is no bridge; give the name of one (ip link add br0 type bridge makes it)"
+    )]
+    NoBridge {
+        /// Which interface of the VM needs it.
+        eth: String,
+        /// What it is called.
+        name: InterfaceName,
+    },
+    /// Somebody else's interface has the name.
+    #[error(
+        "{eth}: proxy_if: the host already has an interface {name}, {holder}; give another name, or remove it \
+         (ip link delete {name})"
+    )]
+    Foreign {
+        /// Which interface of the VM wants it.
+        eth: String,
+        /// The name.
+        name: InterfaceName,
+        /// What is known of it.
+        holder: String,
+    },
+    /// An address is in use on the host.
+    #[error("{eth}: {param}: {what}; give another address, or take it away there")]
+    AddressInUse {
+        /// Which interface of the VM wants it.
+        eth: String,
+        /// As what it is configured.
+        param: &'static str,
+        /// Where it is in use.
+        what: String,
+    },
+    /// Another VM has it.
+    #[error("{eth}: {what} is in use by {vm} as {role}; each VM needs one of its own")]
+    OtherVm {
+        /// Which interface of the VM wants it.
+        eth: String,
+        /// The name or address.
+        what: String,
+        /// The other VM, or this one.
+        vm: String,
+        /// What for.
+        role: String,
+    },
+    /// There is no address left.
+    #[error(
+        "{eth}: all {number} addresses of the pool from {first} on are in use; raise number in the parameter pool of \
+         the section [GLOBAL]"
+    )]
+    PoolExhausted {
+        /// Which interface of the VM wants one.
+        eth: String,
+        /// How many there are.
+        number: u32,
+        /// The first one.
+        first: MacAddr,
+    },
+    /// The kernel of the VM cannot do it.
+    #[error("{0}")]
+    Kernel(String),
+    /// What the monitor of another VM has written cannot be understood.
+    #[error(
+        "{path} of the VM {vm}, which runs, is damaged ({problem}), so that nobody knows which addresses it has; stop \
+         that VM (umladmin stop {vm}), or remove the file when it is down"
+    )]
+    Damaged {
+        /// The file.
+        path: String,
+        /// Whose it is.
+        vm: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The files of what VMs hold cannot be used.
+    #[error(transparent)]
+    Files(#[from] HeldError),
+}
+
+impl Error {
+    /// Makes an error of a call that failed.
+    pub(crate) fn host(what: impl Into<String>) -> impl FnOnce(io::Error) -> Error {
+        let what = what.into();
+        move |source| Error::Host { what, source }
+    }
+}

@@ -1,0 +1,315 @@
+//! Interfaces, addresses, routes and neighbours of the host, in the words of this crate.
+
+use std::fs;
+use std::io;
+use std::net::Ipv4Addr;
+
+use config::MacAddr;
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
+use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::link::{
+    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, Stats64,
+};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+use netlink_packet_route::route::{
+    RouteAddress, RouteAttribute, RouteFlags, RouteMessage, RouteType,
+};
+use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use rustix::io::Errno;
+
+use crate::netlink::Netlink;
+
+/// What an interface has carried, as the VM sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Counters {
+    /// Bytes that the VM was sent, without those that were dropped.
+    pub received_bytes: u64,
+    /// Packets of these.
+    pub received_packets: u64,
+    /// Packets for the VM that it was too slow for.
+    pub received_dropped: u64,
+    /// Bytes that the VM has sent.
+    pub sent_bytes: u64,
+    /// Packets of these.
+    pub sent_packets: u64,
+    /// Packets of the VM that the host has dropped.
+    pub sent_dropped: u64,
+}
+
+/// An interface of the host.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Link {
+    pub(crate) index: u32,
+    /// It was made by the driver for taps.
+    pub(crate) is_tap: bool,
+    pub(crate) is_bridge: bool,
+    pub(crate) is_up: bool,
+    /// Free text of whoever made it.
+    pub(crate) alias: String,
+    pub(crate) mac: Option<MacAddr>,
+    /// The kernel of the VM has it open.
+    pub(crate) carrier: bool,
+    pub(crate) counters: Counters,
+}
+
+/// Changes of an interface; None leaves it as it is.
+#[derive(Debug, Default)]
+pub(crate) struct Change<'a> {
+    pub(crate) alias: &'a str,
+    pub(crate) mac: Option<MacAddr>,
+    pub(crate) mtu: Option<u32>,
+    pub(crate) bridge: Option<u32>,
+}
+
+/// How the host would send to an address.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// The address is its own.
+    Itself,
+    /// There is a route to exactly this address.
+    Exact,
+    /// With others, or not at all.
+    Other,
+}
+
+/// The host's network.
+#[derive(Debug)]
+pub(crate) struct Host(Netlink);
+
+impl Host {
+    pub(crate) fn open() -> io::Result<Host> {
+        Netlink::open().map(Host)
+    }
+
+    /// The interface of this name.
+    pub(crate) fn link(&mut self, name: &str) -> io::Result<Option<Link>> {
+        let mut message = LinkMessage::default();
+        message
+            .attributes
+            .push(LinkAttribute::IfName(name.to_owned()));
+        let asked = self.0.ask(RouteNetlinkMessage::GetLink(message), 0);
+        let said = match asked {
+            Err(error) if Errno::from_io_error(&error) == Some(Errno::NODEV) => return Ok(None),
+            said => said?,
+        };
+        Ok(said.into_iter().find_map(|message| match message {
+            RouteNetlinkMessage::NewLink(link) => Some(read(link)),
+            _ => None,
+        }))
+    }
+
+    /// Changes an interface, and switches it on.
+    pub(crate) fn change(&mut self, index: u32, change: &Change<'_>) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.header.flags = LinkFlags::Up;
+        message.header.change_mask = LinkFlags::Up;
+        let alias = LinkAttribute::IfAlias(change.alias.to_owned());
+        let mac = change
+            .mac
+            .map(|mac| LinkAttribute::Address(mac.octets().to_vec()));
+        let mtu = change.mtu.map(LinkAttribute::Mtu);
+        let bridge = change.bridge.map(LinkAttribute::Controller);
+        let all = [Some(alias), mac, mtu, bridge];
+        message.attributes.extend(all.into_iter().flatten());
+        self.0
+            .ask(RouteNetlinkMessage::SetLink(message), 0)
+            .map(drop)
+    }
+
+    /// Removes an interface.
+    pub(crate) fn delete(&mut self, index: u32) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        self.0
+            .ask(RouteNetlinkMessage::DelLink(message), 0)
+            .map(drop)
+    }
+
+    /// Gives an interface an address, and a route to the one at its other end.
+    pub(crate) fn add_address(
+        &mut self,
+        index: u32,
+        own: Ipv4Addr,
+        peer: Ipv4Addr,
+    ) -> io::Result<()> {
+        let mut message = AddressMessage::default();
+        message.header.family = AddressFamily::Inet;
+        message.header.prefix_len = 32;
+        message.header.index = index;
+        message.attributes = vec![
+            AddressAttribute::Local(own.into()),
+            AddressAttribute::Address(peer.into()),
+        ];
+        let flags = NLM_F_CREATE | NLM_F_EXCL;
+        self.0
+            .ask(RouteNetlinkMessage::NewAddress(message), flags)
+            .map(drop)
+    }
+
+    /// How the host would send to this address.
+    pub(crate) fn way_to(&mut self, address: Ipv4Addr) -> io::Result<Way> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        message.header.destination_prefix_length = 32;
+        message.header.flags = RouteFlags::FibMatch;
+        let destination = RouteAttribute::Destination(RouteAddress::Inet(address));
+        message.attributes.push(destination);
+        let said = match self.0.ask(RouteNetlinkMessage::GetRoute(message), 0) {
+            Err(error)
+                if matches!(
+                    Errno::from_io_error(&error),
+                    Some(Errno::NETUNREACH | Errno::HOSTUNREACH | Errno::ACCESS | Errno::INVAL)
+                ) =>
+            {
+                return Ok(Way::Other);
+            }
+            said => said?,
+        };
+        let header = said.into_iter().find_map(|message| match message {
+            RouteNetlinkMessage::NewRoute(route) => Some(route.header),
+            _ => None,
+        });
+        Ok(match header {
+            Some(header) if header.kind == RouteType::Local => Way::Itself,
+            Some(header) if header.destination_prefix_length == 32 => Way::Exact,
+            _ => Way::Other,
+        })
+    }
+
+    /// Whether somebody has made the host answer for this address at an interface, or fixed who has it there.
+    pub(crate) fn is_fixed(&mut self, index: u32, address: Ipv4Addr) -> io::Result<bool> {
+        for flags in [NeighbourFlags::Proxy, NeighbourFlags::empty()] {
+            let mut message = NeighbourMessage::default();
+            message.header.family = AddressFamily::Inet;
+            message.header.flags = flags;
+            let said = self
+                .0
+                .ask(RouteNetlinkMessage::GetNeighbour(message), NLM_F_DUMP)?;
+            let found = said.into_iter().any(|message| match message {
+                RouteNetlinkMessage::NewNeighbour(neighbour) => {
+                    is_for(&neighbour, index, address)
+                        && (neighbour.header.flags.contains(NeighbourFlags::Proxy)
+                            || neighbour.header.state == NeighbourState::Permanent)
+                }
+                _ => false,
+            });
+            if found {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Makes the host answer for an address at an interface (proxy ARP).
+    pub(crate) fn add_proxy(&mut self, index: u32, address: Ipv4Addr) -> io::Result<()> {
+        let message = RouteNetlinkMessage::NewNeighbour(proxy(index, address));
+        self.0.ask(message, NLM_F_CREATE | NLM_F_EXCL).map(drop)
+    }
+
+    /// Undoes [`Host::add_proxy`].
+    pub(crate) fn remove_proxy(&mut self, index: u32, address: Ipv4Addr) -> io::Result<()> {
+        let message = RouteNetlinkMessage::DelNeighbour(proxy(index, address));
+        self.0.ask(message, 0).map(drop)
+    }
+}
+
+fn proxy(index: u32, address: Ipv4Addr) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.ifindex = index;
+    message.header.flags = NeighbourFlags::Proxy;
+    let destination = NeighbourAddress::Inet(address);
+    message.attributes = vec![NeighbourAttribute::Destination(destination)];
+    message
+}
+
+fn is_for(neighbour: &NeighbourMessage, index: u32, address: Ipv4Addr) -> bool {
+    let destination = NeighbourAttribute::Destination(NeighbourAddress::Inet(address));
+    neighbour.header.ifindex == index && neighbour.attributes.contains(&destination)
+}
+
+fn read(message: LinkMessage) -> Link {
+    let flags = message.header.flags;
+    let mut link = Link {
+        index: message.header.index,
+        is_up: flags.contains(LinkFlags::Up),
+        carrier: flags.contains(LinkFlags::LowerUp),
+        ..Link::default()
+    };
+    for attribute in message.attributes {
+        match attribute {
+            LinkAttribute::IfAlias(alias) => link.alias = alias,
+            LinkAttribute::Address(bytes) => {
+                let octets = <[u8; 6]>::try_from(bytes);
+                link.mac = octets
+                    .ok()
+                    .and_then(|octets| MacAddr::from_octets(octets).ok());
+            }
+            LinkAttribute::LinkInfo(infos) => {
+                link.is_tap = infos.contains(&LinkInfo::Kind(InfoKind::Tun));
+                link.is_bridge = infos.contains(&LinkInfo::Kind(InfoKind::Bridge));
+            }
+            LinkAttribute::Stats64(stats) => link.counters = counters(&stats),
+            _ => {}
+        }
+    }
+    link
+}
+
+/// What a tap receives was sent by the VM.
+fn counters(stats: &Stats64) -> Counters {
+    Counters {
+        received_bytes: stats.tx_bytes,
+        received_packets: stats.tx_packets,
+        received_dropped: stats.tx_dropped,
+        sent_bytes: stats.rx_bytes,
+        sent_packets: stats.rx_packets,
+        sent_dropped: stats.rx_dropped,
+    }
+}
+
+/// Whether packets that arrive at an interface are sent on to others.
+pub(crate) fn forwards(interface: &str) -> io::Result<bool> {
+    Ok(fs::read_to_string(forwarding(interface))?.trim() != "0")
+}
+
+/// Changes that.
+pub(crate) fn set_forwarding(interface: &str, on: bool) -> io::Result<()> {
+    fs::write(forwarding(interface), if on { "1" } else { "0" })
+}
+
+fn forwarding(interface: &str) -> String {
+    format!("/proc/sys/net/ipv4/conf/{interface}/forwarding")
+}
+
+/// Keeps the host from using IP version 6 on an interface: it would take addresses and routes from the VM.
+pub(crate) fn without_ipv6(interface: &str) -> io::Result<()> {
+    let path = format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6");
+    match fs::write(path, "1") {
+        // A host without it.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        result => result,
+    }
+}
+
+/// The process that has a tap open, if it can be told, for people.
+pub(crate) fn holder(interface: &str) -> Option<String> {
+    let wanted = format!("iff:\t{interface}");
+    let numbers = fs::read_dir("/proc").ok()?.flatten();
+    let numbers = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    numbers.into_iter().find_map(|pid| {
+        let entries = fs::read_dir(format!("/proc/{pid}/fdinfo")).ok()?;
+        let mut texts = entries
+            .flatten()
+            .filter_map(|entry| fs::read_to_string(entry.path()).ok());
+        texts.find(|text| text.lines().any(|line| line == wanted))?;
+        let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+        Some(format!(
+            "open in process {pid} ({})",
+            name.trim().escape_debug()
+        ))
+    })
+}

@@ -1,0 +1,84 @@
+//! Which network drivers a User Mode Linux kernel has, told by its file. Nothing is executed for that: the file may be
+//! anybody's.
+
+use std::fs::File;
+use std::io::{self, Read};
+
+/// How the help of a kernel begins for each driver; the text is in the file as it is.
+const VEC: &[u8] = b"vec[0-9]+:<option>=";
+const ETH: &[u8] = b"eth[0-9]+=<transport>,";
+
+/// How much is read at a time.
+const PIECE: usize = 256 << 10;
+
+/// The network drivers of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Drivers {
+    /// `vecN:`, the vector driver.
+    pub vec: bool,
+    /// `ethN=`, the driver of former kernels.
+    pub eth: bool,
+}
+
+impl Drivers {
+    /// Looks for them in a kernel's file.
+    ///
+    /// # Errors
+    /// Those of read(2).
+    pub fn of(mut file: File) -> io::Result<Drivers> {
+        let mut found = Drivers::default();
+        let overlap = VEC.len().max(ETH.len());
+        let mut buffer = vec![0; overlap + PIECE];
+        // The end of each piece stays at the beginning, for a text on both sides of the border.
+        let mut kept = 0;
+        loop {
+            let read = file.read(buffer.get_mut(kept..).unwrap_or_default())?;
+            let filled = kept + read;
+            let piece = buffer.get(..filled).unwrap_or_default();
+            found.vec |= contains(piece, VEC);
+            found.eth |= contains(piece, ETH);
+            if read == 0 || (found.vec && found.eth) {
+                return Ok(found);
+            }
+            kept = filled.min(overlap);
+            buffer.copy_within(filled - kept..filled, 0);
+        }
+    }
+}
+
+/// Most bytes are told apart by the bracket, which is rare in programs.
+fn contains(bytes: &[u8], text: &[u8]) -> bool {
+    let before = text.iter().position(|byte| *byte == b'[').unwrap_or(0);
+    let brackets = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'[');
+    brackets
+        .filter_map(|(at, _)| bytes.get(at.checked_sub(before)?..))
+        .any(|rest| rest.starts_with(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Seek, Write};
+
+    use super::*;
+
+    fn of(content: &[u8]) -> Drivers {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(content).unwrap();
+        file.rewind().unwrap();
+        Drivers::of(file).unwrap()
+    }
+
+    #[test]
+    fn drivers_are_found_wherever_their_help_is() {
+        assert_eq!(of(b""), Drivers::default());
+        for at in [0, 1, PIECE - 5, PIECE, PIECE + 10, PIECE + 17, 3 * PIECE] {
+            let mut content = vec![b'['; at];
+            content.extend_from_slice(VEC);
+            content.extend_from_slice(b"<value>");
+            let found = of(&content);
+            assert!(found.vec && !found.eth, "{at}");
+            content.extend_from_slice(ETH);
+            assert!(of(&content).eth, "{at}");
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! Virtual networks on the host: what connects the interfaces of a VM, set up before its kernel runs and undone after it.
+//! Used by the monitor, as root.
+//!
+//! [`Networks::set_up`] checks everything, then does everything. What it made is undone when the [`Networks`] are
+//! dropped; of a monitor that was killed, by the next one that sets up anything with the same shared directory.
+
+mod error;
+mod host;
+mod kernel;
+mod netlink;
+mod plan;
+mod records;
+mod setup;
+mod undo;
+
+pub use error::Error;
+pub use host::Counters;
+pub use kernel::Drivers;
+pub use records::Records;
+pub use setup::{Connection, End, Networks, Place, Request};

@@ -1,0 +1,329 @@
+//! Planning networks: whether everything is there and free that the configuration names, and which addresses to use.
+//! Nothing is changed on the host, but for a tap that a former run of the same VM has left.
+
+use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
+
+use config::{HwAddr, InterfaceName, MacAddr, Mtu, Nic};
+
+use crate::error::Error;
+use crate::host::{self, Host, Link, Way};
+use crate::records::{All, Holding, Memories, Proxy, Record, Records, Thing, namespace};
+use crate::setup::{Connection, Place, Request};
+
+/// So much of the VM's directory is in an alias; the kernel takes 255 bytes in all (IFALIASZ).
+const MAX_DIRECTORY: usize = 240;
+
+/// What is planned so far.
+pub(crate) struct Planning<'a> {
+    records: &'a Records,
+    place: &'a Place<'a>,
+    host: &'a mut Host,
+    others: &'a All,
+    macs: BTreeSet<MacAddr>,
+    /// The addresses of the pool, with those that were chosen.
+    pub(crate) memories: Memories,
+    /// What the VM is to have.
+    pub(crate) record: Record,
+}
+
+impl<'a> Planning<'a> {
+    pub(crate) fn new(
+        records: &'a Records,
+        place: &'a Place<'a>,
+        host: &'a mut Host,
+        others: &'a All,
+    ) -> Planning<'a> {
+        Planning {
+            records,
+            place,
+            host,
+            others,
+            macs: others.macs(),
+            memories: records.memories(),
+            record: Record {
+                namespace: namespace(),
+                ..Record::default()
+            },
+        }
+    }
+
+    /// What is configured as an address must not come from the pool for another interface of the VM.
+    pub(crate) fn reserve(&mut self, requests: &[Request<'_>]) {
+        let wanted = requests.iter().flat_map(|request| hardware(request.nic));
+        self.macs.extend(wanted.filter_map(|wanted| match wanted {
+            Some(HwAddr::Mac(mac)) => Some(mac),
+            _ => None,
+        }));
+    }
+
+    pub(crate) fn plan(&mut self, request: &Request<'_>) -> Result<Option<Connection>, Error> {
+        let eth = format!("eth{}", request.number);
+        let Some(mut connection) = connection(request) else {
+            return Ok(None);
+        };
+        let name = connection.proxy_if.clone();
+        self.hold(&eth, "proxy_if", Thing::Interface(name.to_string()))?;
+        self.check_name(&eth, &name)?;
+        self.record
+            .taps
+            .push((name.to_string(), alias(self.place, request.number)));
+        if let Some(bridge) = &connection.bridge_if {
+            self.check_bridge(&eth, bridge)?;
+        }
+        if let Some((own, guest)) = connection.addresses {
+            self.hold(&eth, "proxy_addr", Thing::Address(own))?;
+            self.hold(&eth, "guest_addr", Thing::Address(guest))?;
+            self.check_address(&eth, "proxy_addr", own)?;
+            self.check_address(&eth, "guest_addr", guest)?;
+            if let Some(host_if) = &connection.host_if {
+                self.plan_proxy(&eth, host_if, guest)?;
+            }
+        }
+        let [proxy, guest] = hardware(request.nic);
+        connection.proxy_mac = self.mac(&eth, "proxy", proxy)?;
+        connection.guest_mac = self.mac(&eth, "guest", guest)?;
+        Ok(Some(connection))
+    }
+
+    fn check_bridge(&mut self, eth: &str, bridge: &InterfaceName) -> Result<(), Error> {
+        let advice = "make it first (ip link add br0 type bridge; ip link set br0 up)";
+        let link = self.existing(eth, "bridge_if", bridge, advice)?;
+        if !link.is_bridge {
+            let (eth, name) = (eth.to_owned(), bridge.clone());
+            return Err(Error::NoBridge { eth, name });
+        }
+        if !link.is_up {
+            tracing::warn!("{eth}: the bridge {bridge} is down (ip link set {bridge} up)");
+        }
+        Ok(())
+    }
+
+    /// Notes that the VM has a thing, which nobody else may have.
+    fn hold(&mut self, eth: &str, role: &str, thing: Thing) -> Result<(), Error> {
+        let others = self.others.running.iter();
+        let theirs = others.map(|(vm, record)| (vm.as_str(), record));
+        let everybody = theirs.chain([(self.records.vm().as_str(), &self.record)]);
+        let found = { everybody }.find_map(|(vm, record)| Some((vm, record.has(&thing)?)));
+        if let Some((vm, holding)) = found {
+            return Err(Error::OtherVm {
+                eth: eth.to_owned(),
+                what: thing.to_string(),
+                vm: vm.to_owned(),
+                role: holding.role.clone(),
+            });
+        }
+        let role = format!("{role} of {eth}");
+        self.record.holdings.push(Holding { thing, role });
+        Ok(())
+    }
+
+    fn existing(
+        &mut self,
+        eth: &str,
+        param: &'static str,
+        name: &InterfaceName,
+        advice: &'static str,
+    ) -> Result<Link, Error> {
+        let link = self.host.link(name.as_str());
+        let link = link.map_err(Error::host(format!("{eth}: look at {name}")))?;
+        link.ok_or_else(|| Error::Missing {
+            eth: eth.to_owned(),
+            param,
+            name: name.clone(),
+            advice,
+        })
+    }
+
+    /// The name must be free. A tap of ours is what a killed monitor of this VM has left, whose record is gone.
+    fn check_name(&mut self, eth: &str, name: &InterfaceName) -> Result<(), Error> {
+        let look = || format!("{eth}: look at {name}");
+        let Some(link) = self.host.link(name.as_str()).map_err(Error::host(look()))? else {
+            return Ok(());
+        };
+        if link.is_tap && link.alias.starts_with(&alias_of(self.place)) {
+            let what = format!("{eth}: remove {name}, which a former run has left");
+            return self.host.delete(link.index).map_err(Error::host(what));
+        }
+        let made = match link.alias.as_str() {
+            "" => "made by somebody else".to_owned(),
+            alias => format!("made by somebody else ({})", alias.escape_debug()),
+        };
+        let holder = host::holder(name.as_str()).unwrap_or(made);
+        let (eth, name) = (eth.to_owned(), name.clone());
+        Err(Error::Foreign { eth, name, holder })
+    }
+
+    fn check_address(
+        &mut self,
+        eth: &str,
+        param: &'static str,
+        address: Ipv4Addr,
+    ) -> Result<(), Error> {
+        let way = self.host.way_to(address);
+        let what = match way.map_err(Error::host(format!("{eth}: find the route to {address}")))? {
+            Way::Itself => format!("the host itself has the address {address}"),
+            Way::Exact => format!("the host already has a route to the address {address}"),
+            Way::Other => return Ok(()),
+        };
+        let eth = eth.to_owned();
+        Err(Error::AddressInUse { eth, param, what })
+    }
+
+    /// Plans to answer for the VM's address at `host_if`, and to forward what arrives there.
+    fn plan_proxy(
+        &mut self,
+        eth: &str,
+        host_if: &InterfaceName,
+        guest: Ipv4Addr,
+    ) -> Result<(), Error> {
+        let advice = "correct it, or start the VM when it is there";
+        let link = self.existing(eth, "host_if", host_if, advice)?;
+        let fixed = self.host.is_fixed(link.index, guest);
+        if fixed.map_err(Error::host(format!("{eth}: list the neighbours")))? {
+            return Err(Error::AddressInUse {
+                eth: eth.to_owned(),
+                param: "guest_addr",
+                what: format!(
+                    "{host_if} already has an entry for {guest} (ip neigh show proxy; ip neigh del proxy {guest} dev \
+                     {host_if})"
+                ),
+            });
+        }
+        let host_if = host_if.to_string();
+        self.record.proxies.push(Proxy {
+            host_if: host_if.clone(),
+            address: guest,
+        });
+        let forwards = host::forwards(&host_if);
+        let forwards = forwards.map_err(Error::host(format!("{eth}: look at {host_if}")))?;
+        let mut running = self.others.running.iter();
+        let for_vms = running.any(|(_, record)| record.forwarding.contains(&host_if));
+        if (!forwards || for_vms) && !self.record.forwarding.contains(&host_if) {
+            self.record.forwarding.push(host_if);
+        }
+        Ok(())
+    }
+
+    fn mac(
+        &mut self,
+        eth: &str,
+        end: &str,
+        wanted: Option<HwAddr>,
+    ) -> Result<Option<MacAddr>, Error> {
+        let mac = match wanted {
+            None => return Ok(None),
+            Some(HwAddr::Mac(mac)) => mac,
+            Some(HwAddr::Pool) => {
+                let key = format!("{} {eth} {end}", self.records.vm());
+                let pool = self.place.pool;
+                let chosen = self.memories.choose(pool, &self.macs, &key);
+                chosen.ok_or_else(|| Error::PoolExhausted {
+                    eth: eth.to_owned(),
+                    number: pool.number,
+                    first: pool.first,
+                })?
+            }
+        };
+        self.hold(eth, &format!("{end}_hwaddr"), Thing::Mac(mac))?;
+        self.macs.insert(mac);
+        Ok(Some(mac))
+    }
+}
+
+/// What is configured, without what is yet to be found out; None for text, which is the kernel's own matter.
+pub(crate) fn connection(request: &Request<'_>) -> Option<Connection> {
+    let bare = |proxy_if: &InterfaceName, mtu: &Option<Mtu>| Connection {
+        number: request.number,
+        proxy_if: proxy_if.clone(),
+        proxy_mac: None,
+        guest_mac: None,
+        mtu: mtu.map(Mtu::bytes),
+        addresses: None,
+        host_if: None,
+        bridge_if: None,
+        queue: None,
+    };
+    match request.nic {
+        Nic::HostToHost {
+            proxy_if,
+            proxy_addr,
+            guest_addr,
+            host_if,
+            mtu,
+            ..
+        } => Some(Connection {
+            addresses: Some((*proxy_addr, *guest_addr)),
+            host_if: host_if.clone(),
+            ..bare(proxy_if, mtu)
+        }),
+        Nic::Bridged {
+            bridge_if,
+            proxy_if,
+            mtu,
+            ..
+        } => Some(Connection {
+            bridge_if: Some(bridge_if.clone()),
+            ..bare(proxy_if, mtu)
+        }),
+        Nic::Raw(_) => None,
+    }
+}
+
+/// The configured hardware addresses of the host's and of the VM's end.
+fn hardware(nic: &Nic) -> [Option<HwAddr>; 2] {
+    match nic {
+        Nic::HostToHost {
+            proxy_hwaddr,
+            guest_hwaddr,
+            ..
+        }
+        | Nic::Bridged {
+            proxy_hwaddr,
+            guest_hwaddr,
+            ..
+        } => [*proxy_hwaddr, *guest_hwaddr],
+        Nic::Raw(_) => [None, None],
+    }
+}
+
+/// What the taps of this VM are marked with: its directory, of which there is one on the host.
+fn alias_of(place: &Place<'_>) -> String {
+    let directory = place.vm_dir.to_string_lossy();
+    let excess = directory.len().saturating_sub(MAX_DIRECTORY);
+    let cut = directory.ceil_char_boundary(excess);
+    format!("umlmon {} ", directory.get(cut..).unwrap_or_default())
+}
+
+pub(crate) fn alias(place: &Place<'_>, number: u8) -> String {
+    format!("{}eth{number}", alias_of(place))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use config::MacPool;
+
+    use super::*;
+    use crate::setup::End;
+
+    #[test]
+    fn an_alias_fits_and_tells_the_vm() {
+        let of = |vm_dir: &str| {
+            let place = Place {
+                vm_dir: Path::new(vm_dir),
+                uid: 1,
+                pool: MacPool::default(),
+                end: End::Attach,
+            };
+            alias(&place, 15)
+        };
+        assert_eq!(
+            of("/var/lib/umlmon/vm1"),
+            "umlmon /var/lib/umlmon/vm1 eth15"
+        );
+        let long = of(&format!("/{}/vm1", "\u{e9}".repeat(500)));
+        assert!(long.len() <= 255 && long.ends_with("/vm1 eth15"), "{long}");
+    }
+}

@@ -1,0 +1,350 @@
+//! What the VMs of a shared directory have of the host's network, and which addresses of the pool they had.
+//!
+//! The directory `shared/macpool` belongs to root. Each monitor whose VM has networks has a file `VM.lease` there (see
+//! [`sys::HeldDir`]), written before anything is set up: with it, what a monitor leaves that was killed can be undone by
+//! any other. `remembered` is no lease, it only makes addresses come back to whoever had them.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::Path;
+use std::rc::Rc;
+
+use config::{MacAddr, MacPool, VmName};
+use rustix::fs::stat;
+use serde::{Deserialize, Serialize};
+use sys::HeldDir;
+
+use crate::error::Error;
+
+/// The directory below the shared one.
+const DIRECTORY: &str = "macpool";
+/// What the file of a VM's networks is called after its name.
+const SUFFIX: &str = ".lease";
+const REMEMBERED: &str = "remembered";
+/// The longest memory, in addresses.
+const MAX_REMEMBERED: usize = 4096;
+
+/// Something of which there is one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Thing {
+    Interface(String),
+    Mac(MacAddr),
+    Address(Ipv4Addr),
+}
+
+impl std::fmt::Display for Thing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Thing::Interface(name) => write!(f, "the interface {name}"),
+            Thing::Mac(mac) => write!(f, "the MAC address {mac}"),
+            Thing::Address(address) => write!(f, "the address {address}"),
+        }
+    }
+}
+
+/// A thing that a VM has.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Holding {
+    pub(crate) thing: Thing,
+    /// As what, for people: "proxy_if of eth0".
+    pub(crate) role: String,
+}
+
+/// An address that the host answers for at one of its interfaces.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Proxy {
+    pub(crate) host_if: String,
+    pub(crate) address: Ipv4Addr,
+}
+
+/// All that a VM has, and all that is to be undone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    /// The network namespace (inode of its file): what is in another one cannot be undone from here.
+    pub(crate) namespace: u64,
+    pub(crate) holdings: Vec<Holding>,
+    /// Name and alias of each tap.
+    pub(crate) taps: Vec<(String, String)>,
+    pub(crate) proxies: Vec<Proxy>,
+    /// Interfaces on which forwarding was switched on for VMs.
+    pub(crate) forwarding: Vec<String>,
+}
+
+impl Record {
+    pub(crate) fn has(&self, thing: &Thing) -> Option<&Holding> {
+        self.holdings.iter().find(|holding| holding.thing == *thing)
+    }
+}
+
+/// An address of the pool, and who had it last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Memory {
+    /// "vm1 eth0 guest".
+    key: String,
+    mac: MacAddr,
+}
+
+/// The records of all VMs, as the monitor of one of them uses them.
+#[derive(Debug)]
+pub struct Records {
+    files: HeldDir,
+    vm: VmName,
+}
+
+impl Records {
+    /// Opens `SHARED/macpool`, which must be root's.
+    ///
+    /// # Errors
+    /// [`Error::Files`].
+    pub fn open(shared: &Path, vm: &VmName) -> Result<Rc<Records>, Error> {
+        Ok(Rc::new(Records {
+            files: HeldDir::open(&shared.join(DIRECTORY))?,
+            vm: vm.clone(),
+        }))
+    }
+
+    pub(crate) fn vm(&self) -> &VmName {
+        &self.vm
+    }
+
+    fn own_file(&self) -> String {
+        format!("{}{SUFFIX}", self.vm)
+    }
+
+    /// Keeps other monitors from these files, and from the host's network as far as they are concerned.
+    pub(crate) fn mutex(&self) -> Result<File, Error> {
+        Ok(self.files.mutex()?)
+    }
+
+    /// The records of the VMs that run, and those that monitors left which are no more, ours included.
+    pub(crate) fn read(&self) -> Result<All, Error> {
+        let mut all = All::default();
+        for name in self.files.names()? {
+            let Some(vm) = name.strip_suffix(SUFFIX) else {
+                continue;
+            };
+            let content = self.files.content(&name);
+            let record = content.and_then(|content| Ok(serde_json::from_slice(&content)?));
+            // Nobody takes it while we have the mutex.
+            match (self.files.is_held(&name)?, record) {
+                (true, Ok(_)) if vm == self.vm.as_str() => {}
+                (true, Ok(record)) => all.running.push((vm.to_owned(), record)),
+                (true, Err(problem)) => {
+                    return Err(Error::Damaged {
+                        path: format!("{DIRECTORY}/{name}"),
+                        vm: vm.to_owned(),
+                        problem: problem.to_string(),
+                    });
+                }
+                (false, Ok(record)) => all.left.push((name, record)),
+                (false, Err(problem)) => {
+                    tracing::warn!("the record {DIRECTORY}/{name} of a former run: {problem}");
+                    self.files.remove(&name)?;
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Writes what this VM has; it counts until the file is dropped and removed.
+    pub(crate) fn write(&self, record: &Record) -> Result<File, Error> {
+        let name = self.own_file();
+        self.files.check_no_namesake(&name)?;
+        let written = serde_json::to_vec(record)
+            .map_err(io::Error::from)
+            .and_then(|text| self.files.replace(&name, &text));
+        Ok(written.map_err(self.files.failed("write", &name))?)
+    }
+
+    /// The record of this VM is done with.
+    pub(crate) fn remove_own(&self) -> Result<(), Error> {
+        self.remove(&self.own_file())
+    }
+
+    /// A record that was left has been undone.
+    pub(crate) fn remove(&self, name: &str) -> Result<(), Error> {
+        Ok(self.files.remove(name)?)
+    }
+
+    /// The pool, as it was used until now. A memory that cannot be read is begun anew: it is for convenience only.
+    pub(crate) fn memories(&self) -> Memories {
+        let content = self.files.content(REMEMBERED);
+        let list = content.and_then(|content| Ok(serde_json::from_slice(&content)?));
+        Memories(list.unwrap_or_else(|problem: io::Error| {
+            if problem.kind() != io::ErrorKind::NotFound {
+                tracing::warn!(
+                    "which addresses of the pool belong to whom is forgotten: {DIRECTORY}/{REMEMBERED}: {problem}"
+                );
+            }
+            Vec::new()
+        }))
+    }
+
+    /// Writes the memory down, if it has changed. A failure costs nothing but convenience.
+    pub(crate) fn remember(&self, memories: &Memories) {
+        if self.memories() == *memories {
+            return;
+        }
+        let written = serde_json::to_vec(&memories.0)
+            .map_err(io::Error::from)
+            .and_then(|text| self.files.replace(REMEMBERED, &text));
+        if let Err(problem) = written {
+            tracing::warn!("cannot write {DIRECTORY}/{REMEMBERED}: {problem}");
+        }
+    }
+}
+
+/// What there is of records.
+#[derive(Debug, Default)]
+pub(crate) struct All {
+    /// Of the other VMs that run, by name.
+    pub(crate) running: Vec<(String, Record)>,
+    /// By name of the file.
+    pub(crate) left: Vec<(String, Record)>,
+}
+
+impl All {
+    /// All MAC addresses of the other VMs.
+    pub(crate) fn macs(&self) -> BTreeSet<MacAddr> {
+        let holdings = self.running.iter().flat_map(|(_, record)| &record.holdings);
+        holdings
+            .filter_map(|holding| match holding.thing {
+                Thing::Mac(mac) => Some(mac),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+/// Who had which address of the pool, the latest last.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Memories(Vec<Memory>);
+
+impl Memories {
+    /// An address that is not `taken`: the one of the last time, else one that nobody had, else the one that has not
+    /// been used for longest.
+    pub(crate) fn choose(
+        &mut self,
+        pool: MacPool,
+        taken: &BTreeSet<MacAddr>,
+        key: &str,
+    ) -> Option<MacAddr> {
+        let free = |mac: MacAddr| pool.contains(mac) && !taken.contains(&mac);
+        let last_time = self.0.iter().find(|memory| memory.key == key);
+        let mac = match last_time.map(|memory| memory.mac).filter(|mac| free(*mac)) {
+            Some(mac) => mac,
+            None => {
+                let had: BTreeSet<MacAddr> = self.0.iter().map(|memory| memory.mac).collect();
+                let new = pool
+                    .addresses()
+                    .find(|mac| free(*mac) && !had.contains(mac));
+                let oldest = || {
+                    self.0
+                        .iter()
+                        .map(|memory| memory.mac)
+                        .find(|mac| free(*mac))
+                };
+                new.or_else(oldest)?
+            }
+        };
+        self.0
+            .retain(|memory| memory.key != key && memory.mac != mac);
+        let excess = (self.0.len() + 1).saturating_sub(MAX_REMEMBERED);
+        self.0.drain(..excess);
+        self.0.push(Memory {
+            key: key.to_owned(),
+            mac,
+        });
+        Some(mac)
+    }
+}
+
+/// The network namespace of this thread.
+pub(crate) fn namespace() -> u64 {
+    stat("/proc/thread-self/ns/net").map_or(0, |stat| stat.st_ino)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pool(number: u32) -> MacPool {
+        MacPool {
+            number,
+            ..MacPool::default()
+        }
+    }
+
+    #[test]
+    fn addresses_come_back_and_are_never_doubled() {
+        let mut memories = Memories::default();
+        let none = BTreeSet::new();
+        let one = memories.choose(pool(3), &none, "vm1 eth0 guest").unwrap();
+        let two = memories.choose(pool(3), &none, "vm2 eth0 guest").unwrap();
+        assert_ne!(one, two);
+        // Nobody runs, and still each gets its own again.
+        for _ in 0..3 {
+            assert_eq!(memories.choose(pool(3), &none, "vm1 eth0 guest"), Some(one));
+            assert_eq!(memories.choose(pool(3), &none, "vm2 eth0 guest"), Some(two));
+        }
+        // Taken by somebody who has it in the configuration.
+        let taken = BTreeSet::from([one]);
+        let three = memories.choose(pool(3), &taken, "vm1 eth0 guest").unwrap();
+        assert!(three != one && three != two);
+        let taken = BTreeSet::from([one, two, three]);
+        assert_eq!(memories.choose(pool(3), &taken, "vm4 eth0 guest"), None);
+        // The one unused for longest goes to a newcomer.
+        assert_eq!(
+            memories.choose(pool(3), &BTreeSet::from([three]), "vm4 eth0 guest"),
+            Some(one)
+        );
+        assert_eq!(
+            memories.choose(pool(3), &BTreeSet::from([three]), "vm5 eth0 guest"),
+            Some(two)
+        );
+        // What is not of the pool any more does not count.
+        assert_ne!(memories.choose(pool(1), &none, "vm5 eth0 guest"), Some(two));
+    }
+
+    #[test]
+    fn the_memory_has_a_bound() {
+        let mut memories = Memories::default();
+        for n in 0..MAX_REMEMBERED + 10 {
+            memories
+                .choose(
+                    pool(1 << 16),
+                    &BTreeSet::new(),
+                    &format!("vm{n} eth0 guest"),
+                )
+                .unwrap();
+        }
+        assert_eq!(memories.0.len(), MAX_REMEMBERED);
+    }
+
+    #[test]
+    fn damage_is_told_or_forgotten() {
+        let shared = tempfile::tempdir().unwrap();
+        let directory = shared.path().join(DIRECTORY);
+        std::fs::create_dir(&directory).unwrap();
+        let of = |name: &str| Records::open(shared.path(), &name.parse().unwrap()).unwrap();
+        let (one, two) = (of("vm1"), of("vm2"));
+        std::fs::write(directory.join("remembered"), "[{").unwrap();
+        assert_eq!(one.memories(), Memories::default());
+        // Of a monitor that is no more, it is worthless; of one that runs, it could hide addresses.
+        std::fs::write(directory.join("vm3.lease"), "nonsense").unwrap();
+        assert!(one.read().unwrap().left.is_empty());
+        assert!(!directory.join("vm3.lease").exists());
+        let held = two.write(&Record::default()).unwrap();
+        assert_eq!(one.read().unwrap().running.len(), 1);
+        std::fs::write(directory.join("vm2.lease"), "nonsense").unwrap();
+        let said = one.read().unwrap_err().to_string();
+        assert!(
+            said.contains("macpool/vm2.lease") && said.contains("umladmin stop vm2"),
+            "{said}"
+        );
+        drop(held);
+        assert!(one.read().unwrap().left.is_empty());
+    }
+}

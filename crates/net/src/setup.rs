@@ -1,0 +1,261 @@
+//! Setting networks up: everything is checked, then everything is done.
+
+use std::fs::File;
+use std::io;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::rc::Rc;
+
+use config::{InterfaceName, MacAddr, MacPool, Nic};
+use rustix::io::Errno;
+use sys::open_tap;
+
+use crate::error::Error;
+use crate::host::{self, Change, Counters, Host};
+use crate::plan::{Planning, alias, connection};
+use crate::records::{All, Record, Records};
+use crate::undo::{clean, undo};
+
+/// The first octet of a bridge port's address, if none is configured: a local one that is higher than those of other
+/// ports, of which the bridge takes the lowest.
+const HIGH: u8 = 0xfe;
+
+/// An interface of the VM that is to be connected; text for the kernel is not.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The N of ethN.
+    pub number: u8,
+    /// What is configured.
+    pub nic: &'a Nic,
+}
+
+/// For whom networks are set up.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The directory of the VM, of which there is one on the host.
+    pub vm_dir: &'a Path,
+    /// The user that the kernel runs as.
+    pub uid: u32,
+    /// Where addresses come from.
+    pub pool: MacPool,
+    /// How the kernel gets at the taps.
+    pub end: End,
+}
+
+/// How the kernel gets at a tap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It attaches to it, as its owner.
+    Attach,
+    /// It inherits the open tap.
+    Inherit,
+}
+
+/// A connection of the VM with the host.
+#[derive(Debug)]
+pub struct Connection {
+    /// The N of ethN.
+    pub number: u8,
+    /// The tap.
+    pub proxy_if: InterfaceName,
+    /// MAC address of the tap.
+    pub proxy_mac: Option<MacAddr>,
+    /// MAC address that the VM is told to use; None lets its kernel choose.
+    pub guest_mac: Option<MacAddr>,
+    /// Largest packet in bytes, if it was configured.
+    pub mtu: Option<u32>,
+    /// Addresses of the host's and of the VM's end, if the host has one.
+    pub addresses: Option<(Ipv4Addr, Ipv4Addr)>,
+    /// Where the VM's address is announced.
+    pub host_if: Option<InterfaceName>,
+    /// The bridge that the tap is a port of.
+    pub bridge_if: Option<InterfaceName>,
+    pub(crate) queue: Option<OwnedFd>,
+}
+
+impl Connection {
+    /// The open tap that the kernel is to inherit, if [`End::Inherit`] was asked for.
+    pub fn queue(&self) -> Option<BorrowedFd<'_>> {
+        self.queue.as_ref().map(AsFd::as_fd)
+    }
+
+    /// What the interface has carried, and whether the kernel of the VM has it open; None if it is gone.
+    pub fn look(&self) -> Option<(Counters, bool)> {
+        let link = Host::open()
+            .ok()?
+            .link(self.proxy_if.as_str())
+            .ok()
+            .flatten()?;
+        Some((link.counters, link.carrier))
+    }
+}
+
+/// The connections of a VM. Dropping it undoes them.
+#[derive(Debug)]
+pub struct Networks {
+    connections: Vec<Connection>,
+    records: Rc<Records>,
+    record: Record,
+    /// Locked as long as the record counts.
+    _lease: File,
+}
+
+impl Networks {
+    /// Connects the VM with the host. Without any request, nothing is looked at or left behind.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, before anything is changed; or what could not be done, and then all is undone.
+    pub fn set_up(
+        records: &Rc<Records>,
+        place: &Place<'_>,
+        requests: &[Request<'_>],
+    ) -> Result<Option<Networks>, Error> {
+        if requests.iter().all(|request| connection(request).is_none()) {
+            return Ok(None);
+        }
+        let _mutex = records.mutex()?;
+        let mut host = Host::open().map_err(Error::host("talk to the kernel about interfaces"))?;
+        let mut all = records.read()?;
+        clean(&mut host, records, &mut all)?;
+
+        // Validate everything ...
+        let mut planning = Planning::new(records, place, &mut host, &all);
+        planning.reserve(requests);
+        let mut connections = Vec::new();
+        for request in requests {
+            connections.extend(planning.plan(request)?);
+        }
+        let (record, memories) = (planning.record, planning.memories);
+
+        // ... then do everything. From the first line on, the guard undoes it.
+        let mut networks = Networks {
+            connections,
+            _lease: records.write(&record)?,
+            records: Rc::clone(records),
+            record,
+        };
+        records.remember(&memories);
+        for connection in &mut networks.connections {
+            if let Err(error) = connect(&mut host, place, connection) {
+                networks.release(&mut host, &all);
+                return Err(error);
+            }
+        }
+        Ok(Some(networks))
+    }
+
+    /// The connections, in the order of the requests.
+    pub fn connections(&self) -> &[Connection] {
+        &self.connections
+    }
+
+    /// Whether all interfaces are still there: an administrator may have removed one.
+    pub fn are_intact(&self) -> bool {
+        let Ok(mut host) = Host::open() else {
+            return false;
+        };
+        self.record.taps.iter().all(|(name, alias)| {
+            let link = host.link(name).ok().flatten();
+            link.is_some_and(|link| link.is_up && link.alias == *alias)
+        })
+    }
+
+    /// Undoes everything; with the mutex.
+    fn release(&mut self, host: &mut Host, all: &All) {
+        for connection in &mut self.connections {
+            connection.queue = None;
+        }
+        undo(host, &std::mem::take(&mut self.record), &all.running);
+        if let Err(error) = self.records.remove_own() {
+            // It is not locked any more, so it counts for nothing.
+            tracing::warn!("{error}");
+        }
+    }
+}
+
+impl Drop for Networks {
+    fn drop(&mut self) {
+        if self.record == Record::default() {
+            return;
+        }
+        // Whatever the others do, the interfaces of a VM end with it.
+        let mutex = self.records.mutex();
+        let all = self.records.read();
+        if let Some(error) = mutex.as_ref().err().or(all.as_ref().err()) {
+            tracing::warn!("{error}");
+        }
+        match Host::open() {
+            Ok(mut host) => self.release(&mut host, &all.unwrap_or_default()),
+            Err(error) => tracing::warn!("cannot remove the interfaces of the VM: {error}"),
+        }
+    }
+}
+
+/// Makes a connection that was planned.
+fn connect(host: &mut Host, place: &Place<'_>, connection: &mut Connection) -> Result<(), Error> {
+    let name = connection.proxy_if.clone();
+    let name = name.as_str();
+    let cannot = |what: &str| Error::host(format!("eth{}: cannot {what}", connection.number));
+    let queue = open_tap(name).map_err(|error| match Errno::from_io_error(&error) {
+        Some(Errno::NOENT | Errno::NODEV | Errno::NXIO) => Error::NoTun(error),
+        _ => cannot(&format!("make the interface {name}"))(error),
+    })?;
+    let step = format!("set up the interface {name}");
+    let link = host.link(name).map_err(cannot(&step))?.unwrap_or_default();
+    let mac = match (connection.proxy_mac, &connection.bridge_if) {
+        (None, Some(_)) => link.mac.and_then(high),
+        (mac, _) => mac,
+    };
+    let bridge = match &connection.bridge_if {
+        Some(bridge) => host.link(bridge.as_str()).map_err(cannot(&step))?,
+        None => None,
+    };
+    let change = Change {
+        alias: &alias(place, connection.number),
+        mac,
+        mtu: connection.mtu,
+        bridge: bridge.map(|bridge| bridge.index),
+    };
+    queue.owned_by(place.uid).map_err(cannot(&step))?;
+    host::without_ipv6(name).map_err(cannot(&step))?;
+    host.change(link.index, &change).map_err(cannot(&step))?;
+    if let Some((own, guest)) = connection.addresses {
+        let step = format!("give {name} the address {own}");
+        host.add_address(link.index, own, guest)
+            .map_err(cannot(&step))?;
+        if let Some(host_if) = &connection.host_if {
+            announce(host, name, host_if, guest)
+                .map_err(cannot(&format!("announce {guest} at {host_if}")))?;
+        }
+    }
+    match place.end {
+        End::Attach => queue.keep().map_err(cannot(&step))?,
+        End::Inherit => connection.queue = Some(queue.into()),
+    }
+    connection.proxy_mac = mac.or(link.mac);
+    Ok(())
+}
+
+/// Lets the host answer for the VM at an interface, and pass on what comes for it.
+fn announce(
+    host: &mut Host,
+    proxy_if: &str,
+    host_if: &InterfaceName,
+    guest: Ipv4Addr,
+) -> io::Result<()> {
+    let link = host.link(host_if.as_str())?;
+    let link = link.ok_or(io::ErrorKind::NotFound)?;
+    host::set_forwarding(proxy_if, true)?;
+    if !host::forwards(host_if.as_str())? {
+        host::set_forwarding(host_if.as_str(), true)?;
+    }
+    host.add_proxy(link.index, guest)
+}
+
+/// The address with the octet that bridges do not take.
+fn high(mac: MacAddr) -> Option<MacAddr> {
+    let [_, rest @ ..] = mac.octets();
+    let [b, c, d, e, f] = rest;
+    MacAddr::from_octets([HIGH, b, c, d, e, f]).ok()
+}

@@ -1,0 +1,73 @@
+//! Undoing what a record says was set up: at the end of a VM, and for monitors that had no time for it.
+
+use std::io;
+
+use rustix::io::Errno;
+
+use crate::error::Error;
+use crate::host::{self, Host};
+use crate::records::{All, Record, Records, namespace};
+
+/// Undoes all of it that is there. What cannot be undone is logged, and the rest goes on. `others` are the records of the
+/// VMs that run.
+pub(crate) fn undo(host: &mut Host, record: &Record, others: &[(String, Record)]) {
+    for (name, alias) in &record.taps {
+        log(
+            &format!("remove the interface {name}"),
+            remove_tap(host, name, alias),
+        );
+    }
+    if record.namespace != namespace() {
+        return;
+    }
+    for proxy in &record.proxies {
+        let what = format!("take back {} at {}", proxy.address, proxy.host_if);
+        let removed = match host.link(&proxy.host_if) {
+            Ok(Some(link)) => host.remove_proxy(link.index, proxy.address),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error),
+        };
+        log(&what, removed);
+    }
+    for interface in &record.forwarding {
+        let needed = others
+            .iter()
+            .any(|(_, other)| other.forwarding.contains(interface));
+        if !needed {
+            let what = format!("switch forwarding off on {interface}");
+            log(&what, host::set_forwarding(interface, false));
+        }
+    }
+}
+
+/// Removes a tap, if it is the one that was made: nobody else's has the alias.
+fn remove_tap(host: &mut Host, name: &str, alias: &str) -> io::Result<()> {
+    match host.link(name)? {
+        Some(link) if link.is_tap && link.alias == alias => host.delete(link.index),
+        _ => Ok(()),
+    }
+}
+
+/// What is gone already needs no undoing.
+fn log(what: &str, result: io::Result<()>) {
+    match result {
+        Err(error)
+            if !matches!(
+                Errno::from_io_error(&error),
+                Some(Errno::NOENT | Errno::NODEV)
+            ) =>
+        {
+            tracing::warn!("cannot {what}: {error}");
+        }
+        _ => {}
+    }
+}
+
+/// Undoes what monitors have left that are no more. To be called with the mutex.
+pub(crate) fn clean(host: &mut Host, records: &Records, all: &mut All) -> Result<(), Error> {
+    for (name, record) in std::mem::take(&mut all.left) {
+        undo(host, &record, &all.running);
+        records.remove(&name)?;
+    }
+    Ok(())
+}
