@@ -19,6 +19,7 @@
 mod directory;
 pub mod host;
 pub mod hostile;
+pub mod network;
 mod program;
 mod terminal;
 mod vm;

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Uid, chdir, chroot, fchdir, getgroups, getresgid, getresuid, setgroups};
 use nix::unistd::{setresgid, setresuid, setsid, setuid};
-use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, chownat, fstat, makedev};
+use rustix::fs::{mknodat, openat, openat2};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal, setpriority_process, setrlimit};
@@ -16,6 +17,9 @@ use serde::{Deserialize, Serialize};
 use sys::MountAttr;
 
 use crate::{Error, Result, directories, mounts, seccomp};
+
+/// The number of the device (the kernel's Documentation/networking/tuntap.rst).
+const TUN: (u32, u32) = (10, 200);
 
 /// Everything the privilege drop needs, in numbers and paths: nothing is looked up after the chroot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,10 +38,14 @@ pub struct Confinement {
     pub masks: Vec<PathBuf>,
     /// Whether device nodes must work in `/disks`.
     pub disks_with_devices: bool,
+    /// Whether `/dev/net/tun` is there, for this process and the kernel only. The directory above it exists.
+    pub tun: bool,
     /// How the kernel is scheduled; `None` leaves it as it is.
     pub scheduler: Option<Scheduler>,
     /// Resource limits.
     pub limits: Limits,
+    /// Files of control groups, on the host, by which this process joins them.
+    pub groups_to_join: Vec<PathBuf>,
     /// To which system calls it is restricted.
     pub calls: Calls,
 }
@@ -91,15 +99,16 @@ pub enum Scheduler {
 pub struct Limits {
     /// Open descriptors per process.
     pub open_files: u64,
-    /// Processes of the user, over all virtual machines it runs: each guest process is one of the host.
-    pub processes: u64,
+    /// Processes of the user, over all virtual machines it runs: each guest process is one of the host. `None`, if a
+    /// control group limits those of this one.
+    pub processes: Option<u64>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
             open_files: 256,
-            processes: 2000,
+            processes: Some(2000),
         }
     }
 }
@@ -131,9 +140,15 @@ impl Confinement {
             })?;
         }
         step("restrict /disks", self.restrict_disks(&root))?;
+        if self.tun {
+            step("provide /dev/net/tun in the jail", self.provide_tun(&root))?;
+        }
 
         // What needs privileges but takes none.
         step("setsid", setsid())?;
+        for door in &self.groups_to_join {
+            step("join the control group", std::fs::write(door, "0"))?;
+        }
         self.schedule()?;
         self.limit()?;
         umask(Mode::WGRP | Mode::WOTH);
@@ -180,6 +195,31 @@ impl Confinement {
         mounts::attach(mounts::copy_of(&disks, attr)?, disks)
     }
 
+    /// A node of the user's own: that of the host may be for root only.
+    fn provide_tun(&self, root: &OwnedFd) -> io::Result<()> {
+        let directory = mounts::node_directory()?;
+        mknodat(
+            &directory,
+            "tun",
+            FileType::CharacterDevice,
+            Mode::RUSR | Mode::WUSR,
+            makedev(TUN.0, TUN.1),
+        )?;
+        let (uid, gid) = (
+            rustix::fs::Uid::from_raw(self.uid),
+            rustix::fs::Gid::from_raw(self.gid),
+        );
+        chownat(
+            &directory,
+            "tun",
+            Some(uid),
+            Some(gid),
+            AtFlags::SYMLINK_NOFOLLOW,
+        )?;
+        sys::restrict_mount(&directory, MountAttr::READ_ONLY)?;
+        mounts::attach(directory, beneath(root, Path::new("dev/net"))?)
+    }
+
     fn schedule(&self) -> Result<()> {
         match self.scheduler {
             None => Ok(()),
@@ -195,11 +235,16 @@ impl Confinement {
 
     fn limit(&self) -> Result<()> {
         let limits = [
-            ("limit core dumps", Resource::Core, 0),
-            ("limit open files", Resource::Nofile, self.limits.open_files),
+            ("limit core dumps", Resource::Core, Some(0)),
+            (
+                "limit open files",
+                Resource::Nofile,
+                Some(self.limits.open_files),
+            ),
             ("limit processes", Resource::Nproc, self.limits.processes),
         ];
         for (name, resource, limit) in limits {
+            let Some(limit) = limit else { continue };
             step(
                 name,
                 setrlimit(

@@ -1,5 +1,6 @@
 //! The jail of one virtual machine on the host: its directories, and the mounts the monitor holds. Monitor only, as root.
 
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -23,6 +24,19 @@ pub struct Places {
     pub logdir: PathBuf,
     /// What all jails share.
     pub shared: PathBuf,
+}
+
+/// What of the confinement of a kernel is not the same for all.
+#[derive(Debug, Default)]
+pub struct Terms {
+    /// How it is scheduled.
+    pub scheduler: Option<Scheduler>,
+    /// Whether it may attach to taps that belong to its user.
+    pub tun: bool,
+    /// Resource limits.
+    pub limits: Limits,
+    /// See [`crate::ControlGroup::doors`].
+    pub groups_to_join: Vec<PathBuf>,
 }
 
 /// A prepared jail. Holds the bind mount of the shared directory, which goes with it, and the directories open.
@@ -53,7 +67,12 @@ impl Jail {
         let root = open_path(&places.jail, 0o755)?;
         let log_dir = open_path(&places.logdir, 0o750)?;
         let shared = open_path(&places.shared, 0o755)?;
-        for (name, mode) in [("disks", 0o755), ("kernels", 0o755), ("locks", 0o700)] {
+        for (name, mode) in [
+            ("disks", 0o755),
+            ("kernels", 0o755),
+            ("locks", 0o700),
+            ("macpool", 0o700),
+        ] {
             open_below(&shared, name, &places.shared.join(name), Access::root(mode))?;
         }
         let inside = |name| places.jail.join(name);
@@ -138,19 +157,37 @@ impl Jail {
         Kernel::examine(&self.root, &self.path, kernel, &self.account)
     }
 
+    /// Opens a kernel for reading, after the same checks.
+    ///
+    /// # Errors
+    /// What is wrong with the kernel.
+    pub fn open_kernel(&self, kernel: &Path) -> Result<File> {
+        Kernel::open(&self.root, kernel, &self.account)
+    }
+
     /// How the second process is to confine itself to run `kernel`.
     ///
     /// # Errors
-    /// If the disk directory cannot be read.
-    pub fn confinement(
-        &self,
-        kernel: &Kernel,
-        scheduler: Option<Scheduler>,
-    ) -> Result<Confinement> {
+    /// If the disk directory cannot be read, or a place for a device cannot be made.
+    pub fn confinement(&self, kernel: &Kernel, terms: Terms) -> Result<Confinement> {
+        if terms.tun {
+            let mut directory = self.root.try_clone().map_err(|source| Error::Directory {
+                path: self.path.clone(),
+                source,
+            })?;
+            let mut shown = self.path.clone();
+            for name in ["dev", "net"] {
+                shown.push(name);
+                directory = open_below(&directory, name, &shown, Access::root(0o755))?;
+            }
+        }
         Ok(Confinement {
             binds: kernel.binds.clone(),
             disks_with_devices: self.has_block_device()?,
-            scheduler,
+            tun: terms.tun,
+            scheduler: terms.scheduler,
+            limits: terms.limits,
+            groups_to_join: terms.groups_to_join,
             calls: Calls::Kernel,
             ..self.confinement_for_disks()
         })
@@ -170,8 +207,10 @@ impl Jail {
                 PathBuf::from("shared/macpool"),
             ],
             disks_with_devices: false,
+            tun: false,
             scheduler: None,
             limits: Limits::default(),
+            groups_to_join: Vec::new(),
             calls: Calls::Disks,
         }
     }

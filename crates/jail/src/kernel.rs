@@ -46,6 +46,11 @@ pub struct Kernel {
 }
 
 impl Kernel {
+    /// See [`crate::Jail::open_kernel`].
+    pub(crate) fn open(root: &OwnedFd, kernel: &Path, account: &Account) -> Result<File> {
+        open(root, kernel, account).map(|(file, _, _)| file)
+    }
+
     /// See [`crate::Jail::kernel`].
     pub(crate) fn examine(
         root: &OwnedFd,

@@ -6,6 +6,7 @@
 //! Needs Linux 5.12 and, because of the system call filter, x86-64.
 
 mod account;
+mod bounds;
 mod confine;
 mod directories;
 mod elf_file;
@@ -16,8 +17,9 @@ mod mounts;
 mod seccomp;
 
 pub use account::Account;
+pub use bounds::{Bounds, ControlGroup};
 pub use confine::{Bind, Calls, Confinement, Limits, Scheduler, Source};
 pub use error::{Error, Result};
-pub use jail::{Jail, Places};
+pub use jail::{Jail, Places, Terms};
 pub use kernel::Kernel;
 pub use mounts::TmpMount;

@@ -72,6 +72,12 @@ pub(crate) fn empty_directory() -> io::Result<OwnedFd> {
     tmpfs(&[("mode", "0555"), ("size", "4k")], attr)
 }
 
+/// A detached, empty directory for device nodes.
+pub(crate) fn node_directory() -> io::Result<OwnedFd> {
+    let attr = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    tmpfs(&[("mode", "0755"), ("size", "4k")], attr)
+}
+
 fn tmpfs(options: &[(&str, &str)], attr: MountAttrFlags) -> io::Result<OwnedFd> {
     let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in options {

@@ -935,6 +935,110 @@ impl Unpack<Strict<'_>> for DiskInfo {
     }
 }
 
+/// The connection of a network interface of a running VM with the host. Counters are as the guest sees them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NicLink {
+    /// what the guest calls it: "vec0", "eth0"
+    ///
+    /// At most 64 bytes.
+    pub guest_if: CtlName,
+    /// by which driver the kernel takes part: "vec", "tuntap", "fd"
+    ///
+    /// At most 64 bytes.
+    pub transport: CtlName,
+    /// the interface of the host
+    ///
+    /// At most 64 bytes.
+    pub proxy_if: CtlName,
+    /// the bridge that this is a port of; else ""
+    ///
+    /// At most 64 bytes.
+    pub bridge_if: CtlName,
+    /// where the guest's address is announced; else ""
+    ///
+    /// At most 64 bytes.
+    pub host_if: CtlName,
+    /// the IP address of the host's end; else ""
+    ///
+    /// At most 64 bytes.
+    pub proxy_addr: CtlName,
+    /// the IP address that the guest is to use; "" if any
+    ///
+    /// At most 64 bytes.
+    pub guest_addr: CtlName,
+    /// the MAC address of the host's end
+    ///
+    /// At most 64 bytes.
+    pub proxy_hwaddr: CtlName,
+    /// the MAC address of the guest's end; "" if its kernel has chosen one
+    ///
+    /// At most 64 bytes.
+    pub guest_hwaddr: CtlName,
+    /// the guest has brought it up
+    pub open: bool,
+    /// `received_bytes`
+    pub received_bytes: u64,
+    /// `received_packets`
+    pub received_packets: u64,
+    /// `received_dropped`
+    pub received_dropped: u64,
+    /// `sent_bytes`
+    pub sent_bytes: u64,
+    /// `sent_packets`
+    pub sent_packets: u64,
+    /// `sent_dropped`
+    pub sent_dropped: u64,
+}
+
+impl Pack<Vec<u8>> for NicLink {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        pack_string(&self.guest_if, 64, out)?;
+        pack_string(&self.transport, 64, out)?;
+        pack_string(&self.proxy_if, 64, out)?;
+        pack_string(&self.bridge_if, 64, out)?;
+        pack_string(&self.host_if, 64, out)?;
+        pack_string(&self.proxy_addr, 64, out)?;
+        pack_string(&self.guest_addr, 64, out)?;
+        pack_string(&self.proxy_hwaddr, 64, out)?;
+        pack_string(&self.guest_hwaddr, 64, out)?;
+        self.open.pack(out)?;
+        self.received_bytes.pack(out)?;
+        self.received_packets.pack(out)?;
+        self.received_dropped.pack(out)?;
+        self.sent_bytes.pack(out)?;
+        self.sent_packets.pack(out)?;
+        self.sent_dropped.pack(out)?;
+
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for NicLink {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = Self {
+            guest_if: unpack_string(input, 64)?,
+            transport: unpack_string(input, 64)?,
+            proxy_if: unpack_string(input, 64)?,
+            bridge_if: unpack_string(input, 64)?,
+            host_if: unpack_string(input, 64)?,
+            proxy_addr: unpack_string(input, 64)?,
+            guest_addr: unpack_string(input, 64)?,
+            proxy_hwaddr: unpack_string(input, 64)?,
+            guest_hwaddr: unpack_string(input, 64)?,
+            open: take(input)?,
+            received_bytes: take(input)?,
+            received_packets: take(input)?,
+            received_dropped: take(input)?,
+            sent_bytes: take(input)?,
+            sent_packets: take(input)?,
+            sent_dropped: take(input)?,
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
 /// A network interface of the VM.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NicInfo {
@@ -946,10 +1050,12 @@ pub struct NicInfo {
     ///
     /// At most 4096 bytes.
     pub specification: CtlValue,
-    /// for people: what the guest sees, addresses
+    /// for people: what the guest will see, or why the next start cannot be; else ""
     ///
     /// At most 1024 bytes.
     pub note: CtlText,
+    /// as long as the VM runs, unless the specification is text for the kernel
+    pub link: Option<NicLink>,
 }
 
 impl Pack<Vec<u8>> for NicInfo {
@@ -958,6 +1064,7 @@ impl Pack<Vec<u8>> for NicInfo {
         pack_string(&self.eth, 64, out)?;
         pack_opaque(&self.specification, 4096, out)?;
         pack_string(&self.note, 1024, out)?;
+        pack_optional(&self.link, out, |item, out| item.pack(out))?;
 
         Ok(out.len() - start)
     }
@@ -970,6 +1077,7 @@ impl Unpack<Strict<'_>> for NicInfo {
             eth: unpack_string(input, 64)?,
             specification: unpack_opaque(input, 4096)?,
             note: unpack_string(input, 1024)?,
+            link: unpack_optional(input, take)?,
         };
         Ok((value, start - input.remaining()))
     }
@@ -3229,7 +3337,7 @@ pub const UMLMONCTRL_V1_PROCEDURES: &[Procedure] = &[
         name: "VM_INFO",
         doc: "Configuration and run-time state.",
         max_args: 0,
-        max_result: 10252024,
+        max_result: 10262712,
     },
     Procedure {
         number: 2,
@@ -3498,7 +3606,7 @@ impl<S: Stream> UmlmonctrlV1Client<S> {
 
     /// Sends VM_INFO without waiting for its result.
     pub fn send_vm_info(&mut self) -> std::result::Result<Ticket<VmInfoResult>, ClientError> {
-        self.rpc.send(1, 10252024, |_| Ok(()), take)
+        self.rpc.send(1, 10262712, |_| Ok(()), take)
     }
 
     /// Starts the kernel; answers when it is executing, or why it is not.

@@ -41,17 +41,20 @@ impl std::error::Error for SpawnError {
 /// Starts this program again (`/proc/self/exe`: the same inode, also after the package was upgraded) as first process of
 /// new PID, mount, IPC and UTS namespaces, with an empty environment and default signal settings.
 ///
-/// It has exactly the descriptors of `fds`, each at the number given with it. It gets SIGKILL when the calling thread
-/// ends, until it changes its user. The caller should have one thread only.
+/// With `own_network`, it is also in a new network namespace, in which there is nothing. It has exactly the descriptors of
+/// `fds`, each at the number given with it. It gets SIGKILL when the calling thread ends, until it changes its user. The
+/// caller should have one thread only.
 ///
 /// # Errors
 /// The step that failed; `EPERM` of clone3 without `CAP_SYS_ADMIN`.
 pub fn spawn_namespaced(
     argv: &[CString],
     fds: &[(BorrowedFd<'_>, RawFd)],
+    own_network: bool,
 ) -> Result<Child, SpawnError> {
+    let network = if own_network { libc::CLONE_NEWNET } else { 0 };
     let namespaces =
-        libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+        libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | network;
     let how = How {
         namespaces,
         session: false,

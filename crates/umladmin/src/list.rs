@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use cli::{Exit, Failure, Line};
 use config::{Config, VmName};
 use daemon::PidFile;
-use rpc_xdr::umlmonctrl::{VmEnd, VmInfo, VmInfoResult, VmState};
+use rpc_xdr::umlmonctrl::{NicInfo, NicLink, VmEnd, VmInfo, VmInfoResult, VmState};
 use serde_json::{Value, json};
 
 use crate::report::{Report, table};
@@ -30,6 +30,8 @@ struct Seen {
     mem_used: Option<u64>,
     uptime: Option<u32>,
     last_end: Option<&'static str>,
+    /// The network interfaces that are connected, by name.
+    nics: Vec<(String, NicLink)>,
     error: Option<String>,
 }
 
@@ -49,7 +51,7 @@ pub(crate) fn run(config: &Config, names: &[&str], line: &Line) -> Result<Exit, 
         let objects: Vec<Value> = shown.iter().map(|seen| seen.json()).collect();
         report.print(&format!("{:#}\n", Value::Array(objects)))?;
     } else if !shown.is_empty() {
-        let heading = ["VM", "STATE", "PID", "MEMORY", "UP", "START"].map(String::from);
+        let heading = ["VM", "STATE", "PID", "MEMORY", "UP", "START", "NETWORK"].map(String::from);
         let rows = shown.iter().map(|seen| seen.row());
         report.print(&table([heading].into_iter().chain(rows)))?;
     }
@@ -89,6 +91,7 @@ fn look(config: &Config, vm: &VmName) -> Seen {
         mem_used: None,
         uptime: None,
         last_end: None,
+        nics: Vec::new(),
         error: None,
     };
     match config.vm(vm) {
@@ -148,6 +151,8 @@ impl Seen {
         };
         self.mem_mb = Some(info.mem_mb);
         self.last_end = end_word(info.last_end.how);
+        let linked = |nic: &NicInfo| Some((nic.eth.clone(), nic.link.clone()?));
+        self.nics = info.nics.iter().filter_map(linked).collect();
         if info.state != VmState::Inactive {
             self.mem_used = Some(info.mem_used);
             self.uptime = Some(info.uptime);
@@ -165,11 +170,12 @@ impl Seen {
             "mem_used": self.mem_used,
             "uptime": self.uptime,
             "last_end": self.last_end,
+            "nics": self.nics.iter().map(nic).collect::<Vec<_>>(),
             "error": self.error,
         })
     }
 
-    fn row(&self) -> [String; 6] {
+    fn row(&self) -> [String; 7] {
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
         let used = self
             .mem_used
@@ -184,8 +190,34 @@ impl Seen {
             ),
             or_dash(self.uptime.map(duration)),
             or_dash(self.start.clone()),
+            or_dash((!self.nics.is_empty()).then(|| network(&self.nics))),
         ]
     }
+}
+
+/// The networks of a VM: its address, or the bridge where it can have any.
+fn network(nics: &[(String, NicLink)]) -> String {
+    let places = nics.iter().map(|(_, link)| {
+        let place = [&link.guest_addr, &link.bridge_if]
+            .into_iter()
+            .find(|place| !place.is_empty());
+        format!("{} {}", link.guest_if, place.unwrap_or(&link.proxy_if))
+    });
+    places.collect::<Vec<_>>().join(", ")
+}
+
+fn nic((eth, link): &(String, NicLink)) -> Value {
+    json!({
+        "eth": eth,
+        "guest_if": link.guest_if,
+        "proxy_if": link.proxy_if,
+        "bridge_if": link.bridge_if,
+        "guest_addr": link.guest_addr,
+        "guest_hwaddr": link.guest_hwaddr,
+        "open": link.open,
+        "received_bytes": link.received_bytes,
+        "sent_bytes": link.sent_bytes,
+    })
 }
 
 /// The word of the JSON output.
@@ -249,6 +281,7 @@ mod tests {
             mem_used: Some(21 << 20),
             uptime: Some(3723),
             last_end: None,
+            nics: Vec::new(),
             error: None,
         }
     }
@@ -286,7 +319,7 @@ mod tests {
             text,
             r#"{"error":null,"last_end":null,"mem_mb":64,"mem_used":22020096,"monitor_pid":4711,"#
                 .to_string()
-                + r#""start":"boot","state":"running","uptime":3723,"vm":"vm1","vmuser":"anna"}"#
+                + r#""nics":[],"start":"boot","state":"running","uptime":3723,"vm":"vm1","vmuser":"anna"}"#
         );
     }
 
@@ -301,7 +334,8 @@ mod tests {
                 "4711",
                 "64 MB (21 used)",
                 "01:02:03",
-                "boot"
+                "boot",
+                "-"
             ]
         );
         assert_eq!(duration(200_000), "2d 07:33:20");

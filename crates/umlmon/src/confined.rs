@@ -46,7 +46,7 @@ pub struct Confined {
 
 impl Confined {
     /// Starts it, shown as `title` in process listings, and gives it its order. It inherits `ends` as the descriptors
-    /// from [`FIRST_END_FD`] on.
+    /// from [`FIRST_END_FD`] on. With `own_network`, it has an empty network namespace.
     ///
     /// # Errors
     /// If a process cannot be started, or the order is too long.
@@ -54,6 +54,7 @@ impl Confined {
         title: &str,
         order: &impl Serialize,
         ends: &[BorrowedFd<'_>],
+        own_network: bool,
     ) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
@@ -67,7 +68,7 @@ impl Confined {
         let mut fds = vec![(null, 0), (null, 1), (null, 2), (theirs.as_fd(), PIPE_FD)];
         fds.extend(ends.iter().copied().zip(FIRST_END_FD..));
         let argv = [CString::new(title)?, crate::child::ARGUMENT.to_owned()];
-        let child = sys::spawn_namespaced(&argv, &fds).map_err(io::Error::other)?;
+        let child = sys::spawn_namespaced(&argv, &fds, own_network).map_err(io::Error::other)?;
         // From here on the drop of a part kills: by the end of the pipe.
         Self::of(child, ours)
     }

@@ -11,6 +11,7 @@ use config::{Config, StartType, Vm, VmName};
 use daemon::{Acceptor, CtrlSocket, LogDir, LogHandle, LogTo, PidFile, Readiness, Signals, Told};
 use disks::{Devices, Disks, Locks};
 use jail::{Account, Jail, Places};
+use net::Records;
 use pty::{Kernel, Nudge};
 use rpc_xdr::server::Limits;
 use rpc_xdr::umlmonctrl::UMLMONCTRL_V1_MAX_ARGS;
@@ -62,6 +63,7 @@ pub fn run(name: &VmName, config_path: &Path, manner: Manner) -> anyhow::Result<
     let jail = prepare_jail(&config, &vm)?;
     let disks = Disks::open(&vm.jaildir, &config.global.shared)?;
     let locks = Locks::open(&config.global.shared, name)?;
+    let records = Records::open(&config.global.shared, name)?;
     let log = open_log(&vm, manner.foreground)?;
     let devices = provide_devices(&config)?;
     let ctrl = CtrlSocket::bind(&config.global.vm_dir(name))?;
@@ -79,6 +81,7 @@ pub fn run(name: &VmName, config_path: &Path, manner: Manner) -> anyhow::Result<
         jail,
         disks,
         locks,
+        records,
         devices,
         log,
         remote,
@@ -167,6 +170,7 @@ struct Parts {
     jail: Jail,
     disks: Disks,
     locks: Rc<Locks>,
+    records: Rc<Records>,
     devices: Devices,
     log: LogHandle,
     remote: Sockets,
@@ -184,6 +188,7 @@ impl Parts {
             jail: self.jail,
             disks: self.disks,
             locks: self.locks,
+            records: self.records,
             devices: self.devices,
             looks: Semaphore::new(MAX_LOOKS),
             recording: Mutex::default(),

@@ -12,6 +12,7 @@ use crate::status::{How, LastEnd};
 pub const CON0_TAIL: usize = 4096;
 
 const SIGABRT: i32 = 6;
+const SIGKILL: i32 = 9;
 
 /// What is known when everything in the namespace has ended.
 #[derive(Debug, Default)]
@@ -22,6 +23,8 @@ pub struct Evidence<'a> {
     pub signal: Option<i32>,
     /// The monitor had killed the child.
     pub killed: bool,
+    /// The host has ended a process of the VM because all had used more memory than they may.
+    pub out_of_memory: bool,
     /// The message of a panic notice.
     pub panic: Option<&'a str>,
     /// The end of what the kernel wrote to con0 in this run.
@@ -66,6 +69,11 @@ fn describe(evidence: &Evidence<'_>) -> (How, String) {
         (Some(status), _) => (
             How::Crashed,
             crashed(&format!("exit status {status}"), evidence.con0),
+        ),
+        (None, Some(SIGKILL)) if evidence.out_of_memory => (
+            How::Crashed,
+            "ended by the host, as the VM used more memory than mem and overhead_limit allow"
+                .into(),
         ),
         (None, Some(signal)) => (
             How::Crashed,

@@ -5,7 +5,9 @@
 use config::{ChannelName, DiskName, Vm};
 use disks::Disk;
 
+use crate::channels::CON0;
 use crate::mconsole::NOTIFY_NAME;
+use crate::networks::Wiring;
 
 /// The kernel's whole environment: it looks for a place for its memory file and for its sockets.
 pub const ENVIRONMENT: [&str; 3] = ["TMPDIR=/tmp", "HOME=/tmp", "PATH=/"];
@@ -26,9 +28,15 @@ pub struct Ubd {
     pub backing: Option<DiskName>,
 }
 
-/// Builds the argument list. `channels` are those after con0, in the order of their descriptors from
-/// [`FIRST_CHANNEL_FD`] on; `extra` are the arguments of this start only.
-pub fn build(vm: &Vm, channels: &[ChannelName], disks: &[Ubd], extra: &[String]) -> Vec<String> {
+/// Builds the argument list. `channels` are in the order of their descriptors, con0 first, which has three; those of the
+/// others begin with [`FIRST_CHANNEL_FD`], those of the open taps follow; `extra` are the arguments of this start only.
+pub fn build(
+    vm: &Vm,
+    channels: &[ChannelName],
+    disks: &[Ubd],
+    wiring: &Wiring,
+    extra: &[String],
+) -> Vec<String> {
     // argv[0] is the path, as a kernel that re-executes itself goes by it.
     let mut args: Vec<String> = vm.kernel.iter().map(ToString::to_string).collect();
     args.extend([
@@ -47,6 +55,7 @@ pub fn build(vm: &Vm, channels: &[ChannelName], disks: &[Ubd], extra: &[String])
     args.extend(
         channels
             .iter()
+            .filter(|channel| **channel != CON0)
             .zip(FIRST_CHANNEL_FD..)
             .map(|(channel, fd)| format!("{channel}=fd:{fd}")),
     );
@@ -59,10 +68,10 @@ pub fn build(vm: &Vm, channels: &[ChannelName], disks: &[Ubd], extra: &[String])
             vm.sync_disks.contains(ubd.number),
         )
     }));
-    args.extend(vm.eth.iter().filter_map(|(number, nic)| match nic {
-        config::Nic::Raw(text) => Some(format!("eth{number}={text}")),
-        _ => None,
-    }));
+    // con0 counts as one and has three.
+    let descriptors = i32::try_from(channels.len()).unwrap_or(0) + FIRST_CHANNEL_FD;
+    let first_tap = descriptors - 1;
+    args.extend(wiring.arguments(vm, first_tap));
     args.extend(vm.kernelargs.iter().cloned());
     args.extend(extra.iter().cloned());
     args

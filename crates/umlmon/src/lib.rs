@@ -15,6 +15,7 @@ mod kernel_args;
 mod link;
 pub mod mconsole;
 mod monitor;
+mod networks;
 mod remarks;
 mod remote;
 mod run;

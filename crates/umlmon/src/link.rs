@@ -6,7 +6,7 @@
 
 use std::cell::Cell;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use disks::work::Task;
 use jail::Confinement;
@@ -28,6 +28,8 @@ pub struct Launch {
     pub argv: Vec<String>,
     /// Its environment, as `NAME=value`.
     pub env: Vec<String>,
+    /// Whether it is in an empty network namespace.
+    pub own_network: bool,
 }
 
 /// Work on disks that a second process is to do.
@@ -91,14 +93,14 @@ enum Expected {
 
 impl Link {
     /// Starts the second process and gives it its task. `ends` are the kernel's ends of the channels, in the order of
-    /// their numbers: the first one becomes its descriptors 0, 1 and 2, the others 3 and so on.
+    /// their numbers, and then open taps: the first one becomes its descriptors 0, 1 and 2, the others 3 and so on.
     ///
     /// # Errors
     /// If a process cannot be started, or the arguments are too long.
     pub fn launch(launch: &Launch, ends: &[BorrowedFd<'_>]) -> io::Result<Self> {
         let order = ToChild::Launch(Box::new(launch.clone()), ends.len());
         let title = format!("umlmon: {}", launch.name);
-        match Confined::launch(&title, &order, ends) {
+        match Confined::launch(&title, &order, ends, launch.own_network) {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::TOOBIG) => Err(
                 io::Error::other("the kernel's arguments are too long; shorten kernelarg"),
             ),
@@ -148,6 +150,12 @@ impl Link {
         Ok(message)
     }
 
+    /// The network namespace of the kernel, if it can still be told.
+    pub fn network(&self) -> Option<OwnedFd> {
+        let file = std::fs::File::open(format!("/proc/{}/ns/net", self.pid()));
+        file.ok().map(OwnedFd::from)
+    }
+
     /// The kernel is the first child of the second process (proc_pid_task(5), `children`).
     fn kernel_pid(&self) -> Option<u32> {
         let children =
@@ -188,10 +196,8 @@ fn waits_for_events(doing: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::ffi::CString;
-    use std::os::fd::OwnedFd;
-
     use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, send, socketpair};
+    use std::ffi::CString;
 
     use super::*;
 

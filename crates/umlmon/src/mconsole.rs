@@ -17,6 +17,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram as StdDatagram;
 use std::time::Duration;
 
+use nix::sched::{CloneFlags, setns};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::net::UnixDatagram;
@@ -164,6 +165,8 @@ pub struct Mconsole {
     tmp: OwnedFd,
     /// `UMID/mconsole`.
     path: String,
+    /// The kernel's network namespace, if it is not ours: addresses of sockets without a path are good in one only.
+    network: Option<OwnedFd>,
 }
 
 impl Mconsole {
@@ -172,7 +175,14 @@ impl Mconsole {
         Mconsole {
             tmp,
             path: format!("{umid}/mconsole"),
+            network: None,
         }
+    }
+
+    /// The kernel is in this network namespace.
+    #[must_use]
+    pub fn in_network(self, network: Option<OwnedFd>) -> Mconsole {
+        Mconsole { network, ..self }
     }
 
     /// Sends a command and returns the kernel's answer.
@@ -229,14 +239,39 @@ impl Mconsole {
             Mode::empty(),
             how,
         )?;
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)?;
+        let socket = match &self.network {
+            None => socket()?,
+            Some(network) => within(network, socket)?,
+        };
         rustix::net::bind(&socket, &SocketAddrUnix::new_unnamed())?;
         let socket = StdDatagram::from(socket);
         // A path through the held descriptor neither walks the jail again nor meets the limit of 108 bytes.
         socket.connect(format!("/proc/self/fd/{}", node.as_raw_fd()))?;
         UnixDatagram::from_std(socket)
     }
+}
+
+fn socket() -> io::Result<OwnedFd> {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    Ok(rustix::net::socket_with(
+        AddressFamily::UNIX,
+        SocketType::DGRAM,
+        flags,
+        None,
+    )?)
+}
+
+/// Does something in another network namespace; a socket stays in the one it was made in.
+fn within<T>(network: &OwnedFd, task: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    let home = std::fs::File::open("/proc/thread-self/ns/net")?;
+    setns(network, CloneFlags::CLONE_NEWNET)?;
+    let result = task();
+    if let Err(error) = setns(&home, CloneFlags::CLONE_NEWNET) {
+        // A monitor in the wrong place could do nothing right any more.
+        tracing::error!("cannot return to the host's network: {error}");
+        std::process::abort();
+    }
+    result
 }
 
 /// The socket on which the kernel tells what happens to it.

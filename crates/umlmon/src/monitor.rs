@@ -3,6 +3,7 @@
 //! Requests of the clients, messages of the child and notices of the kernel arrive here one after the other. The state
 //! machine says what each means; this file carries the actions out.
 
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 
@@ -12,6 +13,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::ending::{self, Evidence};
 use crate::failure::Failure;
 use crate::mconsole::Notice;
+use crate::networks::NicLook;
 use crate::remarks::{Remarks, Verdict};
 use crate::run::{Run, RunEvent, Setup, Start};
 use crate::state::{self, Action, Event, Phase, Request, State};
@@ -53,6 +55,8 @@ pub struct Look {
     pub vm: config::Vm,
     /// The disks as they were found at the start.
     pub disks: Vec<crate::kernel_args::Ubd>,
+    /// The network interfaces that are connected with the host, by number.
+    pub nics: BTreeMap<u8, NicLook>,
     /// When this kernel was started.
     pub started: Instant,
     /// The child process.
@@ -408,6 +412,7 @@ impl Monitor {
             status: exit.status,
             signal: exit.signal,
             killed: run.killed(),
+            out_of_memory: run.out_of_memory(),
             panic: run.panic(),
             con0: &con0,
         });

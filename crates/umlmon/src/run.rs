@@ -9,9 +9,10 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use config::{Config, Nic, Vm, VmName};
+use config::{Config, Vm, VmName};
 use disks::{Claim, Devices, Disks, Lease, Locks, Opener};
-use jail::{Jail, TmpMount};
+use jail::{Bounds, ControlGroup, Jail, Kernel, Limits, Terms, TmpMount};
+use net::Records;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 
@@ -24,6 +25,7 @@ use crate::kernel_args::{self, Ubd};
 use crate::link::{FromChild, Launch, Link};
 use crate::mconsole::{Mconsole, Notice, Notices};
 use crate::monitor::Look;
+use crate::networks::Wiring;
 
 /// What the monitor holds as long as it lives, and every run uses.
 pub struct Setup {
@@ -39,6 +41,8 @@ pub struct Setup {
     pub disks: Disks,
     /// Who has which disk open.
     pub locks: Rc<Locks>,
+    /// Who has which part of the host's network.
+    pub records: Rc<Records>,
     /// The block devices among the shared disks.
     pub devices: Devices,
     /// Places for processes that look at the disks; however many clients ask, there are not more.
@@ -109,6 +113,8 @@ pub struct Start {
     pub cows: Cows,
     /// The disks, if the guest reboots: they were never given up.
     pub lease: Option<Lease>,
+    /// The networks, likewise.
+    pub wiring: Option<Box<Wiring>>,
 }
 
 /// How the kernel process ended, as the child saw it.
@@ -140,6 +146,7 @@ pub struct Run {
     notices: Notices,
     channels: Rc<Channels>,
     tmp: TmpMount,
+    group: Option<ControlGroup>,
     vm: Vm,
     start: Start,
     disks: Vec<Ubd>,
@@ -161,55 +168,51 @@ impl Run {
     /// [`Failure::NotStarted`] with the first thing that is missing or did not work; nothing is left behind.
     pub fn start(setup: &Setup, vm: Vm, mut start: Start) -> Result<Run, Failure> {
         // Validate everything ...
-        let path = vm.kernel.clone().ok_or_else(|| {
-            Failure::NotStarted("no kernel is configured (parameter kernel)".into())
-        })?;
-        check_networks(&vm)?;
-        let kernel = setup.jail.kernel(Path::new(path.as_str()));
-        let kernel = kernel.map_err(not_started)?;
-        for note in &kernel.notes {
-            tracing::warn!("{note}");
-        }
-        devices::provide(setup, &vm)?;
-        let (disks, claims) = holdings::usable(setup, &vm, &start.cows)?;
-        let confinement = setup
-            .jail
-            .confinement(&kernel, scheduler(&vm))
-            .map_err(not_started)?;
+        let Examined {
+            kernel,
+            disks,
+            claims,
+        } = examine(setup, &vm, &start.cows)?;
 
         // ... then do everything.
         start.lease = Some(claim(setup, start.lease.take(), claims)?);
         holdings::nothing_relies_on(setup, &disks, &start.cows)?;
         setup.channels.apply(&vm).map_err(not_started)?;
+        let wiring = wire(setup, start.wiring.take(), &vm, &kernel.path)?;
+        let wiring = start.wiring.insert(wiring);
+        let group = bound(setup, &vm);
         let tmp = setup.jail.mount_tmp(vm.mem).map_err(not_started)?;
         let hold = || tmp.root().try_clone_to_owned();
         let notices = hold()
             .and_then(|root| Notices::bind(&root))
             .map_err(cannot("open the mconsole's notify socket"))?;
         let root = hold().map_err(cannot("hold the jail's tmp"))?;
-        let mconsole = Rc::new(Mconsole::new(root, setup.name().as_str()));
         let slaves = setup.channels.kernel_slaves().map_err(not_started)?;
-        let names: Vec<_> = slaves
-            .iter()
-            .map(|(name, _)| *name)
-            .filter(|name| *name != CON0)
-            .collect();
+        let channels: Vec<_> = slaves.iter().map(|(name, _)| *name).collect();
         let launch = Launch {
             name: setup.name().to_string(),
-            confinement,
-            kernel: path.to_string(),
-            argv: kernel_args::build(&vm, &names, &disks, &start.extra),
+            confinement: setup
+                .jail
+                .confinement(&kernel, terms(&vm, wiring, group.as_ref()))
+                .map_err(not_started)?,
+            kernel: kernel.path.display().to_string(),
+            argv: kernel_args::build(&vm, &channels, &disks, wiring, &start.extra),
             env: kernel_args::ENVIRONMENT.map(String::from).to_vec(),
+            own_network: wiring.isolated,
         };
         let con0_start = setup.channels.get(CON0).map_or(0, |con0| con0.range().end);
-        let ends: Vec<_> = slaves.iter().map(|(_, slave)| slave.as_fd()).collect();
+        let slaves = slaves.iter().map(|(_, slave)| slave.as_fd());
+        let ends: Vec<_> = slaves.chain(wiring.queues()).collect();
         let link = Link::launch(&launch, &ends).map_err(cannot("create the second process"))?;
+        let network = wiring.isolated.then(|| link.network()).flatten();
+        let mconsole = Mconsole::new(root, setup.name().as_str()).in_network(network);
         Ok(Run {
             link: Rc::new(link),
             nudged: Rc::clone(&setup.nudged),
             notices,
             channels: Rc::clone(&setup.channels),
             tmp,
+            group,
             vm,
             start,
             disks,
@@ -218,7 +221,7 @@ impl Run {
             kernel_pid: 0,
             killed: false,
             panic: None,
-            mconsole,
+            mconsole: Rc::new(mconsole),
             started: Instant::now(),
         })
     }
@@ -276,6 +279,13 @@ impl Run {
         self.killed
     }
 
+    /// The host has ended a process of it for want of memory.
+    pub fn out_of_memory(&self) -> bool {
+        self.group
+            .as_ref()
+            .is_some_and(ControlGroup::was_out_of_memory)
+    }
+
     /// The message of a panic notice.
     pub fn panic(&self) -> Option<&str> {
         self.panic.as_deref()
@@ -302,6 +312,12 @@ impl Run {
         Look {
             vm: self.vm.clone(),
             disks: self.disks.clone(),
+            nics: self
+                .start
+                .wiring
+                .as_ref()
+                .map(|wiring| wiring.looks())
+                .unwrap_or_default(),
             started: self.started,
             child_pid: self.link.pid(),
             kernel_pid: self.kernel_pid,
@@ -309,6 +325,32 @@ impl Run {
             mconsole: Rc::clone(&self.mconsole),
         }
     }
+}
+
+/// What a start needs, and was found usable.
+struct Examined {
+    kernel: Kernel,
+    disks: Vec<Ubd>,
+    claims: Vec<Claim>,
+}
+
+fn examine(setup: &Setup, vm: &Vm, cows: &Cows) -> Result<Examined, Failure> {
+    let path = vm
+        .kernel
+        .as_ref()
+        .ok_or_else(|| Failure::NotStarted("no kernel is configured (parameter kernel)".into()))?;
+    let kernel = setup.jail.kernel(Path::new(path.as_str()));
+    let kernel = kernel.map_err(not_started)?;
+    for note in &kernel.notes {
+        tracing::warn!("{note}");
+    }
+    devices::provide(setup, vm)?;
+    let (disks, claims) = holdings::usable(setup, vm, cows)?;
+    Ok(Examined {
+        kernel,
+        disks,
+        claims,
+    })
 }
 
 impl Drop for Run {
@@ -327,12 +369,49 @@ fn claim(setup: &Setup, held: Option<Lease>, claims: Vec<Claim>) -> Result<Lease
     lease.map_err(holdings::refusal)
 }
 
-fn check_networks(vm: &Vm) -> Result<(), Failure> {
-    match vm.eth.iter().find(|(_, nic)| !matches!(nic, Nic::Raw(_))) {
-        None => Ok(()),
-        Some((number, _)) => Err(Failure::NotStarted(format!(
-            "eth{number}: this version cannot set up networks yet, only pass plain text to the kernel"
-        ))),
+/// A guest that reboots has its networks still, unless somebody has removed an interface.
+fn wire(
+    setup: &Setup,
+    held: Option<Box<Wiring>>,
+    vm: &Vm,
+    kernel: &Path,
+) -> Result<Box<Wiring>, Failure> {
+    match held.filter(|wiring| wiring.is_intact()) {
+        Some(wiring) => Ok(wiring),
+        None => Wiring::set_up(setup, vm, kernel).map(Box::new),
+    }
+}
+
+/// Bounds what the VM takes of the host, where that is possible.
+fn bound(setup: &Setup, vm: &Vm) -> Option<ControlGroup> {
+    // Of the VMs of a name, only one has this directory.
+    let directory = rustix::fs::fstat(setup.jail.vm_dir()).map_or(0, |stat| stat.st_ino);
+    let megabytes = u64::from(vm.mem) + u64::from(vm.overhead_limit);
+    let bounds = Bounds {
+        processes: vm.pids_limit,
+        memory: megabytes << 20,
+    };
+    match ControlGroup::new(&format!("{}-{directory}", setup.name()), &bounds) {
+        Ok(group) => Some(group),
+        Err(why) => {
+            tracing::warn!(
+                "pids_limit counts all processes of the user, and overhead_limit has no effect: {why}"
+            );
+            None
+        }
+    }
+}
+
+fn terms(vm: &Vm, wiring: &Wiring, group: Option<&ControlGroup>) -> Terms {
+    let limits = Limits::default();
+    Terms {
+        scheduler: scheduler(vm),
+        tun: wiring.tun,
+        limits: Limits {
+            processes: group.is_none().then(|| vm.pids_limit.into()),
+            ..limits
+        },
+        groups_to_join: group.map(ControlGroup::doors).unwrap_or_default(),
     }
 }
 

@@ -93,7 +93,7 @@ impl Service {
         let start = Start {
             extra,
             cows: holdings::look(&self.setup).await?,
-            lease: None,
+            ..Start::default()
         };
         self.monitor.request_with(Request::Start, None, start).await
     }

@@ -32,7 +32,7 @@ impl Work {
         let title = format!("umlmon: {} {}", setup.name(), task.command());
         let confinement = setup.jail.confinement_for_disks();
         let order = ToChild::Work(Box::new(Job { confinement, task }));
-        let process = Confined::launch(&title, &order, &[])?;
+        let process = Confined::launch(&title, &order, &[], false)?;
         Ok(Work { process })
     }
 

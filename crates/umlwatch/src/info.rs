@@ -4,7 +4,8 @@ use std::fmt::{self, Write};
 
 use cli::printable;
 use rpc_xdr::umlmonctrl::{
-    ConClient, ConInfo, ConfigOrigin, ConfigSetting, DiskInfo, VmEnd, VmInfo, VmLastEnd, VmState,
+    ConClient, ConInfo, ConfigOrigin, ConfigSetting, DiskInfo, NicInfo, VmEnd, VmInfo, VmLastEnd,
+    VmState,
 };
 
 use crate::when::{since, size, span, utc};
@@ -29,9 +30,7 @@ fn write_page(page: &mut String, info: &VmInfo) -> fmt::Result {
     }
     heading(page, "Networks", info.nics.len())?;
     for nic in &info.nics {
-        let (eth, specification) = (printable(nic.eth.as_bytes()), printable(&nic.specification));
-        writeln!(page, "  {eth:<6} {specification}")?;
-        note(page, &nic.note)?;
+        write_nic(page, nic)?;
     }
     let title = match info.state {
         VmState::Inactive => "Configuration of the next start",
@@ -169,6 +168,44 @@ fn write_disk(page: &mut String, disk: &DiskInfo) -> fmt::Result {
     }
     writeln!(page, "  {ubd:<6} {file:<22} {}", facts.join(", "))?;
     note(page, &disk.note)
+}
+
+fn write_nic(page: &mut String, nic: &NicInfo) -> fmt::Result {
+    let (eth, specification) = (printable(nic.eth.as_bytes()), printable(&nic.specification));
+    writeln!(page, "  {eth:<6} {specification}")?;
+    note(page, &nic.note)?;
+    let Some(link) = &nic.link else {
+        return Ok(());
+    };
+    let end = |parts: [&str; 3]| {
+        let parts = parts.iter().filter(|part| !part.is_empty());
+        parts.copied().collect::<Vec<_>>().join(" ")
+    };
+    let open = if link.open { "up" } else { "not up" };
+    let guest = end([&link.guest_if, &link.guest_addr, &link.guest_hwaddr]);
+    let host = end([&link.proxy_if, &link.proxy_addr, &link.proxy_hwaddr]);
+    let mut text = format!("guest: {guest} ({open}, {}); host: {host}", link.transport);
+    if !link.bridge_if.is_empty() {
+        write!(text, ", port of {}", link.bridge_if)?;
+    }
+    if !link.host_if.is_empty() {
+        write!(text, ", announced at {}", link.host_if)?;
+    }
+    note(page, &text)?;
+    let carried = |bytes: u64, packets: u64, dropped: u64| {
+        let dropped = match dropped {
+            0 => String::new(),
+            n => format!(", {n} dropped"),
+        };
+        format!("{} ({packets} packets{dropped})", size(bytes))
+    };
+    let received = carried(
+        link.received_bytes,
+        link.received_packets,
+        link.received_dropped,
+    );
+    let sent = carried(link.sent_bytes, link.sent_packets, link.sent_dropped);
+    note(page, &format!("received {received}, sent {sent}"))
 }
 
 /// `without` is what an empty value means.

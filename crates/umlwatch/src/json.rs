@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use rpc_xdr::umlmonctrl::{ConClient, ConInfo, ConfigSetting, VmInfo, VmLastEnd};
+use rpc_xdr::umlmonctrl::{ConClient, ConInfo, ConfigSetting, NicLink, VmInfo, VmLastEnd};
 use serde_json::{Value, json};
 
 use crate::info::{end_word, origin_word, state_word};
@@ -63,6 +63,7 @@ fn value(info: &VmInfo) -> Value {
             "eth": nic.eth,
             "specification": text(&nic.specification),
             "note": nic.note,
+            "link": nic.link.as_ref().map(link),
         })).collect::<Vec<_>>(),
         "settings": settings(&info.settings),
         "pending": settings(&info.pending),
@@ -93,6 +94,27 @@ fn channel(info: &ConInfo) -> Value {
 
 fn client(client: &ConClient) -> Value {
     json!({"who": client.who, "since": client.since, "idle": client.idle})
+}
+
+fn link(link: &NicLink) -> Value {
+    json!({
+        "guest_if": link.guest_if,
+        "transport": link.transport,
+        "proxy_if": link.proxy_if,
+        "bridge_if": link.bridge_if,
+        "host_if": link.host_if,
+        "proxy_addr": link.proxy_addr,
+        "guest_addr": link.guest_addr,
+        "proxy_hwaddr": link.proxy_hwaddr,
+        "guest_hwaddr": link.guest_hwaddr,
+        "open": link.open,
+        "received_bytes": link.received_bytes,
+        "received_packets": link.received_packets,
+        "received_dropped": link.received_dropped,
+        "sent_bytes": link.sent_bytes,
+        "sent_packets": link.sent_packets,
+        "sent_dropped": link.sent_dropped,
+    })
 }
 
 fn settings(settings: &[ConfigSetting]) -> Vec<Value> {

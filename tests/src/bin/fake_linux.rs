@@ -13,6 +13,7 @@
 //! no-init                                                      no init handles CTRL-ALT-DEL yet
 //! give-up:TEXT                                                 (argument only) ends before there is an mconsole
 //! clock                                                        says when it began to run
+//! bomb                                                         starts threads until it may not any more
 //! ```
 //!
 //! Called with `clock` alone, it says so on stdout and ends, and with `flood BYTES` it writes that to stdout: for
@@ -39,6 +40,11 @@ const VERSION: u32 = 2;
 fn main() -> anyhow::Result<()> {
     let began = clock();
     let args: Vec<String> = std::env::args().skip(1).collect();
+    if args == ["--help"] {
+        // What a monitor looks for in the file of a kernel.
+        println!("eth[0-9]+=<transport>,<options>\nvec[0-9]+:<option>=<value>,<option>=<value>");
+        return Ok(());
+    }
     if args == ["clock"] {
         println!("{began}");
         return Ok(());
@@ -256,6 +262,7 @@ impl Kernel {
             }
             ("attack", _) => self.attack(),
             ("clock", _) => self.print(&self.began.clone()),
+            ("bomb", _) => self.bomb(),
             ("no-init", _) => self.init = false,
             _ => {}
         }
@@ -269,6 +276,14 @@ impl Kernel {
                 .output
                 .write_all(&e2e::flood(bytes.parse().unwrap_or(0)));
         }
+    }
+
+    /// To limits on processes, threads are the same, and cheaper.
+    fn bomb(&mut self) {
+        let sleep = || std::thread::sleep(std::time::Duration::from_secs(3600));
+        let thread = || std::thread::Builder::new().stack_size(1 << 16).spawn(sleep);
+        let count = std::iter::from_fn(|| thread().ok()).take(20_000).count();
+        self.print(&format!("bomb: {count} threads"));
     }
 
     fn attack(&mut self) {

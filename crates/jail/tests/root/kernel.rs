@@ -342,7 +342,7 @@ fn device_nodes_work_among_the_disks_only_if_there_are_any() {
     let with_devices = || {
         kernels
             .jail
-            .confinement(&kernel, None)
+            .confinement(&kernel, jail::Terms::default())
             .unwrap()
             .disks_with_devices
     };

@@ -30,6 +30,7 @@ fn makes_all_directories_with_owners_and_modes() {
         (places.shared.join("disks"), (0, 0, 0o755)),
         (places.shared.join("kernels"), (0, 0, 0o755)),
         (places.shared.join("locks"), (0, 0, 0o700)),
+        (places.shared.join("macpool"), (0, 0, 0o700)),
         (world.inside("disks"), (UID, GID, 0o750)),
         (world.inside("tmp"), (0, 0, 0o755)),
         (world.inside("shared"), (0, 0, 0o755)),

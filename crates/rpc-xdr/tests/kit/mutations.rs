@@ -133,6 +133,7 @@ fn info() -> VmInfo {
             eth: "eth0".into(),
             specification: b"bridged()".to_vec(),
             note: String::new(),
+            link: None,
         }],
         settings: vec![setting.clone(); 3],
         pending: vec![setting],

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use config::{Config, DiskName, Origin, Setting, Terminal, Vm};
+use config::{Config, DiskName, Nic, Origin, Setting, Terminal, Vm};
 use pty::{Channel, ClientInfo};
 use rpc_xdr::umlmonctrl::*;
 
 use crate::failure::Failure;
 use crate::mconsole;
 use crate::monitor::Look;
+use crate::networks::{self, NicLook};
 use crate::service::{Service, wire};
 
 /// How long the kernel may take to say its version before it counts as not responding.
@@ -72,7 +73,7 @@ impl Service {
                 .map(|(terminal, channel)| con(terminal, channel))
                 .collect(),
             disks: self.disks(vm, look),
-            nics: nics(vm),
+            nics: self.nics(vm, look),
             settings: vm.settings().iter().map(setting).collect(),
             pending: Vec::new(),
             fault: String::new(),
@@ -82,6 +83,27 @@ impl Service {
     pub(super) fn settings(&self) -> Result<Vec<ConfigSetting>, Failure> {
         let vm = Config::load(&self.setup.config_path)?.vm(self.setup.name())?;
         Ok(vm.settings().iter().map(setting).collect())
+    }
+
+    /// The network interfaces, as they are or will be.
+    fn nics(&self, vm: &Vm, look: Option<&Look>) -> Vec<NicInfo> {
+        let settings = vm.settings();
+        let nic = |(number, nic): (&u8, &Nic)| {
+            let eth = format!("eth{number}");
+            let specification = settings.iter().find(|setting| setting.param == eth);
+            let note = match (look, nic) {
+                (Some(_), _) | (_, Nic::Raw(_)) => String::new(),
+                (None, _) => networks::prospect(&self.setup, vm, *number),
+            };
+            let running = look.and_then(|look| look.nics.get(number));
+            NicInfo {
+                specification: wire::value(specification.map_or("", |setting| &setting.value)),
+                eth,
+                note: wire::text(note),
+                link: running.map(nic_link),
+            }
+        };
+        vm.eth.iter().map(nic).collect()
     }
 
     /// The disks as they were found at the start of the kernel, or as they are found now.
@@ -178,16 +200,27 @@ fn client(info: &ClientInfo) -> ConClient {
     }
 }
 
-fn nics(vm: &Vm) -> Vec<NicInfo> {
-    let settings = vm.settings();
-    let nic = |number: &u8| {
-        let eth = format!("eth{number}");
-        let specification = settings.iter().find(|setting| setting.param == eth);
-        NicInfo {
-            specification: wire::value(specification.map_or("", |setting| &setting.value)),
-            eth,
-            note: String::new(),
-        }
-    };
-    vm.eth.keys().map(nic).collect()
+fn nic_link(look: &NicLook) -> NicLink {
+    fn or_empty(value: Option<impl ToString>) -> String {
+        value.map(|value| value.to_string()).unwrap_or_default()
+    }
+    let counters = &look.counters;
+    NicLink {
+        guest_if: look.guest_if.clone(),
+        transport: look.transport.to_string(),
+        proxy_if: look.proxy_if.to_string(),
+        bridge_if: or_empty(look.bridge_if.as_ref()),
+        host_if: or_empty(look.host_if.as_ref()),
+        proxy_addr: or_empty(look.addresses.map(|(own, _)| own)),
+        guest_addr: or_empty(look.addresses.map(|(_, guest)| guest)),
+        proxy_hwaddr: or_empty(look.proxy_mac),
+        guest_hwaddr: or_empty(look.guest_mac),
+        open: look.open,
+        received_bytes: counters.received_bytes,
+        received_packets: counters.received_packets,
+        received_dropped: counters.received_dropped,
+        sent_bytes: counters.sent_bytes,
+        sent_packets: counters.sent_packets,
+        sent_dropped: counters.sent_dropped,
+    }
 }

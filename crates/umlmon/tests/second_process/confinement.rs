@@ -76,7 +76,7 @@ fn nothing_inherited(child: u32, kernel: u32) {
 }
 
 /// Tries everything that must not work, and a few things that must.
-const PROBE: &str = "$B ls /shared/locks; $B cat /shared/macpool; \
+const PROBE: &str = "$B ls /shared/locks; $B cat /shared/macpool/vm.lease; \
     for f in /shared/locks/x /shared/x /x; do (echo x > $f); done; \
     echo x > /disks/x && echo x > /tmp/x && echo made; \
     $B mount -t tmpfs none /tmp; $B chroot /tmp; $B nc -l -p 1; \
@@ -90,7 +90,7 @@ pub(crate) fn the_jail_shows_what_it_should(world: &World) {
         let text = vm.read_until("ready");
         for said in [
             "made",
-            "can't open '/shared/macpool': Permission denied",
+            "can't open '/shared/macpool/vm.lease': No such file",
             "/shared/locks/x: Read-only",
             "/shared/x: Permission",
             "/x: Permission",
@@ -116,9 +116,11 @@ fn probing(world: &World) -> Launch {
     let open = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode));
     let shared = &world.places.shared;
     fs::write(shared.join("locks/secret"), "x").unwrap();
-    fs::write(shared.join("macpool"), "secret").unwrap();
-    open(&shared.join("macpool"), 0o666).unwrap();
-    open(&shared.join("locks"), 0o755).unwrap();
+    fs::write(shared.join("macpool/vm.lease"), "secret").unwrap();
+    open(&shared.join("macpool/vm.lease"), 0o666).unwrap();
+    for name in ["macpool", "locks"] {
+        open(&shared.join(name), 0o755).unwrap();
+    }
     let mut launch = world.launch(PROBE);
     fs::write(world.places.jail.join("probe"), "").unwrap();
     let host = world.places.vardir.join("library");

@@ -188,10 +188,14 @@ impl World {
         let kernel = self.jail.kernel(Path::new(KERNEL)).unwrap();
         Launch {
             name: "vm1".to_owned(),
-            confinement: self.jail.confinement(&kernel, None).unwrap(),
+            confinement: self
+                .jail
+                .confinement(&kernel, jail::Terms::default())
+                .unwrap(),
             kernel: KERNEL.to_owned(),
             argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
             env: vec!["PATH=/".to_owned(), format!("B={KERNEL}")],
+            own_network: false,
         }
     }
 

@@ -161,7 +161,9 @@ fn the_page_says_state_first() {
         "  Memory     64 MB, 20 MB of it in use\n",
         "\nConsoles\n  con0   pty:con0       80x24, 2 KB so far\n",
         "\nDisks\n  ubd0   /disks/r\\xffoot.dsk    1 GB, 1 MB allocated, synchronous\n",
-        "\nNetworks: none\n",
+        "\nNetworks\n  eth0   bridged(bridge_if=br0,proxy_if=p0)\n",
+        "         guest: vec0 0A:12:BC:AF:32:00 (up, vec); host: p0 FE:00:00:00:00:01, port of br0\n",
+        "         received 3 MB (2100 packets, 7 dropped), sent 90 bytes (1 packets)\n",
         "\nConfiguration in effect\n  mem = 64\n  start = manual  (default)\n",
         "\nPending changes, in effect from the next start on\n  mem = 128  (user change)\n",
     ] {
@@ -184,6 +186,7 @@ fn json_is_ascii_and_has_the_documented_members() {
     assert_eq!(document["kernel_version"], "Linux 6.1 \u{9b}");
     assert_eq!(document["disks"][0]["file"], "/disks/r\u{fffd}oot.dsk");
     assert_eq!(document["channels"][0]["writer"], serde_json::Value::Null);
+    assert_eq!(document["nics"][0]["link"]["received_packets"], 2100);
     let man = include_str!("../../../../man/umlwatch.1");
     for member in document.as_object().unwrap().keys() {
         let documented = man.lines().any(|line| {

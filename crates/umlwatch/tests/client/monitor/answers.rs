@@ -95,11 +95,37 @@ pub(super) fn info(state: VmState, held: bool) -> VmInfo {
             read_only: false,
             note: String::new(),
         }],
-        nics: Vec::new(),
+        nics: vec![NicInfo {
+            eth: "eth0".into(),
+            specification: b"bridged(bridge_if=br0,proxy_if=p0)".to_vec(),
+            note: String::new(),
+            link: Some(nic_link()),
+        }],
         settings: vec![
             setting("mem", "64", ConfigOrigin::Main),
             setting("start", "manual", ConfigOrigin::Default),
         ],
         pending: vec![setting("mem", "128", ConfigOrigin::User)],
+    }
+}
+
+fn nic_link() -> NicLink {
+    NicLink {
+        guest_if: "vec0".into(),
+        transport: "vec".into(),
+        proxy_if: "p0".into(),
+        bridge_if: "br0".into(),
+        host_if: String::new(),
+        proxy_addr: String::new(),
+        guest_addr: String::new(),
+        proxy_hwaddr: "FE:00:00:00:00:01".into(),
+        guest_hwaddr: "0A:12:BC:AF:32:00".into(),
+        open: true,
+        received_bytes: 3 << 20,
+        received_packets: 2100,
+        received_dropped: 7,
+        sent_bytes: 90,
+        sent_packets: 1,
+        sent_dropped: 0,
     }
 }

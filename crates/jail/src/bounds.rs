@@ -1,0 +1,217 @@
+//! How much of the host a virtual machine can take: a control group for all of its processes, which the monitor makes and
+//! the second process joins, before it stops being root. cgroups(7), both versions.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The group of all virtual machines, below the root of a hierarchy.
+const PARENT: &str = "umlmon";
+/// How often a group is removed that the host's kernel still has something in, and how long to wait in between.
+const TRIES: u32 = 40;
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// The bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Processes and threads.
+    pub processes: u32,
+    /// Memory in bytes, that of the guest included.
+    pub memory: u64,
+}
+
+/// A control group, in one or two hierarchies. Dropping it removes it; its processes must have ended.
+#[derive(Debug)]
+pub struct ControlGroup {
+    directories: Vec<PathBuf>,
+}
+
+impl ControlGroup {
+    /// Makes a group of this name, which must be a file name of one virtual machine only. A group that is there was left
+    /// by a monitor that is no more, and is used.
+    ///
+    /// # Errors
+    /// A sentence that says why there is none.
+    pub fn new(name: &str, bounds: &Bounds) -> Result<ControlGroup, String> {
+        let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let wanted = [
+            (
+                "pids",
+                vec![("pids.max", "pids.max", bounds.processes.to_string())],
+            ),
+            (
+                "memory",
+                vec![(
+                    "memory.max",
+                    "memory.limit_in_bytes",
+                    bounds.memory.to_string(),
+                )],
+            ),
+        ];
+        let mut group = ControlGroup {
+            directories: Vec::new(),
+        };
+        for (controller, settings) in wanted {
+            let hierarchy = hierarchy(&table, controller)
+                .ok_or_else(|| format!("no hierarchy of control groups has {controller}"))?;
+            let directory = hierarchy
+                .make(name)
+                .map_err(|error| format!("{}: {error}", hierarchy.root.display()))?;
+            if !group.directories.contains(&directory) {
+                group.directories.push(directory.clone());
+            }
+            for (second, first, value) in settings {
+                let file = directory.join(if hierarchy.version == 2 {
+                    second
+                } else {
+                    first
+                });
+                fs::write(&file, value).map_err(|error| format!("{}: {error}", file.display()))?;
+            }
+        }
+        Ok(group)
+    }
+
+    /// The files to which a process writes that wants to join.
+    #[must_use]
+    pub fn doors(&self) -> Vec<PathBuf> {
+        let door = |directory: &PathBuf| directory.join("cgroup.procs");
+        self.directories.iter().map(door).collect()
+    }
+
+    /// Whether the host has ended a process of the group because all had used too much memory.
+    #[must_use]
+    pub fn was_out_of_memory(&self) -> bool {
+        let files = self.directories.iter().flat_map(|directory| {
+            ["memory.events", "memory.oom_control"].map(|file| directory.join(file))
+        });
+        files
+            .filter_map(|file| fs::read_to_string(file).ok())
+            .any(|text| {
+                let mut counts = text
+                    .lines()
+                    .filter_map(|line| line.strip_prefix("oom_kill "));
+                counts.any(|count| count.trim() != "0")
+            })
+    }
+}
+
+impl Drop for ControlGroup {
+    fn drop(&mut self) {
+        for directory in &self.directories {
+            for _ in 0..TRIES {
+                match fs::remove_dir(directory) {
+                    Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                        std::thread::sleep(PAUSE);
+                    }
+                    // What stays is empty, and used by the next start.
+                    _ => break,
+                }
+            }
+            // The last one of the host takes the parent along.
+            let _ = directory.parent().map(fs::remove_dir);
+        }
+    }
+}
+
+/// Where a controller is.
+struct Hierarchy {
+    root: PathBuf,
+    version: u8,
+}
+
+impl Hierarchy {
+    fn make(&self, name: &str) -> io::Result<PathBuf> {
+        let parent = self.root.join(PARENT);
+        let directory = parent.join(name);
+        for _ in 0..TRIES {
+            if self.version == 2 {
+                delegate(&self.root)?;
+            }
+            exists(fs::create_dir(&parent))?;
+            if self.version == 2 {
+                delegate(&parent)?;
+            }
+            match exists(fs::create_dir(&directory)) {
+                // Another monitor has just removed the parent.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                made => return made.map(|()| directory),
+            }
+        }
+        Err(io::ErrorKind::ResourceBusy.into())
+    }
+}
+
+/// Lets the groups below have the controllers.
+fn delegate(directory: &Path) -> io::Result<()> {
+    let file = directory.join("cgroup.subtree_control");
+    let now = fs::read_to_string(&file)?;
+    if ["pids", "memory"].iter().all(|one| has_word(&now, one)) {
+        return Ok(());
+    }
+    fs::write(file, "+pids +memory")
+}
+
+fn exists(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        result => result,
+    }
+}
+
+fn has_word(text: &str, word: &str) -> bool {
+    text.split([' ', ',', '\n']).any(|part| part == word)
+}
+
+/// Finds a controller in a table of mounts (proc_pid_mountinfo(5)); version 2 first.
+fn hierarchy(table: &str, controller: &str) -> Option<Hierarchy> {
+    let mounts: Vec<(&str, &str, &str)> = table
+        .lines()
+        .filter_map(|line| {
+            let (left, right) = line.split_once(" - ")?;
+            let mut right = right.split(' ');
+            let kind = right.next()?;
+            Some((kind, left.split(' ').nth(4)?, right.nth(1)?))
+        })
+        .collect();
+    let second = mounts.iter().find(|(kind, root, _)| {
+        let controllers = fs::read_to_string(Path::new(root).join("cgroup.controllers"));
+        *kind == "cgroup2" && controllers.is_ok_and(|text| has_word(&text, controller))
+    });
+    let first = || {
+        let found = |(kind, _, options): &&(&str, &str, &str)| {
+            *kind == "cgroup" && has_word(options, controller)
+        };
+        mounts.iter().find(found)
+    };
+    let of = |root: &str, version| Hierarchy {
+        root: PathBuf::from(root),
+        version,
+    };
+    match second {
+        Some((_, root, _)) => Some(of(root, 2)),
+        None => first().map(|(_, root, _)| of(root, 1)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &str = "\
+24 30 0:22 / /sys rw,relatime - sysfs sysfs rw
+31 24 0:27 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
+32 24 0:28 / /sys/fs/cgroup/cpu,pids rw,relatime - cgroup cgroup rw,cpu,pids
+33 24 0:29 / /nowhere rw,relatime - cgroup2 cgroup2 rw
+";
+
+    #[test]
+    fn a_controller_is_found_where_it_is() {
+        let found =
+            |controller| hierarchy(TABLE, controller).map(|found| (found.root, found.version));
+        assert_eq!(found("pids"), Some(("/sys/fs/cgroup/cpu,pids".into(), 1)));
+        assert_eq!(found("memory"), Some(("/sys/fs/cgroup/memory".into(), 1)));
+        assert!(found("pid").is_none() && found("io").is_none());
+    }
+}

@@ -1,0 +1,311 @@
+//! How the kernel is connected with the networks of the host, and what it is told about that (umlmon, the monitor
+//! process).
+//!
+//! Set-up on the host is the business of the crate `net`; here is decided by which of its drivers the kernel takes part.
+
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+use std::os::fd::BorrowedFd;
+use std::path::Path;
+
+use config::{Config, InterfaceName, MacAddr, Nic, Transport, Vm};
+use net::{Connection, Counters, Drivers, End, Networks, Place, Request};
+
+use crate::failure::Failure;
+use crate::run::Setup;
+
+/// The largest packet of the driver `tuntap`.
+const TUNTAP_MTU: u32 = 1500;
+
+/// The connections of a kernel. Dropping it undoes them.
+#[derive(Debug)]
+pub struct Wiring {
+    networks: Option<Networks>,
+    /// Never [`Transport::Auto`].
+    transport: Transport,
+    /// The kernel opens taps itself.
+    pub tun: bool,
+    /// The kernel needs nothing of the host's network.
+    pub isolated: bool,
+}
+
+impl Wiring {
+    /// Connects the kernel with the networks that are configured.
+    ///
+    /// # Errors
+    /// [`Failure::NotStarted`] with what is wrong; nothing is left behind.
+    pub fn set_up(setup: &Setup, vm: &Vm, kernel: &Path) -> Result<Wiring, Failure> {
+        let requests: Vec<Request<'_>> = vm
+            .eth
+            .iter()
+            .map(|(number, nic)| Request {
+                number: *number,
+                nic,
+            })
+            .collect();
+        let any = vm.eth.values().any(|nic| nic.proxy_if().is_some());
+        let transport = if any {
+            let file = setup.jail.open_kernel(kernel).map_err(refuse)?;
+            let drivers = Drivers::of(file).map_err(|error| {
+                Failure::NotStarted(format!("cannot read {}: {error}", kernel.display()))
+            })?;
+            choose(vm, drivers).map_err(Failure::NotStarted)?
+        } else {
+            vm.transport
+        };
+        let own_text = vm.eth.values().any(|nic| matches!(nic, Nic::Raw(_)))
+            || vm.kernelargs.iter().any(|arg| names_network(arg));
+        let attaches = any && transport != Transport::Fd;
+        let networks = match any {
+            true => {
+                let global = Config::load(&setup.config_path)?.global;
+                let place = Place {
+                    vm_dir: &global.vm_dir(setup.name()),
+                    uid: setup.jail.account().uid,
+                    pool: global.pool,
+                    end: if attaches { End::Attach } else { End::Inherit },
+                };
+                Networks::set_up(&setup.records, &place, &requests).map_err(refuse)?
+            }
+            false => None,
+        };
+        Ok(Wiring {
+            networks,
+            transport,
+            tun: attaches || own_text,
+            isolated: !attaches && !own_text,
+        })
+    }
+
+    /// Whether it can serve the next kernel too, after a reboot of the guest.
+    pub fn is_intact(&self) -> bool {
+        self.networks.as_ref().is_none_or(Networks::are_intact)
+    }
+
+    fn connections(&self) -> &[Connection] {
+        self.networks.as_ref().map_or(&[], Networks::connections)
+    }
+
+    /// The open taps that the kernel inherits, in the order in which [`Wiring::arguments`] numbers them.
+    pub fn queues(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.connections().iter().filter_map(Connection::queue)
+    }
+
+    /// The arguments of the kernel; `first_fd` is the number of its first open tap.
+    pub fn arguments(&self, vm: &Vm, first_fd: i32) -> Vec<String> {
+        let texts = vm.eth.iter().filter_map(|(number, nic)| match nic {
+            // That is how the options of the vector driver begin.
+            Nic::Raw(text) if text.starts_with("transport=") => Some(format!("vec{number}:{text}")),
+            Nic::Raw(text) => Some(format!("eth{number}={text}")),
+            _ => None,
+        });
+        let connections = self.connections().iter().zip(first_fd..);
+        let connected =
+            connections.map(|(connection, fd)| argument(connection, self.transport, fd));
+        texts.chain(connected).collect()
+    }
+
+    /// A look at the connections, by number.
+    pub fn looks(&self) -> BTreeMap<u8, NicLook> {
+        let look = |connection: &Connection| {
+            let (counters, open) = connection.look().unwrap_or_default();
+            let look = NicLook {
+                guest_if: guest_name(self.transport, connection.number),
+                transport: self.transport,
+                proxy_if: connection.proxy_if.clone(),
+                bridge_if: connection.bridge_if.clone(),
+                host_if: connection.host_if.clone(),
+                addresses: connection.addresses,
+                proxy_mac: connection.proxy_mac,
+                guest_mac: connection.guest_mac,
+                open,
+                counters,
+            };
+            (connection.number, look)
+        };
+        self.connections().iter().map(look).collect()
+    }
+}
+
+/// A look at an interface that is connected with the host.
+#[derive(Debug)]
+pub struct NicLook {
+    /// What the guest calls it.
+    pub guest_if: String,
+    /// By which driver the kernel takes part.
+    pub transport: Transport,
+    /// The tap.
+    pub proxy_if: InterfaceName,
+    /// The bridge that the tap is a port of.
+    pub bridge_if: Option<InterfaceName>,
+    /// Where the guest's address is announced.
+    pub host_if: Option<InterfaceName>,
+    /// Addresses of the host's and of the guest's end.
+    pub addresses: Option<(Ipv4Addr, Ipv4Addr)>,
+    /// MAC address of the tap.
+    pub proxy_mac: Option<MacAddr>,
+    /// MAC address of the guest's end, unless its kernel has chosen one.
+    pub guest_mac: Option<MacAddr>,
+    /// The guest has brought it up.
+    pub open: bool,
+    /// What it has carried.
+    pub counters: Counters,
+}
+
+/// What the guest will call an interface at the next start, or why there cannot be one.
+pub fn prospect(setup: &Setup, vm: &Vm, number: u8) -> String {
+    let drivers = || {
+        let kernel = vm.kernel.as_ref().ok_or("no kernel is configured")?;
+        let file = setup.jail.open_kernel(Path::new(kernel.as_str()));
+        let file = file.map_err(|error| error.to_string())?;
+        Drivers::of(file).map_err(|error| error.to_string())
+    };
+    match drivers().and_then(|drivers| choose(vm, drivers)) {
+        Ok(transport) => format!("the guest sees {}", guest_name(transport, number)),
+        Err(why) => why,
+    }
+}
+
+/// What the guest calls an interface.
+fn guest_name(transport: Transport, number: u8) -> String {
+    match transport {
+        Transport::Tuntap => format!("eth{number}"),
+        _ => format!("vec{number}"),
+    }
+}
+
+/// A kernel argument of the administrator that is about networks.
+fn names_network(argument: &str) -> bool {
+    ["eth", "vec"]
+        .iter()
+        .filter_map(|word| argument.strip_prefix(word))
+        .any(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+}
+
+/// The transport to use: what is configured, if the kernel can do it.
+fn choose(vm: &Vm, drivers: Drivers) -> Result<Transport, String> {
+    let (transport, present) = match vm.transport {
+        Transport::Auto if drivers.vec => (Transport::Vec, true),
+        Transport::Auto => (Transport::Tuntap, drivers.eth),
+        Transport::Tuntap => (Transport::Tuntap, drivers.eth),
+        other => (other, drivers.vec),
+    };
+    let kernel = vm.kernel.as_ref().map_or("", |kernel| kernel.as_str());
+    let name = vm.transport;
+    if !present {
+        let advice = match (vm.transport, drivers.vec, drivers.eth) {
+            (Transport::Auto, ..) => "use one compiled with CONFIG_UML_NET_VECTOR",
+            (Transport::Tuntap, true, _) => "use transport = vec (the guest then sees vec0)",
+            (_, _, true) => "use transport = tuntap (the guest then sees eth0)",
+            _ => "use one compiled with CONFIG_UML_NET_VECTOR",
+        };
+        return Err(format!(
+            "the kernel {kernel} has no driver for transport = {name}; {advice}"
+        ));
+    }
+    let large = vm.eth.iter().find(|(_, nic)| match nic {
+        Nic::HostToHost { mtu, .. } | Nic::Bridged { mtu, .. } => {
+            mtu.is_some_and(|mtu| mtu.bytes() > TUNTAP_MTU)
+        }
+        Nic::Raw(_) => false,
+    });
+    match large {
+        Some((number, _)) if transport == Transport::Tuntap => Err(format!(
+            "eth{number}: mtu: the driver tuntap knows packets of at most {TUNTAP_MTU} bytes; use transport = vec"
+        )),
+        _ => Ok(transport),
+    }
+}
+
+fn argument(connection: &Connection, transport: Transport, fd: i32) -> String {
+    let number = connection.number;
+    let tap = &connection.proxy_if;
+    let mac = |key: &str| match connection.guest_mac {
+        Some(mac) => format!(",{key}{}", mac.to_string().to_lowercase()),
+        None => String::new(),
+    };
+    let mtu = match connection.mtu {
+        Some(mtu) => format!(",mtu={mtu}"),
+        None => String::new(),
+    };
+    match transport {
+        Transport::Tuntap => format!("eth{number}=tuntap,{tap}{}", mac("")),
+        // Without vec=0 nothing passes: the frames of an inherited tap have no header for it.
+        Transport::Fd => format!("vec{number}:transport=fd,fd={fd},vec=0{}{mtu}", mac("mac=")),
+        // Without gro=1 large frames do not fit, and nearly nothing passes from the host to the guest.
+        Transport::Vec | Transport::Auto => format!(
+            "vec{number}:transport=tap,ifname={tap},depth=128,gro=1{}{mtu}",
+            mac("mac=")
+        ),
+    }
+}
+
+fn refuse(error: impl std::fmt::Display) -> Failure {
+    Failure::NotStarted(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vm(lines: &str) -> Vm {
+        let text =
+            format!("[vm1]\nvmuser = nobody\nmem = 64\nkernel = /shared/kernels/linux\n{lines}");
+        let config = Config::parse(&text, Path::new("umlmon")).unwrap();
+        config.vm(&"vm1".parse().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_kernel_is_asked_for_what_it_can_do() {
+        let bridged = "eth0 = bridged(bridge_if=br0,proxy_if=p)";
+        let of = |transport: &str, vec, eth| {
+            let vm = vm(&format!("transport = {transport}\n{bridged}"));
+            choose(&vm, Drivers { vec, eth })
+        };
+        assert_eq!(of("auto", true, true), Ok(Transport::Vec));
+        assert_eq!(of("auto", false, true), Ok(Transport::Tuntap));
+        assert_eq!(of("tuntap", true, true), Ok(Transport::Tuntap));
+        assert_eq!(of("fd", true, false), Ok(Transport::Fd));
+        assert!(
+            of("tuntap", true, false)
+                .unwrap_err()
+                .contains("use transport = vec")
+        );
+        assert!(
+            of("fd", false, true)
+                .unwrap_err()
+                .contains("use transport = tuntap")
+        );
+        assert!(
+            of("auto", false, false)
+                .unwrap_err()
+                .contains("CONFIG_UML_NET_VECTOR")
+        );
+        let jumbo = vm("transport = tuntap\neth3 = bridged(bridge_if=br0,proxy_if=p,mtu=9000)");
+        let both = Drivers {
+            vec: true,
+            eth: true,
+        };
+        assert!(choose(&jumbo, both).unwrap_err().starts_with("eth3: mtu:"));
+    }
+
+    #[test]
+    fn text_for_the_kernel_stays_as_it_is() {
+        let wiring = Wiring {
+            networks: None,
+            transport: Transport::Vec,
+            tun: true,
+            isolated: false,
+        };
+        let vm = vm("eth0 = tuntap,tap0\neth1 = transport=tap,ifname=tap1,depth=64");
+        assert_eq!(
+            wiring.arguments(&vm, 9),
+            [
+                "eth0=tuntap,tap0",
+                "vec1:transport=tap,ifname=tap1,depth=64"
+            ]
+        );
+        assert!(names_network("vec0:transport=tap") && names_network("eth0=tuntap"));
+        assert!(!names_network("ether=1") && !names_network("vector"));
+    }
+}

@@ -1,0 +1,61 @@
+//! The host's network, as a test makes and sees it (the end-to-end tests). Each test is in a network namespace of its own,
+//! with the programs that it runs.
+
+use std::process::Command;
+
+use nix::sched::{CloneFlags, unshare};
+
+use crate::run;
+
+/// Puts the calling thread, and what it starts, into a new network namespace with a loopback interface.
+///
+/// # Panics
+/// If that is not possible.
+pub fn enter() {
+    unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace");
+    ip("link set lo up");
+}
+
+/// Runs `ip` with these words, and gives what it prints.
+///
+/// # Panics
+/// If it fails.
+#[track_caller]
+pub fn ip(words: &str) -> String {
+    run(Command::new("ip").args(words.split(' '))).ok()
+}
+
+/// All that the suite can change of the network: interfaces, addresses, routes, proxies, forwarding.
+///
+/// # Panics
+/// If it cannot be told.
+#[track_caller]
+pub fn snapshot() -> String {
+    // Without the state of a carrier, which follows later.
+    let links = ip("-o link show");
+    let link = |line: &str| {
+        let port = line
+            .split(" master ")
+            .nth(1)
+            .and_then(|rest| rest.split(' ').next());
+        let name = line.split('<').next().unwrap_or_default();
+        format!("{name} {}", port.unwrap_or_default())
+    };
+    let mut all: Vec<String> = links.lines().map(link).collect();
+    for words in ["-o addr show", "route show table all", "neigh show proxy"] {
+        all.push(ip(words).replace(" linkdown", ""));
+    }
+    for entry in std::fs::read_dir("/proc/sys/net/ipv4/conf").unwrap() {
+        let path = entry.unwrap().path().join("forwarding");
+        let value = std::fs::read_to_string(&path).unwrap_or_default();
+        all.push(format!("{} {value}", path.display()));
+    }
+    // Link-local addresses become valid when they like, and their prefixes expire.
+    let lines = all.iter().flat_map(|text| text.lines());
+    let lines = lines.filter(|line| !line.contains("inet6") && !line.contains("fe80:"));
+    let mut lines: Vec<&str> = lines
+        .filter(|line| !line.contains("multicast ff00"))
+        .collect();
+    lines.sort_unstable();
+    lines.join("\n")
+}
