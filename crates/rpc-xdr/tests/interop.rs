@@ -4,11 +4,13 @@
 // A test may panic; clippy knows only functions marked #[test] as tests.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::path::{Path, PathBuf};
+mod c;
+
 use std::process::Command;
 use std::rc::Rc;
 use std::time::Duration;
 
+use c::{build, flags, output, rpcgen};
 use rpc_xdr::umlmonctrl::*;
 use tokio::net::UnixListener;
 use tokio::task::LocalSet;
@@ -172,70 +174,6 @@ fn info() -> VmInfo {
     }
 }
 
-/// Runs a program; what it printed, or why it could not be run.
-fn output(command: &mut Command) -> Result<String, String> {
-    let what = format!("{command:?}");
-    let output = command
-        .output()
-        .map_err(|error| format!("{what}: {error}"))?;
-    if !output.status.success() {
-        return Err(format!(
-            "{what}: {}: {}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
-        ));
-    }
-    Ok(String::from_utf8(output.stdout).unwrap())
-}
-
-/// What gcc needs for libtirpc. None if the tools are missing, which is an error in CI.
-fn flags() -> Option<String> {
-    match output(Command::new("pkg-config").args(["--cflags", "--libs", "libtirpc"])) {
-        Ok(flags) if Command::new("rpcgen").arg("--version").output().is_ok() => Some(flags),
-        _ => {
-            assert!(
-                std::env::var_os("CI").is_none(),
-                "rpcgen or libtirpc-dev is missing"
-            );
-            eprintln!("skipped: needs rpcgen, gcc, pkg-config and libtirpc-dev");
-            None
-        }
-    }
-}
-
-/// Makes C of an interface file as it is, in `directory`.
-fn rpcgen(directory: &Path, file: &str) {
-    let proto = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../proto");
-    std::fs::copy(proto.join(file), directory.join(file)).unwrap();
-    output(
-        Command::new("rpcgen")
-            .args(["-N", file])
-            .current_dir(directory),
-    )
-    .unwrap();
-}
-
-/// Builds the client in `directory`. None if the tools are missing.
-fn build(directory: &Path) -> Option<PathBuf> {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let flags = flags()?;
-    rpcgen(directory, "umlmonctrl.x");
-    let mut gcc = Command::new("gcc");
-    gcc.args([
-        "-std=gnu11",
-        "-Wall",
-        "-Wno-unused-variable",
-        "-I.",
-        "-o",
-        "client",
-    ])
-    .arg(here.join("tests/c/client.c"));
-    gcc.args(["umlmonctrl_clnt.c", "umlmonctrl_xdr.c"])
-        .args(flags.split_whitespace());
-    output(gcc.current_dir(directory)).unwrap();
-    Some(directory.join("client"))
-}
-
 #[test]
 fn the_interface_of_the_directory_service_is_c_too() {
     let directory = tempfile::tempdir().unwrap();
@@ -251,7 +189,7 @@ fn the_interface_of_the_directory_service_is_c_too() {
 #[test]
 fn a_c_client_understands_the_server() {
     let directory = tempfile::tempdir().unwrap();
-    let Some(client) = build(directory.path()) else {
+    let Some(client) = build(directory.path(), "client") else {
         return;
     };
     let socket = directory.path().join("ctrl");

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // in functions beside the tests, too
 
 mod attacks;
+#[path = "../../../crates/rpc-xdr/tests/c/mod.rs"]
+mod c;
 mod crowds;
 mod way;
 
@@ -193,6 +195,33 @@ fn clients_that_do_not_seal_need_permission() {
         "vm1"
     );
     assert!(log(&vm).contains("not sealed"));
+}
+
+/// A client in C, which knows nothing of us but the interface file.
+#[test]
+fn a_c_client_authenticates_and_seals() {
+    let Some(world) = world() else { return };
+    let directory = tempfile::tempdir().unwrap();
+    let Some(client) = c::build(directory.path(), "remote") else {
+        return e2e::skip("needs rpcgen, gcc, pkg-config and libtirpc-dev");
+    };
+    let vm = world.vm("vm1").line("password = secret").monitor();
+    let run = |args: &[&str]| c::output(std::process::Command::new(&client).args(args)).unwrap();
+    let port = way::port(&vm).to_string();
+    let tcp = |password, seal| run(&["tcp", &port, "vm1", password, seal]);
+    // CON_CLOSE of a channel that there is not: CTL_ERROR, CTL_NOT_FOUND.
+    let session = "info: vm1\nopen: 0\nclose: 1 9\n";
+    assert_eq!(run(&["unix", vm.file("ctrl").to_str().unwrap()]), session);
+    assert_eq!(tcp("secret", "seal"), session);
+    assert_eq!(tcp("master", "seal"), session);
+    assert_eq!(tcp("Secret", "seal"), "prove: wrong password\n");
+    let refused = tcp("secret", "open");
+    assert!(
+        refused.starts_with("begin: only clients that seal"),
+        "{refused}"
+    );
+    world.global("seal = allow");
+    assert_eq!(tcp("secret", "open"), session);
 }
 
 /// A31
