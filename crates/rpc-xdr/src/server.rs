@@ -308,7 +308,7 @@ impl<P: Program<S>, S, IO: AsyncRead + AsyncWrite + Unpin> Connection<P, S, IO> 
         Ok(begun)
     }
 
-    /// Writes replies; true if the peer took some.
+    /// Writes replies; true if the stream took some.
     fn write(&mut self, context: &mut Context<'_>) -> Result<bool, ServeError> {
         let mut wrote = false;
         while let Some(rest @ [_, ..]) = self.output.get(self.written..) {
@@ -326,6 +326,12 @@ impl<P: Program<S>, S, IO: AsyncRead + AsyncWrite + Unpin> Connection<P, S, IO> 
                 Poll::Pending => return Ok(wrote),
             }
             wrote = true;
+        }
+        // A stream that encrypts may have kept something back.
+        match Pin::new(&mut self.stream).poll_flush(context) {
+            Poll::Ready(Err(error)) if gone(&error) => self.ended = true,
+            Poll::Ready(Err(error)) => return Err(ServeError::Broken(error)),
+            Poll::Ready(Ok(())) | Poll::Pending => {}
         }
         self.written = 0;
         self.output.clear();

@@ -6,6 +6,7 @@
 
 mod gate;
 mod penalties;
+mod tls;
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;
@@ -15,14 +16,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use config::{Global, VmName};
+use config::{Config, Global, VmName};
 use daemon::{Acceptor, Crowd, CtrlSocket, Place, TcpAcceptor, watch_tcp};
-use rpc_xdr::server::{Admitted, Asked, Door, DoorError, Limits, serve_sealed};
+use rpc_xdr::server::{Admitted, Asked, Begin, Door, DoorError, Limits, serve_sealed};
 use rpc_xdr::umlmonctrl::UMLMONCTRL_V1_MAX_ARGS;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::sync::Semaphore;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::TlsAcceptor;
 
 use crate::access::Guarded;
 use crate::service::Service;
@@ -57,6 +59,10 @@ impl Sockets {
     /// # Errors
     /// If that is not possible.
     pub fn listen(global: &Global, vm: &VmName) -> anyhow::Result<Sockets> {
+        if global.tcp || global.tcp_redir {
+            // Whoever starts the monitor is to learn now that nobody could be let in.
+            tls::acceptor(global)?;
+        }
         let listen = || {
             daemon::listen_tcp(global.listen, 0).with_context(|| match global.listen {
                 Some(address) => {
@@ -194,12 +200,61 @@ impl Remote {
     /// A connection from its beginning to its end.
     async fn converse<IO>(self: Rc<Self>, stream: IO, source: Source, place: Place)
     where
+        IO: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let deadline = Instant::now() + DEADLINE;
+        let mut door = Door::new(stream);
+        match self
+            .in_time(source, deadline, first(&mut door, &self))
+            .await
+        {
+            Some(First::Begin(begin)) => {
+                let knock = Knock {
+                    source,
+                    deadline,
+                    binding: Vec::new(),
+                };
+                self.enter(door, begin, knock, place).await;
+            }
+            // On the heap, as most connections do without.
+            Some(First::Tls(xid, acceptor)) => {
+                let opening = tls::open(door, xid, acceptor);
+                if let Some(opened) = self.in_time(source, deadline, Box::pin(opening)).await {
+                    let knock = Knock {
+                        source,
+                        deadline,
+                        binding: opened.binding,
+                    };
+                    Box::pin(self.enter(opened.door, opened.begin, knock, place)).await;
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// What a stranger has to do, if he does it in time.
+    async fn in_time<T>(
+        &self,
+        source: Source,
+        deadline: Instant,
+        step: impl Future<Output = Result<T, DoorError>>,
+    ) -> Option<T> {
+        match timeout_at(deadline, step).await {
+            Ok(Ok(done)) => return Some(done),
+            Ok(Err(error)) => self.note(source, &error),
+            Err(_) => self.note(source, &"it took too long"),
+        }
+        None
+    }
+
+    /// Lets a client in, and serves it.
+    async fn enter<IO>(&self, door: Door<IO>, begin: Begin, knock: Knock, place: Place)
+    where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
-        let admitted = match timeout(DEADLINE, self.admit(stream, source)).await {
-            Ok(Some(admitted)) => admitted,
-            Ok(None) => return,
-            Err(_) => return self.note(source, &"it took too long"),
+        let source = knock.source;
+        let Some(admitted) = self.admit(door, begin, knock).await else {
+            return;
         };
         // Not a stranger any more.
         drop(place);
@@ -221,34 +276,65 @@ impl Remote {
     }
 
     /// The authentication.
-    async fn admit<IO>(&self, stream: IO, source: Source) -> Option<Admitted<IO>>
+    async fn admit<IO>(&self, door: Door<IO>, begin: Begin, knock: Knock) -> Option<Admitted<IO>>
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
-        let gate = Gate::new(self, source, false);
-        let mut door = Door::new(stream);
-        let admitted = async {
-            loop {
-                match door.asked().await? {
-                    Asked::Tls(xid) => door.refuse_tls(xid).await?,
-                    Asked::Begin(begin) => return door.admit(begin, &[], &gate).await,
-                }
-            }
-        };
-        let admitted: Result<_, DoorError> = admitted.await;
-        match admitted {
-            Ok(admitted) => {
+        let gate = Gate::new(self, knock.source, !knock.binding.is_empty());
+        let admitted = door.admit(begin, &knock.binding, &gate);
+        let why: &dyn Display = match timeout_at(knock.deadline, admitted).await {
+            Ok(Ok(admitted)) => {
                 gate.passed(admitted.key, admitted.seal.is_some());
-                Some(admitted)
+                return Some(admitted);
             }
-            Err(error) => {
-                // Who has tried a password has been written down.
-                if !gate.was_tried() {
-                    self.note(source, &error);
-                }
-                None
-            }
+            Ok(Err(error)) => &error.to_string(),
+            Err(_) => &"it took too long",
+        };
+        // Who has tried a password has been written down.
+        if !gate.was_tried() {
+            self.note(knock.source, why);
         }
+        None
+    }
+}
+
+/// A client that wants to be let in.
+struct Knock {
+    source: Source,
+    /// When it must be in.
+    deadline: Instant,
+    /// What its TLS connection exports; empty without TLS.
+    binding: Vec<u8>,
+}
+
+/// What a client does first.
+enum First {
+    Begin(Begin),
+    Tls(u32, TlsAcceptor),
+}
+
+/// The first call of a connection, or if that asked for TLS in vain, the next.
+async fn first<IO>(door: &mut Door<IO>, remote: &Remote) -> Result<First, DoorError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let xid = match door.asked().await? {
+        Asked::Begin(begin) => return Ok(First::Begin(begin)),
+        Asked::Tls(xid) => xid,
+    };
+    // Read anew: a certificate does not last long.
+    let acceptor = Config::load(&remote.service.setup.config_path)
+        .map_err(anyhow::Error::from)
+        .and_then(|config| tls::acceptor(&config.global));
+    match acceptor {
+        Ok(Some(acceptor)) => return Ok(First::Tls(xid, acceptor)),
+        Ok(None) => {}
+        Err(error) => tracing::warn!("no TLS: {error:#}"),
+    }
+    door.refuse_tls(xid).await?;
+    match door.asked().await? {
+        Asked::Begin(begin) => Ok(First::Begin(begin)),
+        Asked::Tls(_) => Err(DoorError::Uninvited("it asked for TLS again")),
     }
 }
 

@@ -7,6 +7,7 @@ mod attacks;
 #[path = "../../../crates/rpc-xdr/tests/c/mod.rs"]
 mod c;
 mod crowds;
+mod tls;
 mod way;
 
 use std::fs;

@@ -1,0 +1,119 @@
+//! TLS around connections from other hosts (RFC 9289; umlmon, the monitor process).
+//!
+//! Everything is read and set up for the connection that asks for it, and gone with it: a renewed certificate counts at
+//! once, and a monitor that nobody reaches in this way needs no memory for it.
+
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail, ensure};
+use config::{Global, TlsPolicy};
+use rpc_xdr::auth::{BINDING_LABEL, BINDING_LENGTH};
+use rpc_xdr::server::{Asked, Begin, Door, DoorError};
+use rustls::ServerConfig;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::NoServerSessionStorage;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+/// The protocol inside of TLS (RFC 9289 section 5.1.1).
+const ALPN: &[u8] = b"sunrpc";
+
+/// Bytes of a file with certificates or a key, at most.
+const MAX_FILE: u64 = 1 << 20;
+
+/// What accepts TLS connections; None if the configuration says that there are none.
+///
+/// # Errors
+/// If certificate or key cannot be used, and why.
+pub fn acceptor(global: &Global) -> anyhow::Result<Option<TlsAcceptor>> {
+    let (Some(certificate), Some(key)) = (&global.tls_certificate, &global.tls_key) else {
+        return Ok(None);
+    };
+    if global.tls == TlsPolicy::Off {
+        return Ok(None);
+    }
+    let chain = read(certificate, false)
+        .and_then(|pem| Ok(CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>()?))
+        .with_context(|| format!("cannot use tls_certificate {}", certificate.display()))?;
+    ensure!(
+        !chain.is_empty(),
+        "tls_certificate {} has no certificate in PEM",
+        certificate.display()
+    );
+    let key = read(key, true)
+        .and_then(|pem| Ok(PrivateKeyDer::from_pem_slice(&pem)?))
+        .with_context(|| format!("cannot use tls_key {}", key.display()))?;
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .context("tls_certificate and tls_key do not fit each other")?;
+    config.alpn_protocols = vec![ALPN.to_vec()];
+    // Sessions last long; there is no use in being able to resume one.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(Some(TlsAcceptor::from(Arc::new(config))))
+}
+
+/// Reads a file; one that is secret must be root's alone.
+fn read(path: &Path, secret: bool) -> anyhow::Result<Vec<u8>> {
+    let file = File::open(path)?;
+    let status = file.metadata()?;
+    if !status.is_file() || status.len() > MAX_FILE {
+        bail!("it is not a file of a reasonable size");
+    }
+    if secret && (status.uid() != 0 || status.mode() & 0o077 != 0) {
+        bail!("others than root can read it (chown root and chmod 600 help)");
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// A connection in TLS whose client wants to be let in.
+pub struct Opened<IO> {
+    /// The connection.
+    pub door: Door<TlsStream<IO>>,
+    /// Its first call.
+    pub begin: Begin,
+    /// What the proofs of the password are bound to.
+    pub binding: Vec<u8>,
+}
+
+/// Begins TLS, as the call `xid` asked for, and takes the first call in it.
+///
+/// # Errors
+/// If the client does not do as RFC 9289 says; the connection must be closed then.
+pub async fn open<IO>(
+    door: Door<IO>,
+    xid: u32,
+    acceptor: TlsAcceptor,
+) -> Result<Opened<IO>, DoorError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let stream = acceptor.accept(door.start_tls(xid).await?).await?;
+    let (_, connection) = stream.get_ref();
+    if connection.alpn_protocol() != Some(ALPN) {
+        return Err(DoorError::Uninvited("its TLS is not for RPC"));
+    }
+    let binding = connection
+        .export_keying_material(vec![0; BINDING_LENGTH], BINDING_LABEL, None)
+        .map_err(std::io::Error::other)?;
+    let mut door = Door::new(stream);
+    match door.asked().await? {
+        Asked::Begin(begin) => Ok(Opened {
+            door,
+            begin,
+            binding,
+        }),
+        Asked::Tls(_) => Err(DoorError::Uninvited("it asked for TLS within TLS")),
+    }
+}
