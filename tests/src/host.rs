@@ -6,17 +6,39 @@ use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
+use tempfile::TempDir;
 
 use crate::{Outcome, program, run, wait_for};
 
-/// Covers `/etc`, `/var`, `/usr/local` and `/run` for this thread; what is written to them is kept in `scratch`, but for
-/// `/run`.
+/// The directory that keeps what is written to covered ones. It can be removed when its mount is gone.
+pub struct Scratch(TempDir);
+
+impl Scratch {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = umount2(self.0.path(), MntFlags::MNT_DETACH);
+    }
+}
+
+/// Covers `/etc`, `/var`, `/usr/local` and `/run` for this thread.
 ///
 /// # Panics
 /// If that is not possible.
-pub fn cover(scratch: &Path) {
+pub fn cover() -> Scratch {
+    let scratch = Scratch(tempfile::tempdir().unwrap());
+    cover_with(scratch.path());
+    scratch
+}
+
+fn cover_with(scratch: &Path) {
     unshare(CloneFlags::CLONE_NEWNS).unwrap();
     let none = None::<&str>;
     let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;

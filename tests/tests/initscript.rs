@@ -11,22 +11,12 @@ use std::time::{Duration, Instant};
 
 use e2e::host::{Host, cover, install};
 use e2e::{Outcome, program, skip, wait_for};
-use nix::mount::{MntFlags, umount2};
 
 /// VMs on the host.
 const VMS: usize = 20;
 
 /// How long a guest gets to shut down, in seconds.
 const TIMEOUT: u64 = 3;
-
-/// The scratch directory can be removed when its mount is gone.
-struct Scratch(tempfile::TempDir);
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = umount2(self.0.path(), MntFlags::MNT_DETACH);
-    }
-}
 
 /// The section of a VM that boots with the host.
 fn section(name: &str, hangs: bool) -> String {
@@ -102,8 +92,7 @@ fn twenty_vms_come_and_go_with_their_host() {
     if !rustix::process::geteuid().is_root() {
         return skip("needs root");
     }
-    let scratch = Scratch(tempfile::tempdir().unwrap());
-    cover(scratch.0.path());
+    let _scratch = cover();
     install();
     let kernels = Path::new("/var/lib/umlmon/shared/kernels");
     fs::create_dir_all(kernels).unwrap();

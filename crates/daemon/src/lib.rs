@@ -14,7 +14,7 @@ mod signals;
 #[cfg(feature = "server")]
 mod tcp;
 
-pub use background::{Readiness, background};
+pub use background::{Readiness, background, require_proc};
 #[cfg(feature = "server")]
 pub use crowd::{Crowd, Place, source};
 #[cfg(feature = "server")]
@@ -55,6 +55,11 @@ pub enum Error {
         /// The error of the system call, or what is wrong with the file.
         source: io::Error,
     },
+    /// `/proc` is not there.
+    #[error(
+        "/proc is not mounted on this host, without which no daemon can work; mount it first: mount -t proc proc /proc"
+    )]
+    NoProc,
     /// The way to the background is blocked.
     #[error("cannot go to the background: {0}")]
     Background(#[source] io::Error),

@@ -39,6 +39,7 @@ pub fn run(config_path: &Path, foreground: bool) -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!("must be started by root: monitors trust no other directory service");
     }
+    daemon::require_proc()?;
     let global = Config::load(config_path)?.global;
     // The lock comes first: whoever holds it may clean up after a predecessor. It is released last.
     let pid_file = lock(&global)?;

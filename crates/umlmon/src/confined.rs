@@ -68,7 +68,7 @@ impl Confined {
         let mut fds = vec![(null, 0), (null, 1), (null, 2), (theirs.as_fd(), PIPE_FD)];
         fds.extend(ends.iter().copied().zip(FIRST_END_FD..));
         let argv = [CString::new(title)?, crate::child::ARGUMENT.to_owned()];
-        let child = sys::spawn_namespaced(&argv, &fds, own_network).map_err(io::Error::other)?;
+        let child = sys::spawn_namespaced(&argv, &fds, own_network).map_err(explained)?;
         // From here on the drop of a part kills: by the end of the pipe.
         Self::of(child, ours)
     }
@@ -212,4 +212,22 @@ pub(crate) fn printable(text: &str) -> String {
             }
         })
         .collect()
+}
+
+/// What clone3(2) says of a host that cannot separate the process, in words that help.
+fn explained(error: sys::SpawnError) -> io::Error {
+    let hint = match Errno::from_io_error(&error.source) {
+        Some(Errno::NOSPC | Errno::USERS) => {
+            "the host allows no further namespaces: see max_pid_namespaces and its like in /proc/sys/user; or \
+             this is 32 PID namespaces deep"
+        }
+        Some(Errno::INVAL | Errno::NOSYS) => {
+            "the host's kernel has no PID, mount, IPC or UTS namespaces, which it needs"
+        }
+        Some(Errno::PERM) => {
+            "new namespaces are not allowed here, as in a container that may not have any"
+        }
+        _ => return io::Error::other(error),
+    };
+    io::Error::other(format!("{error} ({hint})"))
 }

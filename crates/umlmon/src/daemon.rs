@@ -55,6 +55,7 @@ pub fn run(name: &VmName, config_path: &Path, manner: Manner) -> anyhow::Result<
     if !rustix::process::geteuid().is_root() {
         bail!("must be started by root: it mounts file systems and starts the VM as another user");
     }
+    daemon::require_proc()?;
     let config_path = std::path::absolute(config_path)?;
     let config = Config::load(&config_path)?;
     let vm = config.vm(name)?;

@@ -15,6 +15,7 @@ use anyhow::{Context as _, bail, ensure};
 use elf::ElfBytes;
 use elf::abi::{DF_BIND_NOW, DT_FLAGS, ET_DYN, PT_GNU_RELRO, PT_INTERP, SHT_SYMTAB};
 use elf::endian::AnyEndian;
+use tempfile::TempDir;
 
 use crate::install::{self, PROGRAMS};
 use crate::steps::{heading, output, repository, target_dir};
@@ -50,12 +51,15 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
         setup::require_root(&format!("dist {}", words.join(" ")), why)?;
     }
     let target = target_dir().join("dist");
+    // Before anything else, as a build takes its time.
+    let copy = words.contains(&"--twice").then(copy_sources).transpose()?;
     let programs = install::build(&repository(), &target)?;
     let package = package(&programs, &target)?;
-    if words.contains(&"--twice") {
-        let again = elsewhere()?;
-        let same = fs::read(&package)? == again;
-        ensure!(same, "another build of the same sources yields other bytes");
+    if let Some(copy) = copy {
+        heading("The same once more, elsewhere");
+        let target = copy.path().join("target");
+        let programs = install::build(&copy.path().join("source"), &target)?;
+        same(&package, &self::package(&programs, &target)?)?;
         println!("another build of the same sources, elsewhere, yields the same bytes");
     }
     if words.contains(&"--try") {
@@ -65,9 +69,8 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The package of a second build, of a copy of the sources in another directory.
-fn elsewhere() -> anyhow::Result<Vec<u8>> {
-    heading("The same once more, elsewhere");
+/// A copy of the sources in another directory.
+fn copy_sources() -> anyhow::Result<TempDir> {
     let directory = tempfile::tempdir().context("cannot make a directory")?;
     let source = directory.path().join("source");
     fs::create_dir(&source)?;
@@ -79,10 +82,33 @@ fn elsewhere() -> anyhow::Result<Vec<u8>> {
             .arg(&source)
             .current_dir(repository()),
     )?;
-    let target = directory.path().join("target");
-    let programs = install::build(&source, &target)?;
-    let package = package(&programs, &target)?;
-    fs::read(&package).with_context(|| format!("cannot read {}", package.display()))
+    Ok(directory)
+}
+
+/// Asserts that two packages are the same; if not, it says which files are not.
+fn same(one: &Path, other: &Path) -> anyhow::Result<()> {
+    if fs::read(one)? == fs::read(other)? {
+        return Ok(());
+    }
+    let directory = tempfile::tempdir().context("cannot make a directory")?;
+    for (package, name) in [(one, "one"), (other, "other")] {
+        let mut unpack = Command::new("dpkg-deb");
+        output(
+            unpack
+                .arg("--raw-extract")
+                .arg(package)
+                .arg(directory.path().join(name)),
+        )?;
+    }
+    let mut compare = Command::new("diff");
+    let differ = compare
+        .args(["-rq", "one", "other"])
+        .current_dir(directory.path())
+        .output()?;
+    bail!(
+        "another build of the same sources yields other bytes:\n{}",
+        String::from_utf8_lossy(&differ.stdout)
+    )
 }
 
 /// Makes the package of these programs in `directory`.
