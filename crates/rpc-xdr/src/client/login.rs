@@ -54,6 +54,9 @@ pub enum LoginError {
     /// The server does not let us in, and says why.
     #[error("{}", .0.text)]
     Refused(CtlError),
+    /// The server does not take our proof, and says why: the password is wrong, or too many were.
+    #[error("{}", .0.text)]
+    Disproved(CtlError),
     /// The server let us in without knowing the password: it is not the one it should be.
     #[error("the server does not know the password: it is not the VM's monitor")]
     Impostor,
@@ -88,7 +91,7 @@ pub fn authenticate<S: Stream>(
     );
     let proof = transcript.client_proof(login.key);
     let answer = client.auth_prove(&AuthProof { proof })?.into_result();
-    let server = answer.map_err(LoginError::Refused)?;
+    let server = answer.map_err(LoginError::Disproved)?;
     if !transcript.is_server_proof(login.key, &server.proof) {
         return Err(LoginError::Impostor);
     }

@@ -187,7 +187,7 @@ fn a_wrong_password_is_refused() {
             let copy = stream.try_clone().unwrap();
             let error = log_in(stream, password, true).unwrap_err();
             assert!(
-                matches!(&error, LoginError::Refused(why) if why.code == CtlCode::NotAuthorised),
+                matches!(&error, LoginError::Disproved(why) if why.code == CtlCode::NotAuthorised),
                 "{error}"
             );
             assert!(rest(copy).is_empty());
@@ -203,7 +203,7 @@ fn a_wrong_password_is_refused() {
 fn refusals_of_the_gate_are_told() {
     let end = run(0, |stream| {
         let error = log_in(stream, "secret", true).unwrap_err();
-        assert!(matches!(&error, LoginError::Refused(why) if why.text == "too often"));
+        assert!(matches!(&error, LoginError::Disproved(why) if why.text == "too often"));
     });
     assert!(
         matches!(end, End::Outside(DoorError::Refused(_))),
@@ -235,7 +235,7 @@ fn another_tls_connection_is_another_binding() {
             binding: b"what a man in the middle has",
         };
         let error = authenticate(stream, &login).unwrap_err();
-        assert!(matches!(error, LoginError::Refused(_)));
+        assert!(matches!(error, LoginError::Disproved(_)));
     });
     assert!(
         matches!(end, End::Outside(DoorError::Refused(_))),
