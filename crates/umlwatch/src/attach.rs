@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use cli::{Exit, Failure, Output, printable};
 use nix::sys::signal::Signal;
-use rpc_xdr::client::{Reply, Ticket};
+use rpc_xdr::client::{ClientError, Reply, Ticket};
 use rpc_xdr::umlmonctrl::{
     ConChunk, ConMode, ConOpenArgs, ConOpenResult, ConOpened, ConReadArgs, ConReadResult,
     ConResizeArgs, ConScreen, ConScreenArgs, ConWriteArgs, CtlCode, CtlError, CtlResult, VmInfo,
@@ -53,9 +53,11 @@ pub(crate) fn attach(
     mode: ConMode,
     escape: Escape,
 ) -> Result<(), Failure> {
-    let mut client = session.connect()?;
+    let mut client = session.connect()?.client;
     let opened = open(&mut client, channel, mode)?;
     let screen = painted(&mut client, channel, mode)?;
+    // A message of which a part is still on its way keeps nobody from leaving.
+    client.rpc.stream().set_patience(Some(QUIET))?;
     let signals = Signals::hold()?;
     let raw = RawTerminal::enter()?;
     let how = How {
@@ -126,8 +128,7 @@ fn drawing_of(channel: &str) -> ConScreenArgs {
 /// Whether the guest has painted its screen, so that the cursor may be anywhere on it. Asked in a conversation of its own, as
 /// the other one may be in the middle of something. A monitor that does not answer keeps nobody from leaving.
 fn is_painted(session: &Session, channel: &str) -> bool {
-    let screen = session.connect().ok().and_then(|mut client| {
-        client.rpc.stream().set_read_timeout(Some(QUIET)).ok()?;
+    let screen = session.connect_quietly(QUIET).and_then(|mut client| {
         let answer = client.con_screen(&drawing_of(channel)).ok()?;
         answer.into_result().ok()
     });
@@ -279,7 +280,10 @@ impl<'a> Attached<'a> {
             }
             let (key, answer, signal) = self.wait(signals)?;
             if answer {
-                self.client.rpc.fill().map_err(broken)?;
+                match self.client.rpc.fill() {
+                    Ok(()) | Err(ClientError::TimedOut) => {}
+                    Err(error) => return Err(broken(error)),
+                }
                 while let Some(reply) = self.client.rpc.next_reply().map_err(broken)? {
                     self.take_reply(&reply)?;
                 }

@@ -11,6 +11,7 @@ use rpc_xdr::umlmonctrl::ConMode;
 use crate::disk_command::{
     COW_AND_BACKING, COW_AND_NEW, DISK, DISK_AND_NEW, DiskCommand, NEW_COW, NEW_SIZED, SIZED,
 };
+use crate::options::REMOTE;
 
 /// The command line of umlwatch.
 pub const PROGRAM: Program = Program {
@@ -25,6 +26,10 @@ pub const PROGRAM: Program = Program {
         Section {
             heading: "Options",
             words: OPTIONS,
+        },
+        Section {
+            heading: "For VMs on other hosts (VM@HOST)",
+            words: REMOTE,
         },
     ],
     notes: "A command that fails is the last one, and its exit status counts: 1 failed or refused, 2 usage,\n\
@@ -153,6 +158,11 @@ pub const COMMANDS: &[Word] = &[
         Some(COW_AND_NEW),
         "Makes a flat image of a copy-on-write image",
     ),
+    word(
+        "change-password",
+        None,
+        "Asks for the old and the new password, and changes it",
+    ),
     word("site", Some(ANY), "Runs the site command with one argument"),
 ];
 
@@ -236,6 +246,8 @@ pub enum Command {
     },
     /// `CONFIG_DEL`
     Del(String),
+    /// `PASSWORD_SET`
+    ChangePassword,
     /// `SITE_RUN`
     Site(Vec<u8>),
     /// Work on a disk
@@ -269,6 +281,7 @@ impl Command {
             "port" => Command::Port,
             "set" => setting(&given.value)?,
             "del" => Command::Del(given.text()?.to_owned()),
+            "change-password" => Command::ChangePassword,
             "site" => Command::Site(bytes()),
             "disk-list" => Command::DiskList,
             _ => return Ok(DiskCommand::of(given)?.map(Command::Disk)),
@@ -299,6 +312,7 @@ impl Command {
             Command::Port => "tell the port".into(),
             Command::Set { .. } => "set a parameter".into(),
             Command::Del(param) => format!("take {param} back"),
+            Command::ChangePassword => "change the password".into(),
             Command::Site(_) => "run the site command".into(),
             Command::Disk(command) => command.verb().into(),
             Command::DiskList => "list the disks".into(),
@@ -413,7 +427,7 @@ mod tests {
             };
             assert!(Command::of(&given).unwrap().is_some(), "{}", word.name);
         }
-        for word in OPTIONS {
+        for word in OPTIONS.iter().chain(REMOTE) {
             let given = Given {
                 name: word.name,
                 value: "".into(),

@@ -1,7 +1,7 @@
 //! Work on disks, with a bar that shows how far it is; and the list of disks.
 
 use std::fmt::{self, Write};
-use std::os::unix::net::UnixStream;
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use cli::{Exit, Failure, printable};
@@ -161,7 +161,7 @@ impl Interruption {
     }
 
     /// Waits for an answer; false if a signal came, and then none for so long.
-    fn is_answered(&mut self, stream: &UnixStream, patience: Duration) -> bool {
+    fn is_answered(&mut self, stream: &impl AsFd, patience: Duration) -> bool {
         let mut until: Option<Instant> = None;
         loop {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));

@@ -44,6 +44,7 @@ enum Input {
 /// Carries out lines until there are none. On a terminal a failure is shown and the next line is read; from a pipe the
 /// first failure is the end, as with the commands of an argument list.
 pub fn interact(runner: &mut Runner) -> Result<Exit, Failure> {
+    runner.begin()?;
     if std::io::stdin().is_terminal() {
         on_terminal(runner)
     } else {
@@ -94,7 +95,7 @@ fn on_terminal(runner: &mut Runner) -> Result<Exit, Failure> {
         // There is none before the first session.
         let _ = editor.load_history(history);
     }
-    let prompt = format!("{}> ", runner.vm());
+    let prompt = format!("{}> ", runner.name());
     loop {
         let line = match editor.readline(&prompt) {
             Ok(line) => line,

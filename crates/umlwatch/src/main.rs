@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use cli::{Exit, Failure, Line};
 use umlwatch::command::{Command, PROGRAM};
 use umlwatch::keys::Escape;
-use umlwatch::{Runner, Session, Style, guard, interact, is_guard};
+use umlwatch::{Options, Runner, Session, Style, guard, interact, is_guard};
 
 fn main() -> ExitCode {
     if is_guard() {
@@ -21,7 +21,8 @@ fn run(line: Line) -> Result<Exit, Failure> {
         .iter()
         .filter_map(|word| Command::of(word).transpose());
     let commands: Vec<Command> = commands.collect::<Result<_, _>>()?;
-    let session = Session::find(line.one_operand("VM")?, line.config.as_deref())?;
+    let options = Options::of(&line)?;
+    let session = Session::find(line.one_operand("VM")?, line.config.as_deref(), options)?;
     let style = Style {
         json: line.has("json"),
         raw: line.has("raw"),

@@ -3,6 +3,7 @@
 use cli::{Exit, Failure, Output, Visible};
 use config::VmName;
 use nix::sys::signal::Signal;
+use rpc_xdr::auth::{self, Key, PasswordChange};
 use rpc_xdr::client::ClientError;
 use rpc_xdr::umlmonctrl::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -12,7 +13,7 @@ use crate::command::Command;
 use crate::keys::Escape;
 use crate::session::{Client, Session, broken, refused};
 use crate::terminal::{self, Signals};
-use crate::{info, json};
+use crate::{info, json, password};
 
 /// How many bytes of a log are asked for at once.
 const CHUNK: u32 = 65536;
@@ -112,6 +113,16 @@ impl Runner {
         disks.into_iter().filter_map(name).collect()
     }
 
+    /// The VM, with its host if that is another one.
+    pub(crate) fn name(&self) -> String {
+        self.session.name()
+    }
+
+    /// Connects with another host before the first command.
+    pub(crate) fn begin(&mut self) -> Result<(), Failure> {
+        self.session.begin()
+    }
+
     /// Ends the connection; the next command makes a new one.
     pub(crate) fn disconnect(&mut self) {
         self.session.disconnect();
@@ -133,8 +144,7 @@ impl Runner {
     /// Carries out a command; the failure says what could not be done, with which VM.
     pub fn run(&mut self, command: &Command) -> Result<(), Failure> {
         self.carry_out(command).map_err(|failure| {
-            let vm = self.vm().clone();
-            failure.about(format_args!("{vm}: cannot {}", command.verb()))
+            failure.about(format_args!("{}: cannot {}", self.name(), command.verb()))
         })
     }
 
@@ -189,6 +199,7 @@ impl Runner {
                 };
                 self.call(|client| Ok(client.config_del(&args)?.into_result()))
             }
+            Command::ChangePassword => self.change_password(),
             Command::Site(arg) => self.site(arg),
             Command::Disk(command) => self.work(command),
             Command::DiskList => self.list_disks(),
@@ -260,6 +271,38 @@ impl Runner {
             shown.write(&chunk.data)?;
         }
         shown.finish()
+    }
+
+    /// Neither the old nor the new password goes to the monitor, but what only who knows the old one can use.
+    fn change_password(&mut self) -> Result<(), Failure> {
+        // Whoever may not command the VM is not asked first.
+        self.session.link()?;
+        let name = self.name();
+        let old = password::ask(&format!(
+            "Old password of {name} (nothing if none is set): "
+        ))?;
+        let new = password::ask(&format!("New password of {name}: "))?;
+        let again = password::ask("The new one again: ")?;
+        let new = new.ok_or_else(|| {
+            Failure::new(
+                Exit::Failed,
+                "there must be a new password; nothing was changed",
+            )
+        })?;
+        if again.is_none_or(|again| again.md5() != new.md5()) {
+            return Err(Failure::new(
+                Exit::Failed,
+                "the two new passwords differ; nothing was changed",
+            ));
+        }
+        let old = old.unwrap_or_else(Key::unset);
+        let vm = self.vm().clone();
+        let server_nonce = self.session.link()?.server_nonce;
+        let change = PasswordChange::new(vm.as_str(), auth::nonce()?, server_nonce);
+        let args = change.hide(&old, &new);
+        self.call(|client| Ok(client.password_set(&args)?.into_result()))?;
+        self.session.change_key(new);
+        self.print("The password is changed; it counts from the next connection on.\n")
     }
 
     fn wait(&mut self, seconds: u32) -> Result<(), Failure> {

@@ -29,8 +29,12 @@ const MAY_USE: &[(&str, &[&str])] = &[
         ],
     ),
     ("umldir", &["config", "sys", "cli", "rpc-xdr", "daemon"]),
-    ("umlwatch", &["config", "cli", "rpc-xdr"]),
-    ("umladmin", &["config", "cli", "rpc-xdr", "daemon"]),
+    ("remote", &["config", "cli", "rpc-xdr"]),
+    ("umlwatch", &["config", "cli", "rpc-xdr", "remote"]),
+    (
+        "umladmin",
+        &["config", "cli", "rpc-xdr", "remote", "daemon"],
+    ),
     ("xtask", &[]),
     ("e2e", &["sys", "xtask"]),
 ];

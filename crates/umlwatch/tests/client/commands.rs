@@ -2,7 +2,8 @@
 
 use std::process::{Output, Stdio};
 
-use crate::monitor::{Monitor, configuration, umlwatch};
+use crate::installation::{configuration, umlwatch};
+use crate::monitor::Monitor;
 use crate::terminal::Terminal;
 
 fn failed(output: &Output, status: i32, message: &str) {
@@ -108,9 +109,9 @@ fn who_cannot_be_reached_is_said() {
         "vm2: cannot show its state: there is no such VM in ",
     );
     failed(
-        &run(&["vm1@example.org", "-info"]),
-        1,
-        "other hosts cannot be reached in this version",
+        &run(&["vm1@example.org:4711", "-info"]),
+        2,
+        "ports are not told here; they are those of /etc/services, or umldir_port",
     );
     failed(&run(&["../vm1", "-info"]), 2, "\"../vm1\" is not a VM name");
     failed(&run(&["-info"]), 2, "VM is missing");

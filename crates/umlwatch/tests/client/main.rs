@@ -8,6 +8,9 @@
 
 mod commands;
 mod connect;
+mod host;
+mod installation;
 mod interactive;
 mod monitor;
+mod remote;
 mod terminal;

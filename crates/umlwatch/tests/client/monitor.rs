@@ -1,8 +1,7 @@
 //! A monitor that is only played: it answers on a real socket and notes what it was asked. Its guest echoes what is
 //! typed, and obeys a few words.
 
-use std::cell::RefCell;
-use std::fs;
+use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::rc::Rc;
@@ -17,6 +16,7 @@ use tokio::net::UnixListener;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::{LocalSet, spawn_local};
 
+use crate::installation::{configuration, umlwatch};
 use answers::{disks, info, last_end};
 
 mod answers;
@@ -33,6 +33,14 @@ pub(crate) struct Monitor {
 impl Monitor {
     /// Serving vm1, whose con0 said `history` before.
     pub(crate) fn start(history: &str) -> Monitor {
+        Monitor::with_front(history, |_| ())
+    }
+
+    /// The same; `front` serves it to others, too.
+    pub(crate) fn with_front(
+        history: &str,
+        front: impl FnOnce(Rc<Service>) + Send + 'static,
+    ) -> Monitor {
         let dir = configuration();
         let (asked, calls) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();
@@ -40,7 +48,7 @@ impl Monitor {
             std::os::unix::net::UnixListener::bind(dir.path().join("var/vm1/ctrl")).unwrap();
         listener.set_nonblocking(true).unwrap();
         let guest = history.as_bytes().to_vec();
-        let thread = std::thread::spawn(move || serve(listener, stopped, asked, guest));
+        let thread = std::thread::spawn(move || serve(listener, stopped, asked, guest, front));
         Monitor {
             dir,
             calls,
@@ -85,34 +93,12 @@ impl Drop for Monitor {
     }
 }
 
-/// A configuration with vm1, and nobody to serve it.
-pub(crate) fn configuration() -> TempDir {
-    let dir = TempDir::new().unwrap();
-    let vardir = dir.path().join("var");
-    fs::create_dir_all(vardir.join("vm1")).unwrap();
-    let text = format!(
-        "[GLOBAL]\nvardir = {}\n[vm1]\nvmuser = nobody\nkernel = /shared/kernels/linux\n",
-        vardir.display()
-    );
-    fs::write(dir.path().join("umlmon"), text).unwrap();
-    dir
-}
-
-pub(crate) fn umlwatch(dir: &TempDir, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_umlwatch"));
-    command
-        .arg("-config")
-        .arg(dir.path().join("umlmon"))
-        .args(args);
-    command.env("HOME", dir.path()).env("TERM", "vt100");
-    command
-}
-
 fn serve(
     listener: std::os::unix::net::UnixListener,
     stopped: oneshot::Receiver<()>,
     asked: mpsc::Sender<String>,
     output: Vec<u8>,
+    front: impl FnOnce(Rc<Service>),
 ) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -128,9 +114,11 @@ fn serve(
             taken_by: String::new(),
         }),
         changed: Notify::new(),
+        nonce: Cell::default(),
     });
     LocalSet::new().block_on(&runtime, async {
         let listener = UnixListener::from_std(listener).unwrap();
+        front(Rc::clone(&service));
         spawn_local(async move {
             let mut session = 0;
             while let Ok((stream, _)) = listener.accept().await {
@@ -157,14 +145,16 @@ struct Guest {
     taken_by: String,
 }
 
-struct Service {
+pub(crate) struct Service {
     asked: mpsc::Sender<String>,
     guest: RefCell<Guest>,
     changed: Notify,
+    /// That of the authentication; zeros on the local socket.
+    pub(crate) nonce: Cell<AuthNonce>,
 }
 
 impl Service {
-    fn note(&self, call: impl std::fmt::Display) {
+    pub(crate) fn note(&self, call: impl std::fmt::Display) {
         let _ = self.asked.send(call.to_string());
     }
 
@@ -482,15 +472,17 @@ impl UmlmonctrlV1 for Service {
         PortGetResult::Ok(PortNumber { port: 4711 })
     }
     async fn password_set(&self, _: &u32, args: PasswordSetArgs) -> CtlResult {
-        let change = PasswordChange::new("vm1", args.nonce, AuthNonce::default());
-        let old = Key::from_password("old");
-        let said = match change.reveal(&old, &args) {
-            Some(new) if new.md5() == Key::from_password("new").md5() => "password new",
-            Some(_) => "password other",
-            None => "password refused",
-        };
-        self.note(said);
-        CtlResult::Ok
+        let change = PasswordChange::new("vm1", args.nonce, self.nonce.get());
+        match change.reveal(&Key::from_password("old"), &args) {
+            Some(new) if new.md5() == Key::from_password("new").md5() => {
+                self.note("password new");
+                CtlResult::Ok
+            }
+            _ => {
+                self.note("password refused");
+                CtlResult::Error(error(CtlCode::NotAuthorised, "the old password is wrong"))
+            }
+        }
     }
     async fn site_run(&self, _: &u32, args: SiteRunArgs) -> SiteRunResult {
         let exit_status = i32::from(args.arg == b"bad");

@@ -107,6 +107,15 @@ impl Terminal {
         !self.modes().local_modes.contains(LocalModes::ICANON)
     }
 
+    /// Waits until these are its modes again.
+    pub(crate) fn is_as_before(&self, modes: LocalModes) {
+        let until = Instant::now() + DEADLINE;
+        while self.modes().local_modes != modes {
+            assert!(Instant::now() < until, "the terminal is not put back");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
     /// Waits until it is not raw any more, though umlwatch could not do that itself.
     pub(crate) fn is_put_back(&self) {
         let until = Instant::now() + DEADLINE;

@@ -1,0 +1,310 @@
+//! The way to the monitor of a VM on another host: by the directory service there, directly or through the redirector, and
+//! past the question for the password (umlwatch).
+
+use std::cell::RefCell;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use cli::{Exit, Failure};
+use config::{Global, Service, VmName};
+use remote::{Directory, Host, Offer, addresses, dial, redirect};
+use rpc_xdr::auth::Key;
+use rpc_xdr::client::{Authenticated, ClientError, Login, LoginError, authenticate, start_tls};
+use rpc_xdr::umlmonctrl::{AuthNonce, CtlCode};
+
+use crate::options::{Options, Via};
+use crate::password;
+use crate::session::Client;
+use crate::stream::Stream;
+use crate::tls::{NewHost, Tls};
+
+/// How long a monitor that could be reached through the redirector as well may take to accept a connection.
+const DIRECT_LIMIT: Duration = Duration::from_secs(2);
+
+/// How often a wrong password may be typed.
+const TRIES: u32 = 3;
+
+/// A conversation with a monitor.
+pub(crate) struct Link {
+    pub(crate) client: Client,
+    /// What a change of the password is bound to; zeros for a monitor on this host.
+    pub(crate) server_nonce: AuthNonce,
+}
+
+/// A VM on another host.
+pub(crate) struct Far {
+    vm: VmName,
+    host: Host,
+    via: Via,
+    /// The known ports; an error is that they are not known.
+    umldir: config::Result<u16>,
+    umlredir: config::Result<u16>,
+    tls: Tls,
+    password_file: Option<PathBuf>,
+    /// The password, once it has been given: it is asked for once.
+    key: RefCell<Option<Key>>,
+}
+
+/// A connection before the password is proved.
+struct Line {
+    stream: Stream,
+    binding: Vec<u8>,
+    new: Option<NewHost>,
+}
+
+impl Far {
+    /// Nothing is connected yet. `global` is the configuration of this host, which has the known ports.
+    pub(crate) fn new(
+        vm: &VmName,
+        host: Host,
+        global: &Global,
+        options: Options,
+    ) -> Result<Far, Failure> {
+        let umldir = global.port_of(Service::Umldir);
+        let umlredir = global.port_of(Service::Umlredir);
+        // Whichever of the two leads there.
+        let known = match options.via {
+            Via::Redirector => umlredir.as_ref().or(umldir.as_ref()),
+            Via::Any | Via::Direct => umldir.as_ref(),
+        };
+        let tls = Tls::new(
+            options.tls,
+            options.ca.as_deref(),
+            &host,
+            *known.unwrap_or(&0),
+        )?;
+        Ok(Far {
+            vm: vm.clone(),
+            via: options.via,
+            umldir,
+            umlredir,
+            tls,
+            password_file: options.password_file,
+            key: RefCell::default(),
+            host,
+        })
+    }
+
+    /// Connects, and asks for the password unless it is known. Each step may take as long as `limit`.
+    pub(crate) fn connect(&self, limit: Duration) -> Result<Link, Failure> {
+        let mut tries = 0;
+        loop {
+            // Before the password is asked for, it is tried whether there is anybody to be told. The connection does not
+            // wait meanwhile, as the monitor does not.
+            let line = self.open(Instant::now() + limit)?;
+            let Some(key) = self.key.borrow().clone() else {
+                drop(line);
+                self.learn_key()?;
+                continue;
+            };
+            match self.prove(line, &key) {
+                Err(LoginError::Disproved(error)) if error.code == CtlCode::NotAuthorised => {
+                    *self.key.borrow_mut() = None;
+                    tries += 1;
+                    if tries >= TRIES || self.password_file.is_some() {
+                        return Err(Failure::new(Exit::NotAuthorised, error.text));
+                    }
+                    eprintln!("umlwatch: {}", cli::printable(error.text.as_bytes()));
+                }
+                proved => return proved.map_err(|error| self.not_let_in(error)),
+            }
+        }
+    }
+
+    /// Connects without asking anybody anything; all of it may take as long as `limit`. None if that does not work.
+    pub(crate) fn connect_quietly(&self, limit: Duration) -> Option<Link> {
+        let key = self.key.borrow().clone()?;
+        let line = self.open(Instant::now() + limit).ok()?;
+        self.prove(line, &key).ok()
+    }
+
+    /// The password is another one from now on.
+    pub(crate) fn change_key(&self, key: Key) {
+        *self.key.borrow_mut() = Some(key);
+    }
+
+    /// How the VM is called in questions: `vm1@host`.
+    pub(crate) fn name(&self) -> String {
+        format!("{}@{}", self.vm, self.host)
+    }
+
+    fn learn_key(&self) -> Result<(), Failure> {
+        let key = match &self.password_file {
+            Some(file) => password::read(file)?,
+            None => password::ask(&format!("Password for {}: ", self.name()))?
+                .ok_or_else(|| Failure::new(Exit::NotAuthorised, "no password was given"))?,
+        };
+        *self.key.borrow_mut() = Some(key);
+        Ok(())
+    }
+
+    /// Both sides prove that they know the password.
+    fn prove(&self, line: Line, key: &Key) -> Result<Link, LoginError> {
+        let login = Login {
+            vm: self.vm.as_str(),
+            key,
+            seal: true,
+            binding: &line.binding,
+        };
+        let Authenticated {
+            stream,
+            seal,
+            server_nonce,
+        } = authenticate(line.stream, &login)?;
+        // From here on, calls may take their time.
+        stream
+            .set_patience(None)
+            .map_err(|error| LoginError::Call(ClientError::Lost(error)))?;
+        if let Some(new) = &line.new {
+            // Only now it is certain that it is the host's. That it cannot be remembered is no reason not to go on.
+            if let Err(failure) = self.tls.remember(new) {
+                eprintln!("umlwatch: {}", cli::printable(failure.message.as_bytes()));
+            }
+        }
+        let mut client = Client::new(stream);
+        if let Some(seal) = seal {
+            client.rpc.seal(seal);
+        }
+        Ok(Link {
+            client,
+            server_nonce,
+        })
+    }
+
+    /// A connection to the monitor on which nothing has been proved.
+    fn open(&self, until: Instant) -> Result<Line, Failure> {
+        let mut tcp = self.reach(until)?;
+        let clear = |tcp| Line {
+            stream: Stream::Tcp(tcp),
+            binding: Vec::new(),
+            new: None,
+        };
+        if !self.tls.is_wanted() {
+            return Ok(clear(tcp));
+        }
+        if !start_tls(&mut tcp).map_err(|error| self.no_monitor(&error))? {
+            return self.tls.missing().map(|()| clear(tcp));
+        }
+        let secured = self.tls.start(tcp)?;
+        Ok(Line {
+            stream: Stream::Tls(Box::new(secured.stream)),
+            binding: secured.binding,
+            new: secured.new,
+        })
+    }
+
+    fn reach(&self, until: Instant) -> Result<TcpStream, Failure> {
+        // The known port of the redirector is enough, and may be all that a tunnel leads to.
+        if self.via == Via::Redirector
+            && let Ok(port) = self.umlredir
+        {
+            return self.through_redirector(&addresses(&self.host, port)?, until);
+        }
+        let port = self.umldir.as_ref();
+        let port = *port.map_err(|error| Failure::new(Exit::Failed, error))?;
+        let mut directory = Directory::connect(&self.host, port, until)?;
+        let mut offer = directory.offer(&self.vm)?;
+        drop(directory);
+        if self.host.is_loopback()
+            && let (Some(redirector), Ok(port)) = (&mut offer.redirector, &self.umlredir)
+        {
+            // It may be that of a tunnel.
+            redirector.set_port(*port);
+        }
+        self.follow(offer, until)
+    }
+
+    fn follow(&self, offer: Offer, until: Instant) -> Result<TcpStream, Failure> {
+        let refuse = |text: String| Err(Failure::new(Exit::Failed, text));
+        let (vm, host) = (&self.vm, &self.host);
+        match (self.via, offer.direct, offer.redirector) {
+            (Via::Direct, None, _) => refuse(format!(
+                "the monitor of {vm} does not listen on TCP (tcp is not true at {host}); leave -via out, or use -via redirector"
+            )),
+            (Via::Redirector, _, None) => refuse(format!(
+                "{host} has no redirector (tcp_redir is not true there); leave -via out, or use -via direct"
+            )),
+            (Via::Any, None, None) => refuse(format!(
+                "{host} lets nobody reach the monitor of {vm} from other hosts: neither tcp nor tcp_redir is true there"
+            )),
+            (Via::Direct, Some(direct), _) | (Via::Any, Some(direct), None) => dial(
+                &[direct],
+                until,
+            )
+            .map_err(|error| {
+                Failure::new(
+                    Exit::Failed,
+                    format_args!(
+                        "the monitor of {vm} cannot be reached at its port {} of {host}: {error}",
+                        direct.port()
+                    ),
+                )
+            }),
+            (Via::Any, Some(direct), Some(redirector)) => {
+                let soon = until.min(Instant::now() + DIRECT_LIMIT);
+                match dial(&[direct], soon) {
+                    Ok(tcp) => Ok(tcp),
+                    Err(_) => self.through_redirector(&[redirector], until),
+                }
+            }
+            (Via::Any, None, Some(redirector)) | (Via::Redirector, _, Some(redirector)) => {
+                self.through_redirector(&[redirector], until)
+            }
+        }
+    }
+
+    fn through_redirector(&self, at: &[SocketAddr], until: Instant) -> Result<TcpStream, Failure> {
+        let (host, port) = (&self.host, at.first().map_or(0, SocketAddr::port));
+        let tcp = dial(at, until).map_err(|error| match error.kind() {
+            ErrorKind::ConnectionRefused => Failure::new(
+                Exit::Failed,
+                format_args!(
+                    "no redirector answers at {host}, port {port}: umldir does not run there, or without tcp_redir in \
+                     [GLOBAL] of its configuration"
+                ),
+            ),
+            _ => remote::unreachable(host, port, &error),
+        })?;
+        redirect(tcp, host, &self.vm)
+    }
+
+    fn not_let_in(&self, error: LoginError) -> Failure {
+        match error {
+            LoginError::Refused(error) | LoginError::Disproved(error) => {
+                let exit = match error.code {
+                    CtlCode::NotAuthorised | CtlCode::Busy => Exit::NotAuthorised,
+                    _ => Exit::Failed,
+                };
+                Failure::new(exit, error.text)
+            }
+            LoginError::Call(error) => self.no_monitor(&error),
+            LoginError::Impostor => Failure::new(
+                Exit::Failed,
+                format_args!(
+                    "who answers for {} does not know the password, so it is not its monitor; nothing was told to it",
+                    self.name()
+                ),
+            ),
+            error @ LoginError::Random(_) => Failure::new(Exit::Failed, error),
+        }
+    }
+
+    /// What answers does not talk as a monitor does before it knows who is there.
+    fn no_monitor(&self, error: &ClientError) -> Failure {
+        let name = self.name();
+        let text = match error {
+            ClientError::Rejected(_) | ClientError::BadReply(_) => {
+                format!(
+                    "what answers for {name} is no monitor that this umlwatch understands: {error}"
+                )
+            }
+            ClientError::Lost(error) => format!(
+                "the monitor of {name} has closed the connection: {error}; it may have ended, or have too many connections"
+            ),
+            error => format!("the monitor of {name} does not answer: {error}"),
+        };
+        Failure::new(Exit::Failed, text)
+    }
+}

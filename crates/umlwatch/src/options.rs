@@ -1,0 +1,145 @@
+//! The options that say how another host is reached (umlwatch).
+
+use std::path::PathBuf;
+
+use cli::{Failure, Line, Word};
+
+use crate::tls::Wish;
+
+/// By which way a monitor on another host is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Via {
+    /// The one that is offered; the direct one, if both are.
+    #[default]
+    Any,
+    /// At its own port.
+    Direct,
+    /// Through the redirector.
+    Redirector,
+}
+
+/// How another host is reached.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// `-via`
+    pub via: Via,
+    /// `-tls`
+    pub tls: Wish,
+    /// `-ca`
+    pub ca: Option<PathBuf>,
+    /// `-password-file`
+    pub password_file: Option<PathBuf>,
+}
+
+const fn word(name: &'static str, arg: Option<&'static str>, help: &'static str) -> Word {
+    Word { name, arg, help }
+}
+
+pub(crate) const REMOTE: &[Word] = &[
+    word(
+        "via",
+        Some("WAY"),
+        "By which way: direct, or redirector; otherwise what is offered",
+    ),
+    word(
+        "password-file",
+        Some("FILE"),
+        "Takes the password from the first line of this file",
+    ),
+    word(
+        "tls",
+        Some("HOW"),
+        "TLS: require, or off; otherwise if the host offers it",
+    ),
+    word(
+        "ca",
+        Some("FILE"),
+        "Takes only certificates signed by those in this file",
+    ),
+];
+
+impl Options {
+    /// Those of a command line.
+    ///
+    /// # Errors
+    /// If one makes no sense.
+    pub fn of(line: &Line) -> Result<Options, Failure> {
+        let ways = [("direct", Via::Direct), ("redirector", Via::Redirector)];
+        let wishes = [("require", Wish::Require), ("off", Wish::Off)];
+        let options = Options {
+            via: choice(line, "via", &ways)?,
+            tls: choice(line, "tls", &wishes)?,
+            ca: line.value("ca").map(PathBuf::from),
+            password_file: line.value("password-file").map(PathBuf::from),
+        };
+        match options.ca.is_some() && options.tls == Wish::Off {
+            true => Err(Failure::usage("-ca makes no sense with -tls off")),
+            false => Ok(options),
+        }
+    }
+}
+
+/// What the word of an option stands for; the default if it is not given.
+fn choice<T: Copy + Default>(line: &Line, name: &str, choices: &[(&str, T)]) -> Result<T, Failure> {
+    let Some(value) = line.value(name) else {
+        return Ok(T::default());
+    };
+    let found = choices.iter().find(|(word, _)| value == *word);
+    found.map(|(_, choice)| *choice).ok_or_else(|| {
+        let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
+        Failure::usage(format_args!(
+            "-{name}: {value:?} is none of {}",
+            words.join(", ")
+        ))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::command::PROGRAM;
+    use cli::{Exit, Request};
+
+    fn options(args: &[&str]) -> Result<Options, Failure> {
+        match PROGRAM.parse(args.iter().map(Into::into))? {
+            Request::Run(line) => Options::of(&line),
+            Request::Print(text) => panic!("{text}"),
+        }
+    }
+
+    #[test]
+    fn each_word_is_understood() {
+        let none = options(&["vm1"]).unwrap();
+        assert_eq!((none.via, none.tls), (Via::Any, Wish::Auto));
+        let all = options(&[
+            "-via",
+            "redirector",
+            "-tls",
+            "require",
+            "-ca",
+            "/a",
+            "-password-file",
+            "/p",
+            "vm1@h",
+        ])
+        .unwrap();
+        assert_eq!((all.via, all.tls), (Via::Redirector, Wish::Require));
+        assert_eq!(all.ca, Some("/a".into()));
+        assert_eq!(all.password_file, Some("/p".into()));
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        for bad in [
+            &["-via", "tcp", "vm1"][..],
+            &["-tls", "on", "vm1"],
+            &["-tls", "off", "-ca", "/a", "vm1"],
+        ] {
+            assert_eq!(options(bad).unwrap_err().exit, Exit::Usage, "{bad:?}");
+        }
+        assert_eq!(
+            options(&["-via", "tcp", "vm1"]).unwrap_err().message,
+            "-via: \"tcp\" is none of direct, redirector"
+        );
+    }
+}
