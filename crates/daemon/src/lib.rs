@@ -25,7 +25,7 @@ pub use pidfile::PidFile;
 pub use signals::{Signals, Told};
 pub use sys::append::LogDir;
 #[cfg(feature = "server")]
-pub use tcp::{TcpAcceptor, listen_tcp, watch_tcp};
+pub use tcp::{TcpAcceptor, listen_tcp};
 
 use std::io;
 use std::path::PathBuf;

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::os::fd::AsFd;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
@@ -24,6 +24,8 @@ const PROBES: u32 = 3;
 const UNTAKEN: Duration = Duration::from_secs(50);
 
 /// Listens on a TCP port (0: any free one) of one address, or of all addresses of the host, IPv4 and IPv6.
+///
+/// The kernel ends connections whose peer has vanished, within 50 seconds, and sends small pieces at once.
 ///
 /// # Errors
 /// As bind(2), such as `EADDRINUSE`.
@@ -50,24 +52,22 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
     if address.is_ipv6() {
         sockopt::set_ipv6_v6only(&socket, !address.ip().is_unspecified())?;
     }
+    watch(&socket)?;
     bind(&socket, &address)?;
     listen(&socket, BACKLOG)?;
     Ok(socket.into())
 }
 
-/// Lets the kernel end a connection whose peer has vanished, within 50 seconds, and send small pieces at once.
-///
-/// # Errors
-/// As setsockopt(2); not for a connected TCP socket.
-pub fn watch_tcp(stream: impl AsFd) -> io::Result<()> {
-    let stream = stream.as_fd();
-    sockopt::set_socket_keepalive(stream, true)?;
-    sockopt::set_tcp_keepidle(stream, IDLE)?;
-    sockopt::set_tcp_keepintvl(stream, INTERVAL)?;
-    sockopt::set_tcp_keepcnt(stream, PROBES)?;
+/// Sets how connections are looked after. They inherit it from the socket that accepts them (tcp(7)), so that it costs
+/// nothing for each.
+fn watch(socket: &OwnedFd) -> io::Result<()> {
+    sockopt::set_socket_keepalive(socket, true)?;
+    sockopt::set_tcp_keepidle(socket, IDLE)?;
+    sockopt::set_tcp_keepintvl(socket, INTERVAL)?;
+    sockopt::set_tcp_keepcnt(socket, PROBES)?;
     let untaken = u32::try_from(UNTAKEN.as_millis()).unwrap_or(u32::MAX);
-    sockopt::set_tcp_user_timeout(stream, untaken)?;
-    sockopt::set_tcp_nodelay(stream, true)?;
+    sockopt::set_tcp_user_timeout(socket, untaken)?;
+    sockopt::set_tcp_nodelay(socket, true)?;
     Ok(())
 }
 
@@ -132,13 +132,15 @@ mod tests {
     #[test]
     fn a_vanished_peer_is_noticed_within_a_minute() {
         let listener = listen_tcp(Some(Ipv4Addr::LOCALHOST.into()), 0).unwrap();
-        let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        watch_tcp(&stream).unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        // It is complete when the client says so.
+        let (stream, _) = listener.accept().unwrap();
         assert!(sockopt::socket_keepalive(&stream).unwrap());
         let idle = sockopt::tcp_keepidle(&stream).unwrap();
         let interval = sockopt::tcp_keepintvl(&stream).unwrap();
         let probes = sockopt::tcp_keepcnt(&stream).unwrap();
         assert!(idle + interval * probes < Duration::from_secs(60));
-        assert!(sockopt::tcp_user_timeout(&stream).unwrap() < 60_000);
+        assert!((1..60_000).contains(&sockopt::tcp_user_timeout(&stream).unwrap()));
+        assert!(sockopt::tcp_nodelay(&stream).unwrap());
     }
 }

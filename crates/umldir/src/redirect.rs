@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use config::{Global, VmName};
-use daemon::{Crowd, Place, TcpAcceptor, watch_tcp};
+use daemon::{Crowd, Place, TcpAcceptor};
 use rpc_xdr::server::{ServeError, serve_one};
 use rpc_xdr::umldir::*;
 use rustix::fs::{Mode, OFlags, open};
@@ -220,7 +220,6 @@ async fn ask(
     let limits = UMLREDIR_V1_LIMITS.record;
     while serve_one::<UmlredirV1Program, _, _>(&mut stream, redirector, &asking, &limits).await? {
         if let Some(reached) = asking.reached.take() {
-            watch_tcp(&stream).map_err(ServeError::Broken)?;
             let stream = stream.into_std().map_err(ServeError::Broken)?;
             return Ok(Some((stream.into(), reached)));
         }

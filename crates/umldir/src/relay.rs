@@ -208,7 +208,9 @@ impl Way {
                 }
             }
             // Without a pipe to be had, it goes on like this.
-            if let (SMALL, Ok(pipe)) = (size, Pipe::new()) {
+            if size == SMALL
+                && let Ok(pipe) = Pipe::new()
+            {
                 self.held = Held::Pipe(pipe);
             }
             Poll::Ready(Ok(size))
