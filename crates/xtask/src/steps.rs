@@ -26,7 +26,7 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
 
 /// Builds the programs that serve one host, as they are released.
 pub(crate) fn build_release() -> anyhow::Result<()> {
-    let programs = ["umlmon", "umlwatch", "umladmin"];
+    let programs = ["umlmon", "umldir", "umlwatch", "umladmin"];
     let mut build = cargo(&["build", "--release"]);
     run(build.args(programs.iter().flat_map(|program| ["-p", program])))
 }

@@ -15,12 +15,15 @@ mod dtach;
 mod installation;
 mod line;
 mod memory;
+mod redirector;
+mod redirectors;
 mod report;
 mod rpc;
 mod screen;
 mod spec;
 mod start;
 mod stats;
+mod traffic;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -52,6 +55,7 @@ const SUBJECTS: &[Subject] = &[
     cli::SUBJECT,
     death::SUBJECT,
     rpc::SUBJECT,
+    redirector::SUBJECT,
     disks::SUBJECT,
     screen::SUBJECT,
     console::SUBJECT,
