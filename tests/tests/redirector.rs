@@ -9,6 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use e2e::{Directory, PATIENCE, World, flood, free_port, wait_for};
@@ -18,6 +19,7 @@ use rpc_xdr::umldir::{DirCode, DirError, UmldirV1Client, UmlredirV1Client, VmReg
 struct Redirector<'w> {
     world: &'w World,
     directory: Directory<'w>,
+    query_port: u16,
     port: u16,
 }
 
@@ -36,6 +38,7 @@ impl<'w> Redirector<'w> {
         Redirector {
             world,
             directory: Directory::start(world),
+            query_port: directory,
             port,
         }
     }
@@ -415,4 +418,53 @@ fn the_silent_are_closed_and_many_of_them_keep_nobody_out() {
     // A redirected connection may be silent: only the monitor knows why.
     client.write_all(b"still here").unwrap();
     assert_eq!(said(&server, 10), b"still here");
+}
+
+#[test]
+fn monitors_come_back_when_umldir_is_killed_under_load() {
+    let Some(world) = World::new() else { return };
+    let redirector = Redirector::start(&world);
+    let directory = &redirector.directory;
+    let names = ["vm1", "vm2", "vm3"];
+    let vms = names.map(|name| world.vm(name).con(1).monitor());
+    let listed = || {
+        let mut client = UmldirV1Client::new(directory.connect());
+        let vms = client.vm_list().unwrap().into_result().unwrap();
+        (vms.iter().map(|vm| vm.vm.as_str()).eq(names)).then_some(())
+    };
+    wait_for("all monitors listed", listed);
+    vms[0].start();
+    let mut console = vms[0].connect("con1");
+    console.expect("fake login on con1");
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for port in [redirector.query_port, redirector.port] {
+            let over = &over;
+            scope.spawn(move || {
+                // Calls of both programs; whether there is an answer depends on the moment.
+                while !over.load(Ordering::Relaxed) {
+                    let Ok(stream) = TcpStream::connect((Ipv4Addr::LOCALHOST, port)) else {
+                        continue;
+                    };
+                    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                    let other = stream.try_clone().unwrap();
+                    let _ = UmldirV1Client::new(stream).vm_list();
+                    let _ = UmlredirV1Client::new(other).redirect("vm2");
+                }
+            });
+        }
+        for _ in 0..5 {
+            directory.kill();
+            directory.run().ok();
+            let started = Instant::now();
+            wait_for("all monitors listed", listed);
+            let took = started.elapsed();
+            assert!(took < Duration::from_secs(1), "{took:?}");
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    // Whoever is connected with the VM itself has noticed nothing.
+    console.send("still here?");
+    console.expect("still here?");
+    console.leave();
 }
