@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use config::{Config, Global, VmName};
-use daemon::{Acceptor, Crowd, CtrlSocket, Place, TcpAcceptor, watch_tcp};
+use daemon::{Acceptor, Crowd, CtrlSocket, Place, TcpAcceptor};
 use rpc_xdr::server::{Admitted, Asked, Begin, Door, DoorError, Limits, serve_sealed};
 use rpc_xdr::umlmonctrl::UMLMONCTRL_V1_MAX_ARGS;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
@@ -126,10 +126,6 @@ async fn accept_tcp(acceptor: TcpAcceptor, remote: Rc<Remote>) {
             address,
             redirected: false,
         };
-        if let Err(error) = watch_tcp(&stream) {
-            remote.note(source, &error);
-            continue;
-        }
         let strangers = Rc::clone(&remote.strangers);
         let remote = Rc::clone(&remote);
         strangers.admit(address.ip(), |place| remote.converse(stream, source, place));
