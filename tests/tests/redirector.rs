@@ -194,8 +194,9 @@ impl Read for Recorder<'_> {
 fn nothing_but_the_socket_redir_is_reached() {
     let Some(world) = World::new() else { return };
     let redirector = Redirector::start(&world);
-    // It runs, and cannot be reached so.
+    // It runs, and has nothing but its control socket.
     let vm1 = world.vm("vm1").monitor();
+    fs::remove_file(redirector.file("vm1", "redir")).unwrap();
     let _vm2 = redirector.register("vm2");
     symlink("../vm1/ctrl", redirector.file("vm2", "redir")).unwrap();
     let _vm3 = redirector.register("vm3");
