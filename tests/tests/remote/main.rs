@@ -44,7 +44,7 @@ fn log(vm: &Vm<'_>) -> String {
 #[track_caller]
 fn refusal(result: Result<Inside, LoginError>) -> (CtlCode, String) {
     match result {
-        Err(LoginError::Refused(why)) => (why.code, why.text),
+        Err(LoginError::Refused(why) | LoginError::Disproved(why)) => (why.code, why.text),
         Err(other) => panic!("no refusal: {other}"),
         Ok(_) => panic!("it was let in"),
     }

@@ -152,7 +152,7 @@ fn whoever_stands_between_two_tls_connections_does_not_get_through() {
     let other = exporter(&connect(&vm, Way::Tcp, &certificate));
     for binding in [other.as_slice(), b""] {
         let refused = log_in_within(connect(&vm, Way::Tcp, &certificate), binding);
-        assert!(matches!(refused, Err(LoginError::Refused(_))));
+        assert!(matches!(refused, Err(LoginError::Disproved(_))));
     }
     // Nor does TLS begin with what came before it, or for another purpose.
     let mut stream = connection(&vm, Way::Tcp, LOCALHOST);

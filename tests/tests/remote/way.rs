@@ -109,7 +109,11 @@ pub fn admitted(
 
 /// Whether a client is refused.
 pub fn failed(vm: &Vm<'_>, way: Way, password: &str) -> bool {
-    matches!(log_in(vm, way, password), Err(LoginError::Refused(_)))
+    let refused = log_in(vm, way, password);
+    matches!(
+        refused,
+        Err(LoginError::Refused(_) | LoginError::Disproved(_))
+    )
 }
 
 /// A record with a call, without credentials.
