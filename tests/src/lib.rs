@@ -20,6 +20,7 @@ mod directory;
 pub mod host;
 pub mod hostile;
 pub mod network;
+pub mod other_host;
 mod program;
 mod terminal;
 mod vm;

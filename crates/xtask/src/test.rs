@@ -21,11 +21,12 @@ const TIERS: [&str; 5] = ["unit", "process", "root", "real", "fuzz"];
 /// For how long each fuzz target runs.
 const FUZZ_SECONDS: &str = "5";
 
-const PACKAGES: [&str; 8] = [
+const PACKAGES: [&str; 9] = [
     "user-mode-linux",
     "uml-utilities",
     "mandoc",
     "util-linux",
+    "iproute2",
     "gcc",
     "pkg-config",
     "libtirpc-dev",
