@@ -24,7 +24,7 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
     command
 }
 
-/// Builds the programs that serve one host, as they are released.
+/// Builds the programs, as they are released.
 pub(crate) fn build_release() -> anyhow::Result<()> {
     let programs = ["umlmon", "umldir", "umlwatch", "umladmin"];
     let mut build = cargo(&["build", "--release"]);

@@ -121,9 +121,14 @@ impl Installation {
         output(&mut self.umlwatch(&["-kill", "-wait", "60"])).map(drop)
     }
 
+    /// Where the pid files are.
+    pub(super) fn run_directory(&self) -> PathBuf {
+        self.path.join("run")
+    }
+
     /// The process of the monitor, without asking it.
     pub(super) fn monitor(&self) -> anyhow::Result<u32> {
-        let path = self.path.join("run").join(format!("{VM}.pid"));
+        let path = self.run_directory().join(format!("{VM}.pid"));
         let number = fs::read_to_string(&path).context("there is no pid file")?;
         let number = number.trim().parse();
         number.with_context(|| format!("{} has no number", path.display()))

@@ -33,9 +33,9 @@ const SETTLED: Duration = Duration::from_millis(500);
 
 /// In KB.
 #[derive(Debug, PartialEq, Clone, Copy)]
-struct Memory {
+pub(super) struct Memory {
     uss: f64,
-    pss: f64,
+    pub(super) pss: f64,
 }
 
 /// How much of a program is in memory depends on where it happens to lie; each round has it anew.
@@ -118,7 +118,8 @@ impl Memory {
     }
 }
 
-fn of(pid: u32) -> anyhow::Result<Memory> {
+/// That of a process.
+pub(super) fn of(pid: u32) -> anyhow::Result<Memory> {
     let path = format!("/proc/{pid}/smaps_rollup");
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
     parse(&text).with_context(|| format!("{path} is not understood"))

@@ -14,12 +14,14 @@ mod disks;
 mod dtach;
 mod installation;
 mod line;
+mod many;
 mod memory;
 mod redirector;
 mod redirectors;
 mod report;
 mod rpc;
 mod screen;
+mod size;
 mod spec;
 mod start;
 mod stats;
@@ -59,6 +61,8 @@ const SUBJECTS: &[Subject] = &[
     disks::SUBJECT,
     screen::SUBJECT,
     console::SUBJECT,
+    many::SUBJECT,
+    size::SUBJECT,
 ];
 
 pub(crate) fn run(names: &[&str]) -> anyhow::Result<()> {

@@ -9,7 +9,7 @@ use super::stats::{Pairs, median};
 #[derive(Debug)]
 pub(crate) struct Figure {
     pub(crate) metric: &'static str,
-    /// Of `ours` and `peer`: ms, us, KB.
+    /// Of `ours` and `peer`: s, ms, us, MB, KB.
     pub(crate) unit: &'static str,
     pub(crate) ours: f64,
     pub(crate) peer: Option<f64>,
@@ -42,6 +42,17 @@ impl Figure {
             ours,
             peer,
             ratio,
+        }
+    }
+
+    /// A number that nothing is compared with.
+    pub(crate) fn alone(metric: &'static str, unit: &'static str, ours: f64) -> Figure {
+        Figure {
+            metric,
+            unit,
+            ours,
+            peer: None,
+            ratio: None,
         }
     }
 
