@@ -105,3 +105,42 @@ fn without_pid_namespaces_it_is_said_what_is_missing() {
     shell(&host, "umount /proc").ok();
     works(&host);
 }
+
+/// F40
+#[test]
+fn a_user_who_is_gone_is_named() {
+    let user = "echo 'anna:x:4711:4711::/nowhere:/bin/false' >> /etc/passwd; echo 'uml:x:4712:' >> /etc/group\n\
+        sed -i -e 's/nobody/anna/' -e '$avmgroup = uml' /etc/umlmon";
+    let Some((host, _scratch)) = host(user) else {
+        return;
+    };
+    // A home is not needed.
+    works(&host);
+    shell(&host, "umlmon vm1; sed -i '/^anna:/d' /etc/passwd").ok();
+    // Whoever has begun may go on, and is stopped as usual.
+    shell(&host, "umlwatch vm1 -start -kill").ok();
+    shell(&host, "umladmin stop").ok();
+    let complaint = shell(&host, "umlmon vm1").fails(1);
+    assert!(
+        complaint.contains("anna") && complaint.contains("vmuser"),
+        "{complaint}"
+    );
+    let complaint = shell(
+        &host,
+        "umladmin start 2>&1 >/dev/null | head -n 1 >&2; exit 1",
+    )
+    .fails(1);
+    assert!(complaint.contains("anna"), "{complaint}");
+
+    shell(
+        &host,
+        "echo 'anna:x:4711:4711::/nowhere:/bin/false' >> /etc/passwd; sed -i '/^uml:/d' /etc/group",
+    )
+    .ok();
+    let complaint = shell(&host, "umlmon vm1").fails(1);
+    assert!(
+        complaint.contains("uml") && complaint.contains("vmgroup"),
+        "{complaint}"
+    );
+    assert!(!Path::new("/run/umlmon/vm1.pid").exists());
+}

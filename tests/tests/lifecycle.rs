@@ -358,6 +358,32 @@ fn administrators_start_list_and_update() {
 }
 
 #[test]
+fn what_is_removed_is_stopped_wherever_its_files_were() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("vm1").monitor();
+    vm.start();
+    // Neither the VM nor where its socket is can be read from the configuration any more.
+    let moved = format!(
+        "[GLOBAL]\nvardir = {0}/elsewhere\nrundir = {0}/run\n",
+        world.path().display()
+    );
+    let before = std::fs::read_to_string(world.configuration()).unwrap();
+    std::fs::write(world.configuration(), moved).unwrap();
+    let said = world.umladmin(&["update"]).ok();
+    // It was shut down, not only killed.
+    assert!(said.contains("vm1: down"), "{said}");
+    assert!(
+        vm.con0().contains("System halted") || vm.con0().contains("Power down"),
+        "{}",
+        vm.con0()
+    );
+    assert!(!vm.pid_file().exists() && !vm.file("ctrl").exists());
+    std::fs::write(world.configuration(), before).unwrap();
+    vm.start_monitor().ok();
+    assert_eq!(vm.state(), "inactive");
+}
+
+#[test]
 fn a_flood_on_a_console_is_logged_byte_for_byte() {
     let Some(world) = World::new() else { return };
     let vm = world.vm("vm1").line("con1 = pty:con1").monitor();
