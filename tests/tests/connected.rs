@@ -1,0 +1,355 @@
+//! Tier real: real kernels on networks. The host, its LAN with one more host, and guests that reach all of them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "all of it is test"
+)]
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Command};
+use std::time::Instant;
+
+use e2e::network::{enter, ip, snapshot};
+use e2e::{Console, Login, Vm, World, run, wait_for};
+
+/// What is transferred in each direction: so many megabytes as `UMLMON_TEST_TRANSFER` says.
+fn load() -> Vec<u8> {
+    let set = std::env::var("UMLMON_TEST_TRANSFER").ok();
+    let megabytes: usize = set.map_or(16, |megabytes| megabytes.parse().unwrap());
+    e2e::flood(megabytes << 20)
+}
+
+/// A program that ends with the test.
+struct Helper(Child);
+
+impl Helper {
+    fn run(program: &str, args: &[&str]) -> Helper {
+        Helper(Command::new(program).args(args).spawn().unwrap())
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// Another host, at the other end of lan0, with the address 10.8.0.2.
+struct Neighbour(Helper);
+
+impl Neighbour {
+    fn new() -> Neighbour {
+        ip("link add lan0 type veth peer name lan1");
+        ip("link set lan0 up");
+        ip("addr add 10.8.0.1/24 dev lan0");
+        let neighbour = Neighbour(Helper::run("unshare", &["--net", "sleep", "1000"]));
+        let pid = neighbour.0.0.id();
+        let of = |who: &str| fs::read_link(format!("/proc/{who}/ns/net")).ok();
+        let own = of("thread-self");
+        wait_for("a namespace", || {
+            (of(&pid.to_string()).is_some_and(|it| Some(it) != own)).then_some(())
+        });
+        ip(&format!("link set lan1 netns {pid}"));
+        for words in [
+            "ip link set lan1 up",
+            "ip addr add 10.8.0.2/24 dev lan1",
+            "ip route add 10.9.0.2 dev lan1",
+        ] {
+            neighbour.run(words);
+        }
+        neighbour
+    }
+
+    /// Runs a command there.
+    #[track_caller]
+    fn run(&self, words: &str) {
+        let pid = self.0.0.id().to_string();
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &pid, "-n"]).args(words.split(' '));
+        run(&mut command).ok();
+    }
+}
+
+/// A shell in the guest, which has said what it was told to before it is told the next thing.
+struct Shell(Console, u32);
+
+impl Shell {
+    fn of(vm: &Vm<'_>) -> Shell {
+        let mut console = vm.connect("con1");
+        console.expect("# ");
+        Shell(console, 0)
+    }
+
+    /// Types a line and gives what came of it.
+    #[track_caller]
+    fn run(&mut self, line: &str) -> String {
+        self.1 += 1;
+        self.0
+            .send(&format!("{line}; echo \"<\"$?.{}\">\"\n", self.1));
+        let said = self.0.expect(&format!(".{}>", self.1));
+        let (said, status) = said.rsplit_once('<').unwrap();
+        assert_eq!(status, format!("0.{}>", self.1), "{line}: {said}");
+        said.to_owned()
+    }
+
+    /// Waits until the guest reaches an address.
+    #[track_caller]
+    fn reaches(&mut self, ping: &str, address: &str) {
+        self.run(&format!(
+            "until {ping} -c 1 -W 1 {address} > /dev/null 2>&1; do :; done"
+        ));
+    }
+}
+
+/// The host reaches the guest.
+#[track_caller]
+fn host_reaches(address: &str, size: &str) {
+    let words = ["ping", "-c", "3", "-W", "10", "-s", size, address];
+    run(Command::new("busybox").args(words)).ok();
+}
+
+/// Transfers what is on the guest's disk ubd1 from it and to it, and compares each byte.
+fn transfers(shell: &mut Shell, bytes: &[u8]) {
+    let listener = TcpListener::bind("10.9.0.1:5001").unwrap();
+    shell.0.send("nc 10.9.0.1 5001 < /dev/ubdb\n");
+    let (mut stream, _) = listener.accept().unwrap();
+    let began = Instant::now();
+    let mut came = Vec::new();
+    stream.read_to_end(&mut came).unwrap();
+    assert!(came == bytes, "{} of {} bytes", came.len(), bytes.len());
+    report("from", bytes, began);
+    drop(stream);
+    shell.0.expect("# ");
+
+    shell
+        .0
+        .send("nc -l -p 5000 | cmp - /dev/ubdb && echo the same\n");
+    let connect = || TcpStream::connect("10.9.0.2:5000").ok();
+    let mut stream = wait_for("nc in the guest", connect);
+    let began = Instant::now();
+    stream.write_all(bytes).unwrap();
+    drop(stream);
+    shell.0.expect("the same\r\n");
+    report("to", bytes, began);
+    shell.0.expect("# ");
+}
+
+fn report(direction: &str, bytes: &[u8], began: Instant) {
+    let seconds = began.elapsed().as_secs_f64();
+    let rate = bytes.len() as f64 * 8.0 / seconds / 1e6;
+    eprintln!(
+        "{} bytes {direction} the guest: {rate:.0} Mbit/s",
+        bytes.len()
+    );
+}
+
+/// The guest has the address that the form says, by this name of its interface.
+fn host_to_host(transport: &str, nic: &str, mtu: &str) {
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
+    enter();
+    let neighbour = Neighbour::new();
+    let before = snapshot();
+    let load = load();
+    let vm = world
+        .vm("vm1")
+        .con(1)
+        .line(&format!("transport = {transport}"))
+        .line(&format!(
+            "eth0 = host_to_host(proxy_if=h0,proxy_addr=10.9.0.1,guest_addr=10.9.0.2,host_if=lan0,\
+             guest_hwaddr=pool,mtu={mtu})"
+        ))
+        .disk(1, load.clone())
+        .guest(Login::RootShell)
+        .monitor();
+    if transport == "tuntap" && !vm.info()["nics"][0]["note"].to_string().contains("eth0") {
+        // Kernels from 6.16 on do not have it.
+        return;
+    }
+    vm.start();
+    let mut shell = Shell::of(&vm);
+    let up = format!("ip link set {nic} up && ip addr add 10.9.0.2 peer 10.9.0.1 dev {nic}");
+    shell.run(&up);
+    shell.run("ip route add default via 10.9.0.1");
+    let said = shell.run(&format!(
+        "cat /sys/class/net/{nic}/mtu /sys/class/net/{nic}/address"
+    ));
+    assert!(
+        said.contains(mtu) && said.contains("0a:12:bc:af:32:00"),
+        "{said}"
+    );
+    shell.run("ping -c 3 -W 10 10.9.0.1");
+    shell.reaches("ping", "10.8.0.2");
+    neighbour.run("busybox ping -c 3 -W 10 10.9.0.2");
+    host_reaches("10.9.0.2", "56");
+    let link = |member: &str| vm.info()["nics"][0]["link"][member].as_u64().unwrap();
+    let packets = link("sent_packets");
+    if mtu == "9000" {
+        host_reaches("10.9.0.2", "8900");
+        // Three replies in one piece each, and perhaps a few words about addresses.
+        assert!(link("sent_packets") - packets < 10);
+    }
+    transfers(&mut shell, &load);
+    let carried = [link("received_bytes"), link("sent_bytes")];
+    // The host's kernel does not count quite all of what it hands over in large frames.
+    let most = carried.iter().all(|bytes| *bytes > load.len() as u64 / 2);
+    assert!(most, "{carried:?}");
+    assert_eq!(vm.info()["nics"][0]["link"]["open"], true);
+    if transport != "fd" {
+        down_and_up(&vm, &mut shell, nic, &up);
+    }
+    shell.0.leave();
+    vm.umlwatch(&["-ctrlaltdel", "-wait", "60"]).ok();
+    vm.wait_inactive();
+    assert_eq!(snapshot(), before);
+}
+
+/// The interface goes down in the guest, and comes up again.
+fn down_and_up(vm: &Vm<'_>, shell: &mut Shell, nic: &str, up: &str) {
+    shell.run(&format!(
+        "ip link set {nic} down && ip addr flush dev {nic}"
+    ));
+    wait_for("no carrier", || {
+        (vm.info()["nics"][0]["link"]["open"] == false).then_some(())
+    });
+    shell.run(up);
+    shell.reaches("ping", "10.9.0.1");
+}
+
+#[test]
+fn host_to_host_by_the_vector_driver() {
+    host_to_host("vec", "vec0", "9000");
+}
+
+#[test]
+fn host_to_host_by_the_former_driver() {
+    host_to_host("tuntap", "eth0", "1500");
+}
+
+#[test]
+fn host_to_host_by_an_inherited_tap() {
+    host_to_host("fd", "vec0", "9000");
+}
+
+/// The modules of the guest's kernel for IP version 6, where it is not compiled in, in the order in which they are needed.
+fn ipv6_modules() -> [Vec<u8>; 2] {
+    let directories = fs::read_dir("/usr/lib/uml/modules").into_iter().flatten();
+    let directory = directories.flatten().next().map(|entry| entry.path());
+    ["lib/crc-ccitt.ko", "net/ipv6/ipv6.ko"].map(|name| {
+        let path = directory
+            .as_ref()
+            .map(|path| path.join("kernel").join(name));
+        let mut module = path
+            .and_then(|path| fs::read(path).ok())
+            .unwrap_or_default();
+        // A disk has whole sectors; what follows a module does not matter.
+        module.resize(module.len().next_multiple_of(512).max(512), 0);
+        module
+    })
+}
+
+/// Loads them, if they are needed and there are some; false if the guest knows no IP version 6 then.
+fn has_ipv6(shell: &mut Shell) -> bool {
+    shell.run(
+        "test -e /proc/net/if_inet6 || for disk in ubdb ubdc; do \
+         cat /dev/$disk > /tmp/m.ko; insmod /tmp/m.ko; done; true",
+    );
+    shell
+        .run("test ! -e /proc/net/if_inet6; echo v6=$?")
+        .contains("v6=1")
+}
+
+#[test]
+fn two_guests_and_the_host_on_a_bridge() {
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
+    enter();
+    for words in [
+        "link add br0 type bridge",
+        "link set br0 up",
+        "addr add 10.7.0.1/24 dev br0",
+        "addr add fd07::1/64 dev br0 nodad",
+    ] {
+        ip(words);
+    }
+    let before = snapshot();
+    let [first, second] = ipv6_modules();
+    let vm = |n: u8| {
+        let builder = world.vm(&format!("vm{n}")).con(1).line(&format!(
+            "eth0 = bridged(bridge_if=br0,proxy_if=b{n},proxy_hwaddr=pool,guest_hwaddr=pool)"
+        ));
+        builder
+            .disk(1, first.clone())
+            .disk(2, second.clone())
+            .guest(Login::RootShell)
+            .monitor()
+    };
+    let vms = [vm(1), vm(2)];
+    let mut shells: Vec<Shell> = vms
+        .iter()
+        .map(|vm| {
+            vm.start();
+            Shell::of(vm)
+        })
+        .collect();
+    for (shell, n) in shells.iter_mut().zip(1..) {
+        shell.run(&format!(
+            "ip link set vec0 up && ip addr add 10.7.0.1{n}/24 dev vec0"
+        ));
+    }
+    shells[0].reaches("ping", "10.7.0.1");
+    shells[0].reaches("ping", "10.7.0.12");
+    shells[1].reaches("ping", "10.7.0.11");
+    host_reaches("10.7.0.11", "56");
+    host_reaches("10.7.0.12", "56");
+    by_ipv6(&mut shells);
+    dhcp(&world, &mut shells[0]);
+    for (shell, vm) in shells.into_iter().zip(&vms) {
+        shell.0.leave();
+        vm.umlwatch(&["-kill"]).ok();
+        vm.wait_inactive();
+    }
+    assert_eq!(snapshot(), before);
+}
+
+/// The guests and the host reach each other by IP version 6, too.
+fn by_ipv6(shells: &mut [Shell]) {
+    let ipv6 = shells.iter_mut().all(has_ipv6);
+    // A kernel of another release may come without its modules.
+    assert!(ipv6 || std::env::var_os("UMLMON_TEST_KERNEL").is_some());
+    if ipv6 {
+        for (shell, n) in shells.iter_mut().zip(1..) {
+            // A module that came late has not yet seen the interface go up.
+            shell.run("ip link set vec0 down; ip link set vec0 up");
+            shell.run(&format!("ip addr add fd07::1{n}/64 dev vec0"));
+        }
+        shells[0].reaches("ping6", "fd07::1");
+        shells[0].reaches("ping6", "fd07::12");
+        shells[1].reaches("ping6", "fd07::11");
+    }
+}
+
+/// The guest gets an address from a server on the host.
+fn dhcp(world: &World, shell: &mut Shell) {
+    let path = |name: &str| world.path().join(name).display().to_string();
+    let leases = path("leases");
+    fs::write(&leases, "").unwrap();
+    let settings = format!(
+        "start 10.7.0.100\nend 10.7.0.100\ninterface br0\nlease_file {leases}\npidfile {}\n",
+        path("udhcpd.pid")
+    );
+    fs::write(path("udhcpd.conf"), settings).unwrap();
+    let _server = Helper::run("busybox", &["udhcpd", "-f", &path("udhcpd.conf")]);
+    shell.run("ip addr flush dev vec0");
+    shell.run(
+        "printf '#!/bin/sh\\n[ $1 != bound ] || ip addr add $ip/24 dev $interface\\n' > /tmp/dhcp",
+    );
+    shell.run("chmod 755 /tmp/dhcp && udhcpc -i vec0 -q -s /tmp/dhcp > /dev/null 2>&1");
+    assert!(shell.run("ip addr show vec0").contains("10.7.0.100/24"));
+    shell.reaches("ping", "10.7.0.1");
+}
