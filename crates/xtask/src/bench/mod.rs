@@ -16,6 +16,7 @@ mod installation;
 mod line;
 mod many;
 mod memory;
+mod network;
 mod redirector;
 mod redirectors;
 mod report;
@@ -59,6 +60,7 @@ const SUBJECTS: &[Subject] = &[
     rpc::SUBJECT,
     redirector::SUBJECT,
     disks::SUBJECT,
+    network::SUBJECT,
     screen::SUBJECT,
     console::SUBJECT,
     many::SUBJECT,

@@ -1,0 +1,40 @@
+//! How long it takes to connect a VM with a bridge. `cargo xtask bench network` runs it, as root in a network namespace of
+//! its own; no process of the suite does.
+//!
+//!     set_up BRIDGE DIRECTORY      # milliseconds to set one interface up
+
+use std::error::Error;
+use std::path::Path;
+use std::time::Instant;
+
+use config::{MacPool, Nic};
+use net::{End, Networks, Place, Records, Request};
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let [bridge, directory] = &words[..] else {
+        return Err("usage: set_up BRIDGE DIRECTORY".into());
+    };
+    let directory = Path::new(directory);
+    std::fs::create_dir_all(directory.join("macpool"))?;
+    let records = Records::open(directory, &"vm1".parse()?)?;
+    let nic: Nic =
+        format!("bridged(bridge_if={bridge},proxy_if=b0,proxy_hwaddr=pool,guest_hwaddr=pool)")
+            .parse()?;
+    let place = Place {
+        vm_dir: directory,
+        uid: 65534,
+        pool: MacPool::default(),
+        end: End::Attach,
+    };
+    let request = Request {
+        number: 0,
+        nic: &nic,
+    };
+    let begun = Instant::now();
+    let networks = Networks::set_up(&records, &place, &[request])?;
+    let taken = begun.elapsed();
+    drop(networks);
+    println!("{:.4}", taken.as_secs_f64() * 1e3);
+    Ok(())
+}
