@@ -263,9 +263,10 @@ fn the_port_is_told_and_announced() {
     assert!(std::net::TcpStream::connect((Ipv4Addr::new(127, 0, 0, 2), port)).is_err());
     world.change_global("listen = 127.0.0.1", "umldir_port = 1");
     let directory = e2e::Directory::of(&world);
+    let (asking, redirector) = (e2e::free_port(), e2e::free_port());
     world.change_global(
         "umldir_port = 1",
-        &format!("umldir_port = {}", e2e::free_port()),
+        &format!("umldir_port = {asking}\numlredir_port = {redirector}"),
     );
     directory.run().ok();
     let mut client = rpc_xdr::umldir::UmldirV1Client::new(
