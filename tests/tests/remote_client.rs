@@ -98,6 +98,12 @@ fn every_way_leads_to_the_monitor() {
             assert!(page.starts_with("vm1 is running"), "{page}");
         }
     }
+    let mut list = setup.other.command("env");
+    let list = list.arg(e2e::program("umladmin")).arg("-config");
+    let list = list.arg(setup.world.configuration());
+    let page = run(list.args(["list", &format!("@{HERE}")])).ok();
+    assert!(page.contains("vm1  at port "), "{page}");
+    assert!(page.contains(", or through the redirector"), "{page}");
     let log = fs::read_to_string(vm.file("log/monitor")).unwrap();
     assert!(log.contains("10.98.0.2 port"), "{log}");
     assert!(log.contains("fd98::2 port"), "{log}");

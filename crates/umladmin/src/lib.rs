@@ -5,6 +5,7 @@
 //! and deadlines. How a VM is brought down stands as data in `ladder`.
 
 mod effective;
+mod elsewhere;
 mod interrupt;
 mod ladder;
 mod link;

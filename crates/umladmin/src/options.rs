@@ -7,7 +7,7 @@ use cli::{Exit, Failure, Line, Program, Section, Word, similar};
 use config::{Config, Overview};
 
 use crate::report::Report;
-use crate::{effective, list, password, selection, start, stop, update};
+use crate::{effective, elsewhere, list, password, selection, start, stop, update};
 
 /// What umladmin is asked to do: the first word that is not an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +61,7 @@ pub const PROGRAM: Program = Program {
     about: "The administrators' client of UMLMON",
     synopsis: &[
         "[OPTION]... list|start|stop|update [VM]...",
+        "[-json] list @HOST",
         "[OPTION]... config VM",
         "password",
     ],
@@ -128,7 +129,12 @@ pub fn run(line: Line) -> Result<Exit, Failure> {
     }
     let config = configuration(line.config_or(Config::DEFAULT_PATH), mode)?;
     match mode {
-        Mode::List => list::run(&config, names, &line),
+        Mode::List => match elsewhere::host(names)? {
+            Some(host) => elsewhere::run(&config, &host, &line),
+            // `@localhost` is this host.
+            None if names == ["@localhost"] => list::run(&config, &[], &line),
+            None => list::run(&config, names, &line),
+        },
         Mode::Start => start::run(&config, names),
         Mode::Stop => stop::run(&config, names, timeout),
         Mode::Update => update::run(&config, names, timeout),
