@@ -8,6 +8,7 @@
 //! cargo +nightly fuzz run --fuzz-dir tests/fuzz --features libfuzzer dispatch
 //! ```
 
+pub mod authentication;
 pub mod configuration;
 pub mod cow;
 pub mod dispatch;
@@ -26,6 +27,11 @@ pub const TARGETS: &[Target] = &[
     ("framer", framer::target, dispatch::seeds),
     ("dispatch", dispatch::target, dispatch::seeds),
     ("reply", reply::target, reply::seeds),
+    (
+        "authentication",
+        authentication::target,
+        authentication::seeds,
+    ),
     ("configuration", configuration::target, configuration::seeds),
     ("user_changes", user_changes::target, user_changes::seeds),
     ("mconsole", mconsole::target, mconsole::seeds),
