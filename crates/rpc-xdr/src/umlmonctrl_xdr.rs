@@ -68,6 +68,9 @@ pub const CTL_USERS_MAX: u32 = 16;
 /// disks in one reply
 pub const CTL_PAGE_MAX: u32 = 64;
 
+/// events in one reply
+pub const CTL_EVENTS_MAX: u32 = 32;
+
 /// a name that is checked by a grammar, in UTF-8
 ///
 /// At most 64 bytes.
@@ -1108,6 +1111,8 @@ pub struct VmInfo {
     pub uptime: u32,
     /// of the guest since VM_START
     pub reboots: u32,
+    /// the guest has said so since this kernel was started
+    pub ready: bool,
     /// `last_end`
     pub last_end: VmLastEnd,
     /// 0 if inactive
@@ -1160,6 +1165,7 @@ impl Pack<Vec<u8>> for VmInfo {
         self.responding.pack(out)?;
         self.uptime.pack(out)?;
         self.reboots.pack(out)?;
+        self.ready.pack(out)?;
         self.last_end.pack(out)?;
         self.child_pid.pack(out)?;
         self.kernel_pid.pack(out)?;
@@ -1190,6 +1196,7 @@ impl Unpack<Strict<'_>> for VmInfo {
             responding: take(input)?,
             uptime: take(input)?,
             reboots: take(input)?,
+            ready: take(input)?,
             last_end: take(input)?,
             child_pid: take(input)?,
             kernel_pid: take(input)?,
@@ -1450,6 +1457,96 @@ impl VmWaitResult {
 
 impl From<std::result::Result<VmWaited, CtlError>> for VmWaitResult {
     fn from(result: std::result::Result<VmWaited, CtlError>) -> Self {
+        match result {
+            Ok(value) => Self::Ok(value),
+            Err(error) => Self::Error(error),
+        }
+    }
+}
+
+/// How a VM_READY ended.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VmReadiness {
+    /// the guest has said that it is ready
+    pub ready: bool,
+    /// the VM went down first; with neither, the time was over first
+    pub ended: bool,
+    /// `last_end`
+    pub last_end: VmLastEnd,
+}
+
+impl Pack<Vec<u8>> for VmReadiness {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        self.ready.pack(out)?;
+        self.ended.pack(out)?;
+        self.last_end.pack(out)?;
+
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for VmReadiness {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = Self {
+            ready: take(input)?,
+            ended: take(input)?,
+            last_end: take(input)?,
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+/// The result of VM_READY.
+#[derive(Debug, Clone, PartialEq)]
+pub enum VmReadyResult {
+    /// `case CTL_OK`
+    Ok(VmReadiness),
+    /// `case CTL_ERROR`
+    Error(CtlError),
+}
+
+impl Pack<Vec<u8>> for VmReadyResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        match self {
+            Self::Ok(value) => {
+                CtlStatus::Ok.pack(out)?;
+                value.pack(out)?
+            }
+            Self::Error(value) => {
+                CtlStatus::Error.pack(out)?;
+                value.pack(out)?
+            }
+        };
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for VmReadyResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = match take::<CtlStatus>(input)? {
+            CtlStatus::Ok => Self::Ok(take(input)?),
+            CtlStatus::Error => Self::Error(take(input)?),
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+impl VmReadyResult {
+    /// The same as a `Result`.
+    pub fn into_result(self) -> std::result::Result<VmReadiness, CtlError> {
+        match self {
+            Self::Ok(value) => Ok(value),
+            Self::Error(error) => Err(error),
+        }
+    }
+}
+
+impl From<std::result::Result<VmReadiness, CtlError>> for VmReadyResult {
+    fn from(result: std::result::Result<VmReadiness, CtlError>) -> Self {
         match result {
             Ok(value) => Self::Ok(value),
             Err(error) => Self::Error(error),
@@ -2223,6 +2320,8 @@ pub struct ConOpened {
     pub start: u64,
     /// offset of the next byte the guest will write
     pub end: u64,
+    /// offset at which the present or last run of the kernel began; below start: lost
+    pub run_start: u64,
     /// CON_FORCE: who lost the right to write; else ""
     ///
     /// At most 1024 bytes.
@@ -2234,6 +2333,7 @@ impl Pack<Vec<u8>> for ConOpened {
         let start = out.len();
         self.start.pack(out)?;
         self.end.pack(out)?;
+        self.run_start.pack(out)?;
         pack_string(&self.taken_from, 1024, out)?;
 
         Ok(out.len() - start)
@@ -2246,6 +2346,7 @@ impl Unpack<Strict<'_>> for ConOpened {
         let value = Self {
             start: take(input)?,
             end: take(input)?,
+            run_start: take(input)?,
             taken_from: unpack_string(input, 1024)?,
         };
         Ok((value, start - input.remaining()))
@@ -3068,6 +3169,246 @@ impl Unpack<Strict<'_>> for ConfigDelArgs {
     }
 }
 
+/// What kind of thing has happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventKind {
+    /// the VM is in another state
+    State = 0,
+    /// a run of the kernel has ended, or did not come about; detail: why
+    End = 1,
+    /// the guest has said that it is ready
+    Ready = 2,
+    /// the guest says something else; detail: its words
+    Guest = 3,
+    /// the guest kernel panics; detail: its words
+    Panic = 4,
+    /// the guest kernel reports a hang
+    Hang = 5,
+    /// a client asks for something; detail: what
+    Request = 6,
+    /// a client does not get it; detail: why
+    Refused = 7,
+    /// a client is attached to a channel; detail: what for
+    Attached = 8,
+    /// a client is no longer attached to a channel
+    Detached = 9,
+    /// work on a disk has ended; detail: why it was not done, or ""
+    Disk = 10,
+}
+
+impl Pack<Vec<u8>> for EventKind {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        (*self as i32).pack(out)?;
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for EventKind {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = match take::<i32>(input)? {
+            0 => Self::State,
+            1 => Self::End,
+            2 => Self::Ready,
+            3 => Self::Guest,
+            4 => Self::Panic,
+            5 => Self::Hang,
+            6 => Self::Request,
+            7 => Self::Refused,
+            8 => Self::Attached,
+            9 => Self::Detached,
+            10 => Self::Disk,
+            other => return Err(Error::invalidenum(other)),
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+/// Something that has happened. It is a line of the monitor's log, too.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VmEvent {
+    /// counted from 1 since the daemon was started, without gaps
+    pub number: u64,
+    /// milliseconds since 1970
+    pub time_ms: u64,
+    /// `kind`
+    pub kind: EventKind,
+    /// of the VM after it
+    pub state: VmState,
+    /// of EVENT_ATTACHED and EVENT_DETACHED; else ""
+    ///
+    /// At most 64 bytes.
+    pub channel: CtlName,
+    /// the client, if one has to do with it; else ""
+    ///
+    /// At most 1024 bytes.
+    pub who: CtlText,
+    /// for people: a sentence that says it all
+    ///
+    /// At most 1024 bytes.
+    pub text: CtlText,
+    /// for programs: see event_kind; else ""
+    ///
+    /// At most 1024 bytes.
+    pub detail: CtlText,
+}
+
+impl Pack<Vec<u8>> for VmEvent {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        self.number.pack(out)?;
+        self.time_ms.pack(out)?;
+        self.kind.pack(out)?;
+        self.state.pack(out)?;
+        pack_string(&self.channel, 64, out)?;
+        pack_string(&self.who, 1024, out)?;
+        pack_string(&self.text, 1024, out)?;
+        pack_string(&self.detail, 1024, out)?;
+
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for VmEvent {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = Self {
+            number: take(input)?,
+            time_ms: take(input)?,
+            kind: take(input)?,
+            state: take(input)?,
+            channel: unpack_string(input, 64)?,
+            who: unpack_string(input, 1024)?,
+            text: unpack_string(input, 1024)?,
+            detail: unpack_string(input, 1024)?,
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+/// The arguments of EVENT_READ.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventReadArgs {
+    /// the number of the last event seen; 0: all that are kept; 2^64-1: only what comes
+    pub after: u64,
+    /// how long to wait if there is nothing; capped by 60000
+    pub wait_ms: u32,
+}
+
+impl Pack<Vec<u8>> for EventReadArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        self.after.pack(out)?;
+        self.wait_ms.pack(out)?;
+
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for EventReadArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = Self {
+            after: take(input)?,
+            wait_ms: take(input)?,
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+/// Events in their order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EventPage {
+    /// none: the time was over
+    ///
+    /// At most 32 elements.
+    pub events: Vec<VmEvent>,
+    /// for after of the next call
+    pub last: u64,
+    /// so many, before the first of these, are kept no longer
+    pub missed: u64,
+}
+
+impl Pack<Vec<u8>> for EventPage {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        pack_list(&self.events, 32, out, |item, out| item.pack(out))?;
+        self.last.pack(out)?;
+        self.missed.pack(out)?;
+
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for EventPage {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = Self {
+            events: unpack_list(input, 32, take)?,
+            last: take(input)?,
+            missed: take(input)?,
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+/// The result of EVENT_READ.
+#[derive(Debug, Clone, PartialEq)]
+pub enum EventReadResult {
+    /// `case CTL_OK`
+    Ok(EventPage),
+    /// `case CTL_ERROR`
+    Error(CtlError),
+}
+
+impl Pack<Vec<u8>> for EventReadResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
+        let start = out.len();
+        match self {
+            Self::Ok(value) => {
+                CtlStatus::Ok.pack(out)?;
+                value.pack(out)?
+            }
+            Self::Error(value) => {
+                CtlStatus::Error.pack(out)?;
+                value.pack(out)?
+            }
+        };
+        Ok(out.len() - start)
+    }
+}
+
+impl Unpack<Strict<'_>> for EventReadResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
+        let start = input.remaining();
+        let value = match take::<CtlStatus>(input)? {
+            CtlStatus::Ok => Self::Ok(take(input)?),
+            CtlStatus::Error => Self::Error(take(input)?),
+        };
+        Ok((value, start - input.remaining()))
+    }
+}
+
+impl EventReadResult {
+    /// The same as a `Result`.
+    pub fn into_result(self) -> std::result::Result<EventPage, CtlError> {
+        match self {
+            Self::Ok(value) => Ok(value),
+            Self::Error(error) => Err(error),
+        }
+    }
+}
+
+impl From<std::result::Result<EventPage, CtlError>> for EventReadResult {
+    fn from(result: std::result::Result<EventPage, CtlError>) -> Self {
+        match result {
+            Ok(value) => Self::Ok(value),
+            Err(error) => Self::Error(error),
+        }
+    }
+}
+
 /// `struct port_number`
 #[derive(Debug, Clone, PartialEq)]
 pub struct PortNumber {
@@ -3337,7 +3678,7 @@ pub const UMLMONCTRL_V1_PROCEDURES: &[Procedure] = &[
         name: "VM_INFO",
         doc: "Configuration and run-time state.",
         max_args: 0,
-        max_result: 10262712,
+        max_result: 10262716,
     },
     Procedure {
         number: 2,
@@ -3396,11 +3737,18 @@ pub const UMLMONCTRL_V1_PROCEDURES: &[Procedure] = &[
         max_result: 1056,
     },
     Procedure {
+        number: 10,
+        name: "VM_READY",
+        doc: "Answers when the guest has said that it is ready, when the VM has ended, or the time is over.",
+        max_args: 4,
+        max_result: 1060,
+    },
+    Procedure {
         number: 20,
         name: "CON_OPEN",
         doc: "Attaches the connection to a channel; a repeated call changes the mode.",
         max_args: 1100,
-        max_result: 1048,
+        max_result: 1056,
     },
     Procedure {
         number: 21,
@@ -3550,6 +3898,13 @@ pub const UMLMONCTRL_V1_PROCEDURES: &[Procedure] = &[
         max_result: 1227532,
     },
     Procedure {
+        number: 70,
+        name: "EVENT_READ",
+        doc: "What has happened, and happens.",
+        max_args: 12,
+        max_result: 101656,
+    },
+    Procedure {
         number: 50,
         name: "PORT_GET",
         doc: "The TCP port of this interface; an error if TCP is not enabled.",
@@ -3606,7 +3961,7 @@ impl<S: Stream> UmlmonctrlV1Client<S> {
 
     /// Sends VM_INFO without waiting for its result.
     pub fn send_vm_info(&mut self) -> std::result::Result<Ticket<VmInfoResult>, ClientError> {
-        self.rpc.send(1, 10262712, |_| Ok(()), take)
+        self.rpc.send(1, 10262716, |_| Ok(()), take)
     }
 
     /// Starts the kernel; answers when it is executing, or why it is not.
@@ -3744,6 +4099,31 @@ impl<S: Stream> UmlmonctrlV1Client<S> {
         )
     }
 
+    /// Answers when the guest has said that it is ready, when the VM has ended, or the time is over.
+    pub fn vm_ready(
+        &mut self,
+        args: &VmWaitArgs,
+    ) -> std::result::Result<VmReadyResult, ClientError> {
+        let ticket = self.send_vm_ready(args)?;
+        self.rpc.wait(ticket)
+    }
+
+    /// Sends VM_READY without waiting for its result.
+    pub fn send_vm_ready(
+        &mut self,
+        args: &VmWaitArgs,
+    ) -> std::result::Result<Ticket<VmReadyResult>, ClientError> {
+        self.rpc.send(
+            10,
+            1060,
+            |out| {
+                args.pack(out)?;
+                Ok(())
+            },
+            take,
+        )
+    }
+
     /// Attaches the connection to a channel; a repeated call changes the mode.
     pub fn con_open(
         &mut self,
@@ -3760,7 +4140,7 @@ impl<S: Stream> UmlmonctrlV1Client<S> {
     ) -> std::result::Result<Ticket<ConOpenResult>, ClientError> {
         self.rpc.send(
             20,
-            1048,
+            1056,
             |out| {
                 args.pack(out)?;
                 Ok(())
@@ -4260,6 +4640,31 @@ impl<S: Stream> UmlmonctrlV1Client<S> {
         )
     }
 
+    /// What has happened, and happens.
+    pub fn event_read(
+        &mut self,
+        args: &EventReadArgs,
+    ) -> std::result::Result<EventReadResult, ClientError> {
+        let ticket = self.send_event_read(args)?;
+        self.rpc.wait(ticket)
+    }
+
+    /// Sends EVENT_READ without waiting for its result.
+    pub fn send_event_read(
+        &mut self,
+        args: &EventReadArgs,
+    ) -> std::result::Result<Ticket<EventReadResult>, ClientError> {
+        self.rpc.send(
+            70,
+            101656,
+            |out| {
+                args.pack(out)?;
+                Ok(())
+            },
+            take,
+        )
+    }
+
     /// The TCP port of this interface; an error if TCP is not enabled.
     pub fn port_get(&mut self) -> std::result::Result<PortGetResult, ClientError> {
         let ticket = self.send_port_get()?;
@@ -4361,6 +4766,9 @@ pub trait UmlmonctrlV1 {
     /// Answers when the VM is inactive, or the time is over.
     async fn vm_wait(&self, session: &Self::Session, args: VmWaitArgs) -> VmWaitResult;
 
+    /// Answers when the guest has said that it is ready, when the VM has ended, or the time is over.
+    async fn vm_ready(&self, session: &Self::Session, args: VmWaitArgs) -> VmReadyResult;
+
     /// Attaches the connection to a channel; a repeated call changes the mode.
     async fn con_open(&self, session: &Self::Session, args: ConOpenArgs) -> ConOpenResult;
 
@@ -4430,6 +4838,9 @@ pub trait UmlmonctrlV1 {
 
     /// The images in /disks and /shared/disks.
     async fn disk_list(&self, session: &Self::Session, args: DiskListArgs) -> DiskListResult;
+
+    /// What has happened, and happens.
+    async fn event_read(&self, session: &Self::Session, args: EventReadArgs) -> EventReadResult;
 
     /// The TCP port of this interface; an error if TCP is not enabled.
     async fn port_get(&self, session: &Self::Session) -> PortGetResult;
@@ -4523,6 +4934,13 @@ impl<S: UmlmonctrlV1 + 'static> crate::server::Program<S> for UmlmonctrlV1Progra
                 let args = call.arguments(4, take)?;
                 Ok(call.answer(
                     async move { service.vm_wait(&session, args).await },
+                    |result, out| result.pack(out),
+                ))
+            }
+            10 => {
+                let args = call.arguments(4, take)?;
+                Ok(call.answer(
+                    async move { service.vm_ready(&session, args).await },
                     |result, out| result.pack(out),
                 ))
             }
@@ -4677,6 +5095,13 @@ impl<S: UmlmonctrlV1 + 'static> crate::server::Program<S> for UmlmonctrlV1Progra
                 let args = call.arguments(260, take)?;
                 Ok(call.answer(
                     async move { service.disk_list(&session, args).await },
+                    |result, out| result.pack(out),
+                ))
+            }
+            70 => {
+                let args = call.arguments(12, take)?;
+                Ok(call.answer(
+                    async move { service.event_read(&session, args).await },
                     |result, out| result.pack(out),
                 ))
             }

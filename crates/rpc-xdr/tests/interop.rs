@@ -46,6 +46,7 @@ impl UmlmonctrlV1 for Service {
         vm_kill() -> CtlResult;
         vm_sysrq(VmSysrqArgs) -> CtlResult;
         vm_wait(VmWaitArgs) -> VmWaitResult;
+        vm_ready(VmWaitArgs) -> VmReadyResult;
         con_open(ConOpenArgs) -> ConOpenResult;
         con_resize(ConResizeArgs) -> CtlResult;
         con_close(CtlName) -> CtlResult;
@@ -66,6 +67,7 @@ impl UmlmonctrlV1 for Service {
         disk_wait(DiskWaitArgs) -> DiskWaitResult;
         disk_cancel(DiskJob) -> CtlResult;
         disk_list(DiskListArgs) -> DiskListResult;
+        event_read(EventReadArgs) -> EventReadResult;
         port_get() -> PortGetResult;
         site_run(SiteRunArgs) -> SiteRunResult;
         password_set(PasswordSetArgs) -> CtlResult;
@@ -153,6 +155,7 @@ fn info() -> VmInfo {
         fault: String::new(),
         uptime: 1,
         reboots: 0,
+        ready: false,
         last_end,
         child_pid: 2,
         kernel_pid: 3,

@@ -6,6 +6,7 @@
 
 mod effective;
 mod elsewhere;
+mod events;
 mod interrupt;
 mod ladder;
 mod link;

@@ -42,7 +42,7 @@ pub(crate) fn client<'a>(
 }
 
 /// Connects; unlike the standard library's way, not forever if a monitor accepts nothing (its backlog is full).
-fn connect(ctrl: &Path, limit: Duration) -> io::Result<UnixStream> {
+pub(crate) fn connect(ctrl: &Path, limit: Duration) -> io::Result<UnixStream> {
     let (family, kind) = (AddressFamily::UNIX, SocketType::STREAM);
     let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
     sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(limit))?;

@@ -7,7 +7,7 @@ use cli::{Exit, Failure, Line, Program, Section, Word, similar};
 use config::{Config, Overview};
 
 use crate::report::Report;
-use crate::{effective, elsewhere, list, password, selection, start, stop, update};
+use crate::{effective, elsewhere, events, list, password, selection, start, stop, update};
 
 /// What umladmin is asked to do: the first word that is not an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,7 @@ pub enum Mode {
     Update,
     Password,
     Config,
+    Events,
 }
 
 /// The keywords, and what they do in one line.
@@ -38,6 +39,11 @@ pub const MODES: &[(&str, Mode, &str)] = &[
         "update",
         Mode::Update,
         "Starts what is new in the configuration, stops what is gone",
+    ),
+    (
+        "events",
+        Mode::Events,
+        "Shows what happens to VMs as it happens, until CTRL-C",
     ),
     (
         "password",
@@ -60,7 +66,7 @@ pub const PROGRAM: Program = Program {
     name: "umladmin",
     about: "The administrators' client of UMLMON",
     synopsis: &[
-        "[OPTION]... list|start|stop|update [VM]...",
+        "[OPTION]... list|start|stop|update|events [VM]...",
         "[-json] list @HOST",
         "[OPTION]... config VM",
         "password",
@@ -76,8 +82,11 @@ pub const PROGRAM: Program = Program {
                     "Only VMs with a monitor but no running kernel",
                 ),
                 word("off", None, "Only VMs without a monitor"),
-                word("json", None, "Prints JSON"),
             ],
+        },
+        Section {
+            heading: "For list and events",
+            words: &[word("json", None, "Prints JSON")],
         },
         Section {
             heading: "For stop and update",
@@ -101,6 +110,7 @@ pub const PROGRAM: Program = Program {
         start     Starts monitors, and boots the VMs with start = boot\n  \
         stop      Shuts VMs down and ends their monitors\n  \
         update    Starts what is new in the configuration, stops what is gone\n  \
+        events    Shows what happens to VMs as it happens, until CTRL-C\n  \
         password  Reads a password, prints its MD5 sum\n  \
         config    Prints the configuration of one VM with the user's changes\n\n\
         Without names of VMs, all that are configured are meant.",
@@ -138,6 +148,7 @@ pub fn run(line: Line) -> Result<Exit, Failure> {
         Mode::Start => start::run(&config, names),
         Mode::Stop => stop::run(&config, names, timeout),
         Mode::Update => update::run(&config, names, timeout),
+        Mode::Events => events::run(&config, names, line.has("json")),
         Mode::Config | Mode::Password => effective::run(&config, names, &line),
     }
 }
@@ -172,7 +183,8 @@ fn mode(keyword: &str) -> Result<Mode, Failure> {
 /// An option that would be ignored is a mistake: `umladmin -active stop` shall not stop everything.
 fn check_words(line: &Line, keyword: &str, mode: Mode) -> Result<(), Failure> {
     let belongs = |name: &str| match name {
-        "active" | "inactive" | "off" | "json" => mode == Mode::List,
+        "active" | "inactive" | "off" => mode == Mode::List,
+        "json" => matches!(mode, Mode::List | Mode::Events),
         "clear" | "set" | "rename" => mode == Mode::Config,
         // Without effect for start, so that one list of options can serve start and stop.
         _ => matches!(mode, Mode::Start | Mode::Stop | Mode::Update),

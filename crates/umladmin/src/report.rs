@@ -29,6 +29,11 @@ impl Report {
         }
     }
 
+    /// Whether the reader of stdout has gone.
+    pub(crate) fn is_unheard(&self) -> bool {
+        self.out.lock().is_ok_and(|out| out.is_closed())
+    }
+
     /// Text for stdout, as it is.
     pub(crate) fn print(&self, text: &str) -> Result<(), Failure> {
         let Ok(mut out) = self.out.lock() else {

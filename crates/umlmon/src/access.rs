@@ -34,6 +34,7 @@ const TABLE: &[(&str, Open)] = &[
     ("VM_KILL", Inside),
     ("VM_SYSRQ", Inside),
     ("VM_WAIT", Inside),
+    ("VM_READY", Inside),
     ("CON_OPEN", Inside),
     ("CON_READ", Inside),
     ("CON_WRITE", Inside),
@@ -60,6 +61,7 @@ const TABLE: &[(&str, Open)] = &[
     ("DISK_WAIT", Inside),
     ("DISK_CANCEL", Inside),
     ("DISK_LIST", Inside),
+    ("EVENT_READ", Inside),
 ];
 
 /// Whether a connection that is let in may call the procedure; what is not in the table nobody may.

@@ -22,6 +22,8 @@ pub struct Channels {
     nudge: Rc<Nudge>,
     style: Cell<LogStyle>,
     all: RefCell<BTreeMap<ChannelName, (Terminal, Rc<Channel>)>>,
+    /// Where in each channel the present or last run of the kernel begins.
+    run_starts: RefCell<BTreeMap<ChannelName, u64>>,
 }
 
 impl Channels {
@@ -35,6 +37,7 @@ impl Channels {
             nudge,
             style: Cell::default(),
             all: RefCell::default(),
+            run_starts: RefCell::default(),
         };
         channels.apply(vm)?;
         Ok(channels)
@@ -86,12 +89,21 @@ impl Channels {
         self.all.borrow().values().cloned().collect()
     }
 
-    /// The kernel's end of each channel, con0 first.
+    /// Where in a channel the present or last run of the kernel begins.
+    pub fn run_start(&self, name: ChannelName) -> u64 {
+        self.run_starts.borrow().get(&name).copied().unwrap_or(0)
+    }
+
+    /// The kernel's end of each channel, con0 first, for a run that begins.
     ///
     /// # Errors
     /// If a terminal cannot be opened once more.
     pub fn kernel_slaves(&self) -> Result<Vec<(ChannelName, OwnedFd)>, Error> {
-        self.list()
+        let channels = self.list();
+        let start = |(_, channel): &(_, Rc<Channel>)| (channel.name(), channel.range().end);
+        self.run_starts
+            .replace(channels.iter().map(start).collect());
+        channels
             .iter()
             .map(|(_, channel)| Ok((channel.name(), channel.kernel_slave()?)))
             .collect()

@@ -193,6 +193,7 @@ impl Parts {
             devices: self.devices,
             looks: Semaphore::new(MAX_LOOKS),
             recording: Mutex::default(),
+            events: Rc::default(),
             nudged,
         };
         Ok((setup, self.remote))
@@ -310,7 +311,7 @@ async fn next_connection(
 
 async fn converse(stream: UnixStream, service: Rc<Service>, _place: OwnedSemaphorePermit) {
     let session = match stream.peer_cred() {
-        Ok(peer) => Session::local(peer.uid(), peer.pid()),
+        Ok(peer) => Session::local(peer.uid(), peer.pid(), Rc::clone(&service.setup.events)),
         Err(error) => return tracing::warn!("a connection without a peer: {error}"),
     };
     let peer = session.peer().to_owned();

@@ -10,6 +10,7 @@ use disks::{Access, Claim, Identity};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
+use crate::events::Happening;
 use crate::failure::Failure;
 use crate::holdings;
 use crate::run::Setup;
@@ -98,10 +99,10 @@ impl Jobs {
                 Some(result) => result,
                 None => Err(killed(&setup, &task, &work).await),
             };
-            match &result {
-                Ok(()) => tracing::info!("{task} is done"),
-                Err(why) => tracing::info!("{task} was not done: {why}"),
-            }
+            setup.events.tell(Happening::Disk {
+                task: task.to_string(),
+                failure: result.as_ref().err().cloned(),
+            });
             if result.is_ok()
                 && let Err(failure) = holdings::note(&setup, &task).await
             {

@@ -8,6 +8,7 @@ mod confined;
 pub mod daemon;
 mod devices;
 mod ending;
+mod events;
 mod failure;
 mod holdings;
 mod jobs;

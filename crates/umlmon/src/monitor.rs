@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::ending::{self, Evidence};
+use crate::events::Happening;
 use crate::failure::Failure;
 use crate::mconsole::Notice;
 use crate::networks::NicLook;
@@ -26,6 +27,8 @@ const EARLY_DEATH: Duration = Duration::from_millis(250);
 /// A guest that reboots sooner than this is restarted with growing delays.
 const SHORT_LIFE: Duration = Duration::from_secs(3);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
+/// What the guest writes to /proc/mconsole when it is ready for whatever it is for.
+const READY: &str = "ready";
 
 /// Where the answer to a request goes.
 pub type Reply = oneshot::Sender<Result<(), Failure>>;
@@ -250,7 +253,7 @@ impl Monitor {
         let changed = next.phase != self.state.phase;
         self.state = next;
         if changed {
-            tracing::info!("the VM is {}", next.phase);
+            self.setup.events.tell(Happening::State(next.phase));
             self.status.send_modify(|status| {
                 status.phase = next.phase;
                 status.since = SystemTime::now();
@@ -319,7 +322,10 @@ impl Monitor {
     fn launch(&mut self, asked: Asked) -> bool {
         self.delay = Duration::ZERO;
         self.up_early = false;
-        self.status.send_modify(|status| status.reboots = 0);
+        self.status.send_modify(|status| {
+            status.reboots = 0;
+            status.ready = false;
+        });
         let started = self
             .setup
             .configuration()
@@ -347,7 +353,7 @@ impl Monitor {
     }
 
     fn ended(&mut self, last_end: LastEnd) {
-        tracing::info!("the kernel has ended: {last_end}");
+        self.setup.events.tell(Happening::End(last_end.clone()));
         self.status.send_modify(|status| status.last_end = last_end);
     }
 
@@ -381,14 +387,32 @@ impl Monitor {
             // Who is told that it was started must find it running.
             Notice::Ready if self.state.phase == Phase::Starting => self.up_early = true,
             Notice::Ready => self.answer_starter(Ok(())),
+            Notice::Guest(text) if text == READY => self.guest_ready(),
             said => match self.remarks.judge(Instant::now().into_std()) {
-                Verdict::Log => log(&said),
+                Verdict::Log => self.remark(said),
                 Verdict::Enough => {
                     tracing::warn!("the guest says a lot; for a while it is not logged");
                 }
                 Verdict::Drop => {}
             },
         }
+    }
+
+    /// Said once more, it is nothing new.
+    fn guest_ready(&mut self) {
+        if !self.status.borrow().ready {
+            self.setup.events.tell(Happening::Ready);
+            self.status.send_modify(|status| status.ready = true);
+        }
+    }
+
+    fn remark(&self, said: Notice) {
+        self.setup.events.tell(match said {
+            Notice::Ready => return,
+            Notice::Hang => Happening::Hang,
+            Notice::Guest(text) => Happening::Guest(text),
+            Notice::Panic(text) => Happening::Panic(text),
+        });
     }
 
     /// The start is settled: the kernel is up, or at least lives on.
@@ -427,6 +451,7 @@ impl Monitor {
     fn clean_up(&mut self) {
         self.reboot = None;
         self.run = None;
+        self.status.send_modify(|status| status.ready = false);
         self.answer_starter(Err(Failure::Ended("killed".into())));
     }
 
@@ -446,7 +471,10 @@ impl Monitor {
             start,
             due: Instant::now() + self.delay,
         });
-        self.status.send_modify(|status| status.reboots += 1);
+        self.status.send_modify(|status| {
+            status.reboots += 1;
+            status.ready = false;
+        });
         false
     }
 
@@ -487,15 +515,6 @@ impl Asked {
             (None, Err(failure)) => tracing::warn!("{failure}"),
             (None, Ok(())) => {}
         }
-    }
-}
-
-fn log(said: &Notice) {
-    match said {
-        Notice::Ready => {}
-        Notice::Hang => tracing::warn!("the kernel reports a hang"),
-        Notice::Guest(text) => tracing::info!("the guest says: {text}"),
-        Notice::Panic(text) => tracing::warn!("kernel panic: {text}"),
     }
 }
 

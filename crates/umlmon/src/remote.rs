@@ -261,7 +261,8 @@ impl Remote {
             sealed: admitted.seal.is_some(),
             nonce: admitted.server_nonce,
         };
-        let session = Session::new(source.to_string(), trust);
+        let events = Rc::clone(&self.service.setup.events);
+        let session = Session::new(source.to_string(), trust, events);
         let limits = Limits::new(UMLMONCTRL_V1_MAX_ARGS);
         let service = Rc::clone(&self.service);
         let (stream, seal) = (admitted.stream, admitted.seal);

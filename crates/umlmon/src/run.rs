@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use crate::channels::{CON0, Channels};
 use crate::devices;
 use crate::ending::CON0_TAIL;
+use crate::events::Events;
 use crate::failure::Failure;
 use crate::holdings::{self, Cows};
 use crate::kernel_args::{self, Ubd};
@@ -51,6 +52,8 @@ pub struct Setup {
     pub recording: Mutex<()>,
     /// The channels.
     pub channels: Rc<Channels>,
+    /// What happens to the VM.
+    pub events: Rc<Events>,
     /// Whom the channels nudge when a wake-up of the kernel may be lost; nobody before its mconsole is up.
     pub nudged: Rc<RefCell<Option<Rc<Link>>>>,
 }
@@ -150,7 +153,6 @@ pub struct Run {
     vm: Vm,
     start: Start,
     disks: Vec<Ubd>,
-    con0_start: u64,
     exit: Exit,
     kernel_pid: u32,
     killed: bool,
@@ -200,7 +202,6 @@ impl Run {
             env: kernel_args::ENVIRONMENT.map(String::from).to_vec(),
             own_network: wiring.isolated,
         };
-        let con0_start = setup.channels.get(CON0).map_or(0, |con0| con0.range().end);
         let slaves = slaves.iter().map(|(_, slave)| slave.as_fd());
         let ends: Vec<_> = slaves.chain(wiring.queues()).collect();
         let link = Link::launch(&launch, &ends).map_err(cannot("create the second process"))?;
@@ -216,7 +217,6 @@ impl Run {
             vm,
             start,
             disks,
-            con0_start,
             exit: Exit::default(),
             kernel_pid: 0,
             killed: false,
@@ -298,7 +298,10 @@ impl Run {
             return String::new();
         };
         let end = con0.range().end;
-        let start = self.con0_start.max(end.saturating_sub(CON0_TAIL as u64));
+        let start = self
+            .channels
+            .run_start(CON0)
+            .max(end.saturating_sub(CON0_TAIL as u64));
         String::from_utf8_lossy(&con0.peek(start, CON0_TAIL).data).into_owned()
     }
 

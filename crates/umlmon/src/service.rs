@@ -4,6 +4,7 @@
 //! Here, and nowhere else in the daemon, types of the wire meet those of the daemon.
 
 mod disks;
+mod events;
 mod info;
 mod logs;
 mod password;
@@ -18,6 +19,7 @@ use daemon::LogHandle;
 use pty::Channel;
 use rpc_xdr::umlmonctrl::*;
 
+use crate::events::Happening;
 use crate::failure::Failure;
 use crate::holdings;
 use crate::jobs::Jobs;
@@ -98,6 +100,20 @@ impl Service {
         self.monitor.request_with(Request::Start, None, start).await
     }
 
+    async fn sysrq(&self, letters: &str) -> Result<(), Failure> {
+        let mut letters = letters.chars();
+        match (letters.next(), letters.next()) {
+            (Some(letter), None) if letter.is_ascii_alphanumeric() => {
+                self.monitor
+                    .request_with(Request::Sysrq, Some(letter), Start::default())
+                    .await
+            }
+            _ => Err(Failure::Invalid(
+                "a system request is one letter or digit (h shows a list on con0)".into(),
+            )),
+        }
+    }
+
     fn start_arguments(args: VmStartArgs) -> Result<Vec<String>, Failure> {
         let text = |bytes| {
             String::from_utf8(bytes)
@@ -137,15 +153,15 @@ impl Service {
         };
         session.attach(channel.name(), attachment);
         let kept = channel.range();
-        tracing::info!(
-            "{} attached to {} ({:?})",
-            session.peer(),
-            args.channel,
-            args.mode
-        );
+        self.setup.events.tell(Happening::Attached {
+            channel: channel.name(),
+            who: session.peer().to_owned(),
+            mode: wire::mode(args.mode),
+        });
         Ok(ConOpened {
             start: kept.start,
             end: kept.end,
+            run_start: self.setup.channels.run_start(channel.name()),
             taken_from: wire::text(taken_from.unwrap_or_default()),
         })
     }
@@ -179,16 +195,11 @@ impl Service {
         Ok(changes.save(&file)?)
     }
 
-    async fn run_site_command(
-        &self,
-        session: &Session,
-        arg: Vec<u8>,
-    ) -> Result<SiteOutput, Failure> {
+    async fn run_site_command(&self, arg: Vec<u8>) -> Result<SiteOutput, Failure> {
         let config = Config::load(&self.setup.config_path)?;
         let program = config.global.sitecmd.ok_or_else(|| {
             Failure::NotFound("no site command is configured (sitecmd in section [GLOBAL])".into())
         })?;
-        tracing::info!("{} runs the site command", session.peer());
         let output = site::run(&program, &arg, self.setup.name(), site::DEADLINE)
             .await
             .map_err(|error| {
@@ -228,60 +239,40 @@ impl UmlmonctrlV1 for Service {
     }
 
     async fn vm_start(&self, session: &Session, args: VmStartArgs) -> CtlResult {
-        tracing::info!("{} starts the VM", session.peer());
-        wire::done(match Self::start_arguments(args) {
-            Ok(extra) => self.start(extra).await,
-            Err(failure) => Err(failure),
-        })
+        let start = async { self.start(Self::start_arguments(args)?).await };
+        wire::done(self.asked(session, "starts the VM", start).await)
     }
 
     async fn vm_suspend(&self, session: &Session) -> CtlResult {
-        tracing::info!("{} suspends the VM", session.peer());
-        wire::done(self.monitor.request(Request::Suspend).await)
+        let suspend = self.monitor.request(Request::Suspend);
+        wire::done(self.asked(session, "suspends the VM", suspend).await)
     }
 
     async fn vm_continue(&self, session: &Session) -> CtlResult {
-        tracing::info!("{} resumes the VM", session.peer());
-        wire::done(self.monitor.request(Request::Continue).await)
+        let resume = self.monitor.request(Request::Continue);
+        wire::done(self.asked(session, "resumes the VM", resume).await)
     }
 
     async fn vm_halt(&self, session: &Session) -> CtlResult {
-        tracing::info!("{} halts the VM", session.peer());
-        wire::done(self.ending(Request::Halt).await)
+        let halt = self.ending(Request::Halt);
+        wire::done(self.asked(session, "halts the VM", halt).await)
     }
 
     async fn vm_ctrlaltdel(&self, session: &Session, args: VmCtrlaltdelArgs) -> CtlResult {
-        tracing::info!("{} sends CTRL-ALT-DEL", session.peer());
-        wire::done(
-            self.monitor
-                .request(Request::CtrlAltDel { stop: args.stop })
-                .await,
-        )
+        let press = self
+            .monitor
+            .request(Request::CtrlAltDel { stop: args.stop });
+        wire::done(self.asked(session, "sends CTRL-ALT-DEL", press).await)
     }
 
     async fn vm_kill(&self, session: &Session) -> CtlResult {
-        tracing::info!("{} kills the VM", session.peer());
-        wire::done(self.ending(Request::Kill).await)
+        let kill = self.ending(Request::Kill);
+        wire::done(self.asked(session, "kills the VM", kill).await)
     }
 
     async fn vm_sysrq(&self, session: &Session, args: VmSysrqArgs) -> CtlResult {
-        tracing::info!(
-            "{} sends the system request {}",
-            session.peer(),
-            args.letter
-        );
-        let mut letters = args.letter.chars();
-        let result = match (letters.next(), letters.next()) {
-            (Some(letter), None) if letter.is_ascii_alphanumeric() => {
-                self.monitor
-                    .request_with(Request::Sysrq, Some(letter), Start::default())
-                    .await
-            }
-            _ => Err(Failure::Invalid(
-                "a system request is one letter or digit (h shows a list on con0)".into(),
-            )),
-        };
-        wire::done(result)
+        let what = format!("sends the system request {}", args.letter);
+        wire::done(self.asked(session, what, self.sysrq(&args.letter)).await)
     }
 
     async fn vm_wait(&self, _: &Session, args: VmWaitArgs) -> VmWaitResult {
@@ -293,10 +284,21 @@ impl UmlmonctrlV1 for Service {
         VmWaitResult::Ok(VmWaited { inactive, last_end })
     }
 
+    async fn vm_ready(&self, _: &Session, args: VmWaitArgs) -> VmReadyResult {
+        match self.wait_ready(args.seconds).await {
+            Ok(readiness) => VmReadyResult::Ok(readiness),
+            Err(failure) => VmReadyResult::Error(wire::error(&failure)),
+        }
+    }
+
     async fn con_open(&self, session: &Session, args: ConOpenArgs) -> ConOpenResult {
         match self.open_channel(session, &args) {
             Ok(opened) => ConOpenResult::Ok(opened),
-            Err(failure) => ConOpenResult::Error(wire::error(&failure)),
+            Err(failure) => {
+                let what = format!("asks for {}", args.channel);
+                self.refused(session.peer().to_owned(), what, &failure);
+                ConOpenResult::Error(wire::error(&failure))
+            }
         }
     }
 
@@ -378,23 +380,24 @@ impl UmlmonctrlV1 for Service {
     }
 
     async fn config_set(&self, session: &Session, args: ConfigSetArgs) -> CtlResult {
-        tracing::info!("{} sets {}", session.peer(), args.param);
-        let not_text = |_| Failure::Invalid(format!("the value of {} must be UTF-8", args.param));
-        let result = String::from_utf8(args.value)
-            .map_err(not_text)
-            .and_then(|value| {
-                self.change(|changes, config| {
-                    changes.set(config, self.setup.name(), &args.param, &value)
-                })
-            });
-        wire::done(result)
+        let what = format!("sets {}", args.param);
+        let set = async {
+            let not_text =
+                |_| Failure::Invalid(format!("the value of {} must be UTF-8", args.param));
+            let value = String::from_utf8(args.value).map_err(not_text)?;
+            self.change(|changes, config| {
+                changes.set(config, self.setup.name(), &args.param, &value)
+            })
+        };
+        wire::done(self.asked(session, what, set).await)
     }
 
     async fn config_del(&self, session: &Session, args: ConfigDelArgs) -> CtlResult {
-        tracing::info!("{} takes the change of {} back", session.peer(), args.param);
-        wire::done(
-            self.change(|changes, config| changes.del(config, self.setup.name(), &args.param)),
-        )
+        let what = format!("takes the change of {} back", args.param);
+        let del = async {
+            self.change(|changes, config| changes.del(config, self.setup.name(), &args.param))
+        };
+        wire::done(self.asked(session, what, del).await)
     }
 
     async fn disk_create(&self, session: &Session, args: DiskCreateArgs) -> DiskJobResult {
@@ -443,6 +446,10 @@ impl UmlmonctrlV1 for Service {
         }
     }
 
+    async fn event_read(&self, _: &Session, args: EventReadArgs) -> EventReadResult {
+        EventReadResult::Ok(self.read_events(&args).await)
+    }
+
     async fn port_get(&self, _: &Session) -> PortGetResult {
         let refusal = || {
             Failure::NotFound(
@@ -456,12 +463,13 @@ impl UmlmonctrlV1 for Service {
     }
 
     async fn password_set(&self, session: &Session, args: PasswordSetArgs) -> CtlResult {
-        tracing::info!("{} changes the password", session.peer());
-        wire::done(self.set_password(session, &args))
+        let set = async { self.set_password(session, &args) };
+        wire::done(self.asked(session, "changes the password", set).await)
     }
 
     async fn site_run(&self, session: &Session, args: SiteRunArgs) -> SiteRunResult {
-        match self.run_site_command(session, args.arg).await {
+        let run = self.run_site_command(args.arg);
+        match self.asked(session, "runs the site command", run).await {
             Ok(output) => SiteRunResult::Ok(output),
             Err(failure) => SiteRunResult::Error(wire::error(&failure)),
         }

@@ -11,6 +11,7 @@ use config::ChannelName;
 use pty::Attachment;
 use rpc_xdr::umlmonctrl::AuthNonce;
 
+use crate::events::{Events, Happening};
 use crate::jobs::Job;
 
 /// Jobs of a connection whose end nobody has asked for.
@@ -21,6 +22,7 @@ const MAX_KEPT: usize = 64;
 pub struct Session {
     peer: String,
     trust: Trust,
+    events: Rc<Events>,
     attachments: RefCell<BTreeMap<ChannelName, Rc<Attachment>>>,
     jobs: RefCell<Jobs>,
 }
@@ -47,20 +49,21 @@ struct Jobs {
 }
 
 impl Session {
-    /// A session of the local user with these credentials (SO_PEERCRED).
-    pub fn local(uid: u32, pid: Option<i32>) -> Session {
+    /// A session of the local user with these credentials (SO_PEERCRED), whose attachments are told as events.
+    pub fn local(uid: u32, pid: Option<i32>, events: Rc<Events>) -> Session {
         // Asking the user database once per connection is enough.
         let user = nix::unistd::User::from_uid(uid.into()).ok().flatten();
         let name = user.map_or_else(|| "unknown".into(), |user| user.name);
         let pid = pid.map_or_else(String::new, |pid| format!(", pid {pid}"));
-        Session::new(format!("uid {uid} ({name}){pid}"), Trust::Local)
+        Session::new(format!("uid {uid} ({name}){pid}"), Trust::Local, events)
     }
 
-    /// A session of `peer`.
-    pub fn new(peer: String, trust: Trust) -> Session {
+    /// A session of `peer`, whose attachments are told as events.
+    pub fn new(peer: String, trust: Trust, events: Rc<Events>) -> Session {
         Session {
             peer,
             trust,
+            events,
             attachments: RefCell::default(),
             jobs: RefCell::default(),
         }
@@ -88,7 +91,16 @@ impl Session {
 
     /// Gives an attachment up; false if there is none.
     pub fn detach(&self, channel: ChannelName) -> bool {
-        self.attachments.borrow_mut().remove(&channel).is_some()
+        let attached = self.attachments.borrow_mut().remove(&channel).is_some();
+        if attached {
+            self.detached(channel);
+        }
+        attached
+    }
+
+    fn detached(&self, channel: ChannelName) {
+        let who = self.peer.clone();
+        self.events.tell(Happening::Detached { channel, who });
     }
 
     /// Keeps a job until it has ended, is given up, or the connection ends; gives its number.
@@ -112,5 +124,13 @@ impl Session {
     /// Gives a job up. One that has not ended is thereby cancelled.
     pub fn forget(&self, number: u32) -> Option<Job> {
         self.jobs.borrow_mut().all.remove(&number)
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        for channel in self.attachments.take().into_keys() {
+            self.detached(channel);
+        }
     }
 }

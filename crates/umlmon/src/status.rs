@@ -64,6 +64,11 @@ impl std::fmt::Display for LastEnd {
 }
 
 impl LastEnd {
+    /// Whether it is that of a start that failed for this reason.
+    pub fn is_failed_start(&self, why: &str) -> bool {
+        self.how == How::NotStarted && self.text == why
+    }
+
     /// An end without a kernel process.
     pub fn new(how: How, text: impl Into<String>) -> LastEnd {
         LastEnd {
@@ -87,6 +92,8 @@ pub struct Status {
     pub last_end: LastEnd,
     /// Reboots of the guest since it was started.
     pub reboots: u32,
+    /// The guest has said that it is ready, since this kernel was started.
+    pub ready: bool,
 }
 
 impl Status {
@@ -97,6 +104,7 @@ impl Status {
             since: SystemTime::now(),
             last_end: LastEnd::new(How::NeverRan, ""),
             reboots: 0,
+            ready: false,
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::disk_command::{
     COW_AND_BACKING, COW_AND_NEW, DISK, DISK_AND_NEW, DiskCommand, NEW_COW, NEW_SIZED, SIZED,
 };
 use crate::options::REMOTE;
+use crate::ready::Sign;
 
 /// The command line of umlwatch.
 pub const PROGRAM: Program = Program {
@@ -44,6 +45,7 @@ const fn word(name: &'static str, arg: Option<&'static str>, help: &'static str)
 pub(crate) const LOG: &str = "FILE[,N]";
 pub(crate) const CHANNEL: &str = "CHANNEL";
 pub(crate) const RECORDING: &str = "CHANNEL:FILE";
+pub(crate) const READY: &str = "N[,CHANNEL:TEXT]";
 pub(crate) const PARAM: &str = "PARAM";
 pub(crate) const SETTING: &str = "PARAM=VALUE";
 pub(crate) const ANY: &str = "ARG";
@@ -115,6 +117,16 @@ pub const COMMANDS: &[Word] = &[
         Some("N"),
         "Waits until the kernel has ended, at most N seconds",
     ),
+    word(
+        "wait-ready",
+        Some(READY),
+        "Waits until the guest is ready, at most N seconds",
+    ),
+    word(
+        "events",
+        None,
+        "Shows what happens to the VM as it happens, until CTRL-C",
+    ),
     word("port", None, "Shows the TCP port of the monitor"),
     word(
         "set",
@@ -168,7 +180,11 @@ pub const COMMANDS: &[Word] = &[
 
 /// What counts for all commands of a command line, or for one of the interactive mode.
 pub(crate) const OPTIONS: &[Word] = &[
-    word("json", None, "-info, -disk-list and -screen print JSON"),
+    word(
+        "json",
+        None,
+        "-info, -disk-list, -screen and -events print JSON",
+    ),
     word(
         "follow",
         None,
@@ -235,6 +251,15 @@ pub enum Command {
     Rotate,
     /// `VM_WAIT`, in seconds
     Wait(u32),
+    /// `VM_READY`, or `CON_READ` until a text comes
+    WaitReady {
+        /// how long
+        seconds: u32,
+        /// for what
+        sign: Sign,
+    },
+    /// `EVENT_READ`
+    Events,
     /// `PORT_GET`
     Port,
     /// `CONFIG_SET`
@@ -278,6 +303,8 @@ impl Command {
             "sysrq" => Command::Sysrq(letter(given.text()?)?),
             "rotate" => Command::Rotate,
             "wait" => Command::Wait(number(given.text()?, "wait")?),
+            "wait-ready" => wait_ready(given.text()?)?,
+            "events" => Command::Events,
             "port" => Command::Port,
             "set" => setting(&given.value)?,
             "del" => Command::Del(given.text()?.to_owned()),
@@ -309,6 +336,8 @@ impl Command {
             Command::Sysrq(letter) => format!("send the system request {letter}"),
             Command::Rotate => "open the log files anew".into(),
             Command::Wait(_) => "wait".into(),
+            Command::WaitReady { .. } => "wait for the guest".into(),
+            Command::Events => "show its events".into(),
             Command::Port => "tell the port".into(),
             Command::Set { .. } => "set a parameter".into(),
             Command::Del(param) => format!("take {param} back"),
@@ -353,6 +382,25 @@ fn record(text: &str) -> Result<Command, Failure> {
             "-record: '{text}' is not {RECORDING}"
         ))),
     }
+}
+
+fn wait_ready(text: &str) -> Result<Command, Failure> {
+    let (seconds, sign) = match text.split_once(',') {
+        None => (text, Sign::Word),
+        Some((seconds, shown)) => match shown.split_once(':') {
+            Some((name, text)) if !text.is_empty() => {
+                let (channel, text) = (channel(name)?, text.to_owned());
+                (seconds, Sign::Shown { channel, text })
+            }
+            _ => {
+                return Err(Failure::usage(format_args!(
+                    "-wait-ready: '{text}' is not {READY}"
+                )));
+            }
+        },
+    };
+    let seconds = number(seconds, "wait-ready")?;
+    Ok(Command::WaitReady { seconds, sign })
 }
 
 fn channel(text: &str) -> Result<ChannelName, Failure> {
@@ -414,7 +462,7 @@ mod tests {
                 "tail" => "con0,5",
                 "connect" | "force-connect" | "watch" | "screen" => "con1",
                 "record" => "con1:/tmp/x",
-                "wait" => "9",
+                "wait" | "wait-ready" => "9",
                 "sysrq" => "h",
                 "set" => "mem=32",
                 "disk-create" | "disk-resize" => "/disks/a.dsk:1",

@@ -33,10 +33,7 @@ impl Runner {
     /// Has the work done, and waits for it. CTRL-C cancels it.
     pub(crate) fn work(&mut self, command: &DiskCommand) -> Result<(), Failure> {
         // From here on a signal does not end us before the job is cancelled.
-        let mut signals = Interruption {
-            signals: Signals::hold().map_err(Failure::from)?,
-            came: None,
-        };
+        let mut signals = Interruption::hold()?;
         let begun = self.answer(
             &mut signals,
             PATIENCE_WITH_MONITOR,
@@ -96,7 +93,7 @@ impl Runner {
 
     /// Makes a call. If a signal comes, and there is no answer for `patience` after it, the connection is given up; that
     /// cancels the job, too.
-    fn answer<R>(
+    pub(crate) fn answer<R>(
         &mut self,
         signals: &mut Interruption,
         patience: Duration,
@@ -140,14 +137,28 @@ impl Runner {
     }
 }
 
-/// The signals that are kept back while a job is waited for.
-struct Interruption {
+/// The signals that are kept back while a job, or anything else, is waited for.
+pub(crate) struct Interruption {
     signals: Signals,
     /// The one that is to end it.
     came: Option<Signal>,
 }
 
 impl Interruption {
+    /// Keeps them back from now on.
+    pub(crate) fn hold() -> Result<Interruption, Failure> {
+        let signals = Signals::hold()?;
+        Ok(Interruption {
+            signals,
+            came: None,
+        })
+    }
+
+    /// The signal that is to end it, if one has come.
+    pub(crate) fn came(&self) -> Option<Signal> {
+        self.came
+    }
+
     /// Sees what has come; true if there was one to end the job.
     fn look(&mut self) -> bool {
         let mut ending = false;

@@ -70,8 +70,13 @@ fn write_state(page: &mut String, info: &VmInfo) -> fmt::Result {
             1 => ", rebooted once".to_owned(),
             n => format!(", rebooted {n} times"),
         };
+        let ready = if info.ready {
+            ", the guest is ready"
+        } else {
+            ""
+        };
         let uptime = span(info.uptime.into());
-        fact(page, "Uptime", &format!("{uptime}{reboots}"))?;
+        fact(page, "Uptime", &format!("{uptime}{reboots}{ready}"))?;
     }
     fact(page, "Last end", &last_end(&info.last_end))?;
     if info.kernel_pid != 0 {

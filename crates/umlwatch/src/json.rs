@@ -15,9 +15,18 @@ pub fn document(info: &VmInfo) -> String {
 
 /// One object on several lines, in ASCII, so that no byte of it does anything to a terminal.
 pub(crate) fn ascii(object: &Value) -> String {
+    escape(&format!("{object:#}\n"))
+}
+
+/// One object on a line, in ASCII.
+pub(crate) fn line(object: &Value) -> String {
+    escape(&format!("{object}\n"))
+}
+
+fn escape(json: &str) -> String {
     let mut text = String::new();
     // Nothing outside ASCII, and no control character but the newline, occurs outside the strings.
-    for c in format!("{object:#}\n").chars() {
+    for c in json.chars() {
         if c == '\n' || c == ' ' || c.is_ascii_graphic() {
             text.push(c);
         } else {
@@ -42,6 +51,7 @@ fn value(info: &VmInfo) -> Value {
         "responding": info.responding,
         "uptime": info.uptime,
         "reboots": info.reboots,
+        "ready": info.ready,
         "last_end": last_end(&info.last_end),
         "child_pid": info.child_pid,
         "kernel_pid": info.kernel_pid,

@@ -73,6 +73,8 @@ pub struct Runner {
     session: Session,
     style: Style,
     out: Output,
+    /// The VM was started by a command of this umlwatch.
+    started: bool,
 }
 
 impl Runner {
@@ -83,12 +85,23 @@ impl Runner {
             session,
             style,
             out,
+            started: false,
         }
     }
 
     /// The VM.
     pub fn vm(&self) -> &VmName {
         self.session.vm()
+    }
+
+    /// Whether a command of this umlwatch has started the VM.
+    pub(crate) fn has_started(&self) -> bool {
+        self.started
+    }
+
+    /// Whether the reader of stdout has gone.
+    pub(crate) fn is_unheard(&self) -> bool {
+        self.out.is_closed()
     }
 
     /// How results are shown.
@@ -164,7 +177,9 @@ impl Runner {
                 let args = VmStartArgs {
                     extra: extra.clone(),
                 };
-                self.call(|client| Ok(client.vm_start(&args)?.into_result()))
+                self.call(|client| Ok(client.vm_start(&args)?.into_result()))?;
+                self.started = true;
+                Ok(())
             }
             Command::Suspend => self.call(|client| Ok(client.vm_suspend()?.into_result())),
             Command::Continue => self.call(|client| Ok(client.vm_continue()?.into_result())),
@@ -182,6 +197,8 @@ impl Runner {
             }
             Command::Rotate => self.call(|client| Ok(client.log_rotate()?.into_result())),
             Command::Wait(seconds) => self.wait(*seconds),
+            Command::WaitReady { seconds, sign } => self.wait_ready(*seconds, sign),
+            Command::Events => self.events(),
             Command::Port => {
                 let tcp = self.call(|client| Ok(client.port_get()?.into_result()))?;
                 self.print(&format!("{}\n", tcp.port))

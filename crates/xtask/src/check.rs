@@ -33,7 +33,7 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("umlwatch", &["config", "cli", "rpc-xdr", "remote"]),
     (
         "umladmin",
-        &["config", "cli", "rpc-xdr", "remote", "daemon"],
+        &["config", "cli", "rpc-xdr", "remote", "daemon", "umlwatch"],
     ),
     ("xtask", &[]),
     ("e2e", &["sys", "xtask"]),

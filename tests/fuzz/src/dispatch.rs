@@ -74,6 +74,7 @@ refuse! {
     vm_kill() -> CtlResult;
     vm_sysrq(VmSysrqArgs) -> CtlResult;
     vm_wait(VmWaitArgs) -> VmWaitResult;
+    vm_ready(VmWaitArgs) -> VmReadyResult;
     con_open(ConOpenArgs) -> ConOpenResult;
     con_read(ConReadArgs) -> ConReadResult;
     con_write(ConWriteArgs) -> CtlResult;
@@ -96,6 +97,7 @@ refuse! {
     disk_wait(DiskWaitArgs) -> DiskWaitResult;
     disk_cancel(DiskJob) -> CtlResult;
     disk_list(DiskListArgs) -> DiskListResult;
+    event_read(EventReadArgs) -> EventReadResult;
     port_get() -> PortGetResult;
     site_run(SiteRunArgs) -> SiteRunResult;
     password_set(PasswordSetArgs) -> CtlResult;

@@ -115,6 +115,7 @@ fn info() -> VmInfo {
         fault: String::new(),
         uptime: 7,
         reboots: 0,
+        ready: true,
         last_end: VmLastEnd {
             how: VmEnd::Panicked,
             exit_status: -1,

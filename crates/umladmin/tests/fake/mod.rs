@@ -78,6 +78,7 @@ impl Monitor {
             fault: String::new(),
             uptime: 5,
             reboots: 0,
+            ready: false,
             last_end: last_end(),
             child_pid: 0,
             kernel_pid: 0,

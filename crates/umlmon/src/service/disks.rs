@@ -83,14 +83,12 @@ fn no_job(number: u32) -> Failure {
 
 impl Service {
     pub(super) async fn begin(&self, session: &Session, task: Parsed) -> DiskJobResult {
-        let begun = async {
-            let task = task?;
-            let shown = task.to_string();
-            let job = self.jobs.begin(&self.setup, task).await?;
-            tracing::info!("{} begins {shown}", session.peer());
-            Ok(session.keep(job))
+        let what = match &task {
+            Ok(task) => format!("begins {task}"),
+            Err(_) => "begins work on a disk".into(),
         };
-        match begun.await {
+        let begun = async { Ok(session.keep(self.jobs.begin(&self.setup, task?).await?)) };
+        match self.asked(session, what, begun).await {
             Ok(job) => DiskJobResult::Ok(DiskJob { job }),
             Err(failure) => DiskJobResult::Error(wire::error(&failure)),
         }

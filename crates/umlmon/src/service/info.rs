@@ -59,6 +59,7 @@ impl Service {
                 u32::try_from(look.started.elapsed().as_secs()).unwrap_or(u32::MAX)
             }),
             reboots: status.reboots,
+            ready: status.ready,
             last_end: wire::last_end(&status.last_end),
             child_pid: look.map_or(0, |look| look.child_pid),
             kernel_pid: look.map_or(0, |look| look.kernel_pid),

@@ -98,6 +98,15 @@ pub fn state(phase: Phase) -> VmState {
     }
 }
 
+/// What a client is attached for, in a word.
+pub fn mode(mode: ConMode) -> &'static str {
+    match mode {
+        ConMode::Watch => "watch",
+        ConMode::Write => "write",
+        ConMode::Force => "force",
+    }
+}
+
 /// How the last run ended.
 pub fn last_end(end: &LastEnd) -> VmLastEnd {
     let how = match end.how {

@@ -8,6 +8,7 @@
 
 mod commands;
 mod connect;
+mod events;
 mod host;
 mod installation;
 mod interactive;

@@ -17,7 +17,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::task::{LocalSet, spawn_local};
 
 use crate::installation::{configuration, umlwatch};
-use answers::{disks, info, last_end};
+use answers::{disks, events, info, last_end};
 
 mod answers;
 
@@ -256,6 +256,18 @@ impl UmlmonctrlV1 for Service {
         })
     }
 
+    async fn vm_ready(&self, _: &u32, args: VmWaitArgs) -> VmReadyResult {
+        self.note(format!("ready {}", args.seconds));
+        if self.guest.borrow().state == VmState::Inactive {
+            return VmReadyResult::Error(error(CtlCode::NotRunning, "the kernel is not running"));
+        }
+        VmReadyResult::Ok(VmReadiness {
+            ready: args.seconds == 9,
+            ended: args.seconds == 1,
+            last_end: last_end(),
+        })
+    }
+
     async fn con_open(&self, session: &u32, args: ConOpenArgs) -> ConOpenResult {
         self.note(format!("open {} {:?}", args.channel, args.mode));
         let mut guest = self.guest.borrow_mut();
@@ -272,6 +284,7 @@ impl UmlmonctrlV1 for Service {
         ConOpenResult::Ok(ConOpened {
             start: guest.lost,
             end,
+            run_start: guest.lost,
             taken_from,
         })
     }
@@ -467,6 +480,15 @@ impl UmlmonctrlV1 for Service {
     }
     async fn disk_list(&self, _: &u32, args: DiskListArgs) -> DiskListResult {
         DiskListResult::Ok(disks(&args.after))
+    }
+    async fn event_read(&self, _: &u32, args: EventReadArgs) -> EventReadResult {
+        self.note(format!("events {}", args.after));
+        let page = events(args.after);
+        if page.events.is_empty() && args.wait_ms > 0 {
+            // Nothing more happens, and the monitor ends.
+            std::future::pending::<()>().await;
+        }
+        EventReadResult::Ok(page)
     }
     async fn port_get(&self, _: &u32) -> PortGetResult {
         PortGetResult::Ok(PortNumber { port: 4711 })

@@ -70,6 +70,7 @@ pub(super) fn info(state: VmState, held: bool) -> VmInfo {
         fault: String::new(),
         uptime: 61,
         reboots: 1,
+        ready: false,
         last_end: last_end(),
         child_pid: 101,
         kernel_pid: 102,
@@ -127,5 +128,43 @@ fn nic_link() -> NicLink {
         sent_bytes: 90,
         sent_packets: 1,
         sent_dropped: 0,
+    }
+}
+
+/// What happens: three events, of which one is missed, and nothing more.
+pub(super) fn events(after: u64) -> EventPage {
+    let event = |number, kind, who: &str, text: &str, detail: &str| VmEvent {
+        number,
+        time_ms: 1_795_491_152_345,
+        kind,
+        state: VmState::Running,
+        channel: String::new(),
+        who: who.into(),
+        text: text.into(),
+        detail: detail.into(),
+    };
+    let events = match after {
+        2 => vec![
+            event(
+                4,
+                EventKind::Request,
+                "uid 7 (eva)",
+                "uid 7 (eva) starts the VM",
+                "starts the VM",
+            ),
+            event(
+                5,
+                EventKind::Guest,
+                "",
+                "the guest says: \x1b[2Jhi",
+                "\x1b[2Jhi",
+            ),
+        ],
+        _ => Vec::new(),
+    };
+    EventPage {
+        missed: if events.is_empty() { 0 } else { 1 },
+        last: events.last().map_or(2, |event| event.number),
+        events,
     }
 }

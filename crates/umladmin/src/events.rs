@@ -1,0 +1,214 @@
+//! `umladmin events`: what happens to several VMs, merged as it happens (umladmin).
+//!
+//! One thread waits for all of them. A monitor that ends is told and waited for; when it runs again, it is listened to
+//! from its beginning.
+
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use cli::{Exit, Failure};
+use config::{Config, VmName};
+use rpc_xdr::client::{ClientError, Ticket};
+use rpc_xdr::umlmonctrl::{EventReadArgs, EventReadResult, UmlmonctrlV1Client, VmInfoResult};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use signal_hook::consts::SIGINT;
+use umlwatch::events::{FROM_NOW, WAIT_MS, lines, present_state, remark};
+
+use crate::report::Report;
+use crate::{link, selection};
+
+/// How often it is looked whether a monitor runs by now.
+const AGAIN: Timespec = Timespec {
+    tv_sec: 1,
+    tv_nsec: 0,
+};
+/// How long a monitor may take for its first answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+pub(crate) fn run(config: &Config, names: &[&str], json: bool) -> Result<Exit, Failure> {
+    let vms = selection::named_or_all(config, names)?;
+    if let Some(unknown) = vms.iter().find(|vm| !selection::is_configured(config, vm)) {
+        let why = format!(
+            "{unknown}: there is no such VM in {}",
+            config.path.display()
+        );
+        return Err(Failure::new(Exit::Failed, why));
+    }
+    let (interrupt, pressed) = UnixStream::pair()?;
+    signal_hook::low_level::pipe::register(SIGINT, pressed)?;
+    let report = Report::new();
+    let mut listeners: Vec<_> = vms
+        .into_iter()
+        .map(|vm| Listener::new(config, vm, json))
+        .collect();
+    loop {
+        for listener in &mut listeners {
+            listener.connect_if_it_runs(&report)?;
+        }
+        if wait(&interrupt, &listeners) {
+            return Ok(Exit::Done);
+        }
+        for listener in &mut listeners {
+            listener.take(&report)?;
+        }
+        if report.is_unheard() {
+            return Ok(Exit::Done);
+        }
+    }
+}
+
+/// Waits for events, for Ctrl-C, or until monitors that do not run are to be looked for; true for Ctrl-C.
+fn wait(interrupt: &UnixStream, listeners: &[Listener<'_>]) -> bool {
+    let all_run = listeners.iter().all(|listener| listener.open.is_some());
+    let streams = listeners
+        .iter()
+        .filter_map(|listener| listener.open.as_ref());
+    let streams = streams.map(|open| open.client.rpc.stream());
+    let mut fds: Vec<_> = std::iter::once(interrupt)
+        .chain(streams)
+        .map(|stream| PollFd::new(stream, PollFlags::IN))
+        .collect();
+    // What is wrong shows when the streams are read.
+    let _ = poll(&mut fds, (!all_run).then_some(&AGAIN));
+    fds.first().is_some_and(|fd| !fd.revents().is_empty())
+}
+
+/// A VM that is listened to.
+struct Listener<'a> {
+    config: &'a Config,
+    vm: VmName,
+    json: bool,
+    /// The conversation with its monitor, if that runs.
+    open: Option<Open>,
+    /// It has been told that its monitor does not run.
+    told: bool,
+    /// Its monitor has run since we listen.
+    has_run: bool,
+}
+
+struct Open {
+    client: UmlmonctrlV1Client<UnixStream>,
+    reading: Ticket<EventReadResult>,
+}
+
+impl<'a> Listener<'a> {
+    fn new(config: &'a Config, vm: VmName, json: bool) -> Self {
+        Listener {
+            config,
+            vm,
+            json,
+            open: None,
+            told: false,
+            has_run: false,
+        }
+    }
+
+    fn say(&self, report: &Report, kind: &str, text: &str) -> Result<(), Failure> {
+        report.print(&remark(self.vm.as_str(), kind, text, self.json))
+    }
+
+    /// Begins to listen, if there is a monitor and nobody listens yet.
+    fn connect_if_it_runs(&mut self, report: &Report) -> Result<(), Failure> {
+        if self.open.is_some() {
+            return Ok(());
+        }
+        match self.connect() {
+            Ok((open, begin)) => {
+                self.open = Some(open);
+                self.told = false;
+                if std::mem::replace(&mut self.has_run, true) {
+                    self.say(report, "monitor-started", "its monitor runs again")?;
+                }
+                report.print(&begin)
+            }
+            Err(_) if self.told => Ok(()),
+            Err(why) => {
+                self.told = true;
+                self.say(report, "monitor-missing", &format!("{why}; waiting for it"))
+            }
+        }
+    }
+
+    /// The conversation, and the line with the present state.
+    fn connect(&self) -> Result<(Open, String), String> {
+        let stream = link::connect(&self.config.global.ctrl(&self.vm), PATIENCE)
+            .map_err(|error| unreachable(&error))?;
+        let said = |error: ClientError| format!("its monitor does not answer: {error}");
+        let impatient = stream.set_read_timeout(Some(PATIENCE));
+        impatient.map_err(|error| error.to_string())?;
+        let mut client = UmlmonctrlV1Client::new(stream);
+        let mut args = EventReadArgs {
+            after: FROM_NOW,
+            wait_ms: 0,
+        };
+        let begin = match client.event_read(&args).map_err(said)? {
+            EventReadResult::Ok(page) => page.last,
+            EventReadResult::Error(error) => return Err(error.text),
+        };
+        let state = match client.vm_info().map_err(said)? {
+            VmInfoResult::Ok(info) => present_state(&info, begin),
+            VmInfoResult::Error(error) => return Err(error.text),
+        };
+        args.wait_ms = WAIT_MS;
+        // A monitor that has just been started is listened to from its beginning.
+        args.after = if self.has_run { 0 } else { begin };
+        let reading = client.send_event_read(&args).map_err(said)?;
+        let line = umlwatch::events::line(self.vm.as_str(), &state, self.json);
+        Ok((Open { client, reading }, line))
+    }
+
+    /// Shows what has come.
+    fn take(&mut self, report: &Report) -> Result<(), Failure> {
+        let Some(open) = &mut self.open else {
+            return Ok(());
+        };
+        match open.next_lines(self.vm.as_str(), self.json) {
+            Ok(text) => report.print(&text),
+            Err(why) => {
+                self.open = None;
+                self.told = true;
+                self.say(
+                    report,
+                    "monitor-ended",
+                    &format!("its monitor has ended: {why}"),
+                )
+            }
+        }
+    }
+}
+
+impl Open {
+    /// What has come; empty if nothing has.
+    fn next_lines(&mut self, vm: &str, json: bool) -> Result<String, ClientError> {
+        let stream = self.client.rpc.stream();
+        let mut fds = [PollFd::new(stream, PollFlags::IN)];
+        let now = Timespec::default();
+        if !poll(&mut fds, Some(&now)).is_ok_and(|count| count > 0) {
+            return Ok(String::new());
+        }
+        self.client.rpc.fill()?;
+        let mut text = String::new();
+        while let Some(reply) = self.client.rpc.next_reply()? {
+            let page = match self.reading.result(&reply)? {
+                EventReadResult::Ok(page) => page,
+                EventReadResult::Error(error) => return Err(ClientError::BadReply(error.text)),
+            };
+            text.push_str(&lines(vm, &page, json));
+            self.reading = self.client.send_event_read(&EventReadArgs {
+                after: page.last,
+                wait_ms: WAIT_MS,
+            })?;
+        }
+        Ok(text)
+    }
+}
+
+fn unreachable(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+            "its monitor does not run".into()
+        }
+        _ => format!("its monitor cannot be reached: {error}"),
+    }
+}

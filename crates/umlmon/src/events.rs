@@ -1,0 +1,277 @@
+//! What happens to the VM. Told here, once, it becomes a line of the monitor's log and an event for the clients that
+//! listen (umlmon, the monitor process).
+//!
+//! The last events are kept, so that a client that was away for a moment misses none; a slower one is told how many.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use config::ChannelName;
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::state::Phase;
+use crate::status::LastEnd;
+
+/// So many events are kept.
+const KEPT: usize = 256;
+/// Of the words of a guest or a client so many bytes: an event is a line, and not a store.
+const WORDS: usize = 512;
+
+/// Something that happens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Happening {
+    /// The VM is in another state.
+    State(Phase),
+    /// A run of the kernel has ended, or did not come about.
+    End(LastEnd),
+    /// The guest has said that it is ready.
+    Ready,
+    /// The guest says something else.
+    Guest(String),
+    /// The guest kernel panics.
+    Panic(String),
+    /// The guest kernel reports a hang.
+    Hang,
+    /// A client asks for something.
+    Request {
+        /// The client.
+        who: String,
+        /// Such as "starts the VM".
+        what: String,
+    },
+    /// A client does not get what it asked for.
+    Refused {
+        /// The client.
+        who: String,
+        /// As it was asked.
+        what: String,
+        /// Why not.
+        why: String,
+    },
+    /// A client is attached to a channel.
+    Attached {
+        /// The channel.
+        channel: ChannelName,
+        /// The client.
+        who: String,
+        /// What for: "watch", "write", "force".
+        mode: &'static str,
+    },
+    /// A client is no longer attached to a channel.
+    Detached {
+        /// The channel.
+        channel: ChannelName,
+        /// The client.
+        who: String,
+    },
+    /// Work on a disk has ended.
+    Disk {
+        /// What was to be done.
+        task: String,
+        /// Why it was not done.
+        failure: Option<String>,
+    },
+}
+
+impl fmt::Display for Happening {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Happening::State(phase) => write!(f, "the VM is {phase}"),
+            Happening::End(end) => write!(f, "the kernel has ended: {end}"),
+            Happening::Ready => f.write_str("the guest is ready"),
+            Happening::Guest(text) => write!(f, "the guest says: {text}"),
+            Happening::Panic(text) => write!(f, "kernel panic: {text}"),
+            Happening::Hang => f.write_str("the kernel reports a hang"),
+            Happening::Request { who, what } => write!(f, "{who} {what}"),
+            Happening::Refused { who, what, why } => {
+                write!(f, "{who} {what}, which was refused: {why}")
+            }
+            Happening::Attached { channel, who, mode } => {
+                write!(f, "{who} attached to {channel} ({mode})")
+            }
+            Happening::Detached { channel, who } => write!(f, "{who} detached from {channel}"),
+            Happening::Disk {
+                task,
+                failure: None,
+            } => write!(f, "{task} is done"),
+            Happening::Disk {
+                task,
+                failure: Some(why),
+            } => write!(f, "{task} was not done: {why}"),
+        }
+    }
+}
+
+impl Happening {
+    /// With the words of others cut to what is kept of them.
+    fn bounded(mut self) -> Happening {
+        let words = match &mut self {
+            Happening::Guest(text) | Happening::Panic(text) => text,
+            Happening::Refused { why, .. } => why,
+            Happening::Disk {
+                failure: Some(why), ..
+            } => why,
+            _ => return self,
+        };
+        words.truncate(words.floor_char_boundary(WORDS));
+        self
+    }
+
+    /// Whether an administrator should look at it.
+    fn is_trouble(&self) -> bool {
+        matches!(
+            self,
+            Happening::Panic(_) | Happening::Hang | Happening::Refused { .. }
+        )
+    }
+}
+
+/// A happening with its number and time.
+#[derive(Debug, Clone)]
+pub struct Event {
+    /// Counted from 1 since the daemon was started.
+    pub number: u64,
+    /// When.
+    pub time: SystemTime,
+    /// The state of the VM after it.
+    pub phase: Phase,
+    /// What.
+    pub what: Happening,
+}
+
+/// Events in their order.
+#[derive(Debug, Default)]
+pub struct Page {
+    /// At most as many as were asked for.
+    pub events: Vec<Event>,
+    /// The number after which to go on.
+    pub last: u64,
+    /// How many, before the first of these, are kept no longer.
+    pub missed: u64,
+}
+
+/// The last events, and who waits for the next ones.
+#[derive(Debug)]
+pub struct Events {
+    kept: RefCell<VecDeque<Event>>,
+    last: watch::Sender<u64>,
+    phase: Cell<Phase>,
+}
+
+impl Default for Events {
+    fn default() -> Events {
+        Events {
+            kept: RefCell::default(),
+            last: watch::Sender::new(0),
+            phase: Cell::new(Phase::Inactive),
+        }
+    }
+}
+
+impl Events {
+    /// Something has happened: writes it to the log, and wakes those who listen.
+    pub fn tell(&self, what: Happening) {
+        let what = what.bounded();
+        match what.is_trouble() {
+            true => tracing::warn!("{what}"),
+            false => tracing::info!("{what}"),
+        }
+        if let Happening::State(phase) = &what {
+            self.phase.set(*phase);
+        }
+        let number = *self.last.borrow() + 1;
+        let mut kept = self.kept.borrow_mut();
+        if kept.len() == KEPT {
+            kept.pop_front();
+        }
+        kept.push_back(Event {
+            number,
+            time: SystemTime::now(),
+            phase: self.phase.get(),
+            what,
+        });
+        drop(kept);
+        self.last.send_replace(number);
+    }
+
+    /// Up to `max` events after a number; waits if there is none. A number that is still to come means: from now on.
+    pub async fn read(&self, after: u64, max: usize, wait: Duration) -> Page {
+        let mut last = self.last.subscribe();
+        let after = after.min(*last.borrow());
+        // That the time was over shows in what is found.
+        let _ = timeout(wait, last.wait_for(|last| *last > after)).await;
+        let kept = self.kept.borrow();
+        let events: Vec<_> = kept
+            .iter()
+            .filter(|event| event.number > after)
+            .take(max)
+            .cloned()
+            .collect();
+        let first = events.first().map_or(after + 1, |event| event.number);
+        Page {
+            last: events.last().map_or(after, |event| event.number),
+            missed: first - after - 1,
+            events,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT_ONCE: Duration = Duration::ZERO;
+
+    fn numbers(page: &Page) -> Vec<u64> {
+        page.events.iter().map(|event| event.number).collect()
+    }
+
+    #[tokio::test]
+    async fn a_reader_goes_on_where_it_was() {
+        let events = Events::default();
+        (0..3).for_each(|n| events.tell(Happening::Guest(n.to_string())));
+        let page = events.read(0, 2, AT_ONCE).await;
+        assert_eq!((numbers(&page), page.last, page.missed), (vec![1, 2], 2, 0));
+        let page = events.read(page.last, 2, AT_ONCE).await;
+        assert_eq!((numbers(&page), page.last, page.missed), (vec![3], 3, 0));
+        let page = events.read(page.last, 2, AT_ONCE).await;
+        assert_eq!((numbers(&page), page.last, page.missed), (vec![], 3, 0));
+        let page = events.read(u64::MAX, 2, AT_ONCE).await;
+        assert_eq!((numbers(&page), page.last, page.missed), (vec![], 3, 0));
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_is_told_what_it_missed() {
+        let events = Events::default();
+        let more = 10;
+        (0..KEPT + more).for_each(|_| events.tell(Happening::Hang));
+        let page = events.read(3, 1, AT_ONCE).await;
+        assert_eq!((numbers(&page), page.missed), (vec![11], 7));
+        let page = events.read(0, usize::MAX, AT_ONCE).await;
+        assert_eq!((page.events.len(), page.missed), (KEPT, 10));
+        assert_eq!(page.last, (KEPT + more) as u64);
+    }
+
+    #[tokio::test]
+    async fn who_waits_is_woken() {
+        let events = Events::default();
+        // It is polled second, when the reader waits already.
+        let tell = async { events.tell(Happening::State(Phase::Starting)) };
+        let read = events.read(u64::MAX, 9, Duration::from_secs(60));
+        let (page, ()) = tokio::join!(biased; read, tell);
+        assert_eq!(numbers(&page), [1]);
+        assert_eq!(page.events[0].phase, Phase::Starting);
+        assert_eq!(page.events[0].what.to_string(), "the VM is starting");
+    }
+
+    #[test]
+    fn a_talkative_guest_fills_no_memory() {
+        let events = Events::default();
+        events.tell(Happening::Guest("é".repeat(9999)));
+        let kept = events.kept.borrow();
+        assert_eq!(kept[0].what, Happening::Guest("é".repeat(WORDS / 2)));
+    }
+}

@@ -1,0 +1,160 @@
+//! `-wait-ready`: waits until the guest has said that it is ready, or until a channel shows a text.
+
+use std::time::{Duration, Instant};
+
+use cli::{Exit, Failure};
+use config::ChannelName;
+use rpc_xdr::umlmonctrl::{ConMode, ConOpenArgs, ConReadArgs, VmLastEnd, VmState, VmWaitArgs};
+
+use crate::info::how_ended;
+use crate::run::Runner;
+use crate::terminal;
+
+/// How much output one reply may carry, in bytes.
+const OUTPUT_MAX: u32 = 65_536;
+/// The longest that one call waits, in milliseconds.
+const WAIT_MS: u128 = 60_000;
+
+/// What is waited for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Sign {
+    /// The guest's own word: `echo ready > /proc/mconsole`.
+    Word,
+    /// A text that a channel shows.
+    Shown {
+        /// the channel
+        channel: ChannelName,
+        /// the text, never empty
+        text: String,
+    },
+}
+
+impl Runner {
+    /// Waits for a sign of the present run of the kernel.
+    pub(crate) fn wait_ready(&mut self, seconds: u32, sign: &Sign) -> Result<(), Failure> {
+        let ready = match sign {
+            Sign::Word => self.wait_for_word(seconds),
+            Sign::Shown { channel, text } => {
+                let shown = self.wait_for_text(seconds, &channel.to_string(), text.as_bytes());
+                // It is not attached any more.
+                self.disconnect();
+                shown
+            }
+        };
+        match ready {
+            // It did run: this umlwatch has started it.
+            Err(failure) if failure.exit == Exit::NotRunning && self.has_started() => {
+                let info = self.call(|client| Ok(client.vm_info()?.into_result()))?;
+                Err(ended(&info.last_end))
+            }
+            ready => ready,
+        }
+    }
+
+    fn wait_for_word(&mut self, seconds: u32) -> Result<(), Failure> {
+        let args = VmWaitArgs { seconds };
+        let now = self.call(|client| Ok(client.vm_ready(&args)?.into_result()))?;
+        match (now.ready, now.ended) {
+            (true, _) => Ok(()),
+            (false, true) => Err(ended(&now.last_end)),
+            (false, false) => Err(Failure::new(
+                Exit::Timeout,
+                format_args!(
+                    "the guest has not said within {seconds} seconds that it is ready \
+                     (it says so by: echo ready > /proc/mconsole)"
+                ),
+            )),
+        }
+    }
+
+    fn wait_for_text(&mut self, seconds: u32, channel: &str, text: &[u8]) -> Result<(), Failure> {
+        let info = self.call(|client| Ok(client.vm_info()?.into_result()))?;
+        if info.state == VmState::Inactive {
+            return Err(Failure::new(Exit::NotRunning, "the kernel is not running"));
+        }
+        let open = ConOpenArgs {
+            channel: channel.to_owned(),
+            mode: ConMode::Watch,
+            who: terminal::name(),
+        };
+        let opened = self.call(|client| Ok(client.con_open(&open)?.into_result()))?;
+        let mut search = Search::new(text);
+        let mut offset = opened.run_start.max(opened.start);
+        let until = Instant::now() + Duration::from_secs(seconds.into());
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let args = ConReadArgs {
+                channel: channel.to_owned(),
+                offset,
+                max: OUTPUT_MAX,
+                wait_ms: u32::try_from(left.as_millis().min(WAIT_MS)).unwrap_or(0),
+            };
+            let chunk = self.call(|client| Ok(client.con_read(&args)?.into_result()))?;
+            if chunk.state == VmState::Inactive {
+                let info = self.call(|client| Ok(client.vm_info()?.into_result()))?;
+                return Err(ended(&info.last_end));
+            }
+            if chunk.offset != offset {
+                search = Search::new(text);
+            }
+            if search.find(&chunk.data) {
+                return Ok(());
+            }
+            offset = chunk.offset.saturating_add(chunk.data.len() as u64);
+            if left.is_zero() && chunk.data.is_empty() {
+                let text = String::from_utf8_lossy(text);
+                return Err(Failure::new(
+                    Exit::Timeout,
+                    format_args!("{channel} has not shown '{text}' within {seconds} seconds"),
+                ));
+            }
+        }
+    }
+}
+
+fn ended(end: &VmLastEnd) -> Failure {
+    let how = how_ended(end);
+    Failure::new(Exit::Failed, format_args!("the VM ended first: {how}"))
+}
+
+/// Finds a text in a stream that comes in pieces.
+struct Search<'a> {
+    text: &'a [u8],
+    /// The last bytes, in which it may have begun.
+    held: Vec<u8>,
+}
+
+impl<'a> Search<'a> {
+    fn new(text: &'a [u8]) -> Search<'a> {
+        let held = Vec::new();
+        Search { text, held }
+    }
+
+    /// Whether the text ends in this piece.
+    fn find(&mut self, piece: &[u8]) -> bool {
+        self.held.extend_from_slice(piece);
+        let windows = self.held.windows(self.text.len());
+        let found = windows.into_iter().any(|window| window == self.text);
+        let kept = self.held.len().min(self.text.len().saturating_sub(1));
+        self.held.drain(..self.held.len() - kept);
+        found
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_text_is_found_wherever_the_stream_is_cut() {
+        let stream = b"boot\r\nlog\x1b[0min: login: ";
+        for cut in 0..=stream.len() {
+            let (a, b) = stream.split_at(cut);
+            let mut search = Search::new(b"login:");
+            assert!(search.find(a) ^ search.find(b), "cut at {cut}");
+            let mut search = Search::new(b"logout");
+            assert!(!search.find(a) && !search.find(b));
+            assert!(search.held.len() < 6);
+        }
+    }
+}
