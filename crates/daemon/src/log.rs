@@ -5,6 +5,7 @@
 use std::fmt::{self, Write as _};
 use std::fs::File;
 use std::io::{self, Write as _};
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
@@ -36,12 +37,15 @@ struct Log {
     /// What each message begins with, for example the name of the VM.
     name: String,
     to: LogTo,
+    /// Standard error is the journal, which knows the time itself and the level by a prefix.
+    journal: bool,
     file: Mutex<Option<File>>,
 }
 
 impl LogHandle {
     /// Sets up the log of this process: each event of level info and above becomes a line
-    /// `2026-11-24T03:00:00Z INFO vm1: message key=value`.
+    /// `2026-11-24T03:00:00Z INFO vm1: message key=value`, and `<6>vm1: message key=value` on a standard error that is
+    /// connected with the journal of systemd (see sd-daemon(3)).
     ///
     /// # Errors
     /// [`Error::Log`] if the file cannot be opened or must not be used; [`Error::LogTwice`].
@@ -49,6 +53,10 @@ impl LogHandle {
         let log = Arc::new(Log {
             name: name.to_owned(),
             file: Mutex::new(to.open()?),
+            journal: is_journal(
+                std::env::var("JOURNAL_STREAM").ok().as_deref(),
+                rustix::stdio::stderr(),
+            ),
             to,
         });
         let handle = Self(log.clone());
@@ -95,12 +103,21 @@ impl Subscriber for Lines {
     }
 
     fn event(&self, event: &Event<'_>) {
-        let line = line(&self.0.name, SystemTime::now(), event);
+        let text = text(&self.0.name, event);
+        let level = *event.metadata().level();
+        let line = format!(
+            "{} {level} {text}",
+            format_rfc3339_seconds(SystemTime::now())
+        );
         // Nobody can be told about an error here, and none is worth stopping for.
         if let Some(file) = &mut *self.0.file.lock().unwrap_or_else(PoisonError::into_inner) {
             let _ = file.write_all(line.as_bytes());
         }
         if self.0.to.stderr {
+            let line = match self.0.journal {
+                true => format!("<{}>{text}", priority(level)),
+                false => line,
+            };
             let _ = io::stderr().write_all(line.as_bytes());
         }
     }
@@ -115,9 +132,30 @@ impl Subscriber for Lines {
     fn exit(&self, _: &span::Id) {}
 }
 
-fn line(name: &str, time: SystemTime, event: &Event<'_>) -> String {
-    let level = event.metadata().level();
-    let mut line = format!("{} {level} {name}:", format_rfc3339_seconds(time));
+/// Whether this is the stream that systemd has connected with the journal: `JOURNAL_STREAM` is its device and inode.
+/// A program that has inherited the variable, but not the stream, is not meant.
+fn is_journal(variable: Option<&str>, stream: impl AsFd) -> bool {
+    let told = variable.and_then(|variable| variable.split_once(':'));
+    let Some((device, inode)) = told else {
+        return false;
+    };
+    let same = |told: &str, is: u64| told.parse() == Ok(is);
+    rustix::fs::fstat(stream).is_ok_and(|is| same(device, is.st_dev) && same(inode, is.st_ino))
+}
+
+/// The levels of syslog(3).
+fn priority(level: Level) -> u8 {
+    match level {
+        Level::ERROR => 3,
+        Level::WARN => 4,
+        Level::INFO => 6,
+        _ => 7,
+    }
+}
+
+/// The line without time and level.
+fn text(name: &str, event: &Event<'_>) -> String {
+    let mut line = format!("{name}:");
     let mut fields = Fields::default();
     event.record(&mut fields);
     line.push_str(&fields.message);
@@ -204,6 +242,7 @@ mod tests {
         let log = Arc::new(Log {
             name: "vm1".to_owned(),
             file: Mutex::new(to.open().unwrap()),
+            journal: false,
             to,
         });
         (LogHandle(log.clone()), Lines(log))
@@ -239,6 +278,21 @@ mod tests {
                 "ERROR vm1: x empty=\"\" quote=\"a\\\"b\" error=\"no space\"",
             ]
         );
+    }
+
+    #[test]
+    fn the_journal_is_known_by_device_and_inode() {
+        use std::os::unix::fs::MetadataExt as _;
+        let file = tempfile::tempfile().unwrap();
+        let is = file.metadata().unwrap();
+        let stream = format!("{}:{}", is.dev(), is.ino());
+        assert!(is_journal(Some(&stream), &file));
+        assert!(!is_journal(
+            Some(&format!("{}:{}", is.dev(), is.ino() + 1)),
+            &file
+        ));
+        assert!(!is_journal(Some("nonsense"), &file) && !is_journal(None, &file));
+        assert!([Level::ERROR, Level::WARN, Level::INFO].map(priority) == [3, 4, 6]);
     }
 
     #[test]
