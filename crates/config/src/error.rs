@@ -97,6 +97,23 @@ impl Error {
         }
     }
 
+    /// The line it was found in, if it is one line of a file.
+    pub fn place(&self) -> Option<&Place> {
+        match self {
+            Error::At { place, .. } => Some(place),
+            Error::Param { problem, .. } => problem.place(),
+            _ => None,
+        }
+    }
+
+    /// The problem without the line it was found in, which [`Error::place`] tells.
+    pub fn without_place(&self) -> &Error {
+        match self {
+            Error::At { problem, .. } => problem.without_place(),
+            _ => self,
+        }
+    }
+
     pub(crate) fn value(what: impl Into<String>, text: &str, why: impl Into<String>) -> Error {
         Error::Value {
             what: what.into(),

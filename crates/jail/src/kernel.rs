@@ -76,6 +76,7 @@ impl Kernel {
             own: PathBuf::from(own),
             directories: Vec::new(),
             binds: Vec::new(),
+            found: Vec::new(),
         };
         libraries.collect(&Needs::read(&file, kernel)?)?;
         let mut binds = libraries.binds;
@@ -96,6 +97,32 @@ impl Kernel {
             notes,
         })
     }
+}
+
+/// Where the loader and the libraries of a program of the host are found, those in the directory `PROGRAM.lib` first.
+/// Empty for one that is statically linked. Nothing is made or changed.
+///
+/// # Errors
+/// If the file is no program for this processor, or something that it needs is missing.
+pub fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
+    let unreadable = |source| Error::Read {
+        path: program.to_owned(),
+        source,
+    };
+    let root = File::open("/").map_err(unreadable)?.into();
+    let file = File::open(program).map_err(unreadable)?;
+    let mut own = program.to_owned().into_os_string();
+    own.push(".lib");
+    let mut libraries = Libraries {
+        root: &root,
+        kernel: program,
+        own: own.into(),
+        directories: Vec::new(),
+        binds: Vec::new(),
+        found: Vec::new(),
+    };
+    libraries.collect(&Needs::read(&file, program)?)?;
+    Ok(libraries.found)
 }
 
 /// Opens `path` as a process in the jail would: links are followed, but never lead out.
@@ -172,6 +199,8 @@ struct Libraries<'a> {
     own: PathBuf,
     directories: Vec<PathBuf>,
     binds: Vec<Bind>,
+    /// Where each was found.
+    found: Vec<PathBuf>,
 }
 
 impl Libraries<'_> {
@@ -227,6 +256,18 @@ impl Libraries<'_> {
     /// Finds the file `name`: in the kernel's own directory (it then appears at `target`), in the jail at one of `places`,
     /// or on the host at one of `places` (it then appears at the same path). Notes the bind, if one is needed.
     fn find(
+        &mut self,
+        name: &str,
+        target: &Path,
+        places: &[PathBuf],
+    ) -> Result<Option<(File, PathBuf)>> {
+        let found = self.look_for(name, target, places)?;
+        self.found
+            .extend(found.iter().map(|(_, path)| path.clone()));
+        Ok(found)
+    }
+
+    fn look_for(
         &mut self,
         name: &str,
         target: &Path,

@@ -21,5 +21,5 @@ pub use bounds::{Bounds, ControlGroup};
 pub use confine::{Bind, Calls, Confinement, Limits, Scheduler, Source};
 pub use error::{Error, Result};
 pub use jail::{Jail, Places, Terms};
-pub use kernel::Kernel;
+pub use kernel::{Kernel, libraries};
 pub use mounts::TmpMount;

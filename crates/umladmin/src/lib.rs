@@ -4,6 +4,7 @@
 //! What is done for several VMs is done in threads, one per VM (`parallel`), each with its own connection (`link`)
 //! and deadlines. How a VM is brought down stands as data in `ladder`.
 
+mod check;
 mod effective;
 mod elsewhere;
 mod events;

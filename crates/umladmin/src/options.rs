@@ -7,7 +7,7 @@ use cli::{Exit, Failure, Line, Program, Section, Word, similar};
 use config::{Config, Overview};
 
 use crate::report::Report;
-use crate::{effective, elsewhere, events, list, password, selection, start, stop, update};
+use crate::{check, effective, elsewhere, events, list, password, selection, start, stop, update};
 
 /// What umladmin is asked to do: the first word that is not an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,7 @@ pub enum Mode {
     Password,
     Config,
     Events,
+    Check,
 }
 
 /// The keywords, and what they do in one line.
@@ -46,6 +47,11 @@ pub const MODES: &[(&str, Mode, &str)] = &[
         "Shows what happens to VMs as it happens, until CTRL-C",
     ),
     (
+        "check",
+        Mode::Check,
+        "Tells all that is wrong with a configuration and the host",
+    ),
+    (
         "password",
         Mode::Password,
         "Reads a password, prints its MD5 sum",
@@ -69,6 +75,7 @@ pub const PROGRAM: Program = Program {
         "[OPTION]... list|start|stop|update|events [VM]...",
         "[-json] list @HOST",
         "[OPTION]... config VM",
+        "[OPTION]... check [FILE]",
         "password",
     ],
     sections: &[
@@ -85,7 +92,7 @@ pub const PROGRAM: Program = Program {
             ],
         },
         Section {
-            heading: "For list and events",
+            heading: "For list, events and check",
             words: &[word("json", None, "Prints JSON")],
         },
         Section {
@@ -111,6 +118,7 @@ pub const PROGRAM: Program = Program {
         stop      Shuts VMs down and ends their monitors\n  \
         update    Starts what is new in the configuration, stops what is gone\n  \
         events    Shows what happens to VMs as it happens, until CTRL-C\n  \
+        check     Tells all that is wrong with a configuration and the host\n  \
         password  Reads a password, prints its MD5 sum\n  \
         config    Prints the configuration of one VM with the user's changes\n\n\
         Without names of VMs, all that are configured are meant.",
@@ -137,6 +145,14 @@ pub fn run(line: Line) -> Result<Exit, Failure> {
             )),
         };
     }
+    if mode == Mode::Check {
+        let file = match names {
+            [] => line.config_or(Config::DEFAULT_PATH),
+            [file] => Path::new(file),
+            _ => return Err(Failure::usage("check takes the name of one file")),
+        };
+        return check::run(file, line.has("json"));
+    }
     let config = configuration(line.config_or(Config::DEFAULT_PATH), mode)?;
     match mode {
         Mode::List => match elsewhere::host(names)? {
@@ -149,7 +165,7 @@ pub fn run(line: Line) -> Result<Exit, Failure> {
         Mode::Stop => stop::run(&config, names, timeout),
         Mode::Update => update::run(&config, names, timeout),
         Mode::Events => events::run(&config, names, line.has("json")),
-        Mode::Config | Mode::Password => effective::run(&config, names, &line),
+        Mode::Config | Mode::Password | Mode::Check => effective::run(&config, names, &line),
     }
 }
 
@@ -184,7 +200,7 @@ fn mode(keyword: &str) -> Result<Mode, Failure> {
 fn check_words(line: &Line, keyword: &str, mode: Mode) -> Result<(), Failure> {
     let belongs = |name: &str| match name {
         "active" | "inactive" | "off" => mode == Mode::List,
-        "json" => matches!(mode, Mode::List | Mode::Events),
+        "json" => matches!(mode, Mode::List | Mode::Events | Mode::Check),
         "clear" | "set" | "rename" => mode == Mode::Config,
         // Without effect for start, so that one list of options can serve start and stop.
         _ => matches!(mode, Mode::Start | Mode::Stop | Mode::Update),

@@ -33,7 +33,9 @@ const MAY_USE: &[(&str, &[&str])] = &[
     ("umlwatch", &["config", "cli", "rpc-xdr", "remote"]),
     (
         "umladmin",
-        &["config", "cli", "rpc-xdr", "remote", "daemon", "umlwatch"],
+        &[
+            "config", "cli", "rpc-xdr", "remote", "jail", "net", "daemon", "umlwatch",
+        ],
     ),
     ("xtask", &[]),
     ("e2e", &["sys", "xtask"]),

@@ -1,0 +1,93 @@
+//! The directories that root works in: owned by root, and exchangeable by nobody else (umladmin).
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+
+use super::{Finding, Subject};
+
+/// Writable by the group or by others.
+const WRITABLE: u32 = 0o022;
+/// Only the owner of a file may rename it.
+const STICKY: u32 = 0o1000;
+
+pub(super) fn check(subject: &Subject) -> Vec<Finding> {
+    let global = &subject.config.global;
+    let place = |section: &str, param: &str| subject.places.param(section, param);
+    let mut wanted = vec![
+        (place("GLOBAL", "vardir"), global.vardir.clone()),
+        (place("GLOBAL", "shared"), global.shared.clone()),
+        (place("GLOBAL", "rundir"), global.rundir.clone()),
+    ];
+    for vm in &subject.vms {
+        wanted.push((place(vm.name.as_str(), "jaildir"), vm.jaildir.clone()));
+        wanted.push((place(vm.name.as_str(), "logdir"), vm.logdir.clone()));
+    }
+    let mut findings = Vec::new();
+    let mut seen = BTreeSet::new();
+    for (place, path) in wanted {
+        let steps: Vec<PathBuf> = path.ancestors().map(Path::to_owned).collect();
+        for step in steps.into_iter().rev() {
+            if seen.insert(step.clone()) {
+                findings.extend(fault(&step).map(|(problem, what)| {
+                    Finding::new(&place, format!("{} {problem}", step.display()), what)
+                }));
+            }
+        }
+    }
+    findings
+}
+
+/// What is wrong with a directory; one that is not there yet is made as it should be.
+fn fault(path: &Path) -> Option<(String, String)> {
+    let found = fs::metadata(path).ok()?;
+    let shown = path.display();
+    if !found.is_dir() {
+        return Some(("is not a directory".into(), "name another one".into()));
+    }
+    if found.uid() != 0 {
+        let problem = format!(
+            "belongs to user ID {}, who could exchange what root uses",
+            found.uid()
+        );
+        return Some((problem, format!("chown root {shown}")));
+    }
+    let mode = found.mode() & 0o7777;
+    if mode & WRITABLE != 0 && mode & STICKY == 0 {
+        let problem = format!("can be changed by others than root (mode {mode:04o})");
+        return Some((problem, format!("chmod go-w {shown}")));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::findings;
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    #[test]
+    fn others_must_not_exchange_directories() {
+        let dir = tempfile::tempdir().unwrap();
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let text = "[vm1]\nvmuser = nobody\nmem = 64\nlogdir = DIR/log\n";
+        assert_eq!(findings(check, text, dir.path()), [""; 0]);
+        let (log, run) = (dir.path().join("log"), dir.path().join("run"));
+        fs::create_dir(&log).unwrap();
+        fs::set_permissions(&log, fs::Permissions::from_mode(0o777)).unwrap();
+        fs::write(&run, "").unwrap();
+        let (log, run) = (log.display(), run.display());
+        assert_eq!(
+            findings(check, text, dir.path()),
+            [
+                format!("umlmon:3: {run} is not a directory; name another one\n"),
+                format!(
+                    "umlmon:7: {log} can be changed by others than root (mode 0777); chmod go-w {log}\n"
+                ),
+            ]
+        );
+    }
+}

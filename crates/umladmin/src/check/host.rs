@@ -1,0 +1,207 @@
+//! What the host must have: memory, networks, services (umladmin).
+
+use std::fs;
+use std::os::unix::fs::FileTypeExt as _;
+use std::path::Path;
+
+use config::{Nic, StartType};
+
+use super::{Finding, Subject};
+
+const TUN: &str = "/dev/net/tun";
+
+/// Memory for the guests, and a file system that has it.
+pub(super) fn memory(subject: &Subject) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let host = fs::read_to_string("/proc/meminfo").ok();
+    if let Some(total) = host.as_deref().and_then(total_megabytes) {
+        findings.extend(too_much(subject, total));
+    }
+    let systems = fs::read_to_string("/proc/filesystems").unwrap_or_default();
+    if !systems.contains("\ttmpfs\n") {
+        findings.push(Finding::new(
+            "/proc/filesystems",
+            "this host has no tmpfs, in which the memory of guests lies",
+            "boot a kernel with CONFIG_TMPFS",
+        ));
+    }
+    findings
+}
+
+fn total_megabytes(meminfo: &str) -> Option<u64> {
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kilobytes: u64 = line.trim().trim_end_matches("kB").trim().parse().ok()?;
+    Some(kilobytes / 1024)
+}
+
+fn too_much(subject: &Subject, total: u64) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for vm in subject.vms.iter().filter(|vm| u64::from(vm.mem) > total) {
+        findings.push(Finding::new(
+            subject.places.param(vm.name.as_str(), "mem"),
+            format!(
+                "{} is to have {} MB of memory, and this host has {total}",
+                vm.name, vm.mem
+            ),
+            "give it less",
+        ));
+    }
+    let booted = subject.vms.iter().filter(|vm| vm.start == StartType::Boot);
+    let sum: u64 = booted.map(|vm| u64::from(vm.mem)).sum();
+    if sum > total && findings.is_empty() {
+        findings.push(Finding::new(
+            subject.places.path().display(),
+            format!("the VMs with start = boot are to have {sum} MB of memory together, and this host has {total}"),
+            "give them less, or start fewer; guests that use what they have would end with bus errors",
+        ));
+    }
+    findings
+}
+
+/// The tun device, and the interfaces that networks are attached to.
+pub(super) fn networks(subject: &Subject) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut tun_is_told = fs::metadata(TUN).is_ok_and(|found| found.file_type().is_char_device());
+    for vm in &subject.vms {
+        for (number, nic) in &vm.eth {
+            let place = subject
+                .places
+                .param(vm.name.as_str(), &format!("eth{number}"));
+            let (interface, bridge) = match nic {
+                Nic::Raw(_) => continue,
+                Nic::HostToHost { host_if, .. } => (host_if.as_ref(), false),
+                Nic::Bridged { bridge_if, .. } => (Some(bridge_if), true),
+            };
+            if !std::mem::replace(&mut tun_is_told, true) {
+                let problem = format!("{TUN} is missing, without which there are no networks");
+                findings.push(Finding::new(&place, problem, "modprobe tun"));
+            }
+            let Some(interface) = interface.map(ToString::to_string) else {
+                continue;
+            };
+            let system = Path::new("/sys/class/net").join(&interface);
+            if !system.exists() {
+                let suggestion = match bridge {
+                    true => format!(
+                        "make it: ip link add {interface} type bridge; ip link set {interface} up"
+                    ),
+                    false => "name an interface that ip link shows".to_owned(),
+                };
+                let problem = format!("there is no interface {interface} on this host");
+                findings.push(Finding::new(place, problem, suggestion));
+            } else if bridge && !system.join("bridge").exists() {
+                let problem = format!("the interface {interface} is not a bridge");
+                findings.push(Finding::new(
+                    place,
+                    problem,
+                    "name a bridge, or use host_to_host",
+                ));
+            }
+        }
+    }
+    findings
+}
+
+/// The names of the TCP ports that have no numbers.
+pub(super) fn services(subject: &Subject) -> Vec<Finding> {
+    let global = &subject.config.global;
+    let services = fs::read_to_string("/etc/services").unwrap_or_default();
+    let wanted = [
+        (
+            "umldir",
+            "umldir_port",
+            global.tcp && global.umldir_port.is_none(),
+        ),
+        (
+            "umlredir",
+            "umlredir_port",
+            global.tcp_redir && global.umlredir_port.is_none(),
+        ),
+    ];
+    let missing = wanted
+        .iter()
+        .filter(|(name, _, needed)| *needed && !has_service(&services, name));
+    missing
+        .map(|(name, param, _)| {
+            Finding::new(
+                subject.places.param(
+                    "GLOBAL",
+                    if *name == "umldir" {
+                        "tcp"
+                    } else {
+                        "tcp_redir"
+                    },
+                ),
+                format!("/etc/services has no TCP port for {name}"),
+                format!("add it there (see etc/services of the package), or set {param}"),
+            )
+        })
+        .collect()
+}
+
+fn has_service(services: &str, name: &str) -> bool {
+    services.lines().any(|line| {
+        let mut words = line
+            .split('#')
+            .next()
+            .unwrap_or_default()
+            .split_whitespace();
+        let own = words.next();
+        let port = words.next().unwrap_or_default();
+        port.ends_with("/tcp") && (own == Some(name) || words.any(|alias| alias == name))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::findings;
+    use super::*;
+
+    #[test]
+    fn memory_of_the_host() {
+        assert_eq!(
+            total_megabytes("MemFree: 1 kB\nMemTotal:       16384000 kB\n"),
+            Some(16000)
+        );
+        let dir = tempfile::tempdir().unwrap();
+        let vm = |name: &str, mem: u32| {
+            format!("[{name}]\nvmuser = nobody\nmem = {mem}\nstart = boot\n")
+        };
+        let check = |subject: &Subject| too_much(subject, 1000);
+        let found = findings(check, &(vm("a", 600) + &vm("b", 400)), dir.path());
+        assert_eq!(found, [""; 0]);
+        let found = findings(check, &(vm("a", 600) + &vm("b", 500)), dir.path()).concat();
+        assert!(found.contains("1100 MB of memory together"), "{found}");
+        let found = findings(check, &vm("a", 1001), dir.path()).concat();
+        assert!(
+            found.starts_with("umlmon:6: a is to have 1001 MB"),
+            "{found}"
+        );
+    }
+
+    #[test]
+    fn interfaces_of_the_host() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "[a]\nvmuser = nobody\nmem = 64\neth0 = bridged(bridge_if=lo, proxy_if=tapa)\n\
+            eth1 = bridged(bridge_if=nobr7, proxy_if=tapb)\n";
+        let found = findings(networks, text, dir.path()).concat();
+        assert!(
+            found.contains("umlmon:7: the interface lo is not a bridge"),
+            "{found}"
+        );
+        assert!(
+            found.contains(
+                "umlmon:8: there is no interface nobr7 on this host; make it: ip link add"
+            )
+        );
+    }
+
+    #[test]
+    fn services_by_name_and_alias() {
+        let services = "umldir 1/udp\numldir\t2704/tcp # x\nother 7/tcp umlredir\n#umlx 3/tcp\n";
+        assert!(has_service(services, "umldir") && has_service(services, "umlredir"));
+        assert!(!has_service(services, "umlx") && !has_service("umldir 1/udp", "umldir"));
+    }
+}

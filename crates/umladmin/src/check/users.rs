@@ -1,0 +1,59 @@
+//! The users as which VMs run: there, not root, and not shared (umladmin).
+
+use std::collections::BTreeMap;
+
+use jail::Account;
+
+use super::{Finding, Subject};
+
+pub(super) fn check(subject: &Subject) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut first: BTreeMap<&str, &str> = BTreeMap::new();
+    for vm in &subject.vms {
+        let name = vm.name.as_str();
+        let place = subject.places.param(name, "vmuser");
+        if let Err(error) = Account::resolve(&vm.vmuser, vm.vmgroup.as_deref()) {
+            findings.push(Finding::new(
+                &place,
+                error,
+                "create the user, for instance with adduser --system",
+            ));
+        }
+        match first.get(vm.vmuser.as_str()) {
+            Some(other) => findings.push(Finding::new(
+                place,
+                format!(
+                    "{name} and {other} run as the same user {}: whoever breaks out of one kernel owns the disks of the other",
+                    vm.vmuser
+                ),
+                "give each VM a user of its own",
+            )),
+            None => {
+                first.insert(&vm.vmuser, name);
+            }
+        }
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::findings;
+    use super::*;
+
+    #[test]
+    fn shared_and_unknown_users() {
+        let dir = tempfile::tempdir().unwrap();
+        let vm = |name: &str, user: &str| format!("[{name}]\nvmuser = {user}\nmem = 64\n");
+        let text = [
+            vm("a", "nobody"),
+            vm("b", "no-such-user"),
+            vm("c", "nobody"),
+        ]
+        .concat();
+        let found = findings(check, &text, dir.path());
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].starts_with("umlmon:8: ") && found[0].contains("no-such-user"));
+        assert!(found[1].starts_with("umlmon:11: c and a run as the same user nobody"));
+    }
+}
