@@ -31,7 +31,7 @@ use std::time::{Duration, Instant};
 pub use directory::{Directory, free_port};
 pub use program::{Outcome, program, run};
 pub use terminal::Terminal;
-pub use vm::{Console, Vm, VmBuilder};
+pub use vm::{Console, Vm, VmBuilder, real_kernel};
 pub use world::World;
 pub use xtask::guest::Login;
 

@@ -16,7 +16,7 @@ use crate::world::read_pid;
 use crate::{Outcome, PATIENCE, Terminal, World, program, run, wait_for};
 
 /// The kernel of the tier `real`.
-pub(crate) fn real_kernel() -> PathBuf {
+pub fn real_kernel() -> PathBuf {
     std::env::var_os("UMLMON_TEST_KERNEL")
         .map_or_else(|| "/usr/bin/linux.uml".into(), PathBuf::from)
 }

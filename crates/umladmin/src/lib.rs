@@ -9,6 +9,7 @@ mod effective;
 mod elsewhere;
 mod events;
 mod interrupt;
+mod kernelcheck;
 mod ladder;
 mod link;
 mod list;
@@ -22,4 +23,5 @@ mod start;
 mod stop;
 mod update;
 
+pub use kernelcheck::guest::{is_guest, main as guest};
 pub use options::{MODES, Mode, PROGRAM, run};

@@ -1,5 +1,8 @@
 //! umladmin, the administrators' client: lists, starts and stops the VMs of the configuration.
 
 fn main() -> std::process::ExitCode {
+    if umladmin::is_guest() {
+        return umladmin::guest();
+    }
     cli::main(&umladmin::PROGRAM, umladmin::run)
 }

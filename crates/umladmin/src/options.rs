@@ -7,7 +7,10 @@ use cli::{Exit, Failure, Line, Program, Section, Word, similar};
 use config::{Config, Overview};
 
 use crate::report::Report;
-use crate::{check, effective, elsewhere, events, list, password, selection, start, stop, update};
+use crate::{
+    check, effective, elsewhere, events, kernelcheck, list, password, selection, start, stop,
+    update,
+};
 
 /// What umladmin is asked to do: the first word that is not an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +24,7 @@ pub enum Mode {
     Config,
     Events,
     Check,
+    KernelCheck,
 }
 
 /// The keywords, and what they do in one line.
@@ -52,6 +56,11 @@ pub const MODES: &[(&str, Mode, &str)] = &[
         "Tells all that is wrong with a configuration and the host",
     ),
     (
+        "kernelcheck",
+        Mode::KernelCheck,
+        "Boots a tiny guest under a kernel, and tells what works",
+    ),
+    (
         "password",
         Mode::Password,
         "Reads a password, prints its MD5 sum",
@@ -76,6 +85,7 @@ pub const PROGRAM: Program = Program {
         "[-json] list @HOST",
         "[OPTION]... config VM",
         "[OPTION]... check [FILE]",
+        "[OPTION]... kernelcheck FILE",
         "password",
     ],
     sections: &[
@@ -92,7 +102,7 @@ pub const PROGRAM: Program = Program {
             ],
         },
         Section {
-            heading: "For list, events and check",
+            heading: "For list, events, check and kernelcheck",
             words: &[word("json", None, "Prints JSON")],
         },
         Section {
@@ -119,6 +129,7 @@ pub const PROGRAM: Program = Program {
         update    Starts what is new in the configuration, stops what is gone\n  \
         events    Shows what happens to VMs as it happens, until CTRL-C\n  \
         check     Tells all that is wrong with a configuration and the host\n  \
+        kernelcheck  Boots a tiny guest under a kernel, and tells what works\n  \
         password  Reads a password, prints its MD5 sum\n  \
         config    Prints the configuration of one VM with the user's changes\n\n\
         Without names of VMs, all that are configured are meant.",
@@ -153,6 +164,12 @@ pub fn run(line: Line) -> Result<Exit, Failure> {
         };
         return check::run(file, line.has("json"));
     }
+    if mode == Mode::KernelCheck {
+        let &[file] = names else {
+            return Err(Failure::usage("kernelcheck takes the name of one file"));
+        };
+        return kernelcheck::run(Path::new(file), line.has("json"));
+    }
     let config = configuration(line.config_or(Config::DEFAULT_PATH), mode)?;
     match mode {
         Mode::List => match elsewhere::host(names)? {
@@ -165,7 +182,7 @@ pub fn run(line: Line) -> Result<Exit, Failure> {
         Mode::Stop => stop::run(&config, names, timeout),
         Mode::Update => update::run(&config, names, timeout),
         Mode::Events => events::run(&config, names, line.has("json")),
-        Mode::Config | Mode::Password | Mode::Check => effective::run(&config, names, &line),
+        _ => effective::run(&config, names, &line),
     }
 }
 
@@ -200,7 +217,10 @@ fn mode(keyword: &str) -> Result<Mode, Failure> {
 fn check_words(line: &Line, keyword: &str, mode: Mode) -> Result<(), Failure> {
     let belongs = |name: &str| match name {
         "active" | "inactive" | "off" => mode == Mode::List,
-        "json" => matches!(mode, Mode::List | Mode::Events | Mode::Check),
+        "json" => matches!(
+            mode,
+            Mode::List | Mode::Events | Mode::Check | Mode::KernelCheck
+        ),
         "clear" | "set" | "rename" => mode == Mode::Config,
         // Without effect for start, so that one list of options can serve start and stop.
         _ => matches!(mode, Mode::Start | Mode::Stop | Mode::Update),

@@ -88,7 +88,7 @@ fn start_one(
 }
 
 /// The monitor's program: the one beside this one, else the one that PATH finds.
-fn monitor_program() -> PathBuf {
+pub(crate) fn monitor_program() -> PathBuf {
     let beside = std::env::current_exe()
         .ok()
         .map(|exe| exe.with_file_name("umlmon"));
@@ -99,7 +99,7 @@ fn monitor_program() -> PathBuf {
 }
 
 /// Starts a monitor and waits until it is ready. What goes wrong it says itself, on the same stderr.
-fn start_monitor(program: &Path, config: &Path, vm: &VmName) -> Result<(), String> {
+pub(crate) fn start_monitor(program: &Path, config: &Path, vm: &VmName) -> Result<(), String> {
     let mut child = Command::new(program)
         .arg("-config")
         .arg(config)

@@ -1,0 +1,131 @@
+//! `umladmin kernelcheck FILE`: boots a tiny guest under a kernel in a real jail, and tells what works (umladmin).
+//!
+//! The jail, its monitor and its disks are in a temporary directory; nothing of the host's configuration is used or
+//! changed. The guest's init is this program itself, see `guest`.
+
+pub(crate) mod guest;
+mod image;
+mod memory;
+mod site;
+mod talk;
+mod trials;
+
+use std::fs::File;
+use std::path::Path;
+
+use cli::{Exit, Failure};
+use net::Drivers;
+use serde_json::{Value, json};
+
+use crate::report::{Report, table};
+use site::Site;
+
+/// Whether a VM can do with something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    Works,
+    /// It is better left alone, and can be.
+    Beware,
+    Fails,
+}
+
+impl Verdict {
+    fn word(self) -> &'static str {
+        match self {
+            Verdict::Works => "works",
+            Verdict::Beware => "beware",
+            Verdict::Fails => "fails",
+        }
+    }
+}
+
+/// What was found out about one thing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Row {
+    /// The thing.
+    what: &'static str,
+    verdict: Verdict,
+    /// In words.
+    found: String,
+}
+
+impl Row {
+    fn of(what: &'static str, found: Result<String, String>) -> Row {
+        let (verdict, found) = match found {
+            Ok(found) => (Verdict::Works, found),
+            Err(why) => (Verdict::Fails, why),
+        };
+        Row {
+            what,
+            verdict,
+            found,
+        }
+    }
+
+    fn json(&self) -> Value {
+        json!({"what": self.what, "verdict": self.verdict.word(), "found": self.found})
+    }
+}
+
+pub(crate) fn run(kernel: &Path, as_json: bool) -> Result<Exit, Failure> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(Failure::new(
+            Exit::NotAuthorised,
+            "kernelcheck must be run by root: it makes a jail, and starts a VM in it as another user",
+        ));
+    }
+    let about = |error: String| Failure::new(Exit::Failed, error).about(kernel.display());
+    let mut rows = vec![
+        Row::of("libraries", libraries(kernel)),
+        Row::of("networks", networks(kernel)),
+    ];
+    if !has_failed(&rows) {
+        let site = Site::make(kernel).map_err(about)?;
+        rows.extend(trials::all(&site).map_err(about)?);
+    }
+    let report = Report::new();
+    if as_json {
+        let all: Vec<Value> = rows.iter().map(Row::json).collect();
+        report.print(&format!(
+            "{:#}\n",
+            json!({"kernel": kernel, "results": all})
+        ))?;
+    } else {
+        let cells = rows
+            .iter()
+            .map(|row| [row.what, row.verdict.word(), &row.found].map(str::to_owned));
+        report.print(&table(cells))?;
+    }
+    match has_failed(&rows) {
+        false => Ok(Exit::Done),
+        true => Ok(Exit::Failed),
+    }
+}
+
+fn has_failed(rows: &[Row]) -> bool {
+    rows.iter().any(|row| row.verdict == Verdict::Fails)
+}
+
+/// What the kernel must be given to be loaded.
+fn libraries(kernel: &Path) -> Result<String, String> {
+    let found = jail::libraries(kernel).map_err(|error| error.to_string())?;
+    let names = found.iter().map(|path| path.display().to_string());
+    Ok(match found.is_empty() {
+        true => "none, it is statically linked".to_owned(),
+        false => names.collect::<Vec<_>>().join(", "),
+    })
+}
+
+/// The network drivers of the kernel.
+fn networks(kernel: &Path) -> Result<String, String> {
+    let drivers = File::open(kernel).and_then(Drivers::of);
+    match drivers.map_err(|error| error.to_string())? {
+        Drivers {
+            vec: true,
+            eth: true,
+        } => Ok("vec (the guest sees vec0), and eth (the guest sees eth0)".into()),
+        Drivers { vec: true, .. } => Ok("vec (the guest sees vec0)".into()),
+        Drivers { eth: true, .. } => Ok("eth (the guest sees eth0)".into()),
+        Drivers { .. } => Err("the kernel has no driver for networks".into()),
+    }
+}

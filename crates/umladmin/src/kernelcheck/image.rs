@@ -1,0 +1,80 @@
+//! The disks of the guest of `kernelcheck`, made without mounting anything (umladmin).
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use super::guest::INIT;
+
+/// Of the disks that are tried: their size, where the guest changes them, and how much, in bytes.
+pub(crate) const SIZE: usize = 1 << 20;
+pub(crate) const AT: u64 = 512 << 10;
+pub(crate) const CHANGED: usize = 64 << 10;
+
+/// What is on them at first, and what the guest writes.
+pub(crate) const FLAT_SEED: u8 = 1;
+pub(crate) const NEW_FLAT_SEED: u8 = 2;
+pub(crate) const COW_SEED: u8 = 3;
+pub(crate) const NEW_COW_SEED: u8 = 4;
+
+/// Bytes that show where they are, and of which pattern.
+pub(crate) fn pattern(seed: u8, size: usize) -> Vec<u8> {
+    let word = |n: usize| {
+        n.wrapping_mul(2_654_435_761)
+            .to_le_bytes()
+            .map(|byte| byte ^ seed)
+    };
+    (0..size.div_ceil(8)).flat_map(word).take(size).collect()
+}
+
+/// Makes the root file system: this program as init, with its libraries.
+pub(crate) fn make_root(tree: &Path, image: &Path) -> Result<(), String> {
+    let program = std::env::current_exe().map_err(|error| error.to_string())?;
+    let mut size = plant(&program, tree, Path::new(INIT))?;
+    for library in jail::libraries(&program).map_err(|error| error.to_string())? {
+        size += plant(&library, tree, &library)?;
+    }
+    for directory in ["dev", "proc", "mnt"] {
+        let path = tree.join(directory);
+        fs::create_dir_all(&path).map_err(|error| cannot("make", &path, &error))?;
+    }
+    let megabytes = (size >> 20) * 5 / 4 + 8;
+    // Essential on Debian, but not in the PATH of everybody.
+    let made = Command::new("mke2fs")
+        .env("PATH", "/sbin:/usr/sbin:/bin:/usr/bin")
+        .args(["-q", "-F", "-t", "ext4", "-O", "^has_journal", "-d"])
+        .args([tree, image])
+        .arg(format!("{megabytes}M"))
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| {
+            format!("cannot run mke2fs, which makes the disk (package e2fsprogs): {error}")
+        })?;
+    match made.status.success() {
+        true => Ok(()),
+        false => Err(format!(
+            "mke2fs: {}",
+            String::from_utf8_lossy(&made.stderr).trim()
+        )),
+    }
+}
+
+/// Copies a file into the tree; its size in bytes.
+fn plant(from: &Path, tree: &Path, to: &Path) -> Result<u64, String> {
+    let to = tree.join(to.strip_prefix("/").unwrap_or(to));
+    let copied = to
+        .parent()
+        .map_or(Ok(()), fs::create_dir_all)
+        .and_then(|()| fs::copy(from, &to))
+        .and_then(|size| {
+            fs::set_permissions(&to, fs::Permissions::from_mode(0o755))?;
+            Ok(size)
+        });
+    copied.map_err(|error| cannot("copy", from, &error))
+}
+
+pub(crate) fn cannot(what: &str, path: &Path, error: &io::Error) -> String {
+    format!("cannot {what} {}: {error}", path.display())
+}

@@ -1,0 +1,161 @@
+//! The installation of its own in which a kernel is tried: a temporary directory with configuration, jail and monitor,
+//! which are gone when this is dropped (umladmin).
+
+use std::fs;
+use std::os::unix::fs::chown;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use config::{Config, VmName};
+use daemon::PidFile;
+use jail::Account;
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use super::image::{self, cannot};
+use super::talk::Talk;
+use crate::{monitor, start};
+
+/// The VM.
+const NAME: &str = "kernelcheck";
+/// Who runs it.
+const USER: &str = "nobody";
+/// The memory with which everything but the least memory is tried, in megabytes.
+pub(crate) const MEMORY: u32 = 64;
+/// How long the monitor may take to end.
+const END: Duration = Duration::from_secs(20);
+
+/// See above.
+pub(crate) struct Site {
+    directory: TempDir,
+    config: Config,
+    vm: VmName,
+}
+
+impl Site {
+    /// Makes it, with a monitor that runs and a VM that does not.
+    pub(crate) fn make(kernel: &Path) -> Result<Site, String> {
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let directory = tempfile::Builder::new()
+            .prefix("umladmin-kernelcheck-")
+            .tempdir();
+        let directory =
+            directory.map_err(|error| format!("cannot make a temporary directory: {error}"))?;
+        let path = directory.path().canonicalize().map_err(|e| text(&e))?;
+        let file = path.join("umlmon");
+        write_configuration(&path, MEMORY)?;
+        let config = Config::load(&file).map_err(|e| text(&e))?;
+        let vm = VmName::try_from(NAME).map_err(|e| text(&e))?;
+        let site = Site {
+            directory,
+            config,
+            vm,
+        };
+        start::start_monitor(&start::monitor_program(), &file, &site.vm)?;
+        site.put_kernel(kernel)?;
+        site.put_disks(&path)?;
+        Ok(site)
+    }
+
+    fn put_kernel(&self, kernel: &Path) -> Result<(), String> {
+        let kernels = self.config.global.shared.join("kernels");
+        let copy = |from: &Path, to: &Path| {
+            fs::copy(from, to)
+                .map(drop)
+                .map_err(|error| cannot("copy", from, &error))
+        };
+        copy(kernel, &kernels.join("linux"))?;
+        let mut own = kernel.to_owned().into_os_string();
+        own.push(".lib");
+        let Ok(libraries) = fs::read_dir(&own) else {
+            return Ok(());
+        };
+        let to = kernels.join("linux.lib");
+        fs::create_dir(&to).map_err(|error| cannot("make", &to, &error))?;
+        for library in libraries.flatten() {
+            copy(&library.path(), &to.join(library.file_name()))?;
+        }
+        Ok(())
+    }
+
+    fn put_disks(&self, path: &Path) -> Result<(), String> {
+        let tree = path.join("tree");
+        image::make_root(&tree, &self.disk("root.dsk"))?;
+        fs::remove_dir_all(&tree).map_err(|error| cannot("remove", &tree, &error))?;
+        for (name, seed) in [
+            ("flat.dsk", image::FLAT_SEED),
+            ("base.dsk", image::COW_SEED),
+        ] {
+            let disk = self.disk(name);
+            fs::write(&disk, image::pattern(seed, image::SIZE))
+                .map_err(|error| cannot("write", &disk, &error))?;
+        }
+        let account = Account::resolve(USER, None).map_err(|error| error.to_string())?;
+        for name in ["root.dsk", "flat.dsk", "base.dsk"] {
+            let disk = self.disk(name);
+            chown(&disk, Some(account.uid), Some(account.gid))
+                .map_err(|error| cannot("give away", &disk, &error))?;
+        }
+        self.talk()?.make_cow("/disks/x.cow", "/disks/base.dsk")
+    }
+
+    /// A disk of the VM.
+    pub(crate) fn disk(&self, name: &str) -> PathBuf {
+        self.config
+            .global
+            .vm_dir(&self.vm)
+            .join("jail/disks")
+            .join(name)
+    }
+
+    /// The next start is with so many megabytes of memory.
+    pub(crate) fn set_memory(&self, megabytes: u32) -> Result<(), String> {
+        let path = self.config.path.parent().unwrap_or(Path::new("/"));
+        write_configuration(path, megabytes)
+    }
+
+    /// A conversation with the monitor.
+    pub(crate) fn talk(&self) -> Result<Talk, String> {
+        Talk::begin(&self.config.global.ctrl(&self.vm))
+    }
+}
+
+impl Drop for Site {
+    /// Ends the monitor, and with it the VM; then the directory goes.
+    fn drop(&mut self) {
+        let pid_file = self.config.global.pid_file(&self.vm);
+        let Ok(Some(pid)) = PidFile::holder(&pid_file) else {
+            return;
+        };
+        let ended = monitor::Process::open(&pid_file, pid)
+            .map_err(|error| error.to_string())
+            .and_then(|process| {
+                process.signal(Signal::TERM)?;
+                process
+                    .wait(Instant::now() + END, &|| true)
+                    .map_err(|error| error.to_string())
+            });
+        if let Err(why) = ended {
+            let path = self.directory.path().display();
+            eprintln!("umladmin: {path}: its monitor, pid {pid}, does not end: {why}");
+        }
+    }
+}
+
+fn write_configuration(path: &Path, megabytes: u32) -> Result<(), String> {
+    let shown = path.display();
+    let text = format!(
+        "[GLOBAL]\nvardir = {shown}/var\nrundir = {shown}/run\n\
+         [{NAME}]\nvmuser = {USER}\nmem = {megabytes}\nkernel = /shared/kernels/linux\nlogfile = monitor\n\
+         con0 = pty:con0\ncon1 = pty\nssl0 = pty\n\
+         ubd0 = /disks/root.dsk\nubd1 = /disks/flat.dsk\nubd2 = /disks/x.cow\n\
+         kernelarg = root=/dev/ubda\nkernelarg = ro\nkernelarg = init={}\n",
+        super::guest::INIT
+    );
+    for directory in ["var", "run"] {
+        let directory = path.join(directory);
+        fs::create_dir_all(&directory).map_err(|error| cannot("make", &directory, &error))?;
+    }
+    let file = path.join("umlmon");
+    fs::write(&file, text).map_err(|error| cannot("write", &file, &error))
+}

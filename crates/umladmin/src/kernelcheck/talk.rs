@@ -1,0 +1,188 @@
+//! The conversation of `kernelcheck` with the monitor: what is asked of the VM, and what its channels show (umladmin).
+
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rpc_xdr::client::ClientError;
+use rpc_xdr::umlmonctrl::*;
+
+use crate::link;
+
+/// How long the monitor may take to accept a connection.
+const ACCEPT: Duration = Duration::from_secs(5);
+/// How long it may take for an answer; what waits longer is cut into pieces.
+const ANSWER: Duration = Duration::from_secs(60);
+/// Of a channel that is read at once, in bytes.
+const CHUNK: u32 = 65_536;
+
+/// A connection.
+pub(crate) struct Talk {
+    client: UmlmonctrlV1Client<UnixStream>,
+}
+
+type Answer<T> = Result<Result<T, CtlError>, ClientError>;
+
+fn said<T>(answer: Answer<T>) -> Result<T, String> {
+    match answer {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(error.text),
+        Err(error) => Err(format!("the monitor does not answer: {error}")),
+    }
+}
+
+impl Talk {
+    pub(crate) fn begin(ctrl: &Path) -> Result<Talk, String> {
+        let stream = link::connect(ctrl, ACCEPT)
+            .and_then(|stream| {
+                stream.set_read_timeout(Some(ANSWER))?;
+                Ok(stream)
+            })
+            .map_err(|error| format!("cannot reach the monitor: {error}"))?;
+        let client = UmlmonctrlV1Client::new(stream);
+        Ok(Talk { client })
+    }
+
+    pub(crate) fn info(&mut self) -> Result<VmInfo, String> {
+        said(self.client.vm_info().map(VmInfoResult::into_result))
+    }
+
+    /// Starts the kernel with these arguments in addition.
+    pub(crate) fn start(&mut self, extra: &[&str]) -> Result<(), String> {
+        let extra = extra.iter().map(|arg| arg.as_bytes().to_vec()).collect();
+        said(
+            self.client
+                .vm_start(&VmStartArgs { extra })
+                .map(CtlResult::into_result),
+        )
+    }
+
+    pub(crate) fn suspend(&mut self) -> Result<(), String> {
+        said(self.client.vm_suspend().map(CtlResult::into_result))
+    }
+
+    pub(crate) fn resume(&mut self) -> Result<(), String> {
+        said(self.client.vm_continue().map(CtlResult::into_result))
+    }
+
+    pub(crate) fn press(&mut self) -> Result<(), String> {
+        let args = VmCtrlaltdelArgs { stop: true };
+        said(self.client.vm_ctrlaltdel(&args).map(CtlResult::into_result))
+    }
+
+    pub(crate) fn sysrq(&mut self, letter: &str) -> Result<(), String> {
+        let letter = letter.to_owned();
+        said(
+            self.client
+                .vm_sysrq(&VmSysrqArgs { letter })
+                .map(CtlResult::into_result),
+        )
+    }
+
+    /// Ends the kernel, if it runs.
+    pub(crate) fn kill(&mut self) -> Result<(), String> {
+        match self.client.vm_kill().map(CtlResult::into_result) {
+            Ok(Err(error)) if error.code == CtlCode::NotRunning => Ok(()),
+            other => said(other),
+        }
+    }
+
+    /// How the run ended; None if it has not within so many seconds.
+    pub(crate) fn end(&mut self, seconds: u32) -> Result<Option<VmLastEnd>, String> {
+        let waited = said(
+            self.client
+                .vm_wait(&VmWaitArgs { seconds })
+                .map(VmWaitResult::into_result),
+        )?;
+        Ok(waited.inactive.then_some(waited.last_end))
+    }
+
+    /// Whether the guest says within so many seconds that it is ready.
+    pub(crate) fn is_ready(&mut self, seconds: u32) -> Result<bool, String> {
+        let waited = said(
+            self.client
+                .vm_ready(&VmWaitArgs { seconds })
+                .map(VmReadyResult::into_result),
+        )?;
+        Ok(waited.ready)
+    }
+
+    pub(crate) fn make_cow(&mut self, disk: &str, backing: &str) -> Result<(), String> {
+        let (disk, backing) = (disk.as_bytes().to_vec(), backing.as_bytes().to_vec());
+        let args = DiskCreateCowArgs { disk, backing };
+        let job = said(
+            self.client
+                .disk_create_cow(&args)
+                .map(DiskJobResult::into_result),
+        )?;
+        let args = DiskWaitArgs {
+            job: job.job,
+            wait_ms: 30_000,
+        };
+        match said(
+            self.client
+                .disk_wait(&args)
+                .map(DiskWaitResult::into_result),
+        )?
+        .finished
+        {
+            true => Ok(()),
+            false => Err("a copy-on-write image cannot be made within 30 seconds".into()),
+        }
+    }
+
+    /// Gets the right to type into a channel, whose window has this size; where it ends now.
+    pub(crate) fn open(&mut self, channel: &str, rows: u32, columns: u32) -> Result<u64, String> {
+        let channel = channel.to_owned();
+        let (mode, who) = (ConMode::Force, "kernelcheck".to_owned());
+        let args = ConOpenArgs {
+            channel: channel.clone(),
+            mode,
+            who,
+        };
+        let opened = said(self.client.con_open(&args).map(ConOpenResult::into_result))?;
+        let size = ConResizeArgs {
+            channel,
+            rows,
+            columns,
+        };
+        said(self.client.con_resize(&size).map(CtlResult::into_result))?;
+        Ok(opened.end)
+    }
+
+    pub(crate) fn write(&mut self, channel: &str, text: &str) -> Result<(), String> {
+        let args = ConWriteArgs {
+            channel: channel.to_owned(),
+            data: text.as_bytes().to_vec(),
+        };
+        said(self.client.con_write(&args).map(CtlResult::into_result))
+    }
+
+    /// What an open channel shows from an offset on, until `found`, the VM has ended, or the time is over.
+    pub(crate) fn read(
+        &mut self,
+        channel: &str,
+        mut offset: u64,
+        limit: Duration,
+        found: impl Fn(&str) -> bool,
+    ) -> Result<String, String> {
+        let until = Instant::now() + limit;
+        let mut text = String::new();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let args = ConReadArgs {
+                channel: channel.to_owned(),
+                offset,
+                max: CHUNK,
+                wait_ms: u32::try_from(left.as_millis()).unwrap_or(0).min(30_000),
+            };
+            let chunk = said(self.client.con_read(&args).map(ConReadResult::into_result))?;
+            text.push_str(&String::from_utf8_lossy(&chunk.data));
+            offset = chunk.offset + chunk.data.len() as u64;
+            let is_over = chunk.data.is_empty() && chunk.state == VmState::Inactive;
+            if found(&text) || left.is_zero() || is_over {
+                return Ok(text);
+            }
+        }
+    }
+}

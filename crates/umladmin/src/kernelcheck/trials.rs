@@ -1,0 +1,253 @@
+//! What is tried with a kernel, one thing after the other (umladmin).
+
+use std::fs;
+use std::time::Duration;
+
+use rpc_xdr::umlmonctrl::{VmEnd, VmLastEnd};
+
+use super::guest::MARK;
+use super::site::{MEMORY, Site};
+use super::talk::Talk;
+use super::{Row, Verdict, image, memory};
+
+/// How long the guest may take to boot.
+const BOOT: Duration = Duration::from_mins(1);
+/// How long anything else may take.
+const SHORT: Duration = Duration::from_secs(10);
+/// How long a suspended guest must be silent; it would beat ten times a second.
+const SILENCE: Duration = Duration::from_millis(1500);
+
+type Found = Result<String, String>;
+
+/// All of them. An error means that nothing can be tried at all.
+pub(crate) fn all(site: &Site) -> Result<Vec<Row>, String> {
+    let mut talk = site.talk()?;
+    let mut rows = Vec::new();
+    match boot(&mut talk, &[]) {
+        Err(why) => {
+            rows.push(Row::of("boot", Err(why)));
+            return Ok(rows);
+        }
+        Ok(con0) => with_guest(&mut rows, site, &mut talk, &con0),
+    }
+    talk.kill()?;
+    rows.push(Row::of("panic is told", panic_is_told(&mut talk)));
+    talk.kill()?;
+    rows.push(sysrq_t(&mut talk));
+    talk.kill()?;
+    rows.push(Row::of("least memory", memory::least(site, &mut talk)));
+    Ok(rows)
+}
+
+/// Boots the guest; what con0 shows until it is up.
+pub(super) fn boot(talk: &mut Talk, extra: &[&str]) -> Found {
+    let from = talk.open("con0", 24, 80)?;
+    talk.start(extra)?;
+    let done = format!("{MARK}done=");
+    let con0 = talk.read("con0", from, BOOT, |text| text.contains(&done))?;
+    if con0.contains(&done) {
+        return Ok(con0);
+    }
+    let end = talk.end(0)?.map(|end| describe(&end));
+    let why = end.unwrap_or_else(|| format!("the guest is not up after {} s", BOOT.as_secs()));
+    Err(why)
+}
+
+fn describe(end: &VmLastEnd) -> String {
+    let how = match end.how {
+        VmEnd::Panicked => "it panicked",
+        VmEnd::Crashed => "it crashed",
+        VmEnd::Halted => "it halted",
+        _ => "it ended",
+    };
+    match end.text.as_str() {
+        "" => how.to_owned(),
+        text => format!("{how}: {text}"),
+    }
+}
+
+/// What the guest has said of something.
+fn value(con0: &str, name: &str) -> Found {
+    let begin = format!("{MARK}{name}=");
+    let said = con0
+        .split_once(&begin)
+        .and_then(|(_, rest)| rest.lines().next());
+    let said = said.map(|text| text.trim().to_owned());
+    said.ok_or_else(|| "the guest does not tell".into())
+}
+
+fn is(found: Found, wanted: &str, words: &str) -> Found {
+    match found? {
+        found if found == wanted => Ok(words.to_owned()),
+        found => Err(found),
+    }
+}
+
+fn with_guest(rows: &mut Vec<Row>, site: &Site, talk: &mut Talk, con0: &str) {
+    let mut put = |what, found| rows.push(Row::of(what, found));
+    put("boot", Ok(format!("with {MEMORY} MB of memory")));
+    put("version", value(con0, "version"));
+    put(
+        "con1",
+        typed(talk, "con1", (24, 80)).map(|_| "both ways".into()),
+    );
+    put(
+        "ssl0",
+        typed(talk, "ssl0", (24, 80)).map(|_| "both ways".into()),
+    );
+    put(
+        "window size",
+        typed(talk, "con1", (33, 111)).and_then(|size| is(Ok(size), "33x111", "seen by the guest")),
+    );
+    put("ubd", is(value(con0, "ubd"), "ok", "read and written"));
+    put("cow", is(value(con0, "cow"), "ok", "read and written"));
+    put(
+        "hostfs",
+        is(value(con0, "hostfs"), "refused", "refused, as it should be"),
+    );
+    put(
+        "notify",
+        match talk.is_ready(10) {
+            Ok(true) => Ok("/proc/mconsole reaches the monitor".into()),
+            Ok(false) => Err("the guest's own ready message does not come".into()),
+            Err(why) => Err(why),
+        },
+    );
+    put(
+        "mconsole",
+        match talk.info() {
+            Ok(info) if info.kernel_version.is_empty() => Err("the kernel does not answer".into()),
+            Ok(_) => Ok("answers".into()),
+            Err(why) => Err(why),
+        },
+    );
+    put("sysrq h", sysrq_h(talk));
+    put("suspend, continue", suspend(talk));
+    put("reboot", reboot(talk));
+    put("ctrlaltdel", ctrlaltdel(talk));
+    put("disks afterwards", disks(site));
+}
+
+/// Types a word into a channel; the size of the window that the guest sees.
+fn typed(talk: &mut Talk, channel: &str, (rows, columns): (u32, u32)) -> Found {
+    let from = talk.open(channel, rows, columns)?;
+    talk.write(channel, "hello\r")?;
+    let heard = |text: &str| {
+        let (_, rest) = text.split_once("heard hello at ")?;
+        let (size, _) = rest.split_once(['\r', '\n'])?;
+        Some(size.to_owned())
+    };
+    let text = talk.read(channel, from, SHORT, |text| heard(text).is_some())?;
+    heard(&text).ok_or_else(|| "what is typed is not answered".into())
+}
+
+fn sysrq_h(talk: &mut Talk) -> Found {
+    let from = talk.open("con0", 24, 80)?;
+    talk.sysrq("h")?;
+    let text = talk.read("con0", from, SHORT, |text| text.contains("sysrq: HELP"))?;
+    match text.contains("sysrq: HELP") {
+        true => Ok("answers on con0".into()),
+        false => Err("there is no answer on con0".into()),
+    }
+}
+
+fn suspend(talk: &mut Talk) -> Found {
+    talk.suspend()?;
+    // What it wrote before may still be on its way.
+    let from = talk.open("ssl0", 24, 80)?;
+    let late = talk.read("ssl0", from, SILENCE, |_| false)?;
+    let from = talk.open("ssl0", 24, 80)?;
+    let silent = talk
+        .read("ssl0", from, SILENCE, |text| !text.is_empty())?
+        .is_empty();
+    talk.resume()?;
+    let again = talk.read("ssl0", from, SHORT, |text| text.contains("beat"))?;
+    match (silent, again.contains("beat")) {
+        (true, true) => Ok("the guest stops, and goes on".into()),
+        (false, _) => Err(format!(
+            "the guest goes on while it is suspended ({} bytes)",
+            late.len()
+        )),
+        (true, false) => Err("the guest does not go on".into()),
+    }
+}
+
+fn reboot(talk: &mut Talk) -> Found {
+    let from = talk.open("con0", 24, 80)?;
+    talk.open("con1", 24, 80)?;
+    talk.write("con1", "reboot\r")?;
+    let done = format!("{MARK}done=");
+    let con0 = talk.read("con0", from, BOOT, |text| text.contains(&done))?;
+    let reboots = talk.info()?.reboots;
+    match (con0.contains(&done), reboots) {
+        (true, 1) => Ok("the monitor starts it again".into()),
+        (_, 0) => Err("the reboot of the guest is not seen as one".into()),
+        _ => Err("the guest does not come up again".into()),
+    }
+}
+
+fn ctrlaltdel(talk: &mut Talk) -> Found {
+    talk.press()?;
+    match talk.end(20)? {
+        Some(end) if end.how == VmEnd::Halted => {
+            Ok("the guest shuts down, and ends with status 0".into())
+        }
+        Some(end) => Err(describe(&end)),
+        None => Err("the guest does not shut down".into()),
+    }
+}
+
+/// What has come to the disks of what the guest wrote.
+fn disks(site: &Site) -> Found {
+    let read = |name: &str| {
+        let path = site.disk(name);
+        fs::read(&path).map_err(|error| image::cannot("read", &path, &error))
+    };
+    let has = |disk: &[u8], seed| {
+        let part = image::pattern(seed, image::CHANGED);
+        disk.windows(part.len())
+            .step_by(512)
+            .any(|window| window == part)
+    };
+    if !has(&read("flat.dsk")?, image::NEW_FLAT_SEED) {
+        return Err("what was written is not on the flat disk".into());
+    }
+    if read("base.dsk")? != image::pattern(image::COW_SEED, image::SIZE) {
+        return Err("the backing file was changed".into());
+    }
+    if !has(&read("x.cow")?, image::NEW_COW_SEED) {
+        return Err("what was written is not in the copy-on-write image".into());
+    }
+    Ok("everything is where it belongs".into())
+}
+
+fn panic_is_told(talk: &mut Talk) -> Found {
+    // It may panic before the start is settled, which is told in the same words then.
+    let started = talk.start(&["init=/nonexistent"]);
+    match talk.end(20)? {
+        Some(end) if end.how == VmEnd::Panicked && !end.text.is_empty() => Ok(end.text),
+        Some(end) => Err(describe(&end)),
+        None => Err(started
+            .err()
+            .unwrap_or_else(|| "the kernel does not end".into())),
+    }
+}
+
+/// Some kernels do not survive it; nobody needs it.
+fn sysrq_t(talk: &mut Talk) -> Row {
+    let asked = boot(talk, &[]).map(|_| talk.sysrq("t"));
+    let (verdict, found) = match (talk.end(3), asked) {
+        (_, Err(why)) | (Err(why), _) => (Verdict::Fails, why),
+        (Ok(Some(end)), _) => (
+            Verdict::Beware,
+            format!("do not use it: {}", describe(&end)),
+        ),
+        (Ok(None), Ok(Err(why))) => (Verdict::Beware, format!("do not use it: {why}")),
+        (Ok(None), Ok(Ok(()))) => (Verdict::Works, "answers".to_owned()),
+    };
+    Row {
+        what: "sysrq t",
+        verdict,
+        found,
+    }
+}
