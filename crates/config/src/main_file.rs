@@ -49,7 +49,7 @@ impl Overview {
 
     /// Reads the text of a file; the path is for messages.
     pub fn parse(text: &str, path: &Path) -> Result<Overview> {
-        let sections = ini::parse(&without_vms(text), path)?;
+        let sections = ini::parse(&without_vms_but(None, text), path)?;
         let global = sections.iter().find(|section| section.name == "GLOBAL");
         let global = global.map_or(Ok(Vec::new()), |section| {
             read_section(section, Section::Global, Origin::Main)
@@ -85,17 +85,46 @@ impl Overview {
     }
 }
 
-/// The text with empty lines in place of what stands in the sections of the VMs.
-fn without_vms(text: &str) -> String {
-    let mut in_vm = false;
-    let lines = text.lines().map(|line| {
+/// The text with empty lines in place of what stands in the sections of the VMs, or of all but one of them.
+fn without_vms_but(one: Option<&VmName>, text: &str) -> String {
+    let mut left_out = false;
+    let mut kept = String::with_capacity(text.len());
+    for line in text.lines() {
         let begins = line.trim().strip_prefix('[');
         if let Some(header) = begins {
-            in_vm = header.trim_end_matches(']').trim() != "GLOBAL";
+            let name = header.trim_end_matches(']').trim();
+            left_out = name != "GLOBAL" && one.is_none_or(|one| name != one.as_str());
         }
-        if in_vm && begins.is_none() { "" } else { line }
-    });
-    lines.collect::<Vec<_>>().join("\n")
+        if begins.is_some() || !left_out {
+            kept.push_str(line);
+        }
+        kept.push('\n');
+    }
+    kept
+}
+
+/// What the section `[GLOBAL]` says, and the sections of the wanted VMs.
+fn sections(
+    all: Vec<ini::Section>,
+    is_wanted: impl Fn(&str) -> bool,
+) -> Result<(Vec<Assignment>, Vec<VmSection>)> {
+    let mut global = Vec::new();
+    let mut vms = Vec::new();
+    for section in all {
+        if section.name == "GLOBAL" {
+            global = read_section(&section, Section::Global, Origin::Main)?;
+        } else if is_wanted(&section.name) {
+            vms.push(VmSection {
+                name: section
+                    .name
+                    .parse()
+                    .map_err(|e: Error| e.at(&section.place))?,
+                assignments: read_section(&section, Section::Vm, Origin::Main)?,
+                place: section.place,
+            });
+        }
+    }
+    Ok((global, vms))
 }
 
 impl Config {
@@ -107,24 +136,23 @@ impl Config {
         Config::parse(&ini::read(path)?, path)
     }
 
+    /// The effective configuration of a VM, as [`Config::vm`] has it, for a look at it: what stands in the sections of
+    /// other VMs is not read, so that it takes no longer where there are a thousand. Whether it can be used together with
+    /// them says only [`Config::load`].
+    pub fn look_at_vm(path: &Path, name: &VmName) -> Result<Vm> {
+        let text = without_vms_but(Some(name), &ini::read(path)?);
+        let (global, vms) = sections(ini::parse(&text, path)?, |of| of == name.as_str())?;
+        let config = Config {
+            path: path.to_owned(),
+            global: Global::build(&global)?,
+            vms,
+        };
+        config.vm(name)
+    }
+
     /// Reads the text of a file; the path is for messages.
     pub fn parse(text: &str, path: &Path) -> Result<Config> {
-        let mut global = Vec::new();
-        let mut vms = Vec::new();
-        for section in ini::parse(text, path)? {
-            if section.name == "GLOBAL" {
-                global = read_section(&section, Section::Global, Origin::Main)?;
-                continue;
-            }
-            vms.push(VmSection {
-                name: section
-                    .name
-                    .parse()
-                    .map_err(|e: Error| e.at(&section.place))?,
-                assignments: read_section(&section, Section::Vm, Origin::Main)?,
-                place: section.place,
-            });
-        }
+        let (global, vms) = sections(ini::parse(text, path)?, |_| true)?;
         let config = Config {
             path: path.to_owned(),
             global: Global::build(&global)?,

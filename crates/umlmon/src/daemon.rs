@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context, bail};
-use config::{Config, StartType, Vm, VmName};
+use config::{Config, Global, StartType, Vm, VmName};
 use daemon::{Acceptor, CtrlSocket, LogDir, LogHandle, LogTo, PidFile, Readiness, Signals, Told};
 use disks::{Devices, Disks, Locks};
 use jail::{Account, Jail, Places};
@@ -57,27 +57,27 @@ pub fn run(name: &VmName, config_path: &Path, manner: Manner) -> anyhow::Result<
     }
     daemon::require_proc()?;
     let config_path = std::path::absolute(config_path)?;
-    let config = Config::load(&config_path)?;
-    let vm = config.vm(name)?;
+    let (vm, global) = configured(&config_path, name)?;
     // The lock comes first: whoever holds it may clean up after a predecessor. It is released last.
-    let pid_file = lock(&config, name)?;
-    let jail = prepare_jail(&config, &vm)?;
-    let disks = Disks::open(&vm.jaildir, &config.global.shared)?;
-    let locks = Locks::open(&config.global.shared, name)?;
-    let records = Records::open(&config.global.shared, name)?;
+    let pid_file = lock(&global, name)?;
+    let jail = prepare_jail(&global, &vm)?;
+    let disks = Disks::open(&vm.jaildir, &global.shared)?;
+    let locks = Locks::open(&global.shared, name)?;
+    let records = Records::open(&global.shared, name)?;
     let log = open_log(&vm, manner.foreground)?;
-    let devices = provide_devices(&config)?;
-    let ctrl = CtrlSocket::bind(&config.global.vm_dir(name))?;
-    let remote = Sockets::listen(&config.global, name)?;
+    let devices = provide_devices(&global)?;
+    let ctrl = CtrlSocket::bind(&global.vm_dir(name))?;
+    let remote = Sockets::listen(&global, name)?;
     let readiness = daemon::background(manner.foreground, &pid_file)?;
     // From here on this is the daemon: no thread or runtime may exist before.
+    sys::release_free_memory();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
     let parts = Parts {
         vm,
-        directory: config.global.directory(),
-        shared: config.global.shared,
+        directory: global.directory(),
+        shared: global.shared,
         config_path,
         jail,
         disks,
@@ -95,20 +95,27 @@ pub fn run(name: &VmName, config_path: &Path, manner: Manner) -> anyhow::Result<
     }
 }
 
-fn lock(config: &Config, name: &VmName) -> anyhow::Result<PidFile> {
-    let rundir = &config.global.rundir;
-    std::fs::create_dir_all(rundir)
-        .with_context(|| format!("cannot make the directory {}", rundir.display()))?;
-    Ok(PidFile::lock(&config.global.pid_file(name))?)
+/// What the monitor needs of the configuration. The rest of it, which is that of other VMs, goes: a host may have a
+/// thousand, and so many monitors.
+fn configured(path: &Path, name: &VmName) -> anyhow::Result<(Vm, Global)> {
+    let config = Config::load(path)?;
+    Ok((config.vm(name)?, config.global))
 }
 
-fn prepare_jail(config: &Config, vm: &Vm) -> anyhow::Result<Jail> {
+fn lock(global: &Global, name: &VmName) -> anyhow::Result<PidFile> {
+    let rundir = &global.rundir;
+    std::fs::create_dir_all(rundir)
+        .with_context(|| format!("cannot make the directory {}", rundir.display()))?;
+    Ok(PidFile::lock(&global.pid_file(name))?)
+}
+
+fn prepare_jail(global: &Global, vm: &Vm) -> anyhow::Result<Jail> {
     let places = Places {
-        vardir: config.global.vardir.clone(),
-        vm_dir: config.global.vm_dir(&vm.name),
+        vardir: global.vardir.clone(),
+        vm_dir: global.vm_dir(&vm.name),
         jail: vm.jaildir.clone(),
         logdir: vm.logdir.clone(),
-        shared: config.global.shared.clone(),
+        shared: global.shared.clone(),
     };
     Ok(Jail::prepare(
         &places,
@@ -116,10 +123,10 @@ fn prepare_jail(config: &Config, vm: &Vm) -> anyhow::Result<Jail> {
     )?)
 }
 
-fn provide_devices(config: &Config) -> anyhow::Result<Devices> {
-    let devices = Devices::open(&config.global.shared)
-        .context("cannot open the shared directory of disks")?;
-    for device in &config.global.devices {
+fn provide_devices(global: &Global) -> anyhow::Result<Devices> {
+    let devices =
+        Devices::open(&global.shared).context("cannot open the shared directory of disks")?;
+    for device in &global.devices {
         crate::devices::provide_one(&devices, device).map_err(anyhow::Error::msg)?;
     }
     Ok(devices)

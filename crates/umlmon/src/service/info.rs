@@ -24,8 +24,7 @@ impl Service {
             Some(look) => Some(look.mconsole.call("version", RESPONSE).await),
             None => None,
         };
-        let next =
-            Config::load(&self.setup.config_path).and_then(|config| config.vm(self.setup.name()));
+        let next = Config::look_at_vm(&self.setup.config_path, self.setup.name());
         let shown = match (&look, &next) {
             (Some(look), _) => &look.vm,
             (None, Ok(next)) => next,
@@ -82,7 +81,7 @@ impl Service {
     }
 
     pub(super) fn settings(&self) -> Result<Vec<ConfigSetting>, Failure> {
-        let vm = Config::load(&self.setup.config_path)?.vm(self.setup.name())?;
+        let vm = Config::look_at_vm(&self.setup.config_path, self.setup.name())?;
         Ok(vm.settings().iter().map(setting).collect())
     }
 
