@@ -1,5 +1,7 @@
 //! Tier real: umladmin kernelcheck.
 
+#![allow(clippy::unwrap_used)] // in functions beside the tests, too
+
 use std::path::Path;
 
 use e2e::{World, real_kernel, run};

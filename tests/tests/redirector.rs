@@ -200,11 +200,8 @@ fn nothing_but_the_socket_redir_is_reached() {
     let _vm2 = redirector.register("vm2");
     symlink("../vm1/ctrl", redirector.file("vm2", "redir")).unwrap();
     let _vm3 = redirector.register("vm3");
-    symlink(
-        redirector.directory.home().join("ctrl"),
-        redirector.file("vm3", "redir"),
-    )
-    .unwrap();
+    let ctrl = redirector.directory.home().join("ctrl");
+    symlink(ctrl, redirector.file("vm3", "redir")).unwrap();
     // It is there, and not registered.
     let unregistered = UnixListener::bind(redirector.file("vm4", "redir")).unwrap();
     // Its monitor has gone.
