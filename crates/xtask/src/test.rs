@@ -163,18 +163,21 @@ fn run_tier(tier: &str, skips: &Path, kernel: Option<&PathBuf>) -> anyhow::Resul
     count(&mut test)
 }
 
-/// Names the test files of a tier: the first line of each says `//! Tier NAME`.
+/// Names the tests of a tier: the first line of each file, or of the `main.rs` of each directory, says `//! Tier NAME`.
 fn tests_of(tier: &str) -> anyhow::Result<Vec<String>> {
     let mut args = Vec::new();
-    let mut entries: Vec<PathBuf> = fs::read_dir(repository().join("tests/tests"))
+    let mut tests: Vec<PathBuf> = fs::read_dir(repository().join("tests/tests"))
         .context("cannot list tests/tests")?
-        .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| path.extension().is_some_and(|extension| extension == "rs"))
-        .collect();
-    entries.sort();
-    for path in entries {
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<_, _>>()?;
+    tests.sort();
+    for test in tests {
+        let file = match test.is_dir() {
+            true => test.join("main.rs"),
+            false => test.clone(),
+        };
         let text =
-            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+            fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
         let named = text
             .strip_prefix("//! Tier ")
             .and_then(|rest| rest.split([':', '\n']).next());
@@ -182,10 +185,10 @@ fn tests_of(tier: &str) -> anyhow::Result<Vec<String>> {
         let named = named.with_context(|| {
             format!(
                 "{}: the first line does not say `//! Tier NAME:`",
-                path.display()
+                file.display()
             )
         })?;
-        if let Some(stem) = path.file_stem().filter(|_| named == tier) {
+        if let Some(stem) = test.file_stem().filter(|_| named == tier) {
             args.extend(["--test".into(), stem.to_string_lossy().into_owned()]);
         }
     }
