@@ -50,10 +50,6 @@ impl Clients {
         watching.map(Client::info).collect()
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.list.is_empty()
-    }
-
     fn client(&mut self, id: u64) -> Option<&mut Client> {
         self.list.iter_mut().find(|c| c.id == id)
     }

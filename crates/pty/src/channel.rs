@@ -24,6 +24,9 @@ const READ_BYTES: usize = 4096;
 const READS_IN_A_ROW: usize = 16;
 /// How far back is looked for what paints a screen, in bytes: as far as a client that reads shows.
 const LATELY: u64 = 4096;
+/// How much the screen answers until somebody types, or another kernel comes, in bytes: a guest that asks and does not read
+/// shall not be filled with answers, see [`crate::pace`].
+const ANSWERED_MAX: usize = 2048;
 /// The first and the longest pause while the guest does not read what is typed.
 const WRITE_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(32));
 /// The first and the longest pause between two looks at whether the kernel has taken what was typed.
@@ -46,6 +49,8 @@ pub struct Channel {
     /// Whose input is being typed; a queue, so input of one client is never mixed or reordered.
     turn: Mutex<()>,
     pace: Pace,
+    /// What the screen has answered since somebody typed, in bytes.
+    answered: Cell<usize>,
     typed: Rc<Notify>,
     tasks: OnceCell<[AbortHandle; 2]>,
 }
@@ -73,6 +78,7 @@ impl Channel {
             changed: Notify::new(),
             turn: Mutex::new(()),
             pace: Pace::new(),
+            answered: Cell::new(0),
             typed: Rc::default(),
             tasks: OnceCell::new(),
         });
@@ -113,6 +119,7 @@ impl Channel {
     pub fn kernel_ended(&self) -> Result<(), Error> {
         while !self.drain() {}
         self.pace.reset();
+        self.answered.set(0);
         self.endpoint.reset().map_err(|e| self.cannot("reset", e))
     }
 
@@ -194,6 +201,7 @@ impl Channel {
         may: impl Fn() -> Result<(), Error>,
     ) -> Result<(), Error> {
         let _turn = self.turn.lock().await;
+        self.answered.set(0);
         let mut rest = data;
         let mut pause = WRITE_PAUSE.0;
         while !rest.is_empty() {
@@ -353,16 +361,17 @@ impl Channel {
         }
     }
 
-    /// Shows the bytes on the screen. What the guest asks its terminal is answered by that of a client; if there is no
-    /// client, the screen answers, so that a program does not wait in vain.
+    /// Shows the bytes on the screen. What the guest asks its terminal is answered by that of the writer; if there is no
+    /// writer, the screen answers, so that a program does not wait in vain.
     fn draw(&self, data: &[u8]) {
         let mut screen = self.screen.borrow_mut();
         let screen = screen.get_or_insert_with(|| self.new_screen());
         screen.feed(data);
         let answers = screen.answers();
-        let unasked = answers.is_empty() || !self.clients.borrow().is_empty();
-        // A guest that does not read gets no answer.
-        if !unasked && self.room() >= answers.len() {
+        let answered = self.answered.get() + answers.len();
+        if !answers.is_empty() && self.writer().is_none() && answered <= ANSWERED_MAX {
+            self.answered.set(answered);
+            // If there is no room, nobody reads.
             let _ = self.write(&answers);
         }
     }

@@ -362,6 +362,46 @@ fn more_is_typed_only_when_the_guest_had_its_turn() {
 }
 
 #[test]
+fn questions_are_answered_unless_somebody_types() {
+    const ANSWER: &[u8] = b"\x1b[7;11R";
+    run(async {
+        let channel = channel(None);
+        let mut kernel = kernel(&channel);
+        // How often it is answered, and what the kernel then has.
+        let mut ask = async |times: usize| {
+            for _ in 0..times {
+                let from = channel.range().end;
+                kernel.write_all(b"\x1b[7;11H\x1b[6n").unwrap();
+                read_all(&channel, from, 11).await;
+            }
+            // What was written to a terminal arrives a little later.
+            tokio::time::sleep(SHORT).await;
+            let there = rustix::io::ioctl_fionread(&kernel).unwrap();
+            let mut answers = vec![0; usize::try_from(there).unwrap()];
+            kernel.read_exact(&mut answers).unwrap();
+            answers
+        };
+        assert_eq!(ask(1).await, ANSWER);
+        // Who only watches answers nothing; the terminal of who types does.
+        let client = channel.attach("me").unwrap();
+        assert_eq!(ask(1).await, ANSWER);
+        client.take().unwrap();
+        assert_eq!(ask(3).await, b"");
+        client.watch();
+        // A guest that asks on and on is not filled up, and has whole answers only.
+        assert_eq!(ask(500).await, ANSWER.repeat(2048 / ANSWER.len() - 2));
+        assert_eq!(ask(3).await, b"");
+        client.take().unwrap();
+        client.write(b"x").await.unwrap();
+        drop(client);
+        assert_eq!(ask(1).await, [b"x", ANSWER].concat());
+        ask(500).await;
+        channel.kernel_ended().unwrap();
+        assert_eq!(ask(1).await, ANSWER);
+    });
+}
+
+#[test]
 fn rotation_loses_no_byte() {
     run(async {
         let dir = tempfile::tempdir().unwrap();
