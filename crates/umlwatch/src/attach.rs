@@ -18,6 +18,7 @@ use rustix::stdio::stdin;
 
 use crate::info;
 use crate::keys::{Escape, Keys, Wish};
+use crate::loss::Loss;
 use crate::replay::without_questions;
 use crate::session::{Client, Session, broken, refused};
 use crate::terminal::{self, RawTerminal, Signals};
@@ -135,6 +136,11 @@ fn is_painted(session: &Session, channel: &str) -> bool {
     screen.is_some_and(|screen| !screen.plain)
 }
 
+/// Whether this comes from the terminal itself, which the guest has asked something, and not from the user.
+fn is_answer(keys: &[u8]) -> bool {
+    matches!(keys, [0x1b, b'[' | b']' | b'P', _, _, ..])
+}
+
 /// Says who holds the channel.
 fn busy(client: &mut Client, channel: &str, error: CtlError) -> Failure {
     let info = client
@@ -194,6 +200,8 @@ struct Attached<'a> {
     suspended: bool,
     /// Whether we may write.
     writer: bool,
+    /// That we may not write any more, as long as the user may have to be told.
+    lost: Option<Loss>,
     /// Typed and not sent.
     typed: Vec<u8>,
     /// The window size is to be sent.
@@ -225,6 +233,7 @@ impl<'a> Attached<'a> {
             down: false,
             suspended: false,
             writer: !how.watches,
+            lost: None,
             typed: Vec::new(),
             resized: false,
             ask: true,
@@ -301,6 +310,9 @@ impl<'a> Attached<'a> {
             if self.keys.leaves() && self.leaving.is_none() {
                 self.leaving = Some(Instant::now());
             }
+            if let Some(lost) = self.lost.as_mut().and_then(Loss::due) {
+                self.remark(&lost);
+            }
         }
     }
 
@@ -347,7 +359,11 @@ impl<'a> Attached<'a> {
         let quiet_since = self.quiet_since.filter(|_| self.all_typed());
         let ending = self.leaving.or(quiet_since);
         let ending = ending.map(|since| QUIET.saturating_sub(since.elapsed()));
-        let timeout = ending.into_iter().chain(self.keys.waits()).min();
+        let lost = self.lost.as_ref().and_then(Loss::waits);
+        let timeout = [ending, self.keys.waits(), lost]
+            .into_iter()
+            .flatten()
+            .min();
         let timeout = timeout.map(|left| Timespec {
             tv_sec: i64::try_from(left.as_secs()).unwrap_or(0),
             tv_nsec: left.subsec_nanos().into(),
@@ -421,7 +437,11 @@ impl<'a> Attached<'a> {
                 Wish::Type(keys) if self.writer && self.typed.len() < AHEAD_MAX => {
                     self.typed.extend_from_slice(&keys);
                 }
-                Wish::Type(_) => self.show(b"\x07")?,
+                Wish::Type(keys) if is_answer(&keys) => {}
+                Wish::Type(_) => {
+                    self.lost.iter_mut().for_each(Loss::typed);
+                    self.show(b"\x07")?;
+                }
             }
         }
         Ok(())
@@ -480,6 +500,9 @@ impl<'a> Attached<'a> {
         let (former, new) = chunk.data.split_at(former);
         self.show_former(former)?;
         self.show(new)?;
+        if !chunk.data.is_empty() {
+            self.lost.iter_mut().for_each(Loss::covered);
+        }
         self.offset = chunk.offset.saturating_add(chunk.data.len() as u64);
         if let Some(since) = self.quiet_since.as_mut().filter(|_| !chunk.data.is_empty()) {
             *since = Instant::now();
@@ -536,7 +559,9 @@ impl<'a> Attached<'a> {
                 return Err(Failure::new(Exit::Failed, lost));
             }
             self.typed.clear();
-            self.remark(&format!("{lost}; you can go on watching"));
+            let lost = format!("{lost}; you can go on watching");
+            self.remark(&lost);
+            self.lost = self.how.terminal.then(|| Loss::new(lost));
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ mod interactive;
 pub mod json;
 pub mod keys;
 mod known;
+mod loss;
 mod options;
 mod password;
 mod ready;

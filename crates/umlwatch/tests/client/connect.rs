@@ -219,6 +219,17 @@ fn a_robbed_session_goes_on_watching() {
     terminal.expect("[con0 was taken over by uid 7 (eva); you can go on watching]");
     terminal.type_keys("lost");
     terminal.expect("\x07");
+    // What the terminal says by itself is no news to its user.
+    terminal.type_keys("\x1b[24;80R");
+    // The guest paints over the remark.
+    let mut thief = Terminal::run(monitor.umlwatch(&["vm1", "-force-connect", "con0"]));
+    thief.type_keys("covered");
+    thief.expect("covered");
+    thief.type_keys("\x1d.");
+    assert_eq!(thief.ended(), 0);
+    terminal.expect("covered");
+    let shown = terminal.expect("[con0 was taken over by uid 7 (eva); you can go on watching]");
+    assert!(!shown.contains('\x07'), "{shown:?}");
     terminal.type_keys("\x1d");
     assert_eq!(terminal.ended(), 0);
     let typed: Vec<_> = monitor
@@ -226,7 +237,7 @@ fn a_robbed_session_goes_on_watching() {
         .try_iter()
         .filter(|call| call.starts_with("type"))
         .collect();
-    assert_eq!(typed, ["type \"steal\""]);
+    assert_eq!(typed, ["type \"steal\"", "type \"covered\""]);
 }
 
 #[test]
