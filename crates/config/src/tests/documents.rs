@@ -52,6 +52,20 @@ fn the_sample_file_has_every_parameter() {
     }
 }
 
+#[test]
+fn the_sample_file_says_what_is_protected() {
+    let (_, vm) = SAMPLE.split_once("\n[vm1]\n").unwrap();
+    for paragraph in vm.split("\n\n") {
+        let remark = |line: &&str| line.starts_with("# ");
+        let said = paragraph.lines().filter(remark).collect::<String>();
+        let settings = paragraph.lines().filter(|line| !remark(line));
+        let keys = settings.filter_map(|line| line.trim_start_matches('#').split_once(" ="));
+        let mut params = keys.filter_map(|(key, _)| params::find(Section::Vm, key));
+        let protected = params.any(|(param, _)| param.protected);
+        assert_eq!(said.contains("rotected"), protected, "{paragraph}");
+    }
+}
+
 /// The description of a parameter in the manual.
 fn entry(p: &Param) -> String {
     let (global, vm) = MANUAL.split_once(".Sh VM SECTIONS\n").unwrap();
