@@ -253,6 +253,13 @@ fn attachments_belong_to_one_connection() {
     ] {
         assert!(matches!(open(&mut one, mode), ConOpenResult::Ok(_)));
     }
+    // However often: it is one attachment.
+    for _ in 0..10_000 {
+        assert!(matches!(
+            open(&mut one, ConMode::Write),
+            ConOpenResult::Ok(_)
+        ));
+    }
     assert!(
         vm.info()["channels"][1]["watchers"]
             .as_array()

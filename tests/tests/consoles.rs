@@ -26,20 +26,34 @@ fn a_painted_screen_is_seen_by_who_comes_late() {
     first.send("jjx");
     first.expect("[Modified]");
     // One who takes it over sees all of it at once, and not only what changes.
-    let mut second = vm.terminal("-force-connect", "con1", 24, 80);
+    let mut second = vm.terminal("-force-connect", "con1", 30, 100);
     // It is drawn word by word.
     for word in ["busybox's", "ctrlaltdel:/sbin/poweroff", "[Modified]"] {
         second.expect(word);
     }
     first.expect("taken over by");
+    // The editor paints over that, as the other terminal is larger.
+    first.expect("ctrlaltdel:");
+    first.expect("taken over by");
     first.send("\x1d.");
     assert_eq!(first.wait(), Some(0));
     let screen = vm.umlwatch(&["-screen", "con1"]).ok();
     let lines: Vec<&str> = screen.lines().collect();
-    assert_eq!(lines.len(), 24);
+    assert_eq!(lines.len(), 30);
     assert!(lines[0].contains("busybox's init"), "{screen}");
-    assert!(lines[23].contains("[Modified]"), "{screen}");
+    assert!(lines[29].contains("[Modified]"), "{screen}");
     second.send(":q!\r");
+    second.expect("# ");
+    // One that paints line by line, for who only watches.
+    second.send("top\r");
+    second.expect("COMMAND");
+    let mut third = vm.terminal("-watch", "con1", 30, 100);
+    for word in ["Mem:", "COMMAND", "top"] {
+        third.expect(word);
+    }
+    third.send("\x1d.");
+    assert_eq!(third.wait(), Some(0));
+    second.send("q");
     second.expect("# ");
     second.send("\x1d.");
     assert_eq!(second.wait(), Some(0));
