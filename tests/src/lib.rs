@@ -17,6 +17,7 @@
 )]
 
 mod directory;
+mod disk;
 pub mod host;
 pub mod hostile;
 pub mod network;
@@ -29,6 +30,7 @@ mod world;
 use std::time::{Duration, Instant};
 
 pub use directory::{Directory, free_port};
+pub use disk::{FailingDisk, SmallDisk};
 pub use program::{Outcome, program, run};
 pub use terminal::Terminal;
 pub use vm::{Console, Vm, VmBuilder, real_kernel};

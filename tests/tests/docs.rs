@@ -127,7 +127,7 @@ fn every_attack_and_fault_has_one_row_that_says_what_holds_it() {
 fn every_attack_and_fault_that_is_tried_stands_in_the_table() {
     let table = table();
     let names = named(&table);
-    for file in ["attacks", "faults"] {
+    for file in ["attacks", "faults", "logs"] {
         let text = fs::read_to_string(repository().join(format!("tests/tests/{file}.rs"))).unwrap();
         for test in tests(&text) {
             let name = format!("{file}::{test}");

@@ -3,46 +3,15 @@
 #![allow(clippy::unwrap_used)] // in functions beside the tests, too
 
 use std::fs;
-use std::io::{Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::io::Read as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use e2e::{Console, Vm, World, flood, program, run, wait_for};
-use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use e2e::{Console, SmallDisk, Vm, World, flood, program, run, wait_for};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
 fn kill(pid: i32, signal: Signal) {
     kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
-}
-
-/// A file system of 64 KB over a directory, as long as this lives.
-struct SmallDisk(PathBuf);
-
-impl SmallDisk {
-    fn over(directory: &Path) -> SmallDisk {
-        fs::create_dir_all(directory).unwrap();
-        let options = c"size=64k,mode=0755";
-        mount("tmpfs", directory, "tmpfs", MountFlags::empty(), options).unwrap();
-        SmallDisk(directory.to_owned())
-    }
-
-    /// Takes all space there is, down to the last byte of the last block.
-    fn fill(&self) {
-        let mut file = fs::File::create(self.0.join("filler")).unwrap();
-        while file.write(&[0; 4096]).is_ok_and(|written| written > 0) {}
-    }
-
-    fn empty(&self) {
-        fs::remove_file(self.0.join("filler")).unwrap();
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        // If this fails, the world finds it.
-        let _ = unmount(&self.0, UnmountFlags::DETACH);
-    }
 }
 
 #[track_caller]
@@ -164,38 +133,6 @@ fn a_full_disk_keeps_a_monitor_from_starting_and_not_from_working() {
     end_monitor(&vm);
 }
 
-/// F19
-#[test]
-fn a_log_on_a_full_disk_goes_on_when_there_is_space() {
-    let Some(world) = World::new() else { return };
-    let logs = SmallDisk::over(&world.path().join("logs"));
-    let logdir = format!("logdir = {}", world.path().join("logs").display());
-    let vm = world
-        .vm("vm1")
-        .line(&logdir)
-        .line("con1 = pty:con1")
-        .monitor();
-    vm.umlwatch(&["-start"]).ok();
-    let mut console = on_con1(&vm);
-    logs.fill();
-    console.send("flood:con1:100000\n");
-    // The guest and the client do not notice.
-    console.expect("000000000006249 ");
-    assert_eq!(vm.state(), "running");
-    logs.empty();
-    console.send("there is space\n");
-    let log = world.path().join("logs/con1");
-    let text = wait_for("the log goes on", || {
-        let text = fs::read_to_string(&log).ok()?;
-        text.contains("there is space").then_some(text)
-    });
-    assert!(text.contains("bytes are missing here]"), "{text}");
-    console.leave();
-    vm.umlwatch(&["-kill"]).ok();
-    vm.wait_inactive();
-    end_monitor(&vm);
-}
-
 /// F22
 #[test]
 fn without_descriptors_a_monitor_waits_and_its_sessions_live() {
@@ -245,70 +182,6 @@ fn without_descriptors_a_monitor_waits_and_its_sessions_live() {
         .unwrap();
     assert!(page.starts_with("vm1 is running"), "{page}");
     assert!(waiting.wait().unwrap().success());
-    console.leave();
-    vm.umlwatch(&["-kill"]).ok();
-    vm.wait_inactive();
-}
-
-/// F25, F26
-#[test]
-fn rotation_under_a_flood_loses_no_byte() {
-    let Some(world) = World::new() else { return };
-    let vm = world.vm("vm1").line("con1 = pty:con1").monitor();
-    vm.start();
-    let mut console = on_con1(&vm);
-    console.send("flood:con1:20000000\n");
-    let mut parts: Vec<PathBuf> = Vec::new();
-    let log = vm.file("log/con1");
-    let size = |path: &PathBuf| fs::metadata(path).map_or(0, |log| log.len());
-    while parts.iter().chain([&log]).map(size).sum::<u64>() < 20_000_000 {
-        let old = vm.file(&format!("log/con1.{}", parts.len()));
-        fs::rename(&log, &old).unwrap();
-        parts.push(old);
-        vm.umlwatch(&["-rotate"]).ok();
-    }
-    assert!(parts.len() > 2, "it was over before it was rotated");
-    console.expect("000000001249999 ");
-    console.leave();
-    vm.umlwatch(&["-kill"]).ok();
-    vm.wait_inactive();
-    parts.push(log);
-    let all: Vec<u8> = parts
-        .iter()
-        .flat_map(|part| fs::read(part).unwrap())
-        .collect();
-    let marker = b"flood:con1:20000000\n";
-    let at = all
-        .windows(marker.len())
-        .position(|part| part == marker)
-        .unwrap();
-    assert!(all.get(at + marker.len()..) == Some(&flood(20_000_000)[..]));
-}
-
-/// F25
-#[test]
-fn a_truncated_or_deleted_log_goes_on_without_a_hole() {
-    let Some(world) = World::new() else { return };
-    let vm = world.vm("vm1").line("con1 = pty:con1").monitor();
-    vm.start();
-    let mut console = on_con1(&vm);
-    let log = vm.file("log/con1");
-    fs::File::options()
-        .write(true)
-        .open(&log)
-        .unwrap()
-        .set_len(0)
-        .unwrap();
-    console.send("truncated");
-    wait_for("the log goes on", || {
-        (fs::read(&log).ok()? == b"truncated").then_some(())
-    });
-    fs::remove_file(&log).unwrap();
-    vm.umlwatch(&["-rotate"]).ok();
-    console.send("deleted");
-    wait_for("the log goes on", || {
-        (fs::read(&log).ok()? == b"deleted").then_some(())
-    });
     console.leave();
     vm.umlwatch(&["-kill"]).ok();
     vm.wait_inactive();
@@ -366,6 +239,7 @@ fn a_client_that_does_not_read_holds_up_nobody() {
     let mut stuck = stuck
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     wait_for("it is connected", || {
@@ -384,9 +258,15 @@ fn a_client_that_does_not_read_holds_up_nobody() {
     next.expect("000000000312499 ");
     next.send("\x1d");
     assert_eq!(next.wait(), Some(0));
+    // And it is told what it has missed.
     kill_process(pid, Signal::CONT).unwrap();
-    stuck.kill().unwrap();
-    stuck.wait().unwrap();
+    let stdin = stuck.stdin.take();
+    let late = stuck.wait_with_output().unwrap();
+    drop(stdin);
+    assert_eq!(late.status.code(), Some(1));
+    let told = String::from_utf8(late.stderr).unwrap();
+    assert!(told.contains(" bytes skipped]\n"), "{told}");
+    assert!(told.contains("con1 was taken over by"), "{told}");
     other.leave();
     vm.umlwatch(&["-kill"]).ok();
     vm.wait_inactive();

@@ -48,7 +48,6 @@ pub struct Jail {
     disks: OwnedFd,
     tmp: OwnedFd,
     vm_dir: OwnedFd,
-    log_dir: OwnedFd,
     _shared: Mount,
 }
 
@@ -65,7 +64,7 @@ impl Jail {
         open_path(&places.vardir, 0o755)?;
         let vm_dir = open_path(&places.vm_dir, 0o755)?;
         let root = open_path(&places.jail, 0o755)?;
-        let log_dir = open_path(&places.logdir, 0o750)?;
+        open_path(&places.logdir, 0o750)?;
         let shared = open_path(&places.shared, 0o755)?;
         for (name, mode) in [
             ("disks", 0o755),
@@ -100,7 +99,6 @@ impl Jail {
             disks,
             tmp,
             vm_dir,
-            log_dir,
             _shared: Mount::attach(copy, target, &at)?,
         })
     }
@@ -127,12 +125,6 @@ impl Jail {
     #[must_use]
     pub fn vm_dir(&self) -> BorrowedFd<'_> {
         self.vm_dir.as_fd()
-    }
-
-    /// The directory of the log files.
-    #[must_use]
-    pub fn log_dir(&self) -> BorrowedFd<'_> {
-        self.log_dir.as_fd()
     }
 
     /// Mounts a fresh tmpfs of `mem` megabytes on `tmp` for one run of the kernel. What a former run left there is taken

@@ -139,7 +139,11 @@ impl Log {
     /// The file has reached its limit: it is kept under another name, in place of the one before, and a new one is begun.
     fn begin_anew(&mut self) {
         let old = format!("{}{OLD}", self.name);
-        let renamed = self.dir.rename(self.name.as_ref(), &old);
+        let renamed = match self.dir.rename(self.name.as_ref(), &old) {
+            // It has been deleted, or the directory is another one now.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            renamed => renamed,
+        };
         let result = renamed.map_err(|e| self.cannot("rename", e));
         if let Err(error) = result.and_then(|()| self.reopen()) {
             tracing::warn!("{error}");
@@ -248,6 +252,36 @@ mod tests {
         );
         assert!(read("con0").len() < 100 && read("con0~").len() < 200);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn a_log_goes_on_in_the_directory_that_is_there_now() {
+        let parent = tempfile::tempdir().unwrap();
+        let (dir, gone) = (parent.path().join("log"), parent.path().join("gone"));
+        let new = || std::fs::create_dir(&dir).unwrap();
+        let there = |dir: &std::path::Path| std::fs::read_to_string(dir.join("con0")).unwrap();
+        new();
+        let style = LogStyle {
+            limit: 10,
+            timestamps: false,
+        };
+        let mut log = open(&dir, style);
+        log.append(b"one ");
+        std::fs::rename(&dir, &gone).unwrap();
+        assert!(log.reopen().is_err());
+        log.append(b"two ");
+        new();
+        log.reopen().unwrap();
+        log.append(b"three ");
+        assert_eq!(
+            (there(&gone), there(&dir)),
+            ("one two ".into(), "three ".into())
+        );
+        // Nor does a log stay in a file that has been deleted, once that is as long as it may be.
+        std::fs::remove_file(dir.join("con0")).unwrap();
+        log.append(b"deleted");
+        log.append(b"four");
+        assert_eq!(there(&dir), "four");
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Log files that root may write in a directory that only root can change. Runs in umlmon and umldir.
 //!
-//! The file is looked up and checked anew at every opening, so that a log rotation cannot be used to make root write
-//! somewhere else: no symbolic link is followed, nothing but a regular file with a single name is accepted, and a FIFO
-//! or device put there does not block.
+//! The directory and the file are looked up and checked anew at every opening, so that a log rotation cannot be used to
+//! make root write somewhere else: no symbolic link is followed, nothing but a regular file with a single name is accepted,
+//! and a FIFO or device put there does not block. Nor is the directory held open: a file system that has become read-only
+//! can only be mounted anew when nobody uses it, and the logs go on there then.
 
 use std::fs::File;
 use std::io;
@@ -15,27 +16,17 @@ use rustix::process::geteuid;
 /// A directory of log files that belongs to the caller and that nobody else can write.
 #[derive(Debug)]
 pub struct LogDir {
-    dir: OwnedFd,
     path: PathBuf,
 }
 
 impl LogDir {
-    /// Opens the directory.
+    /// The directory with this absolute path.
     ///
     /// # Errors
     /// The error of open(2), or `PermissionDenied` if the directory belongs to somebody else or others may write it.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
-        let dir = open(path, flags, Mode::empty())?;
-        let stat = fstat(&dir)?;
-        if stat.st_uid != geteuid().as_raw() {
-            return Err(refused("the log directory belongs to another user"));
-        }
-        if stat.st_mode & 0o022 != 0 {
-            return Err(refused("the log directory is writable by others"));
-        }
+        directory(path)?;
         Ok(Self {
-            dir,
             path: path.to_owned(),
         })
     }
@@ -48,8 +39,8 @@ impl LogDir {
     /// Opens a file of the directory for appending and reading, mode 0640; creates it if it does not exist.
     ///
     /// # Errors
-    /// The error of openat(2) (`ELOOP`: a symbolic link), or `PermissionDenied` if it is anything but a regular file
-    /// of the caller with one name, or if `name` is not a plain file name.
+    /// As [`LogDir::open`]; the error of openat(2) (`ELOOP`: a symbolic link), or `PermissionDenied` if it is anything
+    /// but a regular file of the caller with one name, or if `name` is not a plain file name.
     pub fn append(&self, name: &str) -> io::Result<File> {
         plain(name)?;
         let flags = OFlags::RDWR
@@ -60,7 +51,7 @@ impl LogDir {
             | OFlags::NOCTTY
             | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(0o640);
-        let file = openat(&self.dir, name, flags, mode)?;
+        let file = openat(directory(&self.path)?, name, flags, mode)?;
         let stat = fstat(&file)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(refused("not a regular file"));
@@ -80,12 +71,27 @@ impl LogDir {
     /// Gives a file of the directory another name, replacing what has that one.
     ///
     /// # Errors
-    /// The error of renameat(2), or `PermissionDenied` if one of the names is not a plain file name.
+    /// As [`LogDir::open`]; the error of renameat(2), or `PermissionDenied` if one of the names is not a plain file name.
     pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         plain(from)?;
         plain(to)?;
-        Ok(renameat(&self.dir, from, &self.dir, to)?)
+        let dir = directory(&self.path)?;
+        Ok(renameat(&dir, from, &dir, to)?)
     }
+}
+
+/// Opens the directory if it belongs to the caller and nobody else can write it.
+fn directory(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
+    let dir = open(path, flags, Mode::empty())?;
+    let stat = fstat(&dir)?;
+    if stat.st_uid != geteuid().as_raw() {
+        return Err(refused("the log directory belongs to another user"));
+    }
+    if stat.st_mode & 0o022 != 0 {
+        return Err(refused("the log directory is writable by others"));
+    }
+    Ok(dir)
 }
 
 fn plain(name: &str) -> io::Result<()> {
