@@ -16,6 +16,7 @@
     clippy::missing_panics_doc
 )]
 
+pub mod certificate;
 mod directory;
 mod disk;
 pub mod host;

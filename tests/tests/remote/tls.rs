@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
-use e2e::{Vm, World};
+use e2e::{Vm, World, certificate};
 use rpc_xdr::auth::{BINDING_LABEL, BINDING_LENGTH, Key};
 use rpc_xdr::client::{Authenticated, Login, LoginError, Stream, authenticate, start_tls};
 use rpc_xdr::umlmonctrl::*;
@@ -15,24 +15,16 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use crate::way::{LOCALHOST, Way, call, connection, log_in, until_closed};
 use crate::world;
 
-/// Makes a certificate and its key, as files of the world.
+/// Makes a certificate of the world.
 fn certify(world: &World) -> CertificateDer<'static> {
-    let made = rcgen::generate_simple_self_signed(vec!["umlhost".into()]).unwrap();
-    let (certificate, key) = (world.path().join("cert.pem"), world.path().join("key.pem"));
-    fs::write(certificate, made.cert.pem()).unwrap();
-    fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
-    made.cert.der().clone()
+    certificate::certify(world, &["umlhost"]).der().clone()
 }
 
 /// A world with TLS, and its certificate.
 fn world_with(tls: &str) -> Option<(World, CertificateDer<'static>)> {
     let world = world()?;
     let certificate = certify(&world);
-    let path = world.path().display();
-    world.global(&format!("tls = {tls}"));
-    world.global(&format!("tls_certificate = {path}/cert.pem"));
-    world.global(&format!("tls_key = {path}/key.pem"));
+    certificate::use_tls(&world, tls);
     Some((world, certificate))
 }
 

@@ -1,6 +1,8 @@
-//! Tier root: umlwatch on another host: by every way, with every command, and what it says if it cannot be.
+//! Tier root: umlwatch on another host: by every way, with every command, in TLS, and what it says if it cannot be.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // in functions beside the tests, too
+
+mod tls;
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -174,6 +176,41 @@ fn every_command_works_from_elsewhere() {
     terminal.send("quit\r");
     assert_eq!(terminal.wait(), Some(0));
     assert_eq!(vm.state(), "inactive");
+}
+
+#[test]
+fn the_site_command_and_a_console_of_another_are_had_from_elsewhere() {
+    let Some(setup) = Setup::new("tcp = true\ntcp_redir = true") else {
+        return;
+    };
+    let site = setup.world.path().join("site");
+    fs::write(&site, "#!/bin/sh\necho \"$UMLMON_VM: $1\"\n").unwrap();
+    fs::set_permissions(&site, fs::Permissions::from_mode(0o755)).unwrap();
+    setup.world.global(&format!("sitecmd = {}", site.display()));
+    let _directory = Directory::start(&setup.world);
+    let vm = setup.vm1();
+    let target = format!("vm1@{HERE}");
+    wait_listed(&setup, &target);
+    vm.start();
+    for via in ["direct", "redirector"] {
+        let said = setup.run("secret", &["-via", via, &target, "-site", "a b; c"]);
+        assert_eq!(said.ok(), "vm1: a b; c\n");
+        let mut holder = vm.terminal("-connect", "con1", 24, 80);
+        holder.expect("connected with con1 of vm1");
+        let refused = setup.run("secret", &["-via", via, &target, "-connect", "con1"]);
+        assert_ne!(refused.status, Some(0), "{refused:?}");
+        let mut taker = setup.terminal(&["-via", via, &target, "-force-connect", "con1"]);
+        taker.expect(&format!("Password for {target}: "));
+        taker.send("secret\r");
+        taker.expect("connected with con1 of vm1");
+        holder.expect("taken over by");
+        taker.send(&format!("taken by {via}\r"));
+        taker.expect(&format!("taken by {via}"));
+        holder.send("\x1d");
+        assert_eq!(holder.wait(), Some(0));
+        taker.send("\x1d");
+        assert_eq!(taker.wait(), Some(0));
+    }
 }
 
 /// Forwards one connection after the other, as ssh -L does.
