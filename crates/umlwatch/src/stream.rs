@@ -129,6 +129,15 @@ impl TlsStream {
     }
 }
 
+impl Drop for TlsStream {
+    fn drop(&mut self) {
+        // So that the monitor sees an end, and not a connection that broke. It is told if there is room: who leaves does
+        // not wait for a monitor that takes nothing any more.
+        self.tls.send_close_notify();
+        let _ = self.tcp.set_nonblocking(true).and_then(|()| self.flush());
+    }
+}
+
 impl Read for TlsStream {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         self.buffered = false;

@@ -83,6 +83,10 @@ fn a_certificate_is_trusted_at_first_use_and_another_refused() {
     vm.umlwatch(&["-kill"]).ok();
     vm.wait_inactive();
 
+    // Whoever went said so.
+    let log = fs::read_to_string(vm.file("log/monitor")).unwrap();
+    assert!(!log.contains("WARN vm1: connection of "), "{log}");
+
     certify(&setup.world, &["umlhost"]);
     let known = fs::read_to_string(known_hosts(&setup)).unwrap();
     for via in VIAS {
