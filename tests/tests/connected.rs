@@ -86,9 +86,20 @@ impl Shell {
     /// Types a line and gives what came of it.
     #[track_caller]
     fn run(&mut self, line: &str) -> String {
+        self.begin(line);
+        self.end(line)
+    }
+
+    /// Types a line. What shows that it is done is not in the echo of what is typed.
+    fn begin(&mut self, line: &str) {
         self.1 += 1;
         self.0
             .send(&format!("{line}; echo \"<\"$?.{}\">\"\n", self.1));
+    }
+
+    /// Waits until the line that began is done, and gives what came of it.
+    #[track_caller]
+    fn end(&mut self, line: &str) -> String {
         let said = self.0.expect(&format!(".{}>", self.1));
         let (said, status) = said.rsplit_once('<').unwrap();
         assert_eq!(status, format!("0.{}>", self.1), "{line}: {said}");
@@ -114,7 +125,8 @@ fn host_reaches(address: &str, size: &str) {
 /// Transfers what is on the guest's disk ubd1 from it and to it, and compares each byte.
 fn transfers(shell: &mut Shell, bytes: &[u8]) {
     let listener = TcpListener::bind("10.9.0.1:5001").unwrap();
-    shell.0.send("nc 10.9.0.1 5001 < /dev/ubdb\n");
+    let line = "nc 10.9.0.1 5001 < /dev/ubdb";
+    shell.begin(line);
     let (mut stream, _) = listener.accept().unwrap();
     let began = Instant::now();
     let mut came = Vec::new();
@@ -122,19 +134,18 @@ fn transfers(shell: &mut Shell, bytes: &[u8]) {
     assert!(came == bytes, "{} of {} bytes", came.len(), bytes.len());
     report("from", bytes, began);
     drop(stream);
-    shell.0.expect("# ");
+    shell.end(line);
 
-    shell
-        .0
-        .send("nc -l -p 5000 | cmp - /dev/ubdb && echo the same\n");
+    // Nothing typed goes to nc: the other end would answer it with a reset, and what is under way would be lost.
+    let line = "nc -l -p 5000 < /dev/null | cmp - /dev/ubdb";
+    shell.begin(line);
     let connect = || TcpStream::connect("10.9.0.2:5000").ok();
     let mut stream = wait_for("nc in the guest", connect);
     let began = Instant::now();
     stream.write_all(bytes).unwrap();
     drop(stream);
-    shell.0.expect("the same\r\n");
+    shell.end(line);
     report("to", bytes, began);
-    shell.0.expect("# ");
 }
 
 fn report(direction: &str, bytes: &[u8], began: Instant) {
@@ -195,9 +206,8 @@ fn host_to_host(transport: &str, nic: &str, mtu: &str) {
     }
     transfers(&mut shell, &load);
     let carried = [link("received_bytes"), link("sent_bytes")];
-    // The host's kernel does not count quite all of what it hands over in large frames.
-    let most = carried.iter().all(|bytes| *bytes > load.len() as u64 / 2);
-    assert!(most, "{carried:?}");
+    let all = carried.iter().all(|bytes| *bytes > load.len() as u64);
+    assert!(all, "{carried:?} of {} bytes each", load.len());
     assert_eq!(vm.info()["nics"][0]["link"]["open"], true);
     if transport != "fd" {
         down_and_up(&vm, &mut shell, nic, &up);
