@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::time::Duration;
 
 use config::{Config, Vm, VmName};
 use disks::{Claim, Devices, Disks, Lease, Locks, Opener};
@@ -27,6 +28,10 @@ use crate::link::{FromChild, Launch, Link};
 use crate::mconsole::{Mconsole, Notice, Notices};
 use crate::monitor::Look;
 use crate::networks::Wiring;
+
+/// How long a control group may be busy when all of its processes have ended, and how often it is looked at.
+const GROUP_PATIENCE: Duration = Duration::from_millis(200);
+const GROUP_PAUSE: Duration = Duration::from_millis(5);
 
 /// What the monitor holds as long as it lives, and every run uses.
 pub struct Setup {
@@ -249,10 +254,20 @@ impl Run {
                     Some(FromChild::Exited { status, signal }) => self.exit = Exit { status, signal },
                     None => {
                         self.link.ended().await;
+                        self.group_is_left().await;
                         return RunEvent::Ended(self.exit);
                     }
                 }
             }
+        }
+    }
+
+    /// Waits, for a short time, until the host's kernel has nothing of the processes in their control group any more.
+    async fn group_is_left(&self) {
+        let busy = || self.group.as_ref().is_some_and(|group| !group.is_empty());
+        let end = Instant::now() + GROUP_PATIENCE;
+        while busy() && Instant::now() < end {
+            tokio::time::sleep(GROUP_PAUSE).await;
         }
     }
 
