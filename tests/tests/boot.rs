@@ -1,6 +1,9 @@
 //! Tier real: a real User Mode Linux kernel and a small guest, from start to shutdown.
 
-use e2e::{Login, World, run};
+use std::fs;
+use std::time::{Duration, Instant};
+
+use e2e::{Login, Vm, World, run, wait_for};
 
 #[test]
 fn the_walk_through_of_the_manual() {
@@ -217,4 +220,63 @@ fn too_little_memory_is_told_in_the_kernels_words() {
     let complaint = run(&mut vm.command(&["-start"])).fails(1);
     assert!(complaint.contains("Too few physical memory"), "{complaint}");
     vm.wait_inactive();
+}
+
+/// How many processes of the host the VM is.
+fn processes(vm: &Vm<'_>) -> usize {
+    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
+    let Some(own) = namespace(&vm.pid("kernel_pid").to_string()) else {
+        return 0;
+    };
+    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
+    all.filter(|entry| namespace(&entry.file_name().to_string_lossy()).as_ref() == Some(&own))
+        .count()
+}
+
+/// The median of what it takes to be told about a VM, the start of umlwatch included.
+fn time_to_tell(vm: &Vm<'_>) -> Duration {
+    let mut times: Vec<Duration> = (0..31)
+        .map(|_| {
+            let begun = Instant::now();
+            vm.umlwatch(&["-info"]).ok();
+            begun.elapsed()
+        })
+        .collect();
+    times.sort();
+    times.remove(times.len() / 2)
+}
+
+#[test]
+fn a_fork_bomb_in_a_guest_leaves_the_others_answering() {
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
+    let vm = |name| world.vm(name).con(1).guest(Login::RootShell);
+    let bombed = vm("vm1").line("pids_limit = 100").monitor();
+    let other = vm("vm2").monitor();
+    bombed.start();
+    other.start();
+    let mut prompt = bombed.connect("con1");
+    let mut shell = other.connect("con1");
+    prompt.expect("# ");
+    shell.expect("# ");
+    let quiet = time_to_tell(&other);
+    prompt.send("bomb() { bomb | bomb & }; bomb\n");
+    wait_for("a bomb", || (processes(&bombed) > 60).then_some(()));
+    for vm in [&other, &bombed] {
+        let time = time_to_tell(vm);
+        eprintln!("told within {time:?}, before the bomb {quiet:?}");
+        // What the monitor itself may take, in addition to what umlwatch takes to start on a busy host.
+        assert!(time < quiet * 5 + Duration::from_millis(10), "{time:?}");
+    }
+    assert!(processes(&bombed) <= 101, "{}", processes(&bombed));
+    shell.send("echo $((6*7))\n");
+    shell.expect("42\r\n");
+    shell.leave();
+    for vm in [&bombed, &other] {
+        vm.umlwatch(&["-kill"]).ok();
+        vm.wait_inactive();
+    }
+    // Not before: the shells of the bomb complain without a pause.
+    prompt.leave();
 }
