@@ -1,6 +1,7 @@
 //! An installation in a directory of its own, with one VM, for as long as something is measured (cargo xtask bench).
 
 use std::fs::{self, File};
+use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -89,6 +90,15 @@ impl Installation {
     /// The directory that the VM sees as `/`.
     pub(super) fn jail(&self) -> PathBuf {
         self.path.join("var").join(VM).join("jail")
+    }
+
+    /// Appends to the log of a console, as if the guest had written it.
+    pub(super) fn append_to_log(&self, console: &str, text: &[u8]) -> anyhow::Result<()> {
+        let log = self.path.join("var").join(VM).join("log").join(console);
+        let opened = File::options().append(true).open(&log);
+        opened
+            .and_then(|mut file| file.write_all(text))
+            .with_context(|| format!("cannot write {}", log.display()))
     }
 
     /// Copies a file to where the VM has its disks, owned as it must be.

@@ -1,6 +1,7 @@
-//! The round trip of a call to the monitor that does nothing, against a server of libtirpc (cargo xtask bench).
+//! The round trips of a call to the monitor that does nothing and of one that reads 32 KiB of a log, against a server of
+//! libtirpc (cargo xtask bench).
 //!
-//! The client is the same for both, and in C, too: `crates/xtask/bench/null.c`.
+//! The client is the same for both, and in C, too: `crates/xtask/bench/rpc.c`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use crate::steps::{output, repository};
 
 pub(super) const SUBJECT: Subject = Subject {
     name: "rpc",
-    metrics: &["rpc-null"],
+    metrics: &["rpc-null", "rpc-read"],
     packages: &[
         "gcc",
         "libc6-dev",
@@ -31,18 +32,35 @@ pub(super) const SUBJECT: Subject = Subject {
 const ROUNDS: usize = 30;
 /// In each round, over one connection.
 const CALLS: &str = "1000";
+/// What is read by one call, in bytes; the same as in `rpc.c`.
+const PIECE: usize = 32 * 1024;
 
 fn measure() -> anyhow::Result<Vec<Figure>> {
     let directory = directory()?;
-    let null = build(directory.path())?;
+    let rpc = build(directory.path())?;
     let socket = directory.path().join("socket");
-    let peer = Server::start(&null, &socket)?;
-    let pairs = installation::with(&program("fake_linux"), "", |installation| {
-        let control = installation.control_socket();
-        stats::alternate(ROUNDS, || call(&null, &control), || call(&null, &socket))
-    })?;
+    let log = directory.path().join("log");
+    let text = [b'x'; PIECE];
+    fs::write(&log, text).context("cannot write a log")?;
+    let peer = Server::start(&rpc, &socket, &log)?;
+    let measured = installation::with(
+        &program("fake_linux"),
+        "con1 = pty:con1\n",
+        |installation| {
+            installation.append_to_log("con1", &text)?;
+            let control = installation.control_socket();
+            let pairs = |what| {
+                let ours = || call(&rpc, what, &control);
+                stats::alternate(ROUNDS, ours, || call(&rpc, what, &socket))
+            };
+            Ok([("rpc-null", pairs("null")?), ("rpc-read", pairs("read")?)])
+        },
+    )?;
     drop(peer);
-    Ok(vec![Figure::of_pairs("rpc-null", "us", &pairs)?])
+    let figures = measured
+        .iter()
+        .map(|(name, pairs)| Figure::of_pairs(name, "us", pairs));
+    figures.collect()
 }
 
 fn build(directory: &Path) -> anyhow::Result<PathBuf> {
@@ -52,21 +70,24 @@ fn build(directory: &Path) -> anyhow::Result<PathBuf> {
         directory.join("umlmonctrl.x"),
     )
     .context("cannot copy proto/umlmonctrl.x")?;
-    let mut rpcgen = Command::new("rpcgen");
-    rpcgen.args(["-N", "-h", "-o", "umlmonctrl.h", "umlmonctrl.x"]);
-    output(rpcgen.current_dir(directory))?;
+    for (part, file) in [("-h", "umlmonctrl.h"), ("-c", "umlmonctrl_xdr.c")] {
+        let mut rpcgen = Command::new("rpcgen");
+        rpcgen.args(["-N", part, "-o", file, "umlmonctrl.x"]);
+        output(rpcgen.current_dir(directory))?;
+    }
     let flags = output(Command::new("pkg-config").args(["--cflags", "--libs", "libtirpc"]))?;
     let mut gcc = Command::new("gcc");
-    gcc.args(["-std=gnu11", "-O2", "-Wall", "-I.", "-o", "null"]);
-    gcc.arg(root.join("crates/xtask/bench/null.c"));
+    gcc.args(["-std=gnu11", "-O2", "-Wall", "-Wno-unused-variable"]);
+    gcc.args(["-I.", "-o", "rpc", "umlmonctrl_xdr.c"]);
+    gcc.arg(root.join("crates/xtask/bench/rpc.c"));
     gcc.args(flags.split_whitespace());
     output(gcc.current_dir(directory))?;
-    Ok(directory.join("null"))
+    Ok(directory.join("rpc"))
 }
 
-/// The median of one round, in microseconds.
-fn call(null: &Path, socket: &Path) -> anyhow::Result<f64> {
-    let said = output(Command::new(null).arg("call").arg(socket).arg(CALLS))?;
+/// The median of one round of calls, `null` or `read`, in microseconds.
+fn call(rpc: &Path, what: &str, socket: &Path) -> anyhow::Result<f64> {
+    let said = output(Command::new(rpc).arg(what).arg(socket).arg(CALLS))?;
     let time = said.trim().parse();
     time.with_context(|| format!("the client says {said:?}"))
 }
@@ -75,9 +96,9 @@ fn call(null: &Path, socket: &Path) -> anyhow::Result<f64> {
 struct Server(Child);
 
 impl Server {
-    fn start(null: &Path, socket: &Path) -> anyhow::Result<Server> {
-        let mut serve = Command::new(null);
-        let server = serve.arg("serve").arg(socket).spawn();
+    fn start(rpc: &Path, socket: &Path, log: &Path) -> anyhow::Result<Server> {
+        let mut serve = Command::new(rpc);
+        let server = serve.arg("serve").arg(socket).arg(log).spawn();
         let server = Server(server.context("cannot run the server in C")?);
         let deadline = Instant::now() + Duration::from_secs(10);
         while !socket.exists() {
