@@ -50,9 +50,11 @@ pub fn snapshot() -> String {
         let value = std::fs::read_to_string(&path).unwrap_or_default();
         all.push(format!("{} {value}", path.display()));
     }
-    // Link-local addresses become valid when they like, and their prefixes expire.
+    // Addresses of IPv6 become valid when they like, which brings the host's own routes to them, and their prefixes expire.
+    let own = |line: &str| line.starts_with("local ") && line.contains("::");
     let lines = all.iter().flat_map(|text| text.lines());
     let lines = lines.filter(|line| !line.contains("inet6") && !line.contains("fe80:"));
+    let lines = lines.filter(|line| !own(line));
     let mut lines: Vec<&str> = lines
         .filter(|line| !line.contains("multicast ff00"))
         .collect();
