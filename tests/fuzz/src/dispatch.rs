@@ -1,21 +1,28 @@
-//! The server side of the interface: whatever a client sends is answered, or the connection is closed.
+//! The server side of the interfaces: whatever a client sends is answered, or the connection is closed.
 
 use std::fmt::Debug;
 use std::rc::Rc;
 
-use rpc_xdr::server::Limits;
+use rpc_xdr::server::{Limits, Program, serve};
+use rpc_xdr::umldir::*;
 use rpc_xdr::umlmonctrl::*;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-/// Serves a connection on which `data` arrives.
+/// Serves a connection on which `data` arrives: of a monitor, of the directory service, and of the redirector.
 pub fn target(data: &[u8]) {
+    answer::<UmlmonctrlV1Program>(data, Limits::new(UMLMONCTRL_V1_MAX_ARGS));
+    answer::<UmldirV1Program>(data, UMLDIR_V1_LIMITS);
+    answer::<UmlredirV1Program>(data, UMLREDIR_V1_LIMITS);
+}
+
+/// Serves it as one of them.
+fn answer<P: Program<Refusing, Session = ()>>(data: &[u8], limits: Limits) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime");
     runtime.block_on(async {
         let (mut client, server) = tokio::io::duplex(1 << 16);
-        let limits = Limits::new(UMLMONCTRL_V1_MAX_ARGS);
-        let serve = serve_umlmonctrl_v1(server, Rc::new(Refusing), (), limits);
+        let serve = serve::<P, _, _>(server, Rc::new(Refusing), (), limits);
         let talk = async {
             let (mut replies, mut calls) = tokio::io::split(&mut client);
             let send = async {
@@ -36,35 +43,46 @@ pub fn target(data: &[u8]) {
 /// A service that decodes every call and refuses it, telling what it was asked.
 struct Refusing;
 
-fn refusal(args: &impl Debug) -> CtlError {
+fn text(args: &impl Debug) -> String {
     let mut text = format!("{args:?}");
     text.truncate(text.floor_char_boundary(1000));
-    CtlError {
-        code: CtlCode::Failed,
-        text,
-    }
+    text
 }
 
 macro_rules! refuse {
-    ($($procedure:ident($($args:ty)?) -> $result:ident;)*) => {
-        impl UmlmonctrlV1 for Refusing {
+    ($interface:ident, $error:ident, $code:expr; $($procedure:ident($($args:ty)?) -> $result:ident;)*) => {
+        impl $interface for Refusing {
             type Session = ();
-            $(refuse!(@ $procedure, $($args)?, $result);)*
+            $(refuse!(@ $error, $code, $procedure, $($args)?, $result);)*
         }
     };
-    (@ $procedure:ident, , $result:ident) => {
+    (@ $error:ident, $code:expr, $procedure:ident, , $result:ident) => {
         async fn $procedure(&self, (): &()) -> $result {
-            $result::Error(refusal(&()))
+            $result::Error($error { code: $code, text: text(&()) })
         }
     };
-    (@ $procedure:ident, $args:ty, $result:ident) => {
+    (@ $error:ident, $code:expr, $procedure:ident, $args:ty, $result:ident) => {
         async fn $procedure(&self, (): &(), args: $args) -> $result {
-            $result::Error(refusal(&args))
+            $result::Error($error { code: $code, text: text(&args) })
         }
     };
 }
 
 refuse! {
+    UmldirV1, DirError, DirCode::Failed;
+    get_port(DirName) -> GetPortResult;
+    vm_list() -> VmListResult;
+    vm_register(VmRegisterArgs) -> DirResult;
+    host_info() -> HostInfoResult;
+}
+
+refuse! {
+    UmlredirV1, DirError, DirCode::Failed;
+    redirect(DirName) -> DirResult;
+}
+
+refuse! {
+    UmlmonctrlV1, CtlError, CtlCode::Failed;
     vm_info() -> VmInfoResult;
     vm_start(VmStartArgs) -> CtlResult;
     vm_suspend() -> CtlResult;
@@ -105,11 +123,19 @@ refuse! {
 
 /// A call of each procedure, with arguments that some of them take.
 pub fn seeds() -> Vec<Vec<u8>> {
-    let numbers = UMLMONCTRL_V1_PROCEDURES
+    let interfaces = [
+        (UMLMONCTRL, UMLMONCTRL_V1, UMLMONCTRL_V1_PROCEDURES),
+        (UMLDIR, UMLDIR_V1, UMLDIR_V1_PROCEDURES),
+        (UMLREDIR, UMLREDIR_V1, UMLREDIR_V1_PROCEDURES),
+    ];
+    let calls = interfaces
         .iter()
-        .map(|procedure| procedure.number);
-    numbers
-        .flat_map(|number| {
+        .flat_map(|(program, version, procedures)| {
+            let numbers = procedures.iter().map(|procedure| procedure.number);
+            numbers.map(|number| [*program, *version, number])
+        });
+    calls
+        .flat_map(|which| {
             // "con1", a number of 64 bits, two small ones
             let arguments = [
                 [0, 0, 0, 4],
@@ -119,14 +145,14 @@ pub fn seeds() -> Vec<Vec<u8>> {
                 [0, 0, 0, 2],
                 [0, 0, 0, 1],
             ];
-            [0, 1, 2, 4, 6].map(|words| call(number, &arguments[..words].concat()))
+            [0, 1, 2, 3, 4, 6].map(|words| call(which, &arguments[..words].concat()))
         })
         .collect()
 }
 
 /// RFC 5531: a record with xid, CALL, RPC version, program, version, procedure, and no credentials.
-fn call(procedure: u32, arguments: &[u8]) -> Vec<u8> {
-    let header = [7, 0, 2, UMLMONCTRL, UMLMONCTRL_V1, procedure, 0, 0, 0, 0];
+fn call([program, version, procedure]: [u32; 3], arguments: &[u8]) -> Vec<u8> {
+    let header = [7, 0, 2, program, version, procedure, 0, 0, 0, 0];
     let mut record: Vec<u8> = header.iter().flat_map(|word| word.to_be_bytes()).collect();
     record.extend_from_slice(arguments);
     let mark = (1 << 31) | u32::try_from(record.len()).expect("a short record");
