@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 
 use nix::unistd::User;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use xtask::dialogue::Dialogue;
 use xtask::guest::{self, Login};
@@ -291,6 +292,24 @@ impl Vm<'_> {
         number
             .filter(|number| *number > 0)
             .unwrap_or_else(|| panic!("there is no {name}"))
+    }
+
+    /// A session on con1 of the fake kernel, which has been greeted.
+    #[track_caller]
+    pub fn on_con1(&self) -> Console {
+        let mut console = self.connect("con1");
+        console.expect("fake login on con1");
+        console
+    }
+
+    /// Ends the monitor in the regular way.
+    #[track_caller]
+    pub fn end_monitor(&self) {
+        let monitor = Pid::from_raw(self.monitor_pid()).unwrap();
+        kill_process(monitor, Signal::TERM).unwrap();
+        wait_for("the monitor ends", || {
+            (!self.pid_file().exists()).then_some(())
+        });
     }
 
     /// The process number of the monitor.

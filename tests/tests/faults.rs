@@ -7,27 +7,11 @@ use std::io::Read as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use e2e::{Console, SmallDisk, Vm, World, flood, program, run, wait_for};
+use e2e::{SmallDisk, Vm, World, flood, program, run, wait_for};
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit};
 
 fn kill(pid: i32, signal: Signal) {
     kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
-}
-
-#[track_caller]
-fn on_con1(vm: &Vm<'_>) -> Console {
-    let mut console = vm.connect("con1");
-    console.expect("fake login on con1");
-    console
-}
-
-/// Ends the monitor in the regular way.
-#[track_caller]
-fn end_monitor(vm: &Vm<'_>) {
-    kill(vm.monitor_pid(), Signal::TERM);
-    wait_for("the monitor ends", || {
-        (!vm.pid_file().exists()).then_some(())
-    });
 }
 
 /// The VM can be commanded, and ended.
@@ -111,7 +95,7 @@ fn a_full_disk_keeps_the_old_configuration() {
         4,
         "more than config, ctrl, jail and log: {names:?}"
     );
-    end_monitor(&vm);
+    vm.end_monitor();
 }
 
 /// F19
@@ -130,7 +114,7 @@ fn a_full_disk_keeps_a_monitor_from_starting_and_not_from_working() {
     disk.fill();
     is_fine(&vm);
     disk.empty();
-    end_monitor(&vm);
+    vm.end_monitor();
 }
 
 /// F22
@@ -158,7 +142,7 @@ fn without_descriptors_a_monitor_waits_and_its_sessions_live() {
         vm.wait_inactive();
     }
     vm.start();
-    let mut console = on_con1(&vm);
+    let mut console = vm.on_con1();
     limit(Some(3));
     let mut waiting = vm
         .command(&["-info"])
@@ -294,7 +278,7 @@ fn nonsense_in_the_configuration_stops_nothing() {
     let Some(world) = World::new() else { return };
     let vm = world.vm("vm1").con(1).monitor();
     vm.start();
-    let mut console = on_con1(&vm);
+    let mut console = vm.on_con1();
     let good = fs::read_to_string(world.configuration()).unwrap();
     for nonsense in ["nonsense", "mem = lots"] {
         fs::write(world.configuration(), format!("{good}{nonsense}\n")).unwrap();
@@ -340,7 +324,7 @@ fn a_start_that_breaks_off_leaves_no_half_state() {
     vm.wait_inactive();
     fs::remove_file(&tmp).unwrap();
     // The monitor keeps to the directory it has made, so this needs a new monitor.
-    end_monitor(&vm);
+    vm.end_monitor();
     vm.start_monitor().ok();
     is_fine(&vm);
 }

@@ -5,25 +5,14 @@
 use std::fs;
 use std::path::PathBuf;
 
-use e2e::{Console, FailingDisk, SmallDisk, Vm, World, flood, wait_for};
-use rustix::process::{Pid, Signal, kill_process};
-
-#[track_caller]
-fn on_con1(vm: &Vm<'_>) -> Console {
-    let mut console = vm.connect("con1");
-    console.expect("fake login on con1");
-    console
-}
+use e2e::{FailingDisk, SmallDisk, Vm, World, flood, wait_for};
 
 /// The VM and its monitor end.
 #[track_caller]
 fn end(vm: &Vm<'_>) {
     vm.umlwatch(&["-kill"]).ok();
     vm.wait_inactive();
-    kill_process(Pid::from_raw(vm.monitor_pid()).unwrap(), Signal::TERM).unwrap();
-    wait_for("the monitor ends", || {
-        (!vm.pid_file().exists()).then_some(())
-    });
+    vm.end_monitor();
 }
 
 /// F19
@@ -38,7 +27,7 @@ fn a_log_on_a_full_disk_goes_on_when_there_is_space() {
         .line("con1 = pty:con1")
         .monitor();
     vm.umlwatch(&["-start"]).ok();
-    let mut console = on_con1(&vm);
+    let mut console = vm.on_con1();
     logs.fill();
     console.send("flood:con1:100000\n");
     // The guest and the client do not notice.
@@ -68,7 +57,7 @@ fn a_log_on_a_file_system_that_became_read_only_goes_on_when_it_is_mounted_anew(
         .line("con1 = pty:con1")
         .monitor();
     vm.umlwatch(&["-start"]).ok();
-    let mut console = on_con1(&vm);
+    let mut console = vm.on_con1();
     disk.fail();
     console.send("nobody notices\n");
     console.expect("nobody notices");
@@ -105,7 +94,7 @@ fn rotation_under_a_flood_loses_no_byte() {
     let Some(world) = World::new() else { return };
     let vm = world.vm("vm1").line("con1 = pty:con1").monitor();
     vm.start();
-    let mut console = on_con1(&vm);
+    let mut console = vm.on_con1();
     console.send("flood:con1:20000000\n");
     let mut parts: Vec<PathBuf> = Vec::new();
     let log = vm.file("log/con1");
@@ -140,7 +129,7 @@ fn a_truncated_or_deleted_log_goes_on_without_a_hole() {
     let Some(world) = World::new() else { return };
     let vm = world.vm("vm1").line("con1 = pty:con1").monitor();
     vm.start();
-    let mut console = on_con1(&vm);
+    let mut console = vm.on_con1();
     let log = vm.file("log/con1");
     fs::File::options()
         .write(true)
@@ -173,7 +162,7 @@ fn a_guest_that_writes_on_fills_neither_disk_nor_memory() {
         .line("log_limit = 1")
         .monitor();
     vm.start();
-    let mut console = on_con1(&vm);
+    let mut console = vm.on_con1();
     let memory = || {
         let status = fs::read_to_string(format!("/proc/{}/statm", vm.monitor_pid())).unwrap();
         let pages = status.split(' ').nth(1).unwrap();
