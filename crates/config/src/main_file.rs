@@ -49,7 +49,8 @@ impl Overview {
 
     /// Reads the text of a file; the path is for messages.
     pub fn parse(text: &str, path: &Path) -> Result<Overview> {
-        let sections = ini::parse(&without_vms_but(None, text), path)?;
+        let text = only(text, |name, is_header| is_header || name == "GLOBAL");
+        let sections = ini::parse(&text, path)?;
         let global = sections.iter().find(|section| section.name == "GLOBAL");
         let global = global.map_or(Ok(Vec::new()), |section| {
             read_section(section, Section::Global, Origin::Main)
@@ -85,17 +86,17 @@ impl Overview {
     }
 }
 
-/// The text with empty lines in place of what stands in the sections of the VMs, or of all but one of them.
-fn without_vms_but(one: Option<&VmName>, text: &str) -> String {
-    let mut left_out = false;
-    let mut kept = String::with_capacity(text.len());
+/// The text with empty lines in place of the lines that are not wanted, by the name of their section, if they are in one,
+/// and whether they are its header.
+fn only(text: &str, is_wanted: impl Fn(&str, bool) -> bool) -> String {
+    let mut kept = String::new();
+    let mut section = None;
     for line in text.lines() {
-        let begins = line.trim().strip_prefix('[');
-        if let Some(header) = begins {
-            let name = header.trim_end_matches(']').trim();
-            left_out = name != "GLOBAL" && one.is_none_or(|one| name != one.as_str());
-        }
-        if begins.is_some() || !left_out {
+        let header = line.trim().strip_prefix('[');
+        section = header
+            .map(|header| header.trim_end_matches(']').trim())
+            .or(section);
+        if section.is_none_or(|name| is_wanted(name, header.is_some())) {
             kept.push_str(line);
         }
         kept.push('\n');
@@ -140,7 +141,8 @@ impl Config {
     /// other VMs is not read, so that it takes no longer where there are a thousand. Whether it can be used together with
     /// them says only [`Config::load`].
     pub fn look_at_vm(path: &Path, name: &VmName) -> Result<Vm> {
-        let text = without_vms_but(Some(name), &ini::read(path)?);
+        let is_wanted = |section: &str, _| section == "GLOBAL" || section == name.as_str();
+        let text = only(&ini::read(path)?, is_wanted);
         let (global, vms) = sections(ini::parse(&text, path)?, |of| of == name.as_str())?;
         let config = Config {
             path: path.to_owned(),

@@ -308,7 +308,7 @@ fn what_belongs_apart_is_kept_apart() {
 fn a_look_at_one_vm_reads_that_one_only() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("umlmon");
-    let text = "[GLOBAL]\nvardir = /v\n[vm1]\nvmuser = anna\nmem = 64\n[vm2]\nnonsense\n[vm3]\nmem = lots\n[ vm4 ]\nvmuser = bert\nmem = 32\n";
+    let text = "[GLOBAL]\nvardir = /v\n[vm1]\nvmuser = anna\nmem = 64\n[vm2]\nnonsense\n[vm3]\nmem = lots\n[ vm4 ]\nvmuser = bert\nmem = 32\n[no end\n";
     std::fs::write(&path, text).unwrap();
     let look = |name: &str| Config::look_at_vm(&path, &name.parse().unwrap());
     assert_eq!(
