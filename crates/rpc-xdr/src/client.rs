@@ -29,7 +29,7 @@ mod login;
 
 pub use login::{Authenticated, Login, LoginError, TLS_TOKEN, authenticate, start_tls};
 
-/// Bytes asked for by one read.
+/// Most bytes asked for by one read.
 const READ: usize = 32 * 1024;
 
 /// Fragments of one reply, at most; libtirpc makes one for each 9000 bytes.
@@ -311,7 +311,8 @@ impl<S: Stream> Client<S> {
     }
 
     fn read(&mut self) -> Result<(), ClientError> {
-        let mut buffer = [0; READ];
+        // Not on the stack, which in a daemon that calls now and then would stay as large for ever.
+        let mut buffer = vec![0; READ.min(self.longest_reply())];
         let count = loop {
             match self.stream.read(&mut buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -334,11 +335,16 @@ impl<S: Stream> Client<S> {
         }
     }
 
+    /// Bytes of the longest reply that one of the calls under way can have.
+    fn longest_reply(&self) -> usize {
+        let longest = self.sent.iter().map(|(_, max_result)| *max_result).max();
+        MAX_HEADER + longest.unwrap_or(0)
+    }
+
     /// Cuts the next reply from the input.
     fn complete(&mut self) -> Result<Option<Reply>, ClientError> {
-        let max_result = self.sent.iter().map(|(_, max)| *max).max().unwrap_or(0);
         let limits = Limits {
-            max_record: MAX_HEADER + max_result,
+            max_record: self.longest_reply(),
             max_fragments: MAX_FRAGMENTS,
         };
         let record = self.framer.next(&mut self.input, &limits);
