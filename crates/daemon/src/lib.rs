@@ -1,6 +1,7 @@
 //! What the daemons umlmon and umldir share: the pid file, going to the background, the log, and with the feature
 //! `server` the sockets they listen on.
 
+mod aside;
 mod background;
 #[cfg(feature = "server")]
 mod crowd;
@@ -14,6 +15,7 @@ mod signals;
 #[cfg(feature = "server")]
 mod tcp;
 
+pub use aside::aside;
 pub use background::{Readiness, background, require_proc};
 #[cfg(feature = "server")]
 pub use crowd::{Crowd, Place, source};

@@ -15,7 +15,7 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Output};
 use std::time::Duration;
 
-use daemon::{LogDir, LogHandle, LogTo, PidFile, background};
+use daemon::{LogDir, LogHandle, LogTo, PidFile, aside, background};
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();
@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Some("--list") => return ExitCode::SUCCESS,
         _ => {}
     }
+    what_is_done_aside_leaves_nothing();
     readiness_and_end(dir().unwrap().path());
     failures(dir().unwrap().path());
     foreground(dir().unwrap().path());
@@ -119,6 +120,27 @@ fn wait_for_end(pid_file: &Path, pid: u32) {
         assert_eq!(rustix::event::poll(&mut fds, Some(&deadline)).unwrap(), 1);
     }
     assert!(!pid_file.exists());
+}
+
+fn what_is_done_aside_leaves_nothing() {
+    let here = std::process::id();
+    let mut left = 0;
+    // More than a pipe takes at once.
+    let long = aside(|| {
+        left = 1;
+        assert_ne!(std::process::id(), here);
+        vec![b'x'; 1 << 20]
+    });
+    assert_eq!(long.unwrap(), vec![b'x'; 1 << 20]);
+    assert_eq!(left, 0);
+    let killed = aside(|| {
+        let this = rustix::process::getpid();
+        rustix::process::kill_process(this, rustix::process::Signal::KILL).unwrap();
+        Vec::new()
+    });
+    assert!(killed.is_err());
+    let any = rustix::process::waitpid(None, rustix::process::WaitOptions::NOHANG);
+    assert_eq!(any.unwrap_err(), rustix::io::Errno::CHILD);
 }
 
 fn readiness_and_end(dir: &Path) {

@@ -5,11 +5,12 @@ use std::ffi::CString;
 use std::io;
 
 use nix::unistd::{Group, User, getgrouplist};
+use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
 /// A user that is not root, with the groups of its processes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     /// The name, for messages.
     pub name: String,

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, bail};
 use config::{Config, Global, StartType, Vm, VmName};
@@ -38,6 +38,9 @@ const MAX_CONNECTIONS: usize = 256;
 /// Processes that look at the disks at once; a further one waits.
 const MAX_LOOKS: usize = 4;
 
+/// How long after a change of the state there is nothing more to do for it.
+const QUIET: Duration = Duration::from_millis(100);
+
 /// How the monitor of a VM is to run.
 #[derive(Clone, Copy, Debug)]
 pub struct Manner {
@@ -60,37 +63,19 @@ pub fn run(name: &VmName, config_path: &Path, manner: Manner) -> anyhow::Result<
     let (vm, global) = configured(&config_path, name)?;
     // The lock comes first: whoever holds it may clean up after a predecessor. It is released last.
     let pid_file = lock(&global, name)?;
-    let jail = prepare_jail(&global, &vm)?;
-    let disks = Disks::open(&vm.jaildir, &global.shared)?;
-    let locks = Locks::open(&global.shared, name)?;
-    let records = Records::open(&global.shared, name)?;
-    let log = open_log(&vm, manner.foreground)?;
-    let devices = provide_devices(&global)?;
-    let ctrl = CtrlSocket::bind(&global.vm_dir(name))?;
-    let remote = Sockets::listen(&global, name)?;
+    let parts = Box::new(Parts::prepare(vm, global, config_path, manner)?);
     let readiness = daemon::background(manner.foreground, &pid_file)?;
     // From here on this is the daemon: no thread or runtime may exist before.
-    sys::release_free_memory();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let parts = Parts {
-        vm,
-        directory: global.directory(),
-        shared: global.shared,
-        config_path,
-        jail,
-        disks,
-        locks,
-        records,
-        devices,
-        log,
-        remote,
-    };
-    let result = LocalSet::new().block_on(&runtime, serve(parts, ctrl, &readiness, manner));
-    match result {
+    let told = Rc::new(readiness);
+    let served = serve(parts, Rc::clone(&told), manner);
+    // In a task of its own it takes nothing of the stack while others run.
+    let served = async { tokio::task::spawn_local(served).await? };
+    match LocalSet::new().block_on(&runtime, served) {
         // Whoever waits at the terminal is told; otherwise the error goes the usual way.
-        Err(error) if readiness.failed(1, &format!("umlmon: {name}: {error:#}")) => Ok(()),
+        Err(error) if told.failed(1, &format!("umlmon: {name}: {error:#}")) => Ok(()),
         result => result,
     }
 }
@@ -117,10 +102,18 @@ fn prepare_jail(global: &Global, vm: &Vm) -> anyhow::Result<Jail> {
         logdir: vm.logdir.clone(),
         shared: global.shared.clone(),
     };
-    Ok(Jail::prepare(
-        &places,
-        Account::resolve(&vm.vmuser, vm.vmgroup.as_deref())?,
-    )?)
+    Ok(Jail::prepare(&places, account(vm)?)?)
+}
+
+/// Asks the user database in a process of its own: its modules would stay loaded, and with them what they rely on.
+fn account(vm: &Vm) -> anyhow::Result<Account> {
+    let resolve = || {
+        let account = Account::resolve(&vm.vmuser, vm.vmgroup.as_deref());
+        serde_json::to_vec(&account.map_err(|error| error.to_string())).unwrap_or_default()
+    };
+    let answer = daemon::aside(resolve).context("cannot ask the user database")?;
+    let account: Result<Account, String> = serde_json::from_slice(&answer)?;
+    account.map_err(anyhow::Error::msg)
 }
 
 fn provide_devices(global: &Global) -> anyhow::Result<Devices> {
@@ -181,12 +174,45 @@ struct Parts {
     records: Rc<Records>,
     devices: Devices,
     log: LogHandle,
+    ctrl: CtrlSocket,
     remote: Sockets,
 }
 
 impl Parts {
+    /// The steps of the preparation, each of which may be refused.
+    fn prepare(
+        vm: Vm,
+        global: Global,
+        config_path: PathBuf,
+        manner: Manner,
+    ) -> anyhow::Result<Parts> {
+        let name = &vm.name;
+        let jail = prepare_jail(&global, &vm)?;
+        let disks = Disks::open(&vm.jaildir, &global.shared)?;
+        let locks = Locks::open(&global.shared, name)?;
+        let records = Records::open(&global.shared, name)?;
+        let log = open_log(&vm, manner.foreground)?;
+        let devices = provide_devices(&global)?;
+        let ctrl = CtrlSocket::bind(&global.vm_dir(name))?;
+        let remote = Sockets::listen(&global, name)?;
+        Ok(Parts {
+            vm,
+            directory: global.directory(),
+            shared: global.shared,
+            config_path,
+            jail,
+            disks,
+            locks,
+            records,
+            devices,
+            log,
+            ctrl,
+            remote,
+        })
+    }
+
     /// What every run of the kernel uses. Channels need the event loop.
-    fn into_setup(self) -> anyhow::Result<(Setup, Sockets)> {
+    fn into_setup(self) -> anyhow::Result<(Setup, CtrlSocket, Sockets)> {
         let nudged: Rc<RefCell<Option<Rc<Link>>>> = Rc::default();
         let setup = Setup {
             channels: open_channels(&self.vm, Rc::clone(&nudged))?,
@@ -203,27 +229,22 @@ impl Parts {
             events: Rc::default(),
             nudged,
         };
-        Ok((setup, self.remote))
+        Ok((setup, self.ctrl, self.remote))
     }
 }
 
 /// The daemon proper, until a signal ends it.
-async fn serve(
-    parts: Parts,
-    mut ctrl: CtrlSocket,
-    readiness: &Readiness,
-    manner: Manner,
-) -> anyhow::Result<()> {
+async fn serve(parts: Box<Parts>, readiness: Rc<Readiness>, manner: Manner) -> anyhow::Result<()> {
     let boots = manner.boot && parts.vm.start == StartType::Boot;
     let signals = Signals::receive()?;
-    let acceptor = ctrl.acceptor()?;
     let announcement = announce(
         parts.vm.name.clone(),
         parts.directory.clone(),
         parts.remote.port(),
     );
     let log = parts.log.clone();
-    let (setup, mut remote) = parts.into_setup()?;
+    let (setup, mut ctrl, mut remote) = parts.into_setup()?;
+    let acceptor = ctrl.acceptor()?;
     let setup = Rc::new(setup);
     tidy(&setup).await;
     let jobs = Rc::new(Jobs::default());
@@ -242,6 +263,7 @@ async fn serve(
     tracing::info!("monitor {} started", env!("CARGO_PKG_VERSION"));
     remote.open(&service)?;
     readiness.ready()?;
+    tokio::task::spawn_local(economize(handle.clone()));
     if boots {
         tokio::task::spawn_local(boot(Rc::clone(&service)));
     }
@@ -300,6 +322,18 @@ async fn wake_channels(handle: Handle, service: Rc<Service>) {
     let mut status = handle.status();
     while status.changed().await.is_ok() {
         service.setup.channels.wake();
+    }
+}
+
+/// Gives memory back when all is quiet after the start of the monitor, and after a start or an end of the kernel.
+async fn economize(handle: Handle) {
+    let mut status = handle.status();
+    loop {
+        tokio::time::sleep(QUIET).await;
+        sys::release_free_memory();
+        if status.changed().await.is_err() {
+            return;
+        }
     }
 }
 
