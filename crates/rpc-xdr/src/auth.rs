@@ -5,12 +5,12 @@ use std::fmt;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use md5::{Digest as _, Md5};
-use xdr_codec::Pack as _;
 use zeroize::Zeroizing;
 
 use crate::umlmonctrl::{
     AuthMac, AuthNonce, AuthPurpose, AuthTranscript, PasswordSetArgs, UMLMONAUTH, UMLMONAUTH_V1,
 };
+use crate::xdr::Pack as _;
 
 /// The label with which TLS exports what binds a proof to its connection (RFC 8446 section 7.5).
 pub const BINDING_LABEL: &[u8] = b"EXPORTER-umlmon-auth";

@@ -23,7 +23,7 @@ use onc_rpc::{AcceptedStatus, CallBody, MessageType, RejectedReply, ReplyBody, R
 
 use crate::record::{self, Framer, Limits, MAX_HEADER};
 use crate::seal::{Seal, SealError};
-use crate::strict::Strict;
+use crate::xdr::{self, Strict};
 
 mod login;
 
@@ -120,7 +120,7 @@ pub enum Rejection {
 }
 
 /// Decodes a result.
-type Decode<R> = fn(&mut Strict<'_>) -> xdr_codec::Result<R>;
+type Decode<R> = fn(&mut Strict<'_>) -> xdr::Result<R>;
 
 /// A call under way, whose result will be an `R`.
 #[derive(Debug)]
@@ -238,7 +238,7 @@ impl<S: Stream> Client<S> {
         &mut self,
         procedure: u32,
         max_result: usize,
-        pack: impl FnOnce(&mut Vec<u8>) -> xdr_codec::Result<()>,
+        pack: impl FnOnce(&mut Vec<u8>) -> xdr::Result<()>,
         decode: Decode<R>,
     ) -> Result<Ticket<R>, ClientError> {
         let xid = self.last_xid.wrapping_add(1);

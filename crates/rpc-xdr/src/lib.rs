@@ -5,7 +5,7 @@
 //! - [`client`] is the blocking side, used by umlwatch and umladmin; `server` is the side of the daemons.
 //! - [`auth`] computes what both sides of a remote connection prove to each other, and [`seal`] protects what they say
 //!   afterwards.
-//! - [`record`] cuts the stream into messages and [`strict`] decodes them; both hold their limits against a hostile peer.
+//! - [`record`] cuts the stream into messages and [`xdr`] decodes them; both hold their limits against a hostile peer.
 
 pub mod auth;
 pub mod client;
@@ -13,11 +13,11 @@ pub mod record;
 pub mod seal;
 #[cfg(feature = "server")]
 pub mod server;
-pub mod strict;
 #[path = "umldir_xdr.rs"]
 pub mod umldir;
 #[path = "umlmonctrl_xdr.rs"]
 pub mod umlmonctrl;
+pub mod xdr;
 
 /// A procedure of an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -22,7 +22,7 @@ use tokio::time::{Instant, Sleep};
 
 use crate::record::{self, Framer, MARK, MAX_HEADER, RecordError};
 use crate::seal::{Seal, SealError};
-use crate::strict::Strict;
+use crate::xdr::{self, Strict};
 
 mod door;
 mod single;
@@ -131,7 +131,7 @@ impl Call<'_> {
     pub fn arguments<T>(
         &mut self,
         max: usize,
-        decode: impl FnOnce(&mut Strict<'_>) -> xdr_codec::Result<T>,
+        decode: impl FnOnce(&mut Strict<'_>) -> xdr::Result<T>,
     ) -> Result<T, Reject> {
         if self.arguments.remaining() > max {
             return Err(Reject::GarbageArguments);
@@ -148,7 +148,7 @@ impl Call<'_> {
     pub fn answer<R: 'static>(
         &self,
         run: impl Future<Output = R> + 'static,
-        pack: fn(&R, &mut Vec<u8>) -> xdr_codec::Result<usize>,
+        pack: fn(&R, &mut Vec<u8>) -> xdr::Result<()>,
     ) -> Answer {
         let xid = self.xid;
         Answer(Box::pin(async move {

@@ -13,14 +13,12 @@
 #[cfg(feature = "server")]
 use std::rc::Rc;
 
-use xdr_codec::{Error, Pack, Result, Unpack};
-
 use crate::Procedure;
 use crate::client::{Client, ClientError, Stream, Ticket};
-use crate::strict::{
-    Strict, pack_array, pack_fixed_opaque, pack_list, pack_opaque, pack_optional, pack_string,
-    take, unpack_array, unpack_fixed_opaque, unpack_list, unpack_opaque, unpack_optional,
-    unpack_string,
+use crate::xdr::{
+    Pack, Result, Strict, Unpack, XdrError, pack_array, pack_fixed_opaque, pack_list, pack_opaque,
+    pack_optional, pack_string, take, unpack_array, unpack_fixed_opaque, unpack_list,
+    unpack_opaque, unpack_optional, unpack_string,
 };
 
 /// names of VMs
@@ -51,23 +49,20 @@ pub enum DirStatus {
     Error = 1,
 }
 
-impl Pack<Vec<u8>> for DirStatus {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for DirStatus {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         (*self as i32).pack(out)?;
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for DirStatus {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<i32>(input)? {
+impl Unpack for DirStatus {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<i32>(input)? {
             0 => Self::Ok,
             1 => Self::Error,
-            other => return Err(Error::invalidenum(other)),
-        };
-        Ok((value, start - input.remaining()))
+            other => return Err(XdrError::Value(other.into())),
+        })
     }
 }
 
@@ -86,26 +81,23 @@ pub enum DirCode {
     NoTcp = 12,
 }
 
-impl Pack<Vec<u8>> for DirCode {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for DirCode {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         (*self as i32).pack(out)?;
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for DirCode {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<i32>(input)? {
+impl Unpack for DirCode {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<i32>(input)? {
             1 => Self::Failed,
             2 => Self::Invalid,
             4 => Self::NotAuthorised,
             9 => Self::NotFound,
             12 => Self::NoTcp,
-            other => return Err(Error::invalidenum(other)),
-        };
-        Ok((value, start - input.remaining()))
+            other => return Err(XdrError::Value(other.into())),
+        })
     }
 }
 
@@ -120,24 +112,21 @@ pub struct DirError {
     pub text: DirText,
 }
 
-impl Pack<Vec<u8>> for DirError {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for DirError {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         self.code.pack(out)?;
         pack_string(&self.text, 1024, out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for DirError {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for DirError {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             code: take(input)?,
             text: unpack_string(input, 1024)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -150,9 +139,8 @@ pub enum DirResult {
     Error(DirError),
 }
 
-impl Pack<Vec<u8>> for DirResult {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for DirResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         match self {
             Self::Ok => DirStatus::Ok.pack(out)?,
             Self::Error(value) => {
@@ -160,18 +148,16 @@ impl Pack<Vec<u8>> for DirResult {
                 value.pack(out)?
             }
         };
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for DirResult {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<DirStatus>(input)? {
+impl Unpack for DirResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<DirStatus>(input)? {
             DirStatus::Ok => Self::Ok,
             DirStatus::Error => Self::Error(take(input)?),
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -201,20 +187,17 @@ pub struct DirPort {
     pub port: u32,
 }
 
-impl Pack<Vec<u8>> for DirPort {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for DirPort {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         self.port.pack(out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for DirPort {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self { port: take(input)? };
-        Ok((value, start - input.remaining()))
+impl Unpack for DirPort {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self { port: take(input)? })
     }
 }
 
@@ -227,9 +210,8 @@ pub enum GetPortResult {
     Error(DirError),
 }
 
-impl Pack<Vec<u8>> for GetPortResult {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for GetPortResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         match self {
             Self::Ok(value) => {
                 DirStatus::Ok.pack(out)?;
@@ -240,18 +222,16 @@ impl Pack<Vec<u8>> for GetPortResult {
                 value.pack(out)?
             }
         };
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for GetPortResult {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<DirStatus>(input)? {
+impl Unpack for GetPortResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<DirStatus>(input)? {
             DirStatus::Ok => Self::Ok(take(input)?),
             DirStatus::Error => Self::Error(take(input)?),
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -287,26 +267,23 @@ pub struct DirVm {
     pub port: u32,
 }
 
-impl Pack<Vec<u8>> for DirVm {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for DirVm {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_string(&self.vm, 64, out)?;
         self.pid.pack(out)?;
         self.port.pack(out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for DirVm {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for DirVm {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             vm: unpack_string(input, 64)?,
             pid: take(input)?,
             port: take(input)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -321,9 +298,8 @@ pub enum VmListResult {
     Error(DirError),
 }
 
-impl Pack<Vec<u8>> for VmListResult {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for VmListResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         match self {
             Self::Ok(value) => {
                 DirStatus::Ok.pack(out)?;
@@ -334,18 +310,16 @@ impl Pack<Vec<u8>> for VmListResult {
                 value.pack(out)?
             }
         };
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for VmListResult {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<DirStatus>(input)? {
+impl Unpack for VmListResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<DirStatus>(input)? {
             DirStatus::Ok => Self::Ok(unpack_list(input, 4096, take)?),
             DirStatus::Error => Self::Error(take(input)?),
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -379,24 +353,21 @@ pub struct DirHost {
     pub release: DirText,
 }
 
-impl Pack<Vec<u8>> for DirHost {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for DirHost {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         self.redirector.pack(out)?;
         pack_string(&self.release, 1024, out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for DirHost {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for DirHost {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             redirector: take(input)?,
             release: unpack_string(input, 1024)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -409,9 +380,8 @@ pub enum HostInfoResult {
     Error(DirError),
 }
 
-impl Pack<Vec<u8>> for HostInfoResult {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for HostInfoResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         match self {
             Self::Ok(value) => {
                 DirStatus::Ok.pack(out)?;
@@ -422,18 +392,16 @@ impl Pack<Vec<u8>> for HostInfoResult {
                 value.pack(out)?
             }
         };
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for HostInfoResult {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<DirStatus>(input)? {
+impl Unpack for HostInfoResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<DirStatus>(input)? {
             DirStatus::Ok => Self::Ok(take(input)?),
             DirStatus::Error => Self::Error(take(input)?),
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -468,24 +436,21 @@ pub struct RedirSource {
     pub port: u32,
 }
 
-impl Pack<Vec<u8>> for RedirSource {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for RedirSource {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_fixed_opaque(&self.address, out)?;
         self.port.pack(out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for RedirSource {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for RedirSource {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             address: unpack_fixed_opaque(input)?,
             port: take(input)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -500,24 +465,21 @@ pub struct VmRegisterArgs {
     pub port: u32,
 }
 
-impl Pack<Vec<u8>> for VmRegisterArgs {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for VmRegisterArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_string(&self.vm, 64, out)?;
         self.port.pack(out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for VmRegisterArgs {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for VmRegisterArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             vm: unpack_string(input, 64)?,
             port: take(input)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -712,7 +674,7 @@ impl<S: UmldirV1 + 'static> crate::server::Program<S> for UmldirV1Program {
         match call.procedure() {
             0 => {
                 call.arguments(0, |_| Ok(()))?;
-                Ok(call.answer(async {}, |(), _| Ok(0)))
+                Ok(call.answer(async {}, |(), _| Ok(())))
             }
             1 => {
                 let args = call.arguments(68, |input| unpack_string(input, 64))?;
@@ -884,7 +846,7 @@ impl<S: UmlredirV1 + 'static> crate::server::Program<S> for UmlredirV1Program {
         match call.procedure() {
             0 => {
                 call.arguments(0, |_| Ok(()))?;
-                Ok(call.answer(async {}, |(), _| Ok(0)))
+                Ok(call.answer(async {}, |(), _| Ok(())))
             }
             1 => {
                 let args = call.arguments(68, |input| unpack_string(input, 64))?;

@@ -13,14 +13,12 @@
 #[cfg(feature = "server")]
 use std::rc::Rc;
 
-use xdr_codec::{Error, Pack, Result, Unpack};
-
 use crate::Procedure;
 use crate::client::{Client, ClientError, Stream, Ticket};
-use crate::strict::{
-    Strict, pack_array, pack_fixed_opaque, pack_list, pack_opaque, pack_optional, pack_string,
-    take, unpack_array, unpack_fixed_opaque, unpack_list, unpack_opaque, unpack_optional,
-    unpack_string,
+use crate::xdr::{
+    Pack, Result, Strict, Unpack, XdrError, pack_array, pack_fixed_opaque, pack_list, pack_opaque,
+    pack_optional, pack_string, take, unpack_array, unpack_fixed_opaque, unpack_list,
+    unpack_opaque, unpack_optional, unpack_string,
 };
 
 /// VM names, channel names, parameter names
@@ -100,23 +98,20 @@ pub enum CtlStatus {
     Error = 1,
 }
 
-impl Pack<Vec<u8>> for CtlStatus {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for CtlStatus {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         (*self as i32).pack(out)?;
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for CtlStatus {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<i32>(input)? {
+impl Unpack for CtlStatus {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<i32>(input)? {
             0 => Self::Ok,
             1 => Self::Error,
-            other => return Err(Error::invalidenum(other)),
-        };
-        Ok((value, start - input.remaining()))
+            other => return Err(XdrError::Value(other.into())),
+        })
     }
 }
 
@@ -147,18 +142,16 @@ pub enum CtlCode {
     Internal = 11,
 }
 
-impl Pack<Vec<u8>> for CtlCode {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for CtlCode {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         (*self as i32).pack(out)?;
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for CtlCode {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<i32>(input)? {
+impl Unpack for CtlCode {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<i32>(input)? {
             1 => Self::Failed,
             2 => Self::Invalid,
             3 => Self::NotRunning,
@@ -170,9 +163,8 @@ impl Unpack<Strict<'_>> for CtlCode {
             9 => Self::NotFound,
             10 => Self::WrongState,
             11 => Self::Internal,
-            other => return Err(Error::invalidenum(other)),
-        };
-        Ok((value, start - input.remaining()))
+            other => return Err(XdrError::Value(other.into())),
+        })
     }
 }
 
@@ -187,24 +179,21 @@ pub struct CtlError {
     pub text: CtlText,
 }
 
-impl Pack<Vec<u8>> for CtlError {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for CtlError {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         self.code.pack(out)?;
         pack_string(&self.text, 1024, out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for CtlError {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for CtlError {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             code: take(input)?,
             text: unpack_string(input, 1024)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -217,9 +206,8 @@ pub enum CtlResult {
     Error(CtlError),
 }
 
-impl Pack<Vec<u8>> for CtlResult {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for CtlResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         match self {
             Self::Ok => CtlStatus::Ok.pack(out)?,
             Self::Error(value) => {
@@ -227,18 +215,16 @@ impl Pack<Vec<u8>> for CtlResult {
                 value.pack(out)?
             }
         };
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for CtlResult {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<CtlStatus>(input)? {
+impl Unpack for CtlResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<CtlStatus>(input)? {
             CtlStatus::Ok => Self::Ok,
             CtlStatus::Error => Self::Error(take(input)?),
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -296,27 +282,24 @@ pub enum AuthPurpose {
     PasswordProof = 6,
 }
 
-impl Pack<Vec<u8>> for AuthPurpose {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for AuthPurpose {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         (*self as i32).pack(out)?;
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for AuthPurpose {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<i32>(input)? {
+impl Unpack for AuthPurpose {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<i32>(input)? {
             1 => Self::ClientProof,
             2 => Self::ServerProof,
             3 => Self::CallKey,
             4 => Self::ReplyKey,
             5 => Self::PasswordMask,
             6 => Self::PasswordProof,
-            other => return Err(Error::invalidenum(other)),
-        };
-        Ok((value, start - input.remaining()))
+            other => return Err(XdrError::Value(other.into())),
+        })
     }
 }
 
@@ -345,9 +328,8 @@ pub struct AuthTranscript {
     pub binding: Vec<u8>,
 }
 
-impl Pack<Vec<u8>> for AuthTranscript {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for AuthTranscript {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         self.prog.pack(out)?;
         self.vers.pack(out)?;
         self.purpose.pack(out)?;
@@ -357,14 +339,13 @@ impl Pack<Vec<u8>> for AuthTranscript {
         self.seal.pack(out)?;
         pack_opaque(&self.binding, 64, out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for AuthTranscript {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for AuthTranscript {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             prog: take(input)?,
             vers: take(input)?,
             purpose: take(input)?,
@@ -373,8 +354,7 @@ impl Unpack<Strict<'_>> for AuthTranscript {
             server_nonce: unpack_fixed_opaque(input)?,
             seal: take(input)?,
             binding: unpack_opaque(input, 64)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -391,26 +371,23 @@ pub struct AuthBeginArgs {
     pub seal: bool,
 }
 
-impl Pack<Vec<u8>> for AuthBeginArgs {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for AuthBeginArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_string(&self.vm, 64, out)?;
         pack_fixed_opaque(&self.client_nonce, out)?;
         self.seal.pack(out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for AuthBeginArgs {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for AuthBeginArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             vm: unpack_string(input, 64)?,
             client_nonce: unpack_fixed_opaque(input)?,
             seal: take(input)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -421,22 +398,19 @@ pub struct AuthChallenge {
     pub server_nonce: AuthNonce,
 }
 
-impl Pack<Vec<u8>> for AuthChallenge {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for AuthChallenge {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_fixed_opaque(&self.server_nonce, out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for AuthChallenge {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for AuthChallenge {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             server_nonce: unpack_fixed_opaque(input)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -449,9 +423,8 @@ pub enum AuthBeginResult {
     Error(CtlError),
 }
 
-impl Pack<Vec<u8>> for AuthBeginResult {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for AuthBeginResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         match self {
             Self::Ok(value) => {
                 CtlStatus::Ok.pack(out)?;
@@ -462,18 +435,16 @@ impl Pack<Vec<u8>> for AuthBeginResult {
                 value.pack(out)?
             }
         };
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for AuthBeginResult {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<CtlStatus>(input)? {
+impl Unpack for AuthBeginResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<CtlStatus>(input)? {
             CtlStatus::Ok => Self::Ok(take(input)?),
             CtlStatus::Error => Self::Error(take(input)?),
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -503,22 +474,19 @@ pub struct AuthProof {
     pub proof: AuthMac,
 }
 
-impl Pack<Vec<u8>> for AuthProof {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for AuthProof {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_fixed_opaque(&self.proof, out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for AuthProof {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for AuthProof {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             proof: unpack_fixed_opaque(input)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -531,9 +499,8 @@ pub enum AuthProveResult {
     Error(CtlError),
 }
 
-impl Pack<Vec<u8>> for AuthProveResult {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for AuthProveResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         match self {
             Self::Ok(value) => {
                 CtlStatus::Ok.pack(out)?;
@@ -544,18 +511,16 @@ impl Pack<Vec<u8>> for AuthProveResult {
                 value.pack(out)?
             }
         };
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for AuthProveResult {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<CtlStatus>(input)? {
+impl Unpack for AuthProveResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<CtlStatus>(input)? {
             CtlStatus::Ok => Self::Ok(take(input)?),
             CtlStatus::Error => Self::Error(take(input)?),
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -593,26 +558,23 @@ pub enum VmState {
     Stopping = 4,
 }
 
-impl Pack<Vec<u8>> for VmState {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for VmState {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         (*self as i32).pack(out)?;
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for VmState {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<i32>(input)? {
+impl Unpack for VmState {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<i32>(input)? {
             0 => Self::Inactive,
             1 => Self::Starting,
             2 => Self::Running,
             3 => Self::Suspended,
             4 => Self::Stopping,
-            other => return Err(Error::invalidenum(other)),
-        };
-        Ok((value, start - input.remaining()))
+            other => return Err(XdrError::Value(other.into())),
+        })
     }
 }
 
@@ -635,18 +597,16 @@ pub enum VmEnd {
     NotStarted = 6,
 }
 
-impl Pack<Vec<u8>> for VmEnd {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for VmEnd {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         (*self as i32).pack(out)?;
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for VmEnd {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<i32>(input)? {
+impl Unpack for VmEnd {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<i32>(input)? {
             0 => Self::None,
             1 => Self::Halted,
             2 => Self::Rebooted,
@@ -654,9 +614,8 @@ impl Unpack<Strict<'_>> for VmEnd {
             4 => Self::Crashed,
             5 => Self::Panicked,
             6 => Self::NotStarted,
-            other => return Err(Error::invalidenum(other)),
-        };
-        Ok((value, start - input.remaining()))
+            other => return Err(XdrError::Value(other.into())),
+        })
     }
 }
 
@@ -677,30 +636,27 @@ pub struct VmLastEnd {
     pub text: CtlText,
 }
 
-impl Pack<Vec<u8>> for VmLastEnd {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for VmLastEnd {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         self.how.pack(out)?;
         self.exit_status.pack(out)?;
         self.exit_signal.pack(out)?;
         self.time.pack(out)?;
         pack_string(&self.text, 1024, out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for VmLastEnd {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for VmLastEnd {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             how: take(input)?,
             exit_status: take(input)?,
             exit_signal: take(input)?,
             time: take(input)?,
             text: unpack_string(input, 1024)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -715,24 +671,21 @@ pub enum ConfigOrigin {
     User = 2,
 }
 
-impl Pack<Vec<u8>> for ConfigOrigin {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for ConfigOrigin {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         (*self as i32).pack(out)?;
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for ConfigOrigin {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<i32>(input)? {
+impl Unpack for ConfigOrigin {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<i32>(input)? {
             0 => Self::Default,
             1 => Self::Main,
             2 => Self::User,
-            other => return Err(Error::invalidenum(other)),
-        };
-        Ok((value, start - input.remaining()))
+            other => return Err(XdrError::Value(other.into())),
+        })
     }
 }
 
@@ -751,26 +704,23 @@ pub struct ConfigSetting {
     pub origin: ConfigOrigin,
 }
 
-impl Pack<Vec<u8>> for ConfigSetting {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for ConfigSetting {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_string(&self.param, 64, out)?;
         pack_opaque(&self.value, 4096, out)?;
         self.origin.pack(out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for ConfigSetting {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for ConfigSetting {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             param: unpack_string(input, 64)?,
             value: unpack_opaque(input, 4096)?,
             origin: take(input)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -792,26 +742,23 @@ pub struct ConClient {
     pub idle: u32,
 }
 
-impl Pack<Vec<u8>> for ConClient {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for ConClient {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_string(&self.who, 1024, out)?;
         self.since.pack(out)?;
         self.idle.pack(out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for ConClient {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for ConClient {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             who: unpack_string(input, 1024)?,
             since: take(input)?,
             idle: take(input)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -845,9 +792,8 @@ pub struct ConInfo {
     pub columns: u32,
 }
 
-impl Pack<Vec<u8>> for ConInfo {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for ConInfo {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_string(&self.channel, 64, out)?;
         pack_opaque(&self.terminal, 4096, out)?;
         pack_optional(&self.writer, out, |item, out| item.pack(out))?;
@@ -856,14 +802,13 @@ impl Pack<Vec<u8>> for ConInfo {
         self.rows.pack(out)?;
         self.columns.pack(out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for ConInfo {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for ConInfo {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             channel: unpack_string(input, 64)?,
             terminal: unpack_opaque(input, 4096)?,
             writer: unpack_optional(input, take)?,
@@ -871,8 +816,7 @@ impl Unpack<Strict<'_>> for ConInfo {
             bytes: take(input)?,
             rows: take(input)?,
             columns: take(input)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -905,9 +849,8 @@ pub struct DiskInfo {
     pub note: CtlText,
 }
 
-impl Pack<Vec<u8>> for DiskInfo {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for DiskInfo {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_string(&self.ubd, 64, out)?;
         pack_opaque(&self.file, 4096, out)?;
         self.size.pack(out)?;
@@ -917,14 +860,13 @@ impl Pack<Vec<u8>> for DiskInfo {
         self.read_only.pack(out)?;
         pack_string(&self.note, 1024, out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for DiskInfo {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for DiskInfo {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             ubd: unpack_string(input, 64)?,
             file: unpack_opaque(input, 4096)?,
             size: take(input)?,
@@ -933,8 +875,7 @@ impl Unpack<Strict<'_>> for DiskInfo {
             sync: take(input)?,
             read_only: take(input)?,
             note: unpack_string(input, 1024)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -993,9 +934,8 @@ pub struct NicLink {
     pub sent_dropped: u64,
 }
 
-impl Pack<Vec<u8>> for NicLink {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for NicLink {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_string(&self.guest_if, 64, out)?;
         pack_string(&self.transport, 64, out)?;
         pack_string(&self.proxy_if, 64, out)?;
@@ -1013,14 +953,13 @@ impl Pack<Vec<u8>> for NicLink {
         self.sent_packets.pack(out)?;
         self.sent_dropped.pack(out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for NicLink {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for NicLink {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             guest_if: unpack_string(input, 64)?,
             transport: unpack_string(input, 64)?,
             proxy_if: unpack_string(input, 64)?,
@@ -1037,8 +976,7 @@ impl Unpack<Strict<'_>> for NicLink {
             sent_bytes: take(input)?,
             sent_packets: take(input)?,
             sent_dropped: take(input)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -1061,28 +999,25 @@ pub struct NicInfo {
     pub link: Option<NicLink>,
 }
 
-impl Pack<Vec<u8>> for NicInfo {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for NicInfo {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_string(&self.eth, 64, out)?;
         pack_opaque(&self.specification, 4096, out)?;
         pack_string(&self.note, 1024, out)?;
         pack_optional(&self.link, out, |item, out| item.pack(out))?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for NicInfo {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for NicInfo {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             eth: unpack_string(input, 64)?,
             specification: unpack_opaque(input, 4096)?,
             note: unpack_string(input, 1024)?,
             link: unpack_optional(input, take)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -1153,9 +1088,8 @@ pub struct VmInfo {
     pub fault: CtlText,
 }
 
-impl Pack<Vec<u8>> for VmInfo {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for VmInfo {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_string(&self.vm, 64, out)?;
         pack_string(&self.daemon_version, 1024, out)?;
         self.monitor_pid.pack(out)?;
@@ -1179,14 +1113,13 @@ impl Pack<Vec<u8>> for VmInfo {
         pack_list(&self.pending, 512, out, |item, out| item.pack(out))?;
         pack_string(&self.fault, 1024, out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for VmInfo {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for VmInfo {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             vm: unpack_string(input, 64)?,
             daemon_version: unpack_string(input, 1024)?,
             monitor_pid: take(input)?,
@@ -1209,8 +1142,7 @@ impl Unpack<Strict<'_>> for VmInfo {
             settings: unpack_list(input, 512, take)?,
             pending: unpack_list(input, 512, take)?,
             fault: unpack_string(input, 1024)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -1223,9 +1155,8 @@ pub enum VmInfoResult {
     Error(CtlError),
 }
 
-impl Pack<Vec<u8>> for VmInfoResult {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for VmInfoResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         match self {
             Self::Ok(value) => {
                 CtlStatus::Ok.pack(out)?;
@@ -1236,18 +1167,16 @@ impl Pack<Vec<u8>> for VmInfoResult {
                 value.pack(out)?
             }
         };
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for VmInfoResult {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<CtlStatus>(input)? {
+impl Unpack for VmInfoResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<CtlStatus>(input)? {
             CtlStatus::Ok => Self::Ok(take(input)?),
             CtlStatus::Error => Self::Error(take(input)?),
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -1279,24 +1208,21 @@ pub struct VmStartArgs {
     pub extra: Vec<CtlValue>,
 }
 
-impl Pack<Vec<u8>> for VmStartArgs {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for VmStartArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_list(&self.extra, 16, out, |item, out| {
             pack_opaque(item, 4096, out)
         })?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for VmStartArgs {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for VmStartArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             extra: unpack_list(input, 16, |input| unpack_opaque(input, 4096))?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -1307,20 +1233,17 @@ pub struct VmCtrlaltdelArgs {
     pub stop: bool,
 }
 
-impl Pack<Vec<u8>> for VmCtrlaltdelArgs {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for VmCtrlaltdelArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         self.stop.pack(out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for VmCtrlaltdelArgs {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self { stop: take(input)? };
-        Ok((value, start - input.remaining()))
+impl Unpack for VmCtrlaltdelArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self { stop: take(input)? })
     }
 }
 
@@ -1333,22 +1256,19 @@ pub struct VmSysrqArgs {
     pub letter: CtlName,
 }
 
-impl Pack<Vec<u8>> for VmSysrqArgs {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for VmSysrqArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_string(&self.letter, 64, out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for VmSysrqArgs {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for VmSysrqArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             letter: unpack_string(input, 64)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -1359,22 +1279,19 @@ pub struct VmWaitArgs {
     pub seconds: u32,
 }
 
-impl Pack<Vec<u8>> for VmWaitArgs {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for VmWaitArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         self.seconds.pack(out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for VmWaitArgs {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for VmWaitArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             seconds: take(input)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -1387,24 +1304,21 @@ pub struct VmWaited {
     pub last_end: VmLastEnd,
 }
 
-impl Pack<Vec<u8>> for VmWaited {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for VmWaited {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         self.inactive.pack(out)?;
         self.last_end.pack(out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for VmWaited {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for VmWaited {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             inactive: take(input)?,
             last_end: take(input)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -1417,9 +1331,8 @@ pub enum VmWaitResult {
     Error(CtlError),
 }
 
-impl Pack<Vec<u8>> for VmWaitResult {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for VmWaitResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         match self {
             Self::Ok(value) => {
                 CtlStatus::Ok.pack(out)?;
@@ -1430,18 +1343,16 @@ impl Pack<Vec<u8>> for VmWaitResult {
                 value.pack(out)?
             }
         };
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for VmWaitResult {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<CtlStatus>(input)? {
+impl Unpack for VmWaitResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<CtlStatus>(input)? {
             CtlStatus::Ok => Self::Ok(take(input)?),
             CtlStatus::Error => Self::Error(take(input)?),
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -1475,26 +1386,23 @@ pub struct VmReadiness {
     pub last_end: VmLastEnd,
 }
 
-impl Pack<Vec<u8>> for VmReadiness {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for VmReadiness {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         self.ready.pack(out)?;
         self.ended.pack(out)?;
         self.last_end.pack(out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for VmReadiness {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for VmReadiness {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             ready: take(input)?,
             ended: take(input)?,
             last_end: take(input)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -1507,9 +1415,8 @@ pub enum VmReadyResult {
     Error(CtlError),
 }
 
-impl Pack<Vec<u8>> for VmReadyResult {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for VmReadyResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         match self {
             Self::Ok(value) => {
                 CtlStatus::Ok.pack(out)?;
@@ -1520,18 +1427,16 @@ impl Pack<Vec<u8>> for VmReadyResult {
                 value.pack(out)?
             }
         };
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for VmReadyResult {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<CtlStatus>(input)? {
+impl Unpack for VmReadyResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<CtlStatus>(input)? {
             CtlStatus::Ok => Self::Ok(take(input)?),
             CtlStatus::Error => Self::Error(take(input)?),
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -1572,26 +1477,23 @@ pub struct DiskCreateArgs {
     pub sparse: bool,
 }
 
-impl Pack<Vec<u8>> for DiskCreateArgs {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for DiskCreateArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_opaque(&self.disk, 255, out)?;
         self.megabytes.pack(out)?;
         self.sparse.pack(out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for DiskCreateArgs {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for DiskCreateArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             disk: unpack_opaque(input, 255)?,
             megabytes: take(input)?,
             sparse: take(input)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -1608,24 +1510,21 @@ pub struct DiskCreateCowArgs {
     pub backing: DiskFile,
 }
 
-impl Pack<Vec<u8>> for DiskCreateCowArgs {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for DiskCreateCowArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_opaque(&self.disk, 255, out)?;
         pack_opaque(&self.backing, 255, out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for DiskCreateCowArgs {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for DiskCreateCowArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             disk: unpack_opaque(input, 255)?,
             backing: unpack_opaque(input, 255)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -1638,22 +1537,19 @@ pub struct DiskDeleteArgs {
     pub disk: DiskFile,
 }
 
-impl Pack<Vec<u8>> for DiskDeleteArgs {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for DiskDeleteArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_opaque(&self.disk, 255, out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for DiskDeleteArgs {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for DiskDeleteArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             disk: unpack_opaque(input, 255)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -1670,24 +1566,21 @@ pub struct DiskCopyArgs {
     pub destination: DiskFile,
 }
 
-impl Pack<Vec<u8>> for DiskCopyArgs {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for DiskCopyArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_opaque(&self.source, 255, out)?;
         pack_opaque(&self.destination, 255, out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for DiskCopyArgs {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for DiskCopyArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             source: unpack_opaque(input, 255)?,
             destination: unpack_opaque(input, 255)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -1704,26 +1597,23 @@ pub struct DiskResizeArgs {
     pub sparse: bool,
 }
 
-impl Pack<Vec<u8>> for DiskResizeArgs {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for DiskResizeArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_opaque(&self.disk, 255, out)?;
         self.megabytes.pack(out)?;
         self.sparse.pack(out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for DiskResizeArgs {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for DiskResizeArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             disk: unpack_opaque(input, 255)?,
             megabytes: take(input)?,
             sparse: take(input)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -1740,24 +1630,21 @@ pub struct DiskImportArgs {
     pub backing: DiskFile,
 }
 
-impl Pack<Vec<u8>> for DiskImportArgs {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for DiskImportArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_opaque(&self.disk, 255, out)?;
         pack_opaque(&self.backing, 255, out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for DiskImportArgs {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for DiskImportArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             disk: unpack_opaque(input, 255)?,
             backing: unpack_opaque(input, 255)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -1774,24 +1661,21 @@ pub struct DiskCommitArgs {
     pub destination: DiskFile,
 }
 
-impl Pack<Vec<u8>> for DiskCommitArgs {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for DiskCommitArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_opaque(&self.source, 255, out)?;
         pack_opaque(&self.destination, 255, out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for DiskCommitArgs {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for DiskCommitArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             source: unpack_opaque(input, 255)?,
             destination: unpack_opaque(input, 255)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -1802,20 +1686,17 @@ pub struct DiskJob {
     pub job: u32,
 }
 
-impl Pack<Vec<u8>> for DiskJob {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for DiskJob {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         self.job.pack(out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for DiskJob {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self { job: take(input)? };
-        Ok((value, start - input.remaining()))
+impl Unpack for DiskJob {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self { job: take(input)? })
     }
 }
 
@@ -1828,9 +1709,8 @@ pub enum DiskJobResult {
     Error(CtlError),
 }
 
-impl Pack<Vec<u8>> for DiskJobResult {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for DiskJobResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         match self {
             Self::Ok(value) => {
                 CtlStatus::Ok.pack(out)?;
@@ -1841,18 +1721,16 @@ impl Pack<Vec<u8>> for DiskJobResult {
                 value.pack(out)?
             }
         };
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for DiskJobResult {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<CtlStatus>(input)? {
+impl Unpack for DiskJobResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<CtlStatus>(input)? {
             CtlStatus::Ok => Self::Ok(take(input)?),
             CtlStatus::Error => Self::Error(take(input)?),
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -1884,24 +1762,21 @@ pub struct DiskWaitArgs {
     pub wait_ms: u32,
 }
 
-impl Pack<Vec<u8>> for DiskWaitArgs {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for DiskWaitArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         self.job.pack(out)?;
         self.wait_ms.pack(out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for DiskWaitArgs {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for DiskWaitArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             job: take(input)?,
             wait_ms: take(input)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -1916,26 +1791,23 @@ pub struct DiskProgress {
     pub total: u64,
 }
 
-impl Pack<Vec<u8>> for DiskProgress {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for DiskProgress {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         self.finished.pack(out)?;
         self.done.pack(out)?;
         self.total.pack(out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for DiskProgress {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for DiskProgress {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             finished: take(input)?,
             done: take(input)?,
             total: take(input)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -1948,9 +1820,8 @@ pub enum DiskWaitResult {
     Error(CtlError),
 }
 
-impl Pack<Vec<u8>> for DiskWaitResult {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for DiskWaitResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         match self {
             Self::Ok(value) => {
                 CtlStatus::Ok.pack(out)?;
@@ -1961,18 +1832,16 @@ impl Pack<Vec<u8>> for DiskWaitResult {
                 value.pack(out)?
             }
         };
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for DiskWaitResult {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<CtlStatus>(input)? {
+impl Unpack for DiskWaitResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<CtlStatus>(input)? {
             CtlStatus::Ok => Self::Ok(take(input)?),
             CtlStatus::Error => Self::Error(take(input)?),
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -2006,24 +1875,21 @@ pub enum DiskType {
     Dev = 2,
 }
 
-impl Pack<Vec<u8>> for DiskType {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for DiskType {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         (*self as i32).pack(out)?;
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for DiskType {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<i32>(input)? {
+impl Unpack for DiskType {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<i32>(input)? {
             0 => Self::Dsk,
             1 => Self::Cow,
             2 => Self::Dev,
-            other => return Err(Error::invalidenum(other)),
-        };
-        Ok((value, start - input.remaining()))
+            other => return Err(XdrError::Value(other.into())),
+        })
     }
 }
 
@@ -2042,26 +1908,23 @@ pub struct DiskUser {
     pub role: CtlText,
 }
 
-impl Pack<Vec<u8>> for DiskUser {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for DiskUser {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_string(&self.vm, 64, out)?;
         self.writing.pack(out)?;
         pack_string(&self.role, 1024, out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for DiskUser {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for DiskUser {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             vm: unpack_string(input, 64)?,
             writing: take(input)?,
             role: unpack_string(input, 1024)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -2094,9 +1957,8 @@ pub struct DiskEntry {
     pub users: Vec<DiskUser>,
 }
 
-impl Pack<Vec<u8>> for DiskEntry {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for DiskEntry {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_opaque(&self.disk, 255, out)?;
         self.r#type.pack(out)?;
         self.size.pack(out)?;
@@ -2106,14 +1968,13 @@ impl Pack<Vec<u8>> for DiskEntry {
         pack_string(&self.note, 1024, out)?;
         pack_list(&self.users, 16, out, |item, out| item.pack(out))?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for DiskEntry {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for DiskEntry {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             disk: unpack_opaque(input, 255)?,
             r#type: take(input)?,
             size: take(input)?,
@@ -2122,8 +1983,7 @@ impl Unpack<Strict<'_>> for DiskEntry {
             backing: unpack_opaque(input, 255)?,
             note: unpack_string(input, 1024)?,
             users: unpack_list(input, 16, take)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -2136,22 +1996,19 @@ pub struct DiskListArgs {
     pub after: DiskFile,
 }
 
-impl Pack<Vec<u8>> for DiskListArgs {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for DiskListArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_opaque(&self.after, 255, out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for DiskListArgs {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for DiskListArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             after: unpack_opaque(input, 255)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -2166,24 +2023,21 @@ pub struct DiskPage {
     pub more: bool,
 }
 
-impl Pack<Vec<u8>> for DiskPage {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for DiskPage {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_list(&self.disks, 64, out, |item, out| item.pack(out))?;
         self.more.pack(out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for DiskPage {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for DiskPage {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             disks: unpack_list(input, 64, take)?,
             more: take(input)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -2196,9 +2050,8 @@ pub enum DiskListResult {
     Error(CtlError),
 }
 
-impl Pack<Vec<u8>> for DiskListResult {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for DiskListResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         match self {
             Self::Ok(value) => {
                 CtlStatus::Ok.pack(out)?;
@@ -2209,18 +2062,16 @@ impl Pack<Vec<u8>> for DiskListResult {
                 value.pack(out)?
             }
         };
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for DiskListResult {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<CtlStatus>(input)? {
+impl Unpack for DiskListResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<CtlStatus>(input)? {
             CtlStatus::Ok => Self::Ok(take(input)?),
             CtlStatus::Error => Self::Error(take(input)?),
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -2254,24 +2105,21 @@ pub enum ConMode {
     Force = 2,
 }
 
-impl Pack<Vec<u8>> for ConMode {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for ConMode {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         (*self as i32).pack(out)?;
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for ConMode {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<i32>(input)? {
+impl Unpack for ConMode {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<i32>(input)? {
             0 => Self::Watch,
             1 => Self::Write,
             2 => Self::Force,
-            other => return Err(Error::invalidenum(other)),
-        };
-        Ok((value, start - input.remaining()))
+            other => return Err(XdrError::Value(other.into())),
+        })
     }
 }
 
@@ -2290,26 +2138,23 @@ pub struct ConOpenArgs {
     pub who: CtlText,
 }
 
-impl Pack<Vec<u8>> for ConOpenArgs {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for ConOpenArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_string(&self.channel, 64, out)?;
         self.mode.pack(out)?;
         pack_string(&self.who, 1024, out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for ConOpenArgs {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for ConOpenArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             channel: unpack_string(input, 64)?,
             mode: take(input)?,
             who: unpack_string(input, 1024)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -2328,28 +2173,25 @@ pub struct ConOpened {
     pub taken_from: CtlText,
 }
 
-impl Pack<Vec<u8>> for ConOpened {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for ConOpened {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         self.start.pack(out)?;
         self.end.pack(out)?;
         self.run_start.pack(out)?;
         pack_string(&self.taken_from, 1024, out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for ConOpened {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for ConOpened {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             start: take(input)?,
             end: take(input)?,
             run_start: take(input)?,
             taken_from: unpack_string(input, 1024)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -2362,9 +2204,8 @@ pub enum ConOpenResult {
     Error(CtlError),
 }
 
-impl Pack<Vec<u8>> for ConOpenResult {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for ConOpenResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         match self {
             Self::Ok(value) => {
                 CtlStatus::Ok.pack(out)?;
@@ -2375,18 +2216,16 @@ impl Pack<Vec<u8>> for ConOpenResult {
                 value.pack(out)?
             }
         };
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for ConOpenResult {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<CtlStatus>(input)? {
+impl Unpack for ConOpenResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<CtlStatus>(input)? {
             CtlStatus::Ok => Self::Ok(take(input)?),
             CtlStatus::Error => Self::Error(take(input)?),
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -2424,28 +2263,25 @@ pub struct ConReadArgs {
     pub wait_ms: u32,
 }
 
-impl Pack<Vec<u8>> for ConReadArgs {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for ConReadArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_string(&self.channel, 64, out)?;
         self.offset.pack(out)?;
         self.max.pack(out)?;
         self.wait_ms.pack(out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for ConReadArgs {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for ConReadArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             channel: unpack_string(input, 64)?,
             offset: take(input)?,
             max: take(input)?,
             wait_ms: take(input)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -2468,30 +2304,27 @@ pub struct ConChunk {
     pub taken_by: CtlText,
 }
 
-impl Pack<Vec<u8>> for ConChunk {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for ConChunk {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         self.offset.pack(out)?;
         pack_opaque(&self.data, 65536, out)?;
         self.state.pack(out)?;
         self.writer.pack(out)?;
         pack_string(&self.taken_by, 1024, out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for ConChunk {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for ConChunk {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             offset: take(input)?,
             data: unpack_opaque(input, 65536)?,
             state: take(input)?,
             writer: take(input)?,
             taken_by: unpack_string(input, 1024)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -2504,9 +2337,8 @@ pub enum ConReadResult {
     Error(CtlError),
 }
 
-impl Pack<Vec<u8>> for ConReadResult {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for ConReadResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         match self {
             Self::Ok(value) => {
                 CtlStatus::Ok.pack(out)?;
@@ -2517,18 +2349,16 @@ impl Pack<Vec<u8>> for ConReadResult {
                 value.pack(out)?
             }
         };
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for ConReadResult {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<CtlStatus>(input)? {
+impl Unpack for ConReadResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<CtlStatus>(input)? {
             CtlStatus::Ok => Self::Ok(take(input)?),
             CtlStatus::Error => Self::Error(take(input)?),
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -2564,24 +2394,21 @@ pub struct ConWriteArgs {
     pub data: CtlData,
 }
 
-impl Pack<Vec<u8>> for ConWriteArgs {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for ConWriteArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_string(&self.channel, 64, out)?;
         pack_opaque(&self.data, 65536, out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for ConWriteArgs {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for ConWriteArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             channel: unpack_string(input, 64)?,
             data: unpack_opaque(input, 65536)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -2598,26 +2425,23 @@ pub struct ConResizeArgs {
     pub columns: u32,
 }
 
-impl Pack<Vec<u8>> for ConResizeArgs {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for ConResizeArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_string(&self.channel, 64, out)?;
         self.rows.pack(out)?;
         self.columns.pack(out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for ConResizeArgs {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for ConResizeArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             channel: unpack_string(input, 64)?,
             rows: take(input)?,
             columns: take(input)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -2632,24 +2456,21 @@ pub struct ConScreenArgs {
     pub cells: bool,
 }
 
-impl Pack<Vec<u8>> for ConScreenArgs {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for ConScreenArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_string(&self.channel, 64, out)?;
         self.cells.pack(out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for ConScreenArgs {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for ConScreenArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             channel: unpack_string(input, 64)?,
             cells: take(input)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -2664,24 +2485,21 @@ pub struct ConCell {
     pub style: u32,
 }
 
-impl Pack<Vec<u8>> for ConCell {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for ConCell {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         self.character.pack(out)?;
         self.style.pack(out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for ConCell {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for ConCell {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             character: take(input)?,
             style: take(input)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -2714,9 +2532,8 @@ pub struct ConScreen {
     pub drawing: Vec<u8>,
 }
 
-impl Pack<Vec<u8>> for ConScreen {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for ConScreen {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         self.offset.pack(out)?;
         self.rows.pack(out)?;
         self.columns.pack(out)?;
@@ -2728,14 +2545,13 @@ impl Pack<Vec<u8>> for ConScreen {
         pack_list(&self.cells, 260865, out, |item, out| item.pack(out))?;
         pack_opaque(&self.drawing, 8388608, out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for ConScreen {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for ConScreen {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             offset: take(input)?,
             rows: take(input)?,
             columns: take(input)?,
@@ -2746,8 +2562,7 @@ impl Unpack<Strict<'_>> for ConScreen {
             palette: unpack_array(input, take)?,
             cells: unpack_list(input, 260865, take)?,
             drawing: unpack_opaque(input, 8388608)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -2760,9 +2575,8 @@ pub enum ConScreenResult {
     Error(CtlError),
 }
 
-impl Pack<Vec<u8>> for ConScreenResult {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for ConScreenResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         match self {
             Self::Ok(value) => {
                 CtlStatus::Ok.pack(out)?;
@@ -2773,18 +2587,16 @@ impl Pack<Vec<u8>> for ConScreenResult {
                 value.pack(out)?
             }
         };
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for ConScreenResult {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<CtlStatus>(input)? {
+impl Unpack for ConScreenResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<CtlStatus>(input)? {
             CtlStatus::Ok => Self::Ok(take(input)?),
             CtlStatus::Error => Self::Error(take(input)?),
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -2818,24 +2630,21 @@ pub struct LogTailArgs {
     pub lines: u32,
 }
 
-impl Pack<Vec<u8>> for LogTailArgs {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for LogTailArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_string(&self.file, 64, out)?;
         self.lines.pack(out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for LogTailArgs {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for LogTailArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             file: unpack_string(input, 64)?,
             lines: take(input)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -2848,24 +2657,21 @@ pub struct LogRange {
     pub end: u64,
 }
 
-impl Pack<Vec<u8>> for LogRange {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for LogRange {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         self.start.pack(out)?;
         self.end.pack(out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for LogRange {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for LogRange {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             start: take(input)?,
             end: take(input)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -2878,9 +2684,8 @@ pub enum LogTailResult {
     Error(CtlError),
 }
 
-impl Pack<Vec<u8>> for LogTailResult {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for LogTailResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         match self {
             Self::Ok(value) => {
                 CtlStatus::Ok.pack(out)?;
@@ -2891,18 +2696,16 @@ impl Pack<Vec<u8>> for LogTailResult {
                 value.pack(out)?
             }
         };
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for LogTailResult {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<CtlStatus>(input)? {
+impl Unpack for LogTailResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<CtlStatus>(input)? {
             CtlStatus::Ok => Self::Ok(take(input)?),
             CtlStatus::Error => Self::Error(take(input)?),
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -2938,26 +2741,23 @@ pub struct LogReadArgs {
     pub max: u32,
 }
 
-impl Pack<Vec<u8>> for LogReadArgs {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for LogReadArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_string(&self.file, 64, out)?;
         self.offset.pack(out)?;
         self.max.pack(out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for LogReadArgs {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for LogReadArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             file: unpack_string(input, 64)?,
             offset: take(input)?,
             max: take(input)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -2972,24 +2772,21 @@ pub struct LogChunk {
     pub data: CtlData,
 }
 
-impl Pack<Vec<u8>> for LogChunk {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for LogChunk {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         self.offset.pack(out)?;
         pack_opaque(&self.data, 65536, out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for LogChunk {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for LogChunk {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             offset: take(input)?,
             data: unpack_opaque(input, 65536)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -3002,9 +2799,8 @@ pub enum LogReadResult {
     Error(CtlError),
 }
 
-impl Pack<Vec<u8>> for LogReadResult {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for LogReadResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         match self {
             Self::Ok(value) => {
                 CtlStatus::Ok.pack(out)?;
@@ -3015,18 +2811,16 @@ impl Pack<Vec<u8>> for LogReadResult {
                 value.pack(out)?
             }
         };
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for LogReadResult {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<CtlStatus>(input)? {
+impl Unpack for LogReadResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<CtlStatus>(input)? {
             CtlStatus::Ok => Self::Ok(take(input)?),
             CtlStatus::Error => Self::Error(take(input)?),
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -3060,9 +2854,8 @@ pub enum ConfigGetResult {
     Error(CtlError),
 }
 
-impl Pack<Vec<u8>> for ConfigGetResult {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for ConfigGetResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         match self {
             Self::Ok(value) => {
                 CtlStatus::Ok.pack(out)?;
@@ -3073,18 +2866,16 @@ impl Pack<Vec<u8>> for ConfigGetResult {
                 value.pack(out)?
             }
         };
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for ConfigGetResult {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<CtlStatus>(input)? {
+impl Unpack for ConfigGetResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<CtlStatus>(input)? {
             CtlStatus::Ok => Self::Ok(unpack_list(input, 512, take)?),
             CtlStatus::Error => Self::Error(take(input)?),
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -3120,24 +2911,21 @@ pub struct ConfigSetArgs {
     pub value: CtlValue,
 }
 
-impl Pack<Vec<u8>> for ConfigSetArgs {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for ConfigSetArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_string(&self.param, 64, out)?;
         pack_opaque(&self.value, 4096, out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for ConfigSetArgs {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for ConfigSetArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             param: unpack_string(input, 64)?,
             value: unpack_opaque(input, 4096)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -3150,22 +2938,19 @@ pub struct ConfigDelArgs {
     pub param: CtlName,
 }
 
-impl Pack<Vec<u8>> for ConfigDelArgs {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for ConfigDelArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_string(&self.param, 64, out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for ConfigDelArgs {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for ConfigDelArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             param: unpack_string(input, 64)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -3196,18 +2981,16 @@ pub enum EventKind {
     Disk = 10,
 }
 
-impl Pack<Vec<u8>> for EventKind {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for EventKind {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         (*self as i32).pack(out)?;
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for EventKind {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<i32>(input)? {
+impl Unpack for EventKind {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<i32>(input)? {
             0 => Self::State,
             1 => Self::End,
             2 => Self::Ready,
@@ -3219,9 +3002,8 @@ impl Unpack<Strict<'_>> for EventKind {
             8 => Self::Attached,
             9 => Self::Detached,
             10 => Self::Disk,
-            other => return Err(Error::invalidenum(other)),
-        };
-        Ok((value, start - input.remaining()))
+            other => return Err(XdrError::Value(other.into())),
+        })
     }
 }
 
@@ -3254,9 +3036,8 @@ pub struct VmEvent {
     pub detail: CtlText,
 }
 
-impl Pack<Vec<u8>> for VmEvent {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for VmEvent {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         self.number.pack(out)?;
         self.time_ms.pack(out)?;
         self.kind.pack(out)?;
@@ -3266,14 +3047,13 @@ impl Pack<Vec<u8>> for VmEvent {
         pack_string(&self.text, 1024, out)?;
         pack_string(&self.detail, 1024, out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for VmEvent {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for VmEvent {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             number: take(input)?,
             time_ms: take(input)?,
             kind: take(input)?,
@@ -3282,8 +3062,7 @@ impl Unpack<Strict<'_>> for VmEvent {
             who: unpack_string(input, 1024)?,
             text: unpack_string(input, 1024)?,
             detail: unpack_string(input, 1024)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -3296,24 +3075,21 @@ pub struct EventReadArgs {
     pub wait_ms: u32,
 }
 
-impl Pack<Vec<u8>> for EventReadArgs {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for EventReadArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         self.after.pack(out)?;
         self.wait_ms.pack(out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for EventReadArgs {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for EventReadArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             after: take(input)?,
             wait_ms: take(input)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -3330,26 +3106,23 @@ pub struct EventPage {
     pub missed: u64,
 }
 
-impl Pack<Vec<u8>> for EventPage {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for EventPage {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_list(&self.events, 32, out, |item, out| item.pack(out))?;
         self.last.pack(out)?;
         self.missed.pack(out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for EventPage {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for EventPage {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             events: unpack_list(input, 32, take)?,
             last: take(input)?,
             missed: take(input)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -3362,9 +3135,8 @@ pub enum EventReadResult {
     Error(CtlError),
 }
 
-impl Pack<Vec<u8>> for EventReadResult {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for EventReadResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         match self {
             Self::Ok(value) => {
                 CtlStatus::Ok.pack(out)?;
@@ -3375,18 +3147,16 @@ impl Pack<Vec<u8>> for EventReadResult {
                 value.pack(out)?
             }
         };
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for EventReadResult {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<CtlStatus>(input)? {
+impl Unpack for EventReadResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<CtlStatus>(input)? {
             CtlStatus::Ok => Self::Ok(take(input)?),
             CtlStatus::Error => Self::Error(take(input)?),
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -3416,20 +3186,17 @@ pub struct PortNumber {
     pub port: u32,
 }
 
-impl Pack<Vec<u8>> for PortNumber {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for PortNumber {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         self.port.pack(out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for PortNumber {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self { port: take(input)? };
-        Ok((value, start - input.remaining()))
+impl Unpack for PortNumber {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self { port: take(input)? })
     }
 }
 
@@ -3442,9 +3209,8 @@ pub enum PortGetResult {
     Error(CtlError),
 }
 
-impl Pack<Vec<u8>> for PortGetResult {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for PortGetResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         match self {
             Self::Ok(value) => {
                 CtlStatus::Ok.pack(out)?;
@@ -3455,18 +3221,16 @@ impl Pack<Vec<u8>> for PortGetResult {
                 value.pack(out)?
             }
         };
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for PortGetResult {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<CtlStatus>(input)? {
+impl Unpack for PortGetResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<CtlStatus>(input)? {
             CtlStatus::Ok => Self::Ok(take(input)?),
             CtlStatus::Error => Self::Error(take(input)?),
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -3508,26 +3272,23 @@ pub struct PasswordSetArgs {
     pub new_password: AuthMasked,
 }
 
-impl Pack<Vec<u8>> for PasswordSetArgs {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for PasswordSetArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_fixed_opaque(&self.nonce, out)?;
         pack_fixed_opaque(&self.old_proof, out)?;
         pack_fixed_opaque(&self.new_password, out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for PasswordSetArgs {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for PasswordSetArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             nonce: unpack_fixed_opaque(input)?,
             old_proof: unpack_fixed_opaque(input)?,
             new_password: unpack_fixed_opaque(input)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -3540,22 +3301,19 @@ pub struct SiteRunArgs {
     pub arg: CtlValue,
 }
 
-impl Pack<Vec<u8>> for SiteRunArgs {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for SiteRunArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_opaque(&self.arg, 4096, out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for SiteRunArgs {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for SiteRunArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             arg: unpack_opaque(input, 4096)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -3574,28 +3332,25 @@ pub struct SiteOutput {
     pub timed_out: bool,
 }
 
-impl Pack<Vec<u8>> for SiteOutput {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for SiteOutput {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         self.exit_status.pack(out)?;
         pack_opaque(&self.output, 65536, out)?;
         self.truncated.pack(out)?;
         self.timed_out.pack(out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for SiteOutput {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for SiteOutput {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             exit_status: take(input)?,
             output: unpack_opaque(input, 65536)?,
             truncated: take(input)?,
             timed_out: take(input)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -3608,9 +3363,8 @@ pub enum SiteRunResult {
     Error(CtlError),
 }
 
-impl Pack<Vec<u8>> for SiteRunResult {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for SiteRunResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         match self {
             Self::Ok(value) => {
                 CtlStatus::Ok.pack(out)?;
@@ -3621,18 +3375,16 @@ impl Pack<Vec<u8>> for SiteRunResult {
                 value.pack(out)?
             }
         };
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for SiteRunResult {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<CtlStatus>(input)? {
+impl Unpack for SiteRunResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<CtlStatus>(input)? {
             CtlStatus::Ok => Self::Ok(take(input)?),
             CtlStatus::Error => Self::Error(take(input)?),
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -4872,7 +4624,7 @@ impl<S: UmlmonctrlV1 + 'static> crate::server::Program<S> for UmlmonctrlV1Progra
         match call.procedure() {
             0 => {
                 call.arguments(0, |_| Ok(()))?;
-                Ok(call.answer(async {}, |(), _| Ok(0)))
+                Ok(call.answer(async {}, |(), _| Ok(())))
             }
             1 => {
                 call.arguments(0, |_| Ok(()))?;
@@ -5283,7 +5035,7 @@ impl<S: UmlmonauthV1 + 'static> crate::server::Program<S> for UmlmonauthV1Progra
         match call.procedure() {
             0 => {
                 call.arguments(0, |_| Ok(()))?;
-                Ok(call.answer(async {}, |(), _| Ok(0)))
+                Ok(call.answer(async {}, |(), _| Ok(())))
             }
             1 => {
                 let args = call.arguments(88, take)?;

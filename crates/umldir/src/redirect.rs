@@ -15,6 +15,7 @@ use config::{Global, VmName};
 use daemon::{Crowd, Place, TcpAcceptor};
 use rpc_xdr::server::{ServeError, serve_one};
 use rpc_xdr::umldir::*;
+use rpc_xdr::xdr::Pack as _;
 use rustix::fs::{Mode, OFlags, open};
 use rustix::io::Errno;
 use rustix::net::{
@@ -22,7 +23,6 @@ use rustix::net::{
     sockopt,
 };
 use tokio::net::TcpStream;
-use xdr_codec::Pack as _;
 
 use crate::directory::Directory;
 use crate::relay::relay;

@@ -9,18 +9,17 @@ use bytes::BytesMut;
 use onc_rpc::auth::AuthFlavor;
 use onc_rpc::{AcceptedReply, AcceptedStatus, AuthError, RejectedReply, ReplyBody, RpcMessage};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
-use xdr_codec::Pack;
 
 use super::{accepted, reply};
 use crate::auth::{self, Key, Transcript};
 use crate::client::TLS_TOKEN;
 use crate::record::{self, Framer, Limits, RecordError};
 use crate::seal::Seal;
-use crate::strict::{Strict, take};
 use crate::umlmonctrl::{
     AUTH_FLAVOR_TLS, AuthBeginArgs, AuthBeginResult, AuthChallenge, AuthNonce, AuthProof,
     AuthProveResult, CtlError, UMLMONAUTH, UMLMONAUTH_V1,
 };
+use crate::xdr::{Pack, Strict, Unpack, take};
 
 /// What is accepted from somebody who has proved nothing.
 const LIMITS: Limits = Limits {
@@ -224,7 +223,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Door<IO> {
     }
 
     /// Tells the client why it is not let in.
-    async fn refuse<T, R: Pack<Vec<u8>>>(
+    async fn refuse<T, R: Pack>(
         mut self,
         xid: u32,
         error: CtlError,
@@ -235,7 +234,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Door<IO> {
         Err(DoorError::Refused(text))
     }
 
-    async fn answer<R: Pack<Vec<u8>>>(&mut self, xid: u32, result: &R) -> Result<(), DoorError> {
+    async fn answer<R: Pack>(&mut self, xid: u32, result: &R) -> Result<(), DoorError> {
         let mut record = accepted(xid, AcceptedStatus::Success(&[]));
         result
             .pack(&mut record)
@@ -289,7 +288,7 @@ fn call(record: &[u8]) -> Result<AuthCall<'_>, DoorError> {
     })
 }
 
-fn arguments<T: for<'a> xdr_codec::Unpack<Strict<'a>>>(bytes: &[u8]) -> Result<T, DoorError> {
+fn arguments<T: Unpack>(bytes: &[u8]) -> Result<T, DoorError> {
     let mut input = Strict::new(bytes);
     take(&mut input)
         .and_then(|value| input.finish().map(|()| value))

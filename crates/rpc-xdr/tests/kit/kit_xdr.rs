@@ -13,14 +13,12 @@
 #[cfg(feature = "server")]
 use std::rc::Rc;
 
-use xdr_codec::{Error, Pack, Result, Unpack};
-
 use crate::Procedure;
 use crate::client::{Client, ClientError, Stream, Ticket};
-use crate::strict::{
-    Strict, pack_array, pack_fixed_opaque, pack_list, pack_opaque, pack_optional, pack_string,
-    take, unpack_array, unpack_fixed_opaque, unpack_list, unpack_opaque, unpack_optional,
-    unpack_string,
+use crate::xdr::{
+    Pack, Result, Strict, Unpack, XdrError, pack_array, pack_fixed_opaque, pack_list, pack_opaque,
+    pack_optional, pack_string, take, unpack_array, unpack_fixed_opaque, unpack_list,
+    unpack_opaque, unpack_optional, unpack_string,
 };
 
 /// `const KIT_SIZE`
@@ -56,24 +54,21 @@ pub enum KitColor {
     Blue = -3,
 }
 
-impl Pack<Vec<u8>> for KitColor {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for KitColor {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         (*self as i32).pack(out)?;
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for KitColor {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<i32>(input)? {
+impl Unpack for KitColor {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<i32>(input)? {
             1 => Self::Red,
             2 => Self::Green,
             -3 => Self::Blue,
-            other => return Err(Error::invalidenum(other)),
-        };
-        Ok((value, start - input.remaining()))
+            other => return Err(XdrError::Value(other.into())),
+        })
     }
 }
 
@@ -88,9 +83,8 @@ pub enum KitDefault {
     Default(KitColor, KitId),
 }
 
-impl Pack<Vec<u8>> for KitDefault {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for KitDefault {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         match self {
             Self::Red(value) => {
                 KitColor::Red.pack(out)?;
@@ -99,26 +93,23 @@ impl Pack<Vec<u8>> for KitDefault {
             Self::Green => KitColor::Green.pack(out)?,
             Self::Default(other, value) => {
                 if matches!(*other, KitColor::Red | KitColor::Green) {
-                    return Err(Error::invalidcase(0));
+                    return Err(XdrError::Case);
                 }
                 other.pack(out)?;
                 pack_fixed_opaque(value, out)?;
-                0
             }
         };
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for KitDefault {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<KitColor>(input)? {
+impl Unpack for KitDefault {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<KitColor>(input)? {
             KitColor::Red => Self::Red(take(input)?),
             KitColor::Green => Self::Green,
             other => Self::Default(other, unpack_fixed_opaque(input)?),
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -137,9 +128,8 @@ pub enum KitRest {
     Default(u32),
 }
 
-impl Pack<Vec<u8>> for KitRest {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for KitRest {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         match self {
             Self::Case1(value) => {
                 1u32.pack(out)?;
@@ -151,25 +141,22 @@ impl Pack<Vec<u8>> for KitRest {
             }
             Self::Default(other) => {
                 if matches!(*other, 1u32 | 3u32) {
-                    return Err(Error::invalidcase(0));
+                    return Err(XdrError::Case);
                 }
                 other.pack(out)?;
-                0
             }
         };
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for KitRest {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<u32>(input)? {
+impl Unpack for KitRest {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<u32>(input)? {
             1u32 => Self::Case1(unpack_list(input, 2, |input| unpack_string(input, 9))?),
             3u32 => Self::KitSize(unpack_list(input, 2, |input| unpack_string(input, 9))?),
             other => Self::Default(other),
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -182,9 +169,8 @@ pub enum KitFlag {
     False,
 }
 
-impl Pack<Vec<u8>> for KitFlag {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for KitFlag {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         match self {
             Self::True(value) => {
                 true.pack(out)?;
@@ -192,18 +178,16 @@ impl Pack<Vec<u8>> for KitFlag {
             }
             Self::False => false.pack(out)?,
         };
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for KitFlag {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<bool>(input)? {
+impl Unpack for KitFlag {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<bool>(input)? {
             true => Self::True(unpack_array(input, take)?),
             false => Self::False,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -216,9 +200,8 @@ pub enum KitOpen {
     Case7(f64),
 }
 
-impl Pack<Vec<u8>> for KitOpen {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for KitOpen {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         match self {
             Self::CaseMinus1(value) => {
                 (-1i32).pack(out)?;
@@ -229,19 +212,17 @@ impl Pack<Vec<u8>> for KitOpen {
                 value.pack(out)?
             }
         };
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for KitOpen {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = match take::<i32>(input)? {
+impl Unpack for KitOpen {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<i32>(input)? {
             -1i32 => Self::CaseMinus1(take(input)?),
             7i32 => Self::Case7(take(input)?),
-            _ => return Err(Error::invalidcase(0)),
-        };
-        Ok((value, start - input.remaining()))
+            _ => return Err(XdrError::Case),
+        })
     }
 }
 
@@ -282,9 +263,8 @@ pub struct KitAll {
     pub r#type: String,
 }
 
-impl Pack<Vec<u8>> for KitAll {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {
-        let start = out.len();
+impl Pack for KitAll {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_fixed_opaque(&self.id, out)?;
         pack_list(&self.names, 2, out, |item, out| pack_string(item, 9, out))?;
         pack_optional(&self.pair, out, |item, out| {
@@ -301,14 +281,13 @@ impl Pack<Vec<u8>> for KitAll {
         pack_fixed_opaque(&self.bits, out)?;
         pack_string(&self.r#type, 4, out)?;
 
-        Ok(out.len() - start)
+        Ok(())
     }
 }
 
-impl Unpack<Strict<'_>> for KitAll {
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {
-        let start = input.remaining();
-        let value = Self {
+impl Unpack for KitAll {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
             id: unpack_fixed_opaque(input)?,
             names: unpack_list(input, 2, |input| unpack_string(input, 9))?,
             pair: unpack_optional(input, |input| unpack_array(input, take))?,
@@ -322,8 +301,7 @@ impl Unpack<Strict<'_>> for KitAll {
             self_: take(input)?,
             bits: unpack_fixed_opaque(input)?,
             r#type: unpack_string(input, 4)?,
-        };
-        Ok((value, start - input.remaining()))
+        })
     }
 }
 
@@ -524,7 +502,7 @@ impl<S: KitV1 + 'static> crate::server::Program<S> for KitV1Program {
         match call.procedure() {
             0 => {
                 call.arguments(0, |_| Ok(()))?;
-                Ok(call.answer(async {}, |(), _| Ok(0)))
+                Ok(call.answer(async {}, |(), _| Ok(())))
             }
             1 => {
                 let args = call.arguments(236, take)?;
@@ -547,7 +525,7 @@ impl<S: KitV1 + 'static> crate::server::Program<S> for KitV1Program {
                 })?;
                 Ok(call.answer(
                     async move { service.kit_swallow(&session, args).await },
-                    |(), _| Ok(0),
+                    |(), _| Ok(()),
                 ))
             }
             4 => {
@@ -656,7 +634,7 @@ impl<S: KitV2 + 'static> crate::server::Program<S> for KitV2Program {
         match call.procedure() {
             0 => {
                 call.arguments(0, |_| Ok(()))?;
-                Ok(call.answer(async {}, |(), _| Ok(0)))
+                Ok(call.answer(async {}, |(), _| Ok(())))
             }
             _ => Err(crate::server::Reject::ProcedureUnavailable),
         }

@@ -5,7 +5,7 @@
 
 #[cfg(feature = "server")]
 pub use rpc_xdr::server;
-pub use rpc_xdr::{Procedure, client, strict};
+pub use rpc_xdr::{Procedure, client, xdr};
 
 #[allow(dead_code, unreachable_pub)]
 mod kit_xdr;

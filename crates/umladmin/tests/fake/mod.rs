@@ -17,11 +17,10 @@ use std::time::Duration;
 use config::{Config, VmName};
 use daemon::PidFile;
 use rpc_xdr::server::{Answer, Call, Limits, Program, Reject, serve};
-use rpc_xdr::strict::take;
 use rpc_xdr::umlmonctrl::*;
+use rpc_xdr::xdr::{Pack as _, take};
 use tokio::net::UnixListener;
 use tokio::sync::watch;
-use xdr_codec::Pack;
 
 /// No fake outlives its test by more than this.
 const LIFE: Duration = Duration::from_secs(120);

@@ -285,8 +285,8 @@ impl Played {
 
 /// Answers a call of REDIRECT; whether it was for vm1.
 async fn redirected(stream: &mut TcpStream) -> bool {
+    use rpc_xdr::xdr::Pack as _;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use xdr_codec::Pack as _;
     let mut mark = [0; 4];
     stream.read_exact(&mut mark).await.unwrap();
     let length = u32::from_be_bytes(mark) & 0x7fff_ffff;

@@ -60,12 +60,10 @@ fn header(out: &mut String, file: &str) {
 #[cfg(feature = \"server\")]
 use std::rc::Rc;
 
-use xdr_codec::{{Error, Pack, Result, Unpack}};
-
 use crate::client::{{Client, ClientError, Stream, Ticket}};
-use crate::strict::{{
-    Strict, pack_array, pack_fixed_opaque, pack_list, pack_opaque, pack_optional, pack_string, take, unpack_array,
-    unpack_fixed_opaque, unpack_list, unpack_opaque, unpack_optional, unpack_string,
+use crate::xdr::{{
+    Pack, Result, Strict, Unpack, XdrError, pack_array, pack_fixed_opaque, pack_list, pack_opaque, pack_optional,
+    pack_string, take, unpack_array, unpack_fixed_opaque, unpack_list, unpack_opaque, unpack_optional, unpack_string,
 }};
 use crate::Procedure;
 
@@ -109,7 +107,7 @@ fn enumeration(out: &mut String, name: &Name, values: &[(Name, i64)]) {
         out,
         &ty,
         &format!(
-            "match take::<i32>(input)? {{ {arms} other => return Err(Error::invalidenum(other)) }}"
+            "match take::<i32>(input)? {{ {arms} other => return Err(XdrError::Value(other.into())) }}"
         ),
     );
 }
@@ -162,9 +160,7 @@ fn union(out: &mut String, model: &Model, name: &Name, union: &Union) {
     }
     match &union.default {
         Some(default) => default_arm(&mut arms, model, union, default),
-        None if !union.complete => arms
-            .unpacks
-            .push_str("_ => return Err(Error::invalidcase(0)),\n"),
+        None if !union.complete => arms.unpacks.push_str("_ => return Err(XdrError::Case),\n"),
         None => {}
     }
     doc(out, name, "union", &Type::Void);
@@ -244,13 +240,13 @@ fn default_arm(arms: &mut Arms, model: &Model, union: &Union, default: &Type) {
         .map(|case| discriminant(model, union, case))
         .collect();
     let refused = format!(
-        "if matches!(*other, {}) {{ return Err(Error::invalidcase(0)); }}",
+        "if matches!(*other, {}) {{ return Err(XdrError::Case); }}",
         taken.join(" | ")
     );
     put(
         &mut arms.packs,
         format_args!(
-            "Self::Default(other{pattern}) => {{ {refused} other.pack(out)?; {packed} 0 }}\n"
+            "Self::Default(other{pattern}) => {{ {refused} other.pack(out)?; {packed} }}\n"
         ),
     );
     put(
@@ -299,11 +295,10 @@ fn pack_impl(out: &mut String, ty: &str, body: &str) {
     put(
         out,
         format_args!(
-            "impl Pack<Vec<u8>> for {ty} {{
-    fn pack(&self, out: &mut Vec<u8>) -> Result<usize> {{
-        let start = out.len();
+            "impl Pack for {ty} {{
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {{
         {body}
-        Ok(out.len() - start)
+        Ok(())
     }}
 }}
 
@@ -316,11 +311,9 @@ fn unpack_impl(out: &mut String, ty: &str, value: &str) {
     put(
         out,
         format_args!(
-            "impl Unpack<Strict<'_>> for {ty} {{
-    fn unpack(input: &mut Strict<'_>) -> Result<(Self, usize)> {{
-        let start = input.remaining();
-        let value = {value};
-        Ok((value, start - input.remaining()))
+            "impl Unpack for {ty} {{
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {{
+        Ok({value})
     }}
 }}
 

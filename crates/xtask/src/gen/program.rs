@@ -202,7 +202,7 @@ impl<S: {ty} + 'static> crate::server::Program<S> for {ty}Program {{
         put(
             out,
             format_args!(
-                "0 => {{ call.arguments(0, |_| Ok(()))?; Ok(call.answer(async {{}}, |(), _| Ok(0))) }}\n"
+                "0 => {{ call.arguments(0, |_| Ok(()))?; Ok(call.answer(async {{}}, |(), _| Ok(()))) }}\n"
             ),
         );
     }
@@ -234,7 +234,7 @@ fn dispatch_arm(out: &mut String, call: &Call) {
         _ => format!("let ({}) = ", names.join(", ")),
     };
     let packed = match &call.result {
-        Type::Void => "|(), _| Ok(0)".into(),
+        Type::Void => "|(), _| Ok(())".into(),
         result => format!("|result, out| {}", pack(result, "result", true)),
     };
     let passed: String = names
