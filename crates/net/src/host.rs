@@ -54,6 +54,27 @@ pub(crate) struct Link {
     pub(crate) counters: Counters,
 }
 
+/// What an interface of the host is, for somebody who only wants to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One that interfaces of VMs can be ports of.
+    Bridge,
+    /// Any other.
+    Other,
+}
+
+/// What the interface of this name is; None if the host has none.
+///
+/// # Errors
+/// If the host's kernel does not tell.
+pub fn kind(interface: &str) -> io::Result<Option<Kind>> {
+    let link = Host::open()?.link(interface)?;
+    Ok(link.map(|link| match link.is_bridge {
+        true => Kind::Bridge,
+        false => Kind::Other,
+    }))
+}
+
 /// Changes of an interface; None leaves it as it is.
 #[derive(Debug, Default)]
 pub(crate) struct Change<'a> {

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::os::unix::fs::FileTypeExt as _;
-use std::path::Path;
 
 use config::{Nic, StartType};
 
@@ -81,8 +80,11 @@ pub(super) fn networks(subject: &Subject) -> Vec<Finding> {
             let Some(interface) = interface.map(ToString::to_string) else {
                 continue;
             };
-            let system = Path::new("/sys/class/net").join(&interface);
-            if !system.exists() {
+            // Not in /sys, which may be that of another network namespace. Where nobody answers, nothing is wrong.
+            let Ok(found) = net::kind(&interface) else {
+                continue;
+            };
+            if found.is_none() {
                 let suggestion = match bridge {
                     true => format!(
                         "make it: ip link add {interface} type bridge; ip link set {interface} up"
@@ -91,7 +93,7 @@ pub(super) fn networks(subject: &Subject) -> Vec<Finding> {
                 };
                 let problem = format!("there is no interface {interface} on this host");
                 findings.push(Finding::new(place, problem, suggestion));
-            } else if bridge && !system.join("bridge").exists() {
+            } else if bridge && found != Some(net::Kind::Bridge) {
                 let problem = format!("the interface {interface} is not a bridge");
                 findings.push(Finding::new(
                     place,
