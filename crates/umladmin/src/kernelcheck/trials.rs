@@ -1,7 +1,7 @@
 //! What is tried with a kernel, one thing after the other (umladmin).
 
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rpc_xdr::umlmonctrl::{VmEnd, VmLastEnd};
 
@@ -95,10 +95,7 @@ fn with_guest(rows: &mut Vec<Row>, site: &Site, talk: &mut Talk, con0: &str) {
         "ssl0",
         typed(talk, "ssl0", (24, 80)).map(|_| "both ways".into()),
     );
-    put(
-        "window size",
-        typed(talk, "con1", (33, 111)).and_then(|size| is(Ok(size), "33x111", "seen by the guest")),
-    );
+    put("window size", window_size(talk));
     put("ubd", is(value(con0, "ubd"), "ok", "read and written"));
     put("cow", is(value(con0, "cow"), "ok", "read and written"));
     put(
@@ -141,6 +138,17 @@ fn typed(talk: &mut Talk, channel: &str, (rows, columns): (u32, u32)) -> Found {
     heard(&text).ok_or_else(|| "what is typed is not answered".into())
 }
 
+/// The guest is told of another size by an interrupt, which what is typed may overtake; so it is asked again.
+fn window_size(talk: &mut Talk) -> Found {
+    let until = Instant::now() + SHORT;
+    loop {
+        let size = typed(talk, "con1", (33, 111))?;
+        if size == "33x111" || Instant::now() > until {
+            return is(Ok(size), "33x111", "seen by the guest");
+        }
+    }
+}
+
 fn sysrq_h(talk: &mut Talk) -> Found {
     let from = talk.open("con0", 24, 80)?;
     talk.sysrq("h")?;
@@ -181,7 +189,10 @@ fn reboot(talk: &mut Talk) -> Found {
     let reboots = talk.info()?.reboots;
     match (con0.contains(&done), reboots) {
         (true, 1) => Ok("the monitor starts it again".into()),
-        (_, 0) => Err("the reboot of the guest is not seen as one".into()),
+        (_, 0) => Err(match talk.end(0)? {
+            Some(end) => format!("not seen as a reboot: {}", describe(&end)),
+            None => "the guest does not reboot".into(),
+        }),
         _ => Err("the guest does not come up again".into()),
     }
 }
