@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 
 pub use directory::{Directory, free_port};
 pub use disk::{FailingDisk, SmallDisk};
-pub use program::{Outcome, program, run};
+pub use program::{Outcome, program, run, run_within};
 pub use terminal::Terminal;
 pub use vm::{Console, Vm, VmBuilder, real_kernel};
 pub use world::World;

@@ -72,6 +72,15 @@ impl Outcome {
 /// If it takes longer than [`PATIENCE`], or if something it left running holds its output open.
 #[track_caller]
 pub fn run(command: &mut Command) -> Outcome {
+    run_within(command, PATIENCE)
+}
+
+/// The same for what takes longer than [`PATIENCE`].
+///
+/// # Panics
+/// As [`run`].
+#[track_caller]
+pub fn run_within(command: &mut Command, patience: Duration) -> Outcome {
     let name = format!("{command:?}");
     let mut child = command
         .stdin(Stdio::null())
@@ -84,11 +93,11 @@ pub fn run(command: &mut Command) -> Outcome {
         listen(Box::new(child.stdout.take().expect("stdout is a pipe"))
             as Box<dyn std::io::Read + Send>);
     let mut stderr = listen(Box::new(child.stderr.take().expect("stderr is a pipe")));
-    let status = wait(&mut child, PATIENCE).unwrap_or_else(|| {
+    let status = wait(&mut child, patience).unwrap_or_else(|| {
         // It is our own child and not yet reaped, so the number is its own.
         let _ = child.kill();
         let _ = child.wait();
-        panic!("{name}: has not ended after {} s", PATIENCE.as_secs())
+        panic!("{name}: has not ended after {} s", patience.as_secs())
     });
     let said = |pipe: &mut Dialogue| {
         let said = pipe.expect_end(Duration::from_secs(5));
