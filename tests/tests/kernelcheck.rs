@@ -2,9 +2,21 @@
 
 #![allow(clippy::unwrap_used)] // in functions beside the tests, too
 
-use std::path::Path;
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
-use e2e::{World, real_kernel, run};
+use e2e::{World, real_kernel, run, wait_for};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+/// The directory in which a kernel is tried, if there is one.
+fn site(world: &World) -> Option<PathBuf> {
+    let made = fs::read_dir(world.path()).unwrap().flatten();
+    let mut paths = made.map(|entry| entry.path());
+    paths.find(|path| path.to_string_lossy().contains("umladmin-kernelcheck-"))
+}
 
 /// The verdicts on a kernel, by what was tried.
 fn verdicts(world: &World, kernel: &Path, status: i32) -> serde_json::Value {
@@ -12,10 +24,7 @@ fn verdicts(world: &World, kernel: &Path, status: i32) -> serde_json::Value {
     let mut command = world.command("umladmin", &["-json", "kernelcheck", &kernel]);
     let outcome = run(command.env("TMPDIR", world.path()));
     assert_eq!(outcome.status, Some(status), "{outcome:#?}");
-    let made = std::fs::read_dir(world.path()).unwrap().flatten();
-    let left = made.map(|entry| entry.file_name().to_string_lossy().into_owned());
-    let left: Vec<_> = left.filter(|name| name.contains("kernelcheck")).collect();
-    assert_eq!(left, [""; 0]);
+    assert_eq!(site(world), None);
     serde_json::from_str(&outcome.stdout).unwrap()
 }
 
@@ -36,6 +45,7 @@ fn everything_that_a_vm_needs_works_with_a_real_kernel() {
         "window size",
         "cow",
         "notify",
+        "network vec0",
         "suspend, continue",
         "least memory",
     ] {
@@ -47,10 +57,41 @@ fn everything_that_a_vm_needs_works_with_a_real_kernel() {
 }
 
 #[test]
+fn whoever_interrupts_it_finds_nothing_left() {
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
+    let kernel = real_kernel().display().to_string();
+    for (signal, when) in [
+        // The monitor is about to be ready, a kernel boots, and trials are made.
+        (Signal::TERM, "run/kernelcheck.pid"),
+        (Signal::INT, "var/kernelcheck/jail/disks/x.cow"),
+        (Signal::HUP, "var/kernelcheck/jail/tmp/kernelcheck/mconsole"),
+    ] {
+        let mut command = world.command("umladmin", &["kernelcheck", &kernel]);
+        command.env("TMPDIR", world.path()).process_group(0);
+        let pipes = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = pipes.spawn().unwrap();
+        let there = || site(&world)?.join(when).exists().then_some(());
+        wait_for(when, there);
+        // As the terminal does it.
+        kill_process_group(Pid::from_child(&child), signal).unwrap();
+        let status = wait_for("its end", || child.try_wait().unwrap());
+        let mut said = String::new();
+        let mut stderr = child.stderr.take().unwrap();
+        stderr.read_to_string(&mut said).unwrap();
+        assert_eq!(status.code(), Some(1), "{when}: {said}");
+        let wanted = format!("umladmin: {kernel}: interrupted; nothing of it is left\n");
+        assert_eq!(said, wanted, "{when}");
+        assert_eq!(site(&world), None, "{when}");
+    }
+}
+
+#[test]
 fn what_is_no_kernel_is_told() {
     let Some(world) = World::new() else { return };
     let file = world.path().join("text");
-    std::fs::write(&file, "#!/bin/sh\n").unwrap();
+    fs::write(&file, "#!/bin/sh\n").unwrap();
     let found = verdicts(&world, &file, 1);
     assert_eq!(found["results"][0]["what"], "libraries");
     assert_eq!(found["results"][0]["verdict"], "fails");

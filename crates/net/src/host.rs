@@ -75,6 +75,26 @@ pub fn kind(interface: &str) -> io::Result<Option<Kind>> {
     }))
 }
 
+/// Switches an interface on and gives it an address, with a route to the one at its other end: what a machine does that
+/// finds itself at the end of a line.
+///
+/// # Errors
+/// If there is none of this name, and those of the kernel.
+pub fn configure(interface: &str, own: Ipv4Addr, peer: Ipv4Addr) -> io::Result<()> {
+    let mut host = Host::open()?;
+    let link = host.link(interface)?.ok_or(Errno::NODEV)?;
+    host.change(link.index, &Change::default())?;
+    host.add_address(link.index, own, peer)
+}
+
+/// Puts the calling thread, and what it starts from now on, into a network of its own, in which nothing is.
+///
+/// # Errors
+/// Those of unshare(2).
+pub fn leave_host() -> io::Result<()> {
+    Ok(nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET)?)
+}
+
 /// Changes of an interface; None leaves it as it is.
 #[derive(Debug, Default)]
 pub(crate) struct Change<'a> {

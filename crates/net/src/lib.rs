@@ -14,7 +14,7 @@ mod setup;
 mod undo;
 
 pub use error::Error;
-pub use host::{Counters, Kind, kind};
+pub use host::{Counters, Kind, configure, kind, leave_host};
 pub use kernel::Drivers;
 pub use records::Records;
 pub use setup::{Connection, End, Networks, Place, Request};

@@ -6,9 +6,11 @@
 pub(crate) mod guest;
 mod image;
 mod memory;
+mod network;
 mod site;
 mod talk;
 mod trials;
+mod watch;
 
 use std::fs::File;
 use std::path::Path;
@@ -19,6 +21,7 @@ use serde_json::{Value, json};
 
 use crate::report::{Report, table};
 use site::Site;
+use watch::Watch;
 
 /// Whether a VM can do with something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,14 +77,25 @@ pub(crate) fn run(kernel: &Path, as_json: bool) -> Result<Exit, Failure> {
             "kernelcheck must be run by root: it makes a jail, and starts a VM in it as another user",
         ));
     }
+    let watch =
+        Watch::begin().map_err(|error| Failure::from(error).about("cannot watch for Ctrl-C"))?;
     let about = |error: String| Failure::new(Exit::Failed, error).about(kernel.display());
     let mut rows = vec![
         Row::of("libraries", libraries(kernel)),
         Row::of("networks", networks(kernel)),
     ];
     if !has_failed(&rows) {
-        let site = Site::make(kernel).map_err(about)?;
-        rows.extend(trials::all(&site).map_err(about)?);
+        // The interfaces of the trial are nothing to the host.
+        net::leave_host().map_err(|error| Failure::from(error).about("cannot make a network"))?;
+        // When this is over, nothing of it is left.
+        let tried = drivers(kernel).and_then(|drivers| {
+            let site = Site::make(kernel, &watch)?;
+            trials::all(&site, drivers)
+        });
+        if watch.is_over() {
+            return Err(about("interrupted; nothing of it is left".into()));
+        }
+        rows.extend(tried.map_err(about)?);
     }
     let report = Report::new();
     if as_json {
@@ -116,10 +130,14 @@ fn libraries(kernel: &Path) -> Result<String, String> {
     })
 }
 
-/// The network drivers of the kernel.
-fn networks(kernel: &Path) -> Result<String, String> {
+/// The network drivers of the kernel, by what is in its file.
+fn drivers(kernel: &Path) -> Result<Drivers, String> {
     let drivers = File::open(kernel).and_then(Drivers::of);
-    match drivers.map_err(|error| error.to_string())? {
+    drivers.map_err(|error| error.to_string())
+}
+
+fn networks(kernel: &Path) -> Result<String, String> {
+    match drivers(kernel)? {
         Drivers {
             vec: true,
             eth: true,

@@ -1,6 +1,7 @@
 //! `umladmin start`: monitors, and the kernels of those VMs that boot by themselves (umladmin).
 
 use std::io;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -78,7 +79,7 @@ fn start_one(
         Ok(Some(pid)) => return Ok(("left as it is", format!("its monitor runs, pid {pid}"))),
         Err(e) => return Err(e.to_string()),
     }
-    start_monitor(program, &config.path, vm)?;
+    start_monitor(program, &config.path, vm, Group::Ours)?;
     if configured.start == StartType::Manual {
         return Ok(("monitor started", String::new()));
     }
@@ -98,12 +99,26 @@ pub(crate) fn monitor_program() -> PathBuf {
     }
 }
 
+/// Which process group a monitor is in until it is ready, and so whether Ctrl-C ends it before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Group {
+    Ours,
+    Own,
+}
+
 /// Starts a monitor and waits until it is ready. What goes wrong it says itself, on the same stderr.
-pub(crate) fn start_monitor(program: &Path, config: &Path, vm: &VmName) -> Result<(), String> {
-    let mut child = Command::new(program)
-        .arg("-config")
-        .arg(config)
-        .arg(vm.as_str())
+pub(crate) fn start_monitor(
+    program: &Path,
+    config: &Path,
+    vm: &VmName,
+    group: Group,
+) -> Result<(), String> {
+    let mut command = Command::new(program);
+    command.arg("-config").arg(config).arg(vm.as_str());
+    if group == Group::Own {
+        command.process_group(0);
+    }
+    let mut child = command
         .stdin(Stdio::null())
         .spawn()
         .map_err(|e| format!("cannot run {}: {e}", program.display()))?;

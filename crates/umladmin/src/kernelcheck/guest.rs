@@ -22,6 +22,7 @@ use rustix::termios::tcgetwinsize;
 use signal_hook::consts::SIGINT;
 
 use super::image::{self, AT, CHANGED, COW_SEED, FLAT_SEED, NEW_COW_SEED, NEW_FLAT_SEED};
+use super::network;
 
 /// The path of this program in the guest.
 pub(crate) const INIT: &str = "/init";
@@ -58,6 +59,11 @@ fn live() -> io::Result<Infallible> {
     say("cow", &result(disk("/dev/ubdc", COW_SEED, NEW_COW_SEED)));
     let hostfs = mount("none", "/mnt", "hostfs", MountFlags::empty(), Some(c"/"));
     say("hostfs", if hostfs.is_ok() { "mounted" } else { "refused" });
+    for nic in network::NICS {
+        if net::kind(nic).is_ok_and(|found| found.is_some()) {
+            say("net", &result(network::call(nic)));
+        }
+    }
     say("done", "yes");
     // Without notify this is no file, which the other side sees.
     let _ = fs::write("/proc/mconsole", "ready\n");

@@ -11,7 +11,7 @@ const STEP: u32 = 4;
 /// Halves the span between what is too little and what is enough until it is one step.
 pub(super) fn least(site: &Site, talk: &mut Talk) -> Result<String, String> {
     let enough = search(LOWEST, MEMORY, |megabytes| {
-        site.set_memory(megabytes)?;
+        site.set(megabytes, "")?;
         let booted = boot(talk, &[]).is_ok();
         talk.kill()?;
         Ok(booted)

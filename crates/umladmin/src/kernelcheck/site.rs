@@ -4,6 +4,7 @@
 use std::fs;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use config::{Config, VmName};
@@ -14,6 +15,7 @@ use tempfile::TempDir;
 
 use super::image::{self, cannot};
 use super::talk::Talk;
+use super::watch::Watch;
 use crate::{monitor, start};
 
 /// The VM.
@@ -30,11 +32,12 @@ pub(crate) struct Site {
     directory: TempDir,
     config: Config,
     vm: VmName,
+    watch: Arc<Watch>,
 }
 
 impl Site {
     /// Makes it, with a monitor that runs and a VM that does not.
-    pub(crate) fn make(kernel: &Path) -> Result<Site, String> {
+    pub(crate) fn make(kernel: &Path, watch: &Arc<Watch>) -> Result<Site, String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let directory = tempfile::Builder::new()
             .prefix("umladmin-kernelcheck-")
@@ -43,15 +46,18 @@ impl Site {
             directory.map_err(|error| format!("cannot make a temporary directory: {error}"))?;
         let path = directory.path().canonicalize().map_err(|e| text(&e))?;
         let file = path.join("umlmon");
-        write_configuration(&path, MEMORY)?;
+        write_configuration(&path, MEMORY, "")?;
         let config = Config::load(&file).map_err(|e| text(&e))?;
         let vm = VmName::try_from(NAME).map_err(|e| text(&e))?;
         let site = Site {
             directory,
             config,
             vm,
+            watch: Arc::clone(watch),
         };
-        start::start_monitor(&start::monitor_program(), &file, &site.vm)?;
+        let program = start::monitor_program();
+        // Ctrl-C is for everything on the terminal; the monitor is ended by us, when it can be.
+        start::start_monitor(&program, &file, &site.vm, start::Group::Own)?;
         site.put_kernel(kernel)?;
         site.put_disks(&path)?;
         Ok(site)
@@ -108,15 +114,15 @@ impl Site {
             .join(name)
     }
 
-    /// The next start is with so many megabytes of memory.
-    pub(crate) fn set_memory(&self, megabytes: u32) -> Result<(), String> {
+    /// The next start is with so many megabytes of memory, and with these lines in addition.
+    pub(crate) fn set(&self, megabytes: u32, lines: &str) -> Result<(), String> {
         let path = self.config.path.parent().unwrap_or(Path::new("/"));
-        write_configuration(path, megabytes)
+        write_configuration(path, megabytes, lines)
     }
 
     /// A conversation with the monitor.
     pub(crate) fn talk(&self) -> Result<Talk, String> {
-        Talk::begin(&self.config.global.ctrl(&self.vm))
+        Talk::begin(&self.config.global.ctrl(&self.vm), &self.watch)
     }
 }
 
@@ -138,18 +144,20 @@ impl Drop for Site {
         if let Err(why) = ended {
             let path = self.directory.path().display();
             eprintln!("umladmin: {path}: its monitor, pid {pid}, does not end: {why}");
+            // What it has mounted there is not ours to remove.
+            self.directory.disable_cleanup(true);
         }
     }
 }
 
-fn write_configuration(path: &Path, megabytes: u32) -> Result<(), String> {
+fn write_configuration(path: &Path, megabytes: u32, lines: &str) -> Result<(), String> {
     let shown = path.display();
     let text = format!(
         "[GLOBAL]\nvardir = {shown}/var\nrundir = {shown}/run\n\
          [{NAME}]\nvmuser = {USER}\nmem = {megabytes}\nkernel = /shared/kernels/linux\nlogfile = monitor\n\
          con0 = pty:con0\ncon1 = pty\nssl0 = pty\n\
          ubd0 = /disks/root.dsk\nubd1 = /disks/flat.dsk\nubd2 = /disks/x.cow\n\
-         kernelarg = root=/dev/ubda\nkernelarg = ro\nkernelarg = init={}\n",
+         kernelarg = root=/dev/ubda\nkernelarg = ro\nkernelarg = init={}\n{lines}",
         super::guest::INIT
     );
     for directory in ["var", "run"] {

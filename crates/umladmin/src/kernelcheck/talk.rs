@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use rpc_xdr::client::ClientError;
 use rpc_xdr::umlmonctrl::*;
 
+use super::watch::Watch;
 use crate::link;
 
 /// How long the monitor may take to accept a connection.
@@ -32,10 +33,11 @@ fn said<T>(answer: Answer<T>) -> Result<T, String> {
 }
 
 impl Talk {
-    pub(crate) fn begin(ctrl: &Path) -> Result<Talk, String> {
+    pub(crate) fn begin(ctrl: &Path, watch: &Watch) -> Result<Talk, String> {
         let stream = link::connect(ctrl, ACCEPT)
             .and_then(|stream| {
                 stream.set_read_timeout(Some(ANSWER))?;
+                watch.attend(&stream)?;
                 Ok(stream)
             })
             .map_err(|error| format!("cannot reach the monitor: {error}"))?;

@@ -3,12 +3,13 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
+use net::Drivers;
 use rpc_xdr::umlmonctrl::{VmEnd, VmLastEnd};
 
 use super::guest::MARK;
 use super::site::{MEMORY, Site};
 use super::talk::Talk;
-use super::{Row, Verdict, image, memory};
+use super::{Row, Verdict, image, memory, network};
 
 /// How long the guest may take to boot.
 const BOOT: Duration = Duration::from_mins(1);
@@ -17,10 +18,10 @@ const SHORT: Duration = Duration::from_secs(10);
 /// How long a suspended guest must be silent; it would beat ten times a second.
 const SILENCE: Duration = Duration::from_millis(1500);
 
-type Found = Result<String, String>;
+pub(super) type Found = Result<String, String>;
 
 /// All of them. An error means that nothing can be tried at all.
-pub(crate) fn all(site: &Site) -> Result<Vec<Row>, String> {
+pub(crate) fn all(site: &Site, drivers: Drivers) -> Result<Vec<Row>, String> {
     let mut talk = site.talk()?;
     let mut rows = Vec::new();
     match boot(&mut talk, &[]) {
@@ -31,6 +32,7 @@ pub(crate) fn all(site: &Site) -> Result<Vec<Row>, String> {
         Ok(con0) => with_guest(&mut rows, site, &mut talk, &con0),
     }
     talk.kill()?;
+    rows.extend(network::all(site, &mut talk, drivers)?);
     rows.push(Row::of("panic is told", panic_is_told(&mut talk)));
     talk.kill()?;
     rows.push(sysrq_t(&mut talk));
@@ -67,7 +69,7 @@ fn describe(end: &VmLastEnd) -> String {
 }
 
 /// What the guest has said of something.
-fn value(con0: &str, name: &str) -> Found {
+pub(super) fn value(con0: &str, name: &str) -> Found {
     let begin = format!("{MARK}{name}=");
     let said = con0
         .split_once(&begin)

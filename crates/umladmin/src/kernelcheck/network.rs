@@ -1,0 +1,102 @@
+//! Does a line to the host work, with each of the kernel's network drivers? The host is a network namespace of the
+//! program's own, and both ends of the line are this program (umladmin, and in the guest).
+
+use std::io;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use net::Drivers;
+
+use super::site::{MEMORY, Site};
+use super::talk::Talk;
+use super::trials::{Found, boot, value};
+use super::{Row, Verdict};
+
+/// What the interface may be called in the guest, by its driver.
+pub(super) const NICS: [&str; 2] = ["vec0", "eth0"];
+
+const TUN: &str = "/dev/net/tun";
+const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
+const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
+const PORT: u16 = 7;
+/// How long an answer may take, and how often it is asked.
+const ANSWER: Duration = Duration::from_millis(500);
+const CALLS: u32 = 10;
+
+/// In the guest: configures its interface, calls the host, and waits for its answer.
+pub(super) fn call(nic: &str) -> io::Result<()> {
+    net::configure(nic, GUEST, HOST)?;
+    let socket = UdpSocket::bind((GUEST, 0))?;
+    socket.connect((HOST, PORT))?;
+    socket.set_read_timeout(Some(ANSWER))?;
+    let mut answer = [0; 16];
+    for _ in 0..CALLS {
+        // The first one may be too early for the other end.
+        let called = socket.send(nic.as_bytes());
+        let heard = called.and_then(|_| socket.recv(&mut answer));
+        if heard.is_ok_and(|length| answer.get(..length) == Some(nic.as_bytes())) {
+            return Ok(());
+        }
+    }
+    Err(io::Error::other("what it sends is not answered"))
+}
+
+/// Boots the guest with each driver that the kernel has.
+pub(super) fn all(site: &Site, talk: &mut Talk, drivers: Drivers) -> Result<Vec<Row>, String> {
+    let drivers = [
+        (drivers.vec, "network vec0", "vec"),
+        (drivers.eth, "network eth0", "tuntap"),
+    ];
+    let mut rows = Vec::new();
+    for (_, what, transport) in drivers.into_iter().filter(|(has, ..)| *has) {
+        if !Path::new(TUN).exists() {
+            let (verdict, found) = (Verdict::Beware, format!("not tried: the host has no {TUN}"));
+            rows.push(Row {
+                what,
+                verdict,
+                found,
+            });
+            continue;
+        }
+        let line = format!(
+            "transport = {transport}\n\
+             eth0 = host_to_host(proxy_if=kernelcheck, proxy_addr={HOST}, guest_addr={GUEST})\n"
+        );
+        site.set(MEMORY, &line)?;
+        rows.push(Row::of(what, answered(talk)));
+        talk.kill()?;
+        site.set(MEMORY, "")?;
+    }
+    Ok(rows)
+}
+
+/// Boots the guest and answers it, until it is up.
+fn answered(talk: &mut Talk) -> Found {
+    let text = |error: io::Error| format!("cannot listen: {error}");
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, PORT)).map_err(text)?;
+    socket.set_read_timeout(Some(ANSWER)).map_err(text)?;
+    let is_up = AtomicBool::new(false);
+    let con0 = thread::scope(|scope| {
+        scope.spawn(|| echo(&socket, &is_up));
+        let con0 = boot(talk, &[]);
+        is_up.store(true, Ordering::Relaxed);
+        con0
+    })?;
+    match value(&con0, "net")?.as_str() {
+        "ok" => Ok("the guest and the host hear each other".into()),
+        why => Err(why.to_owned()),
+    }
+}
+
+fn echo(socket: &UdpSocket, is_up: &AtomicBool) {
+    let mut call = [0; 16];
+    while !is_up.load(Ordering::Relaxed) {
+        // What goes wrong shows in the guest, which hears nothing then.
+        if let Ok((length, from)) = socket.recv_from(&mut call) {
+            let _ = socket.send_to(call.get(..length).unwrap_or_default(), from);
+        }
+    }
+}
