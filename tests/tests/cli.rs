@@ -4,7 +4,7 @@ use std::process::Command;
 
 use e2e::{World, program, run};
 
-const PROGRAMS: [&str; 3] = ["umlmon", "umlwatch", "umladmin"];
+const PROGRAMS: [&str; 4] = ["umlmon", "umldir", "umlwatch", "umladmin"];
 
 #[test]
 fn every_program_tells_its_version_and_its_words() {
@@ -14,6 +14,8 @@ fn every_program_tells_its_version_and_its_words() {
             assert_eq!(version, format!("{name} {}\n", env!("CARGO_PKG_VERSION")));
             let help = run(Command::new(program(name)).arg(format!("{dashes}help"))).ok();
             assert!(help.contains("-config FILE"), "{help}");
+            let wide = help.lines().find(|line| line.len() > 80);
+            assert_eq!(wide, None);
         }
     }
 }

@@ -33,4 +33,4 @@ mod words;
 
 pub use exit::{Exit, Failure, main};
 pub use output::{Output, Visible, incomplete_at_end, printable};
-pub use words::{Given, Line, Program, Request, Section, Word, similar};
+pub use words::{Given, Line, Program, Request, Section, Word, entry, similar};

@@ -191,7 +191,7 @@ impl Program {
                 let form = word.arg.map_or(format!("-{}", word.name), |arg| {
                     format!("-{} {arg}", word.name)
                 });
-                let _ = writeln!(text, "  {form:<23} {}", word.help);
+                text.push_str(&entry(2, &form, word.help));
             }
         }
         if !self.notes.is_empty() {
@@ -213,6 +213,30 @@ impl Program {
             "unknown option '-{name}'{hint}"
         )))
     }
+}
+
+/// Where the words about something begin in a help, and where its lines end.
+const COLUMN: usize = 24;
+const WIDTH: usize = 80;
+
+/// A line of a help, or several if it is long: what is typed, so many columns from the margin, and what it does.
+pub fn entry(margin: usize, form: &str, help: &str) -> String {
+    let column = margin + COLUMN;
+    let mut lines: Vec<String> = Vec::new();
+    for word in help.split(' ') {
+        let fits = |line: &String| column + line.len() + 1 + word.len() <= WIDTH;
+        match lines.last_mut().filter(|line| fits(line)) {
+            Some(line) => line.extend([" ", word]),
+            None => lines.push(word.to_owned()),
+        }
+    }
+    let form = format!("{:margin$}{form}", "");
+    let begin = match form.len() < column {
+        true => format!("{form:<column$}"),
+        false => format!("{form}\n{:column$}", ""),
+    };
+    let between = format!("\n{:column$}", "");
+    format!("{begin}{}\n", lines.join(&between))
 }
 
 /// The part after the dashes; None if the argument is an operand. A dash alone is one, two dashes end the words.
@@ -318,6 +342,23 @@ mod tests {
             Request::Run(line) => Ok(line),
             Request::Print(text) => panic!("{text}"),
         }
+    }
+
+    #[test]
+    fn a_help_is_as_wide_as_a_terminal() {
+        assert_eq!(
+            entry(2, "-info", "Shows it"),
+            "  -info                   Shows it\n"
+        );
+        let long = entry(0, "-disk-create NAME:MB[:sparse]", &"word ".repeat(15));
+        let lines: Vec<&str> = long.lines().collect();
+        assert_eq!(lines.len(), 3, "{long}");
+        assert!(lines.iter().all(|line| line.len() <= 80), "{long}");
+        let begin = format!("{:24}word", "");
+        assert!(
+            lines.iter().skip(1).all(|line| line.starts_with(&begin)),
+            "{long}"
+        );
     }
 
     #[test]

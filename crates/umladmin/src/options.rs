@@ -123,15 +123,15 @@ pub const PROGRAM: Program = Program {
         },
     ],
     notes: "Modes:\n  \
-        list      Shows the VMs and what state they are in\n  \
-        start     Starts monitors, and boots the VMs with start = boot\n  \
-        stop      Shuts VMs down and ends their monitors\n  \
-        update    Starts what is new in the configuration, stops what is gone\n  \
-        events    Shows what happens to VMs as it happens, until CTRL-C\n  \
-        check     Tells all that is wrong with a configuration and the host\n  \
+        list         Shows the VMs and what state they are in\n  \
+        start        Starts monitors, and boots the VMs with start = boot\n  \
+        stop         Shuts VMs down and ends their monitors\n  \
+        update       Starts what is new in the configuration, stops what is gone\n  \
+        events       Shows what happens to VMs as it happens, until CTRL-C\n  \
+        check        Tells all that is wrong with a configuration and the host\n  \
         kernelcheck  Boots a tiny guest under a kernel, and tells what works\n  \
-        password  Reads a password, prints its MD5 sum\n  \
-        config    Prints the configuration of one VM with the user's changes\n\n\
+        password     Reads a password, prints its MD5 sum\n  \
+        config       Prints the configuration of one VM with the user's changes\n\n\
         Without names of VMs, all that are configured are meant.",
 };
 

@@ -18,7 +18,7 @@ mod tcp;
 
 const PROGRAM: Program = Program {
     name: "umldir",
-    about: "Directory service: which monitors of virtual machines run on this host, and redirector to them",
+    about: "Directory service of the monitors on this host, and redirector to them",
     synopsis: &["[OPTIONS]"],
     sections: &[Section {
         heading: "Options",

@@ -17,7 +17,7 @@ use crate::ready::Sign;
 /// The command line of umlwatch.
 pub const PROGRAM: Program = Program {
     name: "umlwatch",
-    about: "commands the monitor of a virtual machine",
+    about: "Commands the monitor of a virtual machine",
     synopsis: &["[COMMAND | OPTION]... VM[@HOST]"],
     sections: &[
         Section {
@@ -33,8 +33,8 @@ pub const PROGRAM: Program = Program {
             words: REMOTE,
         },
     ],
-    notes: "A command that fails is the last one, and its exit status counts: 1 failed or refused, 2 usage,\n\
-            3 not running, 4 not authorised, 5 time over.",
+    notes: "A command that fails is the last one, and its exit status counts: 1 failed or\n\
+            refused, 2 usage, 3 not running, 4 not authorised, 5 time over.",
 };
 
 const fn word(name: &'static str, arg: Option<&'static str>, help: &'static str) -> Word {
@@ -55,12 +55,12 @@ pub const COMMANDS: &[Word] = &[
     word(
         "info",
         None,
-        "Shows state, consoles, disks, networks and configuration",
+        "Shows state, consoles, disks, networks, configuration",
     ),
     word(
         "tail",
         Some(LOG),
-        "Shows the last N (20) lines of a log: 'monitor' or a channel",
+        "Shows the last N (20) lines of 'monitor' or a channel",
     ),
     word(
         "connect",
@@ -85,7 +85,7 @@ pub const COMMANDS: &[Word] = &[
     word(
         "record",
         Some(RECORDING),
-        "Records a channel in the format of asciinema, until CTRL-C",
+        "Records a channel for asciinema, until CTRL-C",
     ),
     word("start", None, "Starts the kernel"),
     word(
@@ -98,12 +98,12 @@ pub const COMMANDS: &[Word] = &[
     word(
         "halt",
         None,
-        "Halts the kernel at once, without a shutdown of the guest",
+        "Halts the kernel at once; the guest does not shut down",
     ),
     word(
         "ctrlaltdel",
         None,
-        "Sends CTRL-ALT-DEL: the proper way to shut the guest down",
+        "Sends CTRL-ALT-DEL: the proper shutdown of the guest",
     ),
     word("kill", None, "Ends the kernel's processes by force"),
     word(
@@ -122,11 +122,7 @@ pub const COMMANDS: &[Word] = &[
         Some(READY),
         "Waits until the guest is ready, at most N seconds",
     ),
-    word(
-        "events",
-        None,
-        "Shows what happens to the VM as it happens, until CTRL-C",
-    ),
+    word("events", None, "Shows what happens to the VM, until CTRL-C"),
     word("port", None, "Shows the TCP port of the monitor"),
     word(
         "set",
@@ -137,7 +133,7 @@ pub const COMMANDS: &[Word] = &[
     word(
         "disk-list",
         None,
-        "Shows the disks: type, size, backing file, and who uses them",
+        "Shows the disks: type, size, backing file, users",
     ),
     word(
         "disk-create",
@@ -163,7 +159,7 @@ pub const COMMANDS: &[Word] = &[
     word(
         "disk-import",
         Some(COW_AND_BACKING),
-        "Tells a copy-on-write image from elsewhere its backing file",
+        "Tells an image from elsewhere its backing file",
     ),
     word(
         "disk-commit",
@@ -193,7 +189,7 @@ pub(crate) const OPTIONS: &[Word] = &[
     word(
         "escape",
         Some("KEY"),
-        "The key that leaves a connection: ^], ^A and so on, or none",
+        "The key that leaves a connection: ^], ^A .., or none",
     ),
     word(
         "raw",

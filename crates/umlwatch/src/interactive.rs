@@ -230,7 +230,7 @@ fn help() -> String {
     let own = OWN_WORDS
         .iter()
         .map(|(name, help)| ((*name).to_owned(), *help));
-    let line = |(form, help): (String, &str)| format!("{form:<23} {help}\n");
+    let line = |(form, help): (String, &str)| cli::entry(0, &form, help);
     commands.chain(own).chain(options).map(line).collect()
 }
 

@@ -39,7 +39,7 @@ pub(crate) const REMOTE: &[Word] = &[
     word(
         "via",
         Some("WAY"),
-        "By which way: direct, or redirector; otherwise what is offered",
+        "By which way: direct, or redirector; else as offered",
     ),
     word(
         "password-file",

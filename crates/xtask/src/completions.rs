@@ -44,6 +44,8 @@ enum Values {
 impl Program {
     /// Reads the help of the program with this name.
     pub(crate) fn from_help(name: &str, help: &str) -> anyhow::Result<Program> {
+        // The help of a long option goes on in the next line.
+        let help = help.replace(&format!("\n{:COLUMN$}", ""), " ");
         let lines = || help.lines();
         let options = lines().filter_map(option).collect::<Vec<_>>();
         for common in ["config", "version", "help"] {
@@ -191,7 +193,7 @@ fn option(line: &str) -> Option<Choice> {
     let text = line.strip_prefix("  -")?;
     let (form, help) = match line.as_bytes().get(COLUMN - 1) {
         Some(b' ') => (line.get(3..COLUMN)?, line.get(COLUMN..)?),
-        // Longer than its column, which only what takes an argument is.
+        // Longer than its column, which only what takes an argument is; its help was in the next line.
         _ => {
             let word = text.find(' ')?;
             let argument = text.get(word + 1..)?.find(' ')?;
@@ -260,7 +262,7 @@ mod tests {
     const HELP: &str = "umlwatch - commands\n\nUsage: umlwatch [COMMAND]... VM[@HOST]\n\nCommands:\n  \
         -info                   Shows the VM's state\n  \
         -watch CHANNEL          Shows a channel: [live]\n  \
-        -disk-create NAME:MB[:sparse] Makes a flat image\n\nAll programs:\n  \
+        -disk-create NAME:MB[:sparse]\n                          Makes a flat\n                          image\n\nAll programs:\n  \
         -config FILE            Reads this\n  \
         -version                Prints the version\n  \
         -help                   Prints this help\n\nModes:\n  list  Shows them\n\nMore.\n";
