@@ -45,6 +45,29 @@ fn a_command_line_that_makes_no_sense_is_refused() {
 }
 
 #[test]
+fn the_daemons_tell_each_cause_once() {
+    let world = World::unprivileged();
+    let vm = world.vm("vm1").configure();
+    let directory = world.path().join("run/directory.pid");
+    for (pid_file, mut command, who) in [
+        (
+            vm.pid_file(),
+            world.command("umlmon", &["vm1"]),
+            "umlmon: vm1",
+        ),
+        (directory, world.command("umldir", &[]), "umldir"),
+    ] {
+        std::fs::create_dir(&pid_file).unwrap();
+        let complaint = run(&mut command).fails(1);
+        let path = pid_file.display();
+        let wanted =
+            format!("{who}: cannot open the pid file {path}: Is a directory (os error 21)\n");
+        assert_eq!(complaint, wanted);
+        std::fs::remove_dir(&pid_file).unwrap();
+    }
+}
+
+#[test]
 fn without_a_monitor_umlwatch_says_so() {
     let world = World::unprivileged();
     let vm = world.vm("vm1").configure();

@@ -5,8 +5,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
+use std::process::Command;
 
-use e2e::{Vm, World};
+use e2e::{Vm, World, program, run};
+use nix::sched::{CloneFlags, unshare};
 use nix::unistd::User;
 
 /// The fields of /proc/PID/status.
@@ -55,6 +57,46 @@ fn kernel_and_child_have_no_privilege() {
     }
     vm.umlwatch(&["-kill"]).ok();
     vm.wait_inactive();
+}
+
+/// The root of a chroot in a mount namespace of the thread's own, in which everything is as on the host. It is no mount
+/// point itself. The binds in it go with the namespace; nothing may remove them as files.
+fn plain_chroot() -> &'static str {
+    let root = "/mnt/root";
+    unshare(CloneFlags::CLONE_NEWNS).unwrap();
+    let script = format!(
+        "mount --make-rprivate / && mount -t tmpfs tmpfs /mnt && mkdir {root} && cd / && for name in *; do \
+         if [ -L $name ]; then cp -P $name {root}/; \
+         elif [ -d $name ] && [ $name != mnt ]; then mkdir {root}/$name && mount --rbind $name {root}/$name; fi; done"
+    );
+    run(Command::new("sh").args(["-ec", &script])).ok();
+    root
+}
+
+#[test]
+fn a_root_that_is_no_mount_point_is_told_with_what_to_do() {
+    let Some(world) = World::new() else { return };
+    let root = plain_chroot();
+    let vm = world.vm("vm1").configure();
+    let inside = world.command("umlmon", &["vm1"]);
+    let mut monitor = Command::new("chroot");
+    run(monitor
+        .arg(root)
+        .arg(inside.get_program())
+        .args(inside.get_args()))
+    .ok();
+    let kernels = world.path().join("var/shared/kernels");
+    fs::copy(program("fake_linux"), kernels.join("fake_linux")).unwrap();
+    let said = vm.umlwatch(&["-start"]).fails(1);
+    let wanted = "cannot separate the mounts: / is no mount point here, as in a plain chroot; \
+                  bind its directory on itself before (mount --rbind DIR DIR; chroot DIR)\n";
+    assert!(said.ends_with(wanted), "{said}");
+    vm.end_monitor();
+    // The advice is right.
+    run(Command::new("mount").args(["--rbind", root, root])).ok();
+    run(&mut monitor).ok();
+    vm.umlwatch(&["-start", "-kill"]).ok();
+    vm.end_monitor();
 }
 
 #[test]

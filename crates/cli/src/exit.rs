@@ -70,7 +70,7 @@ impl fmt::Display for Failure {
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Failure {
-        Failure::new(Exit::Failed, format_args!("{error:#}"))
+        Failure::new(Exit::Failed, causes(&error))
     }
 }
 
@@ -98,6 +98,18 @@ pub fn main(program: &Program, run: impl FnOnce(Line) -> Result<Exit, Failure>) 
             failure.exit.into()
         }
     }
+}
+
+/// An error with its causes, each of them once: many errors of ours name theirs already.
+pub fn causes(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.ends_with(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 /// Prints a failure as `main` does. The text may stem from a daemon or a guest, so only its printable part is shown.
@@ -129,5 +141,15 @@ mod tests {
             Failure::from(chain).to_string(),
             "cannot read /etc/umlmon: no such file"
         );
+    }
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let cause = || anyhow::anyhow!("no such file");
+        let named = cause().context("cannot open it: no such file");
+        assert_eq!(causes(&named), "cannot open it: no such file");
+        let further = named.context("no log");
+        assert_eq!(causes(&further), "no log: cannot open it: no such file");
+        assert_eq!(causes(&cause().context("no log")), "no log: no such file");
     }
 }

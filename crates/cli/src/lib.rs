@@ -31,6 +31,6 @@ mod exit;
 mod output;
 mod words;
 
-pub use exit::{Exit, Failure, main};
+pub use exit::{Exit, Failure, causes, main};
 pub use output::{Output, Visible, incomplete_at_end, printable};
 pub use words::{Given, Line, Program, Request, Section, Word, entry, similar};

@@ -123,7 +123,10 @@ impl Confinement {
         // What only the jailed processes see. Mounts of ours stay here; unmounts on the host still reach us, so that
         // no file system is kept busy by this namespace.
         let down = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-        step("separate the mounts", mount_change("/", down))?;
+        match mount_change("/", down) {
+            Err(Errno::INVAL) => return Err(Error::RootIsNoMountPoint),
+            separated => step("separate the mounts", separated)?,
+        }
         let root = directories::open_path(&self.jail, 0o755)?;
         for bind in &self.binds {
             let what = || format!("bind {} into the jail", bind.target.display());

@@ -170,6 +170,12 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// The mounts of the jail cannot be kept apart from those of others.
+    #[error(
+        "cannot separate the mounts: / is no mount point here, as in a plain chroot; \
+         bind its directory on itself before (mount --rbind DIR DIR; chroot DIR)"
+    )]
+    RootIsNoMountPoint,
     /// After the privilege drop something was left of root.
     #[error("the privilege drop did not work: {0}")]
     StillPrivileged(&'static str),

@@ -64,7 +64,7 @@ impl<S: Stream + ?Sized> Stream for Box<S> {
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The connection ended or broke; no further call is possible.
-    #[error("the connection was lost: {0}")]
+    #[error("the connection was lost: {}", crate::why_broken(.0))]
     Lost(#[source] io::Error),
     /// The timeout of the stream passed without an answer.
     #[error("no answer in time")]

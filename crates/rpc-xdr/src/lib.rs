@@ -19,6 +19,14 @@ pub mod umldir;
 pub mod umlmonctrl;
 pub mod xdr;
 
+/// Why a connection broke. An end that was not announced is told in our words: TLS has a lecture about it, with a link.
+fn why_broken(error: &std::io::Error) -> String {
+    match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => "the other side has gone without a word".into(),
+        _ => error.to_string(),
+    }
+}
+
 /// A procedure of an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Procedure {

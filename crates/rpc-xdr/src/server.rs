@@ -69,7 +69,7 @@ impl Limits {
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     /// Reading or writing failed.
-    #[error("the connection broke: {0}")]
+    #[error("the connection broke: {}", crate::why_broken(.0))]
     Broken(#[source] io::Error),
     /// No sequence of records.
     #[error(transparent)]

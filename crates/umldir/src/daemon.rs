@@ -58,7 +58,7 @@ pub fn run(config_path: &Path, foreground: bool) -> anyhow::Result<()> {
     let result = LocalSet::new().block_on(&runtime, serving);
     match result {
         // Whoever waits at the terminal is told; otherwise the error goes the usual way.
-        Err(error) if readiness.failed(1, &format!("umldir: {error:#}")) => Ok(()),
+        Err(error) if readiness.failed(1, &format!("umldir: {}", cli::causes(&error))) => Ok(()),
         result => result,
     }
 }

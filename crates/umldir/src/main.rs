@@ -41,8 +41,7 @@ fn run(line: Line) -> Result<Exit, Failure> {
             "there is one for all VMs, what is '{operand}'?"
         )));
     }
-    daemon::run(line.config_or(Config::DEFAULT_PATH), line.has("fg"))
-        .map_err(|error| Failure::new(Exit::Failed, format!("{error:#}")))?;
+    daemon::run(line.config_or(Config::DEFAULT_PATH), line.has("fg"))?;
     Ok(Exit::Done)
 }
 

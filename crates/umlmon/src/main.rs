@@ -45,7 +45,7 @@ fn run(line: Line) -> Result<Exit, Failure> {
         boot: line.has("boot"),
     };
     umlmon::daemon::run(&name, config, manner)
-        .map_err(|error| Failure::new(Exit::Failed, format!("{error:#}")).about(&name))?;
+        .map_err(|error| Failure::from(error).about(&name))?;
     Ok(Exit::Done)
 }
 

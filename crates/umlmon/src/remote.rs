@@ -326,7 +326,7 @@ where
     match acceptor {
         Ok(Some(acceptor)) => return Ok(First::Tls(xid, acceptor)),
         Ok(None) => {}
-        Err(error) => tracing::warn!("no TLS: {error:#}"),
+        Err(error) => tracing::warn!("no TLS: {}", cli::causes(&error)),
     }
     door.refuse_tls(xid).await?;
     match door.asked().await? {

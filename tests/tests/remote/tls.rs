@@ -5,7 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 
-use e2e::{Vm, World, certificate};
+use e2e::{Vm, World, certificate, wait_for};
 use rpc_xdr::auth::{BINDING_LABEL, BINDING_LENGTH, Key};
 use rpc_xdr::client::{Authenticated, Login, LoginError, Stream, authenticate, start_tls};
 use rpc_xdr::umlmonctrl::*;
@@ -126,6 +126,13 @@ fn tls_goes_from_end_to_end() {
     assert!(log_in(&vm, Way::Tcp, "master").is_ok());
     let log = fs::read_to_string(vm.file("log/monitor")).unwrap();
     assert_eq!(log.matches("sealed, with TLS").count(), 2, "{log}");
+    // Both clients have gone without the goodbye of TLS.
+    let gone = wait_for("the end of both", || {
+        let log = fs::read_to_string(vm.file("log/monitor")).unwrap();
+        let gone = "the connection broke: the other side has gone without a word\n";
+        (log.matches(gone).count() == 2).then_some(log)
+    });
+    assert!(!gone.contains("rustls"), "{gone}");
     // A certificate that is renewed counts for the next connection.
     let renewed = certify(&world);
     connect(&vm, Way::Tcp, &renewed);

@@ -53,7 +53,7 @@ pub trait Gate {
 #[derive(Debug, thiserror::Error)]
 pub enum DoorError {
     /// Reading or writing failed, or the client has gone.
-    #[error("the connection broke: {0}")]
+    #[error("the connection broke: {}", crate::why_broken(.0))]
     Broken(#[from] io::Error),
     /// No sequence of records.
     #[error(transparent)]
