@@ -285,8 +285,7 @@ mod tests {
     #[test]
     fn the_help_names_every_mode() {
         for (keyword, _, help) in MODES {
-            let width = keyword.len().max(8);
-            let line = format!("\n  {keyword:width$}  {help}");
+            let line = format!("\n  {keyword:11}  {help}");
             assert!(PROGRAM.notes.contains(&line), "{line}");
         }
     }
