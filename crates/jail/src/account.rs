@@ -59,7 +59,7 @@ impl Account {
     }
 
     /// Whether a file of this owner, group and mode gives the account the permission `bit` (4 read, 2 write, 1 execute).
-    pub(crate) fn may(&self, uid: u32, gid: u32, mode: u32, bit: u32) -> bool {
+    pub fn may(&self, uid: u32, gid: u32, mode: u32, bit: u32) -> bool {
         let shift = if uid == self.uid {
             6
         } else if gid == self.gid || self.groups.contains(&gid) {

@@ -79,6 +79,14 @@ mod tests {
         fs::create_dir(&log).unwrap();
         fs::set_permissions(&log, fs::Permissions::from_mode(0o777)).unwrap();
         fs::write(&run, "").unwrap();
+        std::os::unix::fs::chown(dir.path(), Some(65534), None).unwrap();
+        let found = findings(check, text, dir.path());
+        let owner = format!(
+            "umlmon:2: {0} belongs to user ID 65534, who could exchange what root uses; chown root {0}\n",
+            dir.path().display()
+        );
+        assert!(found.contains(&owner), "{found:?}");
+        std::os::unix::fs::chown(dir.path(), Some(0), None).unwrap();
         let (log, run) = (log.display(), run.display());
         assert_eq!(
             findings(check, text, dir.path()),

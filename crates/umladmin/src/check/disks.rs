@@ -1,9 +1,12 @@
-//! The disks: there, and written by one VM only (umladmin).
+//! The disks: there, usable by their VM, and written by no other (umladmin).
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 use config::{DiskKind, DiskName, Vm};
+use jail::Account;
 
 use super::{Finding, Subject};
 
@@ -27,6 +30,9 @@ pub(super) fn check(subject: &Subject) -> Vec<Finding> {
                     format!("make it with umlwatch {name} -disk-create, or copy an image there"),
                 ));
             }
+            findings.extend(unusable(&path, vm, disk).map(|(problem, suggestion)| {
+                Finding::new(&place, format!("{disk} of {name} {problem}"), suggestion)
+            }));
             let found = path.canonicalize().unwrap_or(path);
             let user = format!("{param} of {name}");
             if let Some(other) = users.get(&found) {
@@ -40,7 +46,7 @@ pub(super) fn check(subject: &Subject) -> Vec<Finding> {
             }
         }
     }
-    for device in &subject.config.global.devices {
+    for (n, device) in subject.config.global.devices.iter().enumerate() {
         use std::os::unix::fs::FileTypeExt as _;
         let target = device.target.display();
         let problem = match std::fs::metadata(&device.target) {
@@ -50,7 +56,7 @@ pub(super) fn check(subject: &Subject) -> Vec<Finding> {
             }
             Ok(_) => continue,
         };
-        let place = subject.places.param("GLOBAL", "device");
+        let place = subject.places.nth("GLOBAL", "device", n);
         findings.push(Finding::new(
             place,
             problem,
@@ -58,6 +64,34 @@ pub(super) fn check(subject: &Subject) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// Why the user of the VM cannot use a file as a disk; one that is missing or shared for reading only is no case of it.
+fn unusable(path: &Path, vm: &Vm, disk: &DiskName) -> Option<(String, String)> {
+    let found = fs::symlink_metadata(path).ok()?;
+    if disk.kind() == DiskKind::Dev {
+        return None;
+    }
+    let shown = path.display();
+    if !found.is_file() {
+        return Some((
+            "is not a file".into(),
+            format!("put an image in the place of {shown}"),
+        ));
+    }
+    let account = Account::resolve(&vm.vmuser, vm.vmgroup.as_deref()).ok()?;
+    let (owner, mode) = (found.uid(), found.mode() & 0o7777);
+    let may = |bit| account.may(owner, found.gid(), mode, bit);
+    let action = match (may(4), may(2) || disk.is_shared()) {
+        (true, true) => return None,
+        (false, _) => "read",
+        (true, false) => "written",
+    };
+    let user = &vm.vmuser;
+    Some((
+        format!("cannot be {action} by its user {user} (owner {owner}, mode {mode:04o})"),
+        format!("chown {user} {shown}"),
+    ))
 }
 
 fn on_host(subject: &Subject, vm: &Vm, disk: &DiskName) -> PathBuf {
@@ -92,5 +126,62 @@ mod tests {
             found[0].starts_with("umlmon:7: /disks/x.dsk of a does not exist"),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn disks_that_their_user_cannot_use() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let disks = dir.path().join("a/disks");
+        fs::create_dir_all(&disks).unwrap();
+        let disk = disks.join("x.dsk");
+        let text = "[a]\nvmuser = nobody\nmem = 64\nubd0 = /disks/x.dsk\njaildir = DIR/a\n";
+        let found = |mode: u32| {
+            fs::set_permissions(&disk, fs::Permissions::from_mode(mode)).unwrap();
+            findings(check, text, dir.path()).concat()
+        };
+        fs::write(&disk, "").unwrap();
+        let shown = disk.display();
+        assert_eq!(
+            found(0o600),
+            format!(
+                "umlmon:7: /disks/x.dsk of a cannot be read by its user nobody (owner 0, mode 0600); \
+                 chown nobody {shown}\n"
+            )
+        );
+        assert!(found(0o644).contains("cannot be written by its user nobody"));
+        assert_eq!(found(0o666), "");
+        fs::remove_file(&disk).unwrap();
+        symlink("/etc/passwd", &disk).unwrap();
+        let said = findings(check, text, dir.path()).concat();
+        assert!(
+            said.starts_with("umlmon:7: /disks/x.dsk of a is not a file; put"),
+            "{said}"
+        );
+    }
+
+    #[test]
+    fn devices_that_are_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let of = |device: &str| {
+            let text = format!(
+                "device = device_file(name=a.dev, target_file=/dev/zero, group=disk)\n\
+                 device = device_file(name=b.dev, target_file={device}, group=disk)\n"
+            );
+            findings(check, &text, dir.path()).concat()
+        };
+        let none = |line: u8, device: &str| {
+            format!(
+                "umlmon:{line}: {device} is not a block device; name one that is, or take the line out\n"
+            )
+        };
+        let first = none(4, "/dev/zero");
+        assert_eq!(of("/dev/null"), first.clone() + &none(5, "/dev/null"));
+        let missing = of("/dev/none");
+        let missing = missing.strip_prefix(&first).unwrap();
+        assert!(missing.starts_with("umlmon:5: the device /dev/none cannot be used: No such file"));
     }
 }

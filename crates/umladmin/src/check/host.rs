@@ -1,7 +1,9 @@
 //! What the host must have: memory, networks, services (umladmin).
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::FileTypeExt as _;
+use std::path::Path;
 
 use config::{Nic, StartType};
 
@@ -17,14 +19,19 @@ pub(super) fn memory(subject: &Subject) -> Vec<Finding> {
         findings.extend(too_much(subject, total));
     }
     let systems = fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    if !systems.contains("\ttmpfs\n") {
-        findings.push(Finding::new(
+    findings.extend(no_tmpfs(&systems));
+    findings
+}
+
+fn no_tmpfs(systems: &str) -> Option<Finding> {
+    let is_there = systems.contains("\ttmpfs\n");
+    (!is_there).then(|| {
+        Finding::new(
             "/proc/filesystems",
             "this host has no tmpfs, in which the memory of guests lies",
             "boot a kernel with CONFIG_TMPFS",
-        ));
-    }
-    findings
+        )
+    })
 }
 
 fn total_megabytes(meminfo: &str) -> Option<u64> {
@@ -61,8 +68,12 @@ fn too_much(subject: &Subject, total: u64) -> Vec<Finding> {
 
 /// The tun device, and the interfaces that networks are attached to.
 pub(super) fn networks(subject: &Subject) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    let mut tun_is_told = fs::metadata(TUN).is_ok_and(|found| found.file_type().is_char_device());
+    networks_by(subject, Path::new(TUN))
+}
+
+fn networks_by(subject: &Subject, tun: &Path) -> Vec<Finding> {
+    let mut findings = taken_twice(subject);
+    let mut tun_is_told = fs::metadata(tun).is_ok_and(|found| found.file_type().is_char_device());
     for vm in &subject.vms {
         for (number, nic) in &vm.eth {
             let place = subject
@@ -106,15 +117,51 @@ pub(super) fn networks(subject: &Subject) -> Vec<Finding> {
     findings
 }
 
+/// Names of interfaces on the host, and addresses, that only one VM at a time can have.
+fn taken_twice(subject: &Subject) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut first: BTreeMap<String, String> = BTreeMap::new();
+    for vm in &subject.vms {
+        for (number, nic) in &vm.eth {
+            let (name, param) = (vm.name.as_str(), format!("eth{number}"));
+            let place = subject.places.param(name, &param);
+            let interface = nic.proxy_if().map(|name| format!("the interface {name}"));
+            let address = match nic {
+                Nic::HostToHost { guest_addr, .. } => Some(format!("the address {guest_addr}")),
+                _ => None,
+            };
+            for thing in interface.into_iter().chain(address) {
+                let user = format!("{param} of {name}");
+                if let Some(other) = first.get(&thing) {
+                    findings.push(Finding::new(
+                        &place,
+                        format!("{other} and {user} have {thing}: only one can have it at a time"),
+                        "choose another one",
+                    ));
+                } else {
+                    first.insert(thing, user);
+                }
+            }
+        }
+    }
+    findings
+}
+
 /// The names of the TCP ports that have no numbers.
 pub(super) fn services(subject: &Subject) -> Vec<Finding> {
+    unnumbered(
+        subject,
+        &fs::read_to_string("/etc/services").unwrap_or_default(),
+    )
+}
+
+fn unnumbered(subject: &Subject, services: &str) -> Vec<Finding> {
     let global = &subject.config.global;
-    let services = fs::read_to_string("/etc/services").unwrap_or_default();
     let wanted = [
         (
             "umldir",
             "umldir_port",
-            global.tcp && global.umldir_port.is_none(),
+            (global.tcp || global.tcp_redir) && global.umldir_port.is_none(),
         ),
         (
             "umlredir",
@@ -124,16 +171,15 @@ pub(super) fn services(subject: &Subject) -> Vec<Finding> {
     ];
     let missing = wanted
         .iter()
-        .filter(|(name, _, needed)| *needed && !has_service(&services, name));
+        .filter(|(name, _, needed)| *needed && !has_service(services, name));
     missing
         .map(|(name, param, _)| {
             Finding::new(
                 subject.places.param(
                     "GLOBAL",
-                    if *name == "umldir" {
-                        "tcp"
-                    } else {
-                        "tcp_redir"
+                    match global.tcp_redir {
+                        true => "tcp_redir",
+                        false => "tcp",
                     },
                 ),
                 format!("/etc/services has no TCP port for {name}"),
@@ -198,6 +244,70 @@ mod tests {
                 "umlmon:8: there is no interface nobr7 on this host; make it: ip link add"
             )
         );
+    }
+
+    #[test]
+    fn interfaces_and_addresses_of_two_vms() {
+        let dir = tempfile::tempdir().unwrap();
+        let vm = |name: &str, proxy: &str, address: &str| {
+            format!(
+                "[{name}]\nvmuser = nobody\nmem = 64\n\
+                 eth0 = host_to_host(proxy_if={proxy}, proxy_addr=10.0.0.1, guest_addr={address})\n"
+            )
+        };
+        let text = vm("a", "x", "10.0.0.2") + &vm("b", "x", "10.0.0.3") + &vm("c", "y", "10.0.0.2");
+        let check = |subject: &Subject| networks_by(subject, Path::new("/dev/null"));
+        assert_eq!(
+            findings(check, &text, dir.path()),
+            [
+                "umlmon:11: eth0 of a and eth0 of b have the interface x: only one can have it at a time; \
+                 choose another one\n",
+                "umlmon:15: eth0 of a and eth0 of c have the address 10.0.0.2: only one can have it at a time; \
+                 choose another one\n",
+            ]
+        );
+        let check = |subject: &Subject| networks_by(subject, Path::new("/dev/no/tun"));
+        let found = findings(check, &vm("a", "x", "10.0.0.2"), dir.path());
+        let wanted = "umlmon:7: /dev/net/tun is missing, without which there are no networks; modprobe tun\n";
+        assert_eq!(found, [wanted]);
+    }
+
+    #[test]
+    fn a_host_without_tmpfs() {
+        assert_eq!(no_tmpfs("nodev\tsysfs\nnodev\ttmpfs\n"), None);
+        let line = no_tmpfs("nodev\tdevtmpfs\n").unwrap().line();
+        assert!(
+            line.starts_with("/proc/filesystems: this host has no tmpfs"),
+            "{line}"
+        );
+    }
+
+    #[test]
+    fn ports_without_numbers() {
+        let dir = tempfile::tempdir().unwrap();
+        let found = |global: &str, services: &'static str| {
+            // Not a closure of the text, as a check is a function.
+            let check = match services {
+                "" => |subject: &Subject| unnumbered(subject, ""),
+                _ => {
+                    |subject: &Subject| unnumbered(subject, "umldir 8871/tcp\numlredir 8872/tcp\n")
+                }
+            };
+            findings(check, global, dir.path())
+        };
+        let missing = |line: u8, name: &str| {
+            format!(
+                "umlmon:{line}: /etc/services has no TCP port for {name}; add it there \
+                 (see etc/services of the package), or set {name}_port\n"
+            )
+        };
+        assert_eq!(found("tcp = true\n", ""), [missing(4, "umldir")]);
+        let both = [missing(4, "umldir"), missing(4, "umlredir")];
+        assert_eq!(found("tcp_redir = true\n", ""), both);
+        assert_eq!(found("tcp_redir = true\n", "both"), [""; 0]);
+        let set = "tcp_redir = true\numldir_port = 1\numlredir_port = 2\n";
+        assert_eq!(found(set, ""), [""; 0]);
+        assert_eq!(found("", ""), [""; 0]);
     }
 
     #[test]

@@ -112,6 +112,25 @@ mod tests {
                     && of("text").contains("cannot be loaded")
             );
             assert_eq!(of("true"), "");
+            let mut needy = fs::read("/bin/true").unwrap();
+            let library = b"libc.so.6\0";
+            let at = needy
+                .windows(library.len())
+                .position(|part| part == library);
+            needy[at.unwrap()] = b'x';
+            put("needy", &needy, 0o755);
+            let (said, path) = (of("needy"), kernels.join("needy"));
+            assert!(
+                said.starts_with("umlmon:7: the kernel ") && said.contains("xibc.so.6"),
+                "{said}"
+            );
+            let advice = format!(
+                "put what is missing into {}.lib, or use a statically linked",
+                path.display()
+            );
+            assert!(said.contains(&advice), "{said}");
+            put("open", &needy, 0o777);
+            assert!(of("open").contains("open can be changed by others than root; chown root "));
         }
     }
 }

@@ -6,22 +6,22 @@ use std::path::{Path, PathBuf};
 /// The lines of a file by section and parameter.
 pub(crate) struct Places {
     path: PathBuf,
-    lines: HashMap<(String, String), usize>,
+    lines: HashMap<(String, String), Vec<usize>>,
 }
 
 impl Places {
     /// Finds them in a text that has been understood as a configuration before.
     pub(crate) fn of(path: &Path, text: &str) -> Places {
-        let mut lines = HashMap::new();
+        let mut lines: HashMap<_, Vec<usize>> = HashMap::new();
         let mut section = String::new();
         for (n, line) in text.lines().enumerate() {
             let line = line.trim();
             if let Some(header) = line.strip_prefix('[') {
                 section = header.trim_end_matches(']').trim().to_owned();
-                lines.insert((section.clone(), String::new()), n + 1);
+                lines.insert((section.clone(), String::new()), vec![n + 1]);
             } else if let Some((param, _)) = line.split_once('=') {
                 let key = (section.clone(), param.trim().to_owned());
-                lines.entry(key).or_insert(n + 1);
+                lines.entry(key).or_default().push(n + 1);
             }
         }
         Places {
@@ -32,11 +32,17 @@ impl Places {
 
     /// `FILE:LINE` of a parameter or else of the header of its section; the file if there is neither.
     pub(crate) fn param(&self, section: &str, param: &str) -> String {
+        self.nth(section, param, 0)
+    }
+
+    /// The same of one that is given several times, which are counted from 0.
+    pub(crate) fn nth(&self, section: &str, param: &str, n: usize) -> String {
         let key = |param: &str| (section.to_owned(), param.to_owned());
         let line = self
             .lines
             .get(&key(param))
-            .or_else(|| self.lines.get(&key("")));
+            .and_then(|lines| lines.get(n))
+            .or_else(|| self.lines.get(&key(""))?.first());
         match line {
             Some(line) => format!("{}:{line}", self.path.display()),
             None => self.path.display().to_string(),
@@ -61,6 +67,7 @@ mod tests {
         let line = |section, param| places.param(section, param);
         assert_eq!(line("GLOBAL", "tcp"), "f:3");
         assert_eq!(line("vm1", "kernelarg"), "f:7");
+        assert_eq!(places.nth("vm1", "kernelarg", 1), "f:8");
         assert_eq!(line("vm1", "tcp"), "f:5");
         assert_eq!(line("vm2", "mem"), "f");
     }

@@ -1,7 +1,9 @@
-//! Who can read the passwords, and change the configuration (umladmin).
+//! Who can read the passwords and the key of TLS, and change the configuration (umladmin).
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
+
+use config::TlsPolicy;
 
 use super::{Finding, Subject};
 
@@ -30,6 +32,14 @@ pub(super) fn check(subject: &Subject) -> Vec<Finding> {
             format!("chmod o-r {shown}"),
         ));
     }
+    findings.extend(certificate(subject));
+    findings.extend(check_site(subject));
+    findings
+}
+
+/// The site command, which root runs for users.
+fn check_site(subject: &Subject) -> Vec<Finding> {
+    let mut findings = Vec::new();
     if let Some(program) = &subject.config.global.sitecmd {
         let place = subject.places.param("GLOBAL", "sitecmd");
         let shown = program.display();
@@ -59,4 +69,106 @@ pub(super) fn check(subject: &Subject) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Certificate and key of TLS, which the monitors read for each connection.
+fn certificate(subject: &Subject) -> Vec<Finding> {
+    let global = &subject.config.global;
+    let mut findings = Vec::new();
+    if global.tls == TlsPolicy::Off {
+        return findings;
+    }
+    for (param, path) in [
+        ("tls_certificate", &global.tls_certificate),
+        ("tls_key", &global.tls_key),
+    ] {
+        let Some(path) = path else { continue };
+        let (place, shown) = (subject.places.param("GLOBAL", param), path.display());
+        let is_open = |found: &fs::Metadata| found.uid() != 0 || found.mode() & 0o077 != 0;
+        match fs::metadata(path) {
+            Err(error) => findings.push(Finding::new(
+                place,
+                format!("{shown} cannot be used: {error}"),
+                "put it there, or take tls out",
+            )),
+            Ok(found) if param == "tls_key" && is_open(&found) => findings.push(Finding::new(
+                place,
+                format!("others than root can read the key {shown}, which is refused then"),
+                format!("chown root {shown}; chmod 600 {shown}"),
+            )),
+            Ok(_) => {}
+        }
+    }
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::findings;
+    use super::*;
+    use std::os::unix::fs::PermissionsExt as _;
+    use std::path::Path;
+
+    fn put(path: &Path, mode: u32) {
+        fs::write(path, "").unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn a_site_command_that_cannot_be_run_or_trusted() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("site");
+        let shown = program.display().to_string();
+        let found = || findings(check_site, "sitecmd = DIR/site\n", dir.path()).concat();
+        assert!(found().starts_with(&format!(
+            "umlmon:4: the site command {shown} cannot be run: No such file"
+        )));
+        put(&program, 0o644);
+        let wanted = format!(
+            "umlmon:4: the site command {shown} is not an executable file; chmod +x {shown}\n"
+        );
+        assert_eq!(found(), wanted);
+        put(&program, 0o775);
+        let wanted = format!(
+            "umlmon:4: others than root can change the site command {shown}, which root runs; \
+             chown root {shown}; chmod go-w {shown}\n"
+        );
+        assert_eq!(found(), wanted);
+        put(&program, 0o755);
+        assert_eq!(found(), "");
+    }
+
+    #[test]
+    fn certificates_that_are_missing_and_keys_for_all() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let text = "tls = allow\ntls_certificate = DIR/cert\ntls_key = DIR/key\n";
+        let found = || findings(certificate, text, dir.path()).concat();
+        let (cert, key) = (dir.path().join("cert"), dir.path().join("key"));
+        put(&key, 0o640);
+        let said = found();
+        assert!(said.starts_with(&format!(
+            "umlmon:5: {} cannot be used: No such file",
+            cert.display()
+        )));
+        let open = format!(
+            "umlmon:6: others than root can read the key {}, which is refused then; chown root ",
+            key.display()
+        );
+        assert!(said.contains(&open), "{said}");
+        put(&cert, 0o644);
+        put(&key, 0o600);
+        assert_eq!(found(), "");
+        let off = findings(
+            certificate,
+            &text.replace("allow", "off"),
+            Path::new("/nonexistent"),
+        );
+        assert_eq!(off, [""; 0]);
+    }
 }
