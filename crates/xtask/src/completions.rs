@@ -16,7 +16,7 @@ const VMS: &str = r"sed -n 's/^\[\([A-Za-z0-9_].*\)\][[:space:]]*$/\1/p'";
 
 /// What can be said of a program from its help.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Program {
+pub struct Program {
     name: String,
     options: Vec<Choice>,
     /// Keywords that take the place of a VM; umladmin alone has them.
@@ -43,7 +43,10 @@ enum Values {
 
 impl Program {
     /// Reads the help of the program with this name.
-    pub(crate) fn from_help(name: &str, help: &str) -> anyhow::Result<Program> {
+    ///
+    /// # Errors
+    /// If it is no such help.
+    pub fn from_help(name: &str, help: &str) -> anyhow::Result<Program> {
         // The help of a long option goes on in the next line.
         let help = help.replace(&format!("\n{:COLUMN$}", ""), " ");
         let lines = || help.lines();
@@ -70,7 +73,7 @@ impl Program {
     }
 
     /// For the directory `bash-completion/completions`.
-    pub(crate) fn bash(&self) -> String {
+    pub fn bash(&self) -> String {
         let name = &self.name;
         let mut cases = String::new();
         for option in &self.options {
@@ -116,7 +119,7 @@ impl Program {
     }
 
     /// For the directory of functions that zsh loads by itself, with `_` before its name.
-    pub(crate) fn zsh(&self) -> String {
+    pub fn zsh(&self) -> String {
         let name = &self.name;
         let mut specs = String::new();
         for option in &self.options {
@@ -148,11 +151,21 @@ impl Program {
     }
 
     /// For the directory `fish/vendor_completions.d`.
-    pub(crate) fn fish(&self) -> String {
+    pub fn fish(&self) -> String {
         let name = &self.name;
-        let vms = self.vms_of("(", "/etc/umlmon 2>/dev/null | string match -v GLOBAL)");
-        let mut text =
-            format!("# fish completion of {name}, made from its help\ncomplete -c {name} -f\n");
+        let vms = format!("(__{name}_vms)");
+        let names = self.vms_of("", "$config 2>/dev/null | string match -v GLOBAL");
+        let mut text = format!(
+            "# fish completion of {name}, made from its help\n\
+             function __{name}_vms\n    \
+             set -l config /etc/umlmon\n    \
+             set -l words (commandline -opc)\n    \
+             for n in (seq (math (count $words) - 1))\n        \
+             contains -- $words[$n] -config --config; and set config $words[(math $n + 1)]\n    \
+             end\n    \
+             {names}\nend\n\
+             complete -c {name} -f\n"
+        );
         for option in &self.options {
             let argument = option.argument.as_deref().map(values);
             let argument = match argument {

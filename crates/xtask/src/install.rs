@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
+use xtask::completions;
 
-use crate::completions;
 use crate::steps::{self, heading, output, repository, target_dir};
 
 /// Each program, and where it belongs under the prefix: `sbin` is for root.

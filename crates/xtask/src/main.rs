@@ -2,7 +2,6 @@
 
 mod bench;
 mod check;
-mod completions;
 mod demo;
 mod dist;
 mod r#gen;

@@ -21,10 +21,12 @@ const TIERS: [&str; 5] = ["unit", "process", "root", "real", "fuzz"];
 /// For how long each fuzz target runs.
 const FUZZ_SECONDS: &str = "5";
 
-const PACKAGES: [&str; 9] = [
+const PACKAGES: [&str; 11] = [
     "user-mode-linux",
     "uml-utilities",
     "mandoc",
+    "zsh",
+    "fish",
     "util-linux",
     "iproute2",
     "gcc",
