@@ -75,9 +75,7 @@ pub fn run(name: &VmName, config_path: &Path, manner: Manner) -> anyhow::Result<
     let served = async { tokio::task::spawn_local(served).await? };
     match LocalSet::new().block_on(&runtime, served) {
         // Whoever waits at the terminal is told; otherwise the error goes the usual way.
-        Err(error) if told.failed(1, &format!("umlmon: {name}: {}", cli::causes(&error))) => {
-            Ok(())
-        }
+        Err(error) if told.failed(1, &format!("umlmon: {name}: {}", cli::causes(&error))) => Ok(()),
         result => result,
     }
 }
