@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -38,6 +39,8 @@ const MAX_CONNECTIONS: usize = 256;
 /// Processes that look at the disks at once; a further one waits.
 const MAX_LOOKS: usize = 4;
 
+/// Events that are taken from the kernel at once. There are more descriptors only if many clients are connected.
+const EVENTS: usize = 64;
 /// How long after a change of the state there is nothing more to do for it.
 const QUIET: Duration = Duration::from_millis(100);
 
@@ -63,15 +66,17 @@ pub fn run(name: &VmName, config_path: &Path, manner: Manner) -> anyhow::Result<
     let (vm, global) = configured(&config_path, name)?;
     // The lock comes first: whoever holds it may clean up after a predecessor. It is released last.
     let pid_file = lock(&global, name)?;
-    let parts = Box::new(Parts::prepare(vm, global, config_path, manner)?);
+    let parts = Parts::prepare(vm, global, config_path, manner)?;
     let readiness = daemon::background(manner.foreground, &pid_file)?;
     // From here on this is the daemon: no thread or runtime may exist before.
     let runtime = tokio::runtime::Builder::new_current_thread()
+        .max_io_events_per_tick(EVENTS)
         .enable_all()
         .build()?;
     let told = Rc::new(readiness);
-    let served = serve(parts, Rc::clone(&told), manner);
-    // In a task of its own it takes nothing of the stack while others run.
+    // In a task of its own, and out of sight of what runs the tasks, it takes nothing of the stack while others run.
+    let served: Pin<Box<dyn Future<Output = anyhow::Result<()>>>> =
+        Box::pin(serve(parts, Rc::clone(&told), manner));
     let served = async { tokio::task::spawn_local(served).await? };
     match LocalSet::new().block_on(&runtime, served) {
         // Whoever waits at the terminal is told; otherwise the error goes the usual way.
@@ -179,13 +184,14 @@ struct Parts {
 }
 
 impl Parts {
-    /// The steps of the preparation, each of which may be refused.
+    /// The steps of the preparation, each of which may be refused. Not a part of its caller, whose stack stays.
+    #[inline(never)]
     fn prepare(
         vm: Vm,
         global: Global,
         config_path: PathBuf,
         manner: Manner,
-    ) -> anyhow::Result<Parts> {
+    ) -> anyhow::Result<Box<Parts>> {
         let name = &vm.name;
         let jail = prepare_jail(&global, &vm)?;
         let disks = Disks::open(&vm.jaildir, &global.shared)?;
@@ -195,7 +201,7 @@ impl Parts {
         let devices = provide_devices(&global)?;
         let ctrl = CtrlSocket::bind(&global.vm_dir(name))?;
         let remote = Sockets::listen(&global, name)?;
-        Ok(Parts {
+        Ok(Box::new(Parts {
             vm,
             directory: global.directory(),
             shared: global.shared,
@@ -208,7 +214,7 @@ impl Parts {
             log,
             ctrl,
             remote,
-        })
+        }))
     }
 
     /// What every run of the kernel uses. Channels need the event loop.
