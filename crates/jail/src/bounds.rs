@@ -24,6 +24,15 @@ pub struct Bounds {
     pub memory: u64,
 }
 
+/// Of what memory there was not enough when the host ended a process of a group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortage {
+    /// Of that of the group, by [`Bounds::memory`].
+    Group,
+    /// Of that of the host.
+    Host,
+}
+
 /// A control group, in one or two hierarchies. Dropping it removes it; its processes must have ended.
 #[derive(Debug)]
 pub struct ControlGroup {
@@ -32,45 +41,51 @@ pub struct ControlGroup {
 
 impl ControlGroup {
     /// Makes a group of this name, which must be a file name of one virtual machine only. A group that is there was left
-    /// by a monitor that is no more, and is used.
+    /// by a monitor that is no more, and makes room, or is used if it is busy.
     ///
     /// # Errors
     /// A sentence that says why there is none.
     pub fn new(name: &str, bounds: &Bounds) -> Result<ControlGroup, String> {
         let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        // Memory first: where that cannot be had, nothing has been changed.
         let wanted = [
             (
-                "pids",
-                vec![("pids.max", "pids.max", bounds.processes.to_string())],
+                "memory",
+                ("memory.max", "memory.limit_in_bytes"),
+                bounds.memory.to_string(),
             ),
             (
-                "memory",
-                vec![(
-                    "memory.max",
-                    "memory.limit_in_bytes",
-                    bounds.memory.to_string(),
-                )],
+                "pids",
+                ("pids.max", "pids.max"),
+                bounds.processes.to_string(),
             ),
         ];
         let mut group = ControlGroup {
             directories: Vec::new(),
         };
-        for (controller, settings) in wanted {
+        for (controller, (second, first), value) in wanted {
             let hierarchy = hierarchy(&table, controller)
                 .ok_or_else(|| format!("no hierarchy of control groups has {controller}"))?;
-            let directory = hierarchy
-                .make(name)
-                .map_err(|error| format!("{}: {error}", hierarchy.root.display()))?;
+            let directory = hierarchy.root.join(PARENT).join(name);
             if !group.directories.contains(&directory) {
+                // What was counted for a former run shall not count for this one.
+                let _ = fs::remove_dir(&directory);
                 group.directories.push(directory.clone());
             }
-            for (second, first, value) in settings {
-                let file = directory.join(if hierarchy.version == 2 {
-                    second
-                } else {
-                    first
-                });
-                fs::write(&file, value).map_err(|error| format!("{}: {error}", file.display()))?;
+            hierarchy
+                .make(&directory, controller)
+                .map_err(|error| format!("{}: {error}", hierarchy.root.display()))?;
+            let write = |file: &str, value: &str| {
+                let file = directory.join(file);
+                fs::write(&file, value).map_err(|error| format!("{}: {error}", file.display()))
+            };
+            match hierarchy.version {
+                2 => write(second, &value)?,
+                _ => write(first, &value)?,
+            }
+            if (hierarchy.version, controller) == (2, "memory") {
+                // Half a virtual machine is none. Hosts before Linux 4.19 cannot do that.
+                let _ = write("memory.oom.group", "1");
             }
         }
         Ok(group)
@@ -90,21 +105,36 @@ impl ControlGroup {
         self.doors().into_iter().all(empty)
     }
 
-    /// Whether the host has ended a process of the group because all had used too much memory.
+    /// Why the host has ended a process of the group for want of memory; None if it has not.
     #[must_use]
-    pub fn was_out_of_memory(&self) -> bool {
-        let files = self.directories.iter().flat_map(|directory| {
-            ["memory.events", "memory.oom_control"].map(|file| directory.join(file))
-        });
-        files
-            .filter_map(|file| fs::read_to_string(file).ok())
-            .any(|text| {
-                let mut counts = text
-                    .lines()
-                    .filter_map(|line| line.strip_prefix("oom_kill "));
-                counts.any(|count| count.trim() != "0")
-            })
+    pub fn shortage(&self) -> Option<Shortage> {
+        let texts = |name: &'static str| {
+            let files = self
+                .directories
+                .iter()
+                .map(move |directory| directory.join(name));
+            files.filter_map(|file| fs::read_to_string(file).ok())
+        };
+        let counts = |file, what: &'static str| {
+            texts(file).any(|text| text.lines().any(|line| is_counted(line, what)))
+        };
+        if !counts("memory.events", "oom_kill ") && !counts("memory.oom_control", "oom_kill ") {
+            return None;
+        }
+        // Both say how often the group was at its limit.
+        match counts("memory.events", "oom ") || counts("memory.failcnt", "") {
+            true => Some(Shortage::Group),
+            false => Some(Shortage::Host),
+        }
     }
+}
+
+/// Whether a line is a number with this before it, and not 0.
+fn is_counted(line: &str, what: &str) -> bool {
+    let count = line
+        .strip_prefix(what)
+        .and_then(|count| count.trim().parse::<u64>().ok());
+    count.is_some_and(|count| count > 0)
 }
 
 impl Drop for ControlGroup {
@@ -132,35 +162,40 @@ struct Hierarchy {
 }
 
 impl Hierarchy {
-    fn make(&self, name: &str) -> io::Result<PathBuf> {
+    /// Makes a group, in a parent that is made, too, and lets it have the controller.
+    fn make(&self, directory: &Path, controller: &str) -> io::Result<()> {
         let parent = self.root.join(PARENT);
-        let directory = parent.join(name);
         for _ in 0..TRIES {
             if self.version == 2 {
-                delegate(&self.root)?;
+                delegate(&self.root, controller)?;
             }
             exists(fs::create_dir(&parent))?;
             if self.version == 2 {
-                delegate(&parent)?;
+                delegate(&parent, controller)?;
             }
-            match exists(fs::create_dir(&directory)) {
+            match exists(fs::create_dir(directory)) {
                 // Another monitor has just removed the parent.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                made => return made.map(|()| directory),
+                made => return made,
             }
         }
         Err(io::ErrorKind::ResourceBusy.into())
     }
 }
 
-/// Lets the groups below have the controllers.
-fn delegate(directory: &Path) -> io::Result<()> {
+/// Lets the groups below have a controller.
+fn delegate(directory: &Path, controller: &str) -> io::Result<()> {
     let file = directory.join("cgroup.subtree_control");
-    let now = fs::read_to_string(&file)?;
-    if ["pids", "memory"].iter().all(|one| has_word(&now, one)) {
+    if has_word(&fs::read_to_string(&file)?, controller) {
         return Ok(());
     }
-    fs::write(file, "+pids +memory")
+    match fs::write(file, format!("+{controller}")) {
+        // cgroups(7), "no internal processes"; so it is in many containers.
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Err(io::Error::other(
+            "processes are in this group itself, so those below it cannot be limited",
+        )),
+        result => result,
+    }
 }
 
 fn exists(result: io::Result<()>) -> io::Result<()> {

@@ -17,7 +17,7 @@ mod mounts;
 mod seccomp;
 
 pub use account::Account;
-pub use bounds::{Bounds, ControlGroup};
+pub use bounds::{Bounds, ControlGroup, Shortage};
 pub use confine::{Bind, Calls, Confinement, Limits, Scheduler, Source};
 pub use error::{Error, Result};
 pub use jail::{Jail, Places, Terms};

@@ -5,6 +5,8 @@
 
 use std::time::SystemTime;
 
+use jail::Shortage;
+
 use crate::state::Ending;
 use crate::status::{How, LastEnd};
 
@@ -23,8 +25,8 @@ pub struct Evidence<'a> {
     pub signal: Option<i32>,
     /// The monitor had killed the child.
     pub killed: bool,
-    /// The host has ended a process of the VM because all had used more memory than they may.
-    pub out_of_memory: bool,
+    /// The host has ended a process of the VM, because there was no more of this memory.
+    pub out_of_memory: Option<Shortage>,
     /// The message of a panic notice.
     pub panic: Option<&'a str>,
     /// The end of what the kernel wrote to con0 in this run.
@@ -70,11 +72,16 @@ fn describe(evidence: &Evidence<'_>) -> (How, String) {
             How::Crashed,
             crashed(&format!("exit status {status}"), evidence.con0),
         ),
-        (None, Some(SIGKILL)) if evidence.out_of_memory => (
-            How::Crashed,
-            "ended by the host, as the VM used more memory than mem and overhead_limit allow"
-                .into(),
-        ),
+        // The child may have gone with the kernel, or in its place.
+        (None, None | Some(SIGKILL)) if let Some(shortage) = evidence.out_of_memory => {
+            let text = match shortage {
+                Shortage::Group => {
+                    "ended by the host, as the VM used more memory than mem and overhead_limit allow"
+                }
+                Shortage::Host => "ended by the host, which had run out of memory",
+            };
+            (How::Crashed, text.into())
+        }
         (None, Some(signal)) => (
             How::Crashed,
             format!("ended by signal {}", signal_name(signal)),
@@ -193,5 +200,28 @@ mod tests {
         assert_eq!(how(&signalled).1, How::Crashed);
         assert_eq!(how(&signalled).2, "ended by signal 9 (SIGKILL)");
         assert_eq!(how(&Evidence::default()).1, How::Crashed);
+    }
+
+    #[test]
+    fn a_want_of_memory_is_told_with_whose_it_was() {
+        for signal in [Some(9), None] {
+            let ended = |shortage| Evidence {
+                signal,
+                out_of_memory: Some(shortage),
+                ..Evidence::default()
+            };
+            let (_, how_ended, text) = how(&ended(Shortage::Group));
+            assert_eq!(how_ended, How::Crashed);
+            assert!(text.contains("overhead_limit"), "{text}");
+            let (_, _, text) = how(&ended(Shortage::Host));
+            assert!(text.contains("which had run out of memory"), "{text}");
+            // A kernel that has ended by itself has ended for another reason.
+            let halted = Evidence {
+                status: Some(0),
+                signal: None,
+                ..ended(Shortage::Group)
+            };
+            assert_eq!(how(&halted).1, How::Halted);
+        }
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use config::{Config, Vm, VmName};
 use disks::{Claim, Devices, Disks, Lease, Locks, Opener};
-use jail::{Bounds, ControlGroup, Jail, Kernel, Limits, Terms, TmpMount};
+use jail::{Bounds, ControlGroup, Jail, Kernel, Limits, Shortage, Terms, TmpMount};
 use net::Records;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
@@ -294,11 +294,9 @@ impl Run {
         self.killed
     }
 
-    /// The host has ended a process of it for want of memory.
-    pub fn out_of_memory(&self) -> bool {
-        self.group
-            .as_ref()
-            .is_some_and(ControlGroup::was_out_of_memory)
+    /// Why the host has ended a process of it for want of memory, if it has.
+    pub fn out_of_memory(&self) -> Option<Shortage> {
+        self.group.as_ref().and_then(ControlGroup::shortage)
     }
 
     /// The message of a panic notice.
