@@ -22,6 +22,7 @@ mod directory;
 mod disk;
 pub mod host;
 pub mod hostile;
+mod inner_host;
 pub mod network;
 pub mod other_host;
 mod program;
@@ -33,6 +34,7 @@ use std::time::{Duration, Instant};
 
 pub use directory::{Directory, free_port};
 pub use disk::{FailingDisk, SmallDisk};
+pub use inner_host::InnerHost;
 pub use program::{Outcome, program, run, run_within};
 pub use terminal::Terminal;
 pub use vm::{Console, Vm, VmBuilder, real_kernel};

@@ -14,6 +14,7 @@
 //! give-up:TEXT                                                 (argument only) ends before there is an mconsole
 //! clock                                                        says when it began to run
 //! bomb                                                         starts threads until it may not any more
+//! hog:N                                                        takes so many megabytes of memory
 //! ```
 //!
 //! Called with `clock` alone, it says so on stdout and ends, and with `flood BYTES` it writes that to stdout: for
@@ -263,6 +264,7 @@ impl Kernel {
             ("attack", _) => self.attack(),
             ("clock", _) => self.print(&self.began.clone()),
             ("bomb", _) => self.bomb(),
+            ("hog", megabytes) => self.hog(megabytes.parse().unwrap_or(0)),
             ("no-init", _) => self.init = false,
             _ => {}
         }
@@ -284,6 +286,13 @@ impl Kernel {
         let thread = || std::thread::Builder::new().stack_size(1 << 16).spawn(sleep);
         let count = std::iter::from_fn(|| thread().ok()).take(20_000).count();
         self.print(&format!("bomb: {count} threads"));
+    }
+
+    /// Takes memory for good.
+    fn hog(&mut self, megabytes: usize) {
+        // Bytes of zero alone would not be in memory.
+        vec![1_u8; megabytes << 20].leak();
+        self.print(&format!("hog: {megabytes} MB"));
     }
 
     fn attack(&mut self) {
