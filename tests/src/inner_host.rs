@@ -18,6 +18,9 @@ use xtask::leftovers;
 
 use crate::{PATIENCE, program, run, skip, wait_for};
 
+/// Its kernel, with whichever the tier is run: a host is not what is tested.
+const KERNEL: &str = "/usr/bin/linux.uml";
+
 /// Its memory in megabytes.
 pub const MEMORY: u32 = 160;
 
@@ -63,8 +66,10 @@ impl InnerHost {
             skip("needs root");
             return None;
         }
-        if !kernel().exists() {
-            skip("needs /usr/bin/linux.uml (Debian: apt-get install user-mode-linux)");
+        if !Path::new(KERNEL).exists() {
+            skip(&format!(
+                "needs {KERNEL} (Debian: apt-get install user-mode-linux)"
+            ));
             return None;
         }
         let directory = tempfile::Builder::new().prefix("umlmon-e2e-").tempdir();
@@ -122,8 +127,7 @@ impl InnerHost {
         // Some kernels leave processes when they are killed, so they are in a namespace, in which it must not be PID 1.
         command
             .args(["--pid", "--fork", "--kill-child", "sh", "-c"])
-            .args(["\"$@\"; exit $?", "sh", "setarch", "-R"])
-            .arg(kernel())
+            .args(["\"$@\"; exit $?", "sh", "setarch", "-R", KERNEL])
             .arg(format!("mem={MEMORY}M"))
             .arg(format!("uml_dir={}", memory.display()))
             .args(["umid=host", "noreboot", "con=none", "ssl=null"])
@@ -214,21 +218,23 @@ impl InnerHost {
         }
     }
 
-    /// Ends it at once, as it is; only what its disk has been given stays.
+    /// Ends it at once, as it is; only what its disk has been given stays. Returns what was said and not expected.
     ///
     /// # Panics
     /// If a process of it is left.
     #[track_caller]
-    pub fn cut_power(&mut self) {
+    pub fn cut_power(&mut self) -> String {
         let Some(mut power) = self.power.take() else {
-            return;
+            return String::new();
         };
         power.namespace.kill().unwrap();
         power.namespace.wait().unwrap();
+        let said = power.shell.expect_end(PATIENCE).unwrap();
         let directory = self.directory.path();
         wait_for("the end of the host", || {
             leftovers::processes(directory).is_empty().then_some(())
         });
+        String::from_utf8_lossy(&said).into_owned()
     }
 
     /// What the kernel said last, for the report of a failure.
@@ -251,20 +257,9 @@ impl Drop for InnerHost {
     fn drop(&mut self) {
         match std::thread::panicking() {
             true => eprintln!("---- the host's last messages\n{}", self.last_messages()),
-            false => self.cut_power(),
+            false => drop(self.cut_power()),
         }
         // A leftover of a failed test must not keep the directory.
         let _ = unmount(self.path("memory"), UnmountFlags::DETACH);
-    }
-}
-
-/// That of the tier `real`, unless it needs other libraries than the host has.
-fn kernel() -> PathBuf {
-    let kernel = crate::real_kernel();
-    let mut libraries = kernel.clone().into_os_string();
-    libraries.push(".lib");
-    match Path::new(&libraries).is_dir() {
-        true => "/usr/bin/linux.uml".into(),
-        false => kernel,
     }
 }

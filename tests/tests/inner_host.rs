@@ -1,6 +1,8 @@
 //! Tier real: faults of a whole host, which is the guest of a real kernel here. The ids are those of docs/TESTING.md.
 
-#![allow(clippy::expect_used)] // in functions beside the tests, too
+#![allow(clippy::expect_used, clippy::panic)] // in functions beside the tests, too
+
+use std::time::Duration;
 
 use e2e::InnerHost;
 
@@ -120,4 +122,75 @@ fn where_a_control_group_cannot_be_had_a_vm_runs_without() {
     host.shell(
         "umladmin stop; cd /sys/fs/cgroup; ! ls -d */umlmon; umount first second; cd /; umount /sys/fs/cgroup",
     );
+}
+
+/// How often the power is cut, and within how many milliseconds after something has been reported as saved.
+const CUTS: u64 = 5;
+const MOMENTS: u64 = 300;
+/// Saves one value after the other, in a file with two of them: without a pause ten times, and then says so.
+const SAVE: &str = "while :; do words=; last=$((n+10))\n\
+    while [ $n -lt $last ]; do n=$((n+1)); words=\"$words -set mem=$n -del kernelarg -set kernelarg=number=$n\"; done\n\
+    umlwatch vm1 $words; echo saved $n.; done";
+
+/// The values of both parameters in the file of user changes; the second one may have been taken out.
+#[track_caller]
+fn saved(host: &mut InnerHost) -> (u32, Option<u32>) {
+    let text = host.shell("cat /mnt/var/vm1/config");
+    let mut lines = text.lines().filter(|line| !line.starts_with('#'));
+    assert_eq!(lines.next(), Some("[vm1]"), "{text:?}");
+    let (mut mem, mut argument) = (None, None);
+    for line in lines {
+        let (name, number) = line.rsplit_once(['=', ' ']).expect("a line is complete");
+        let number = number.parse().expect("a number is complete");
+        let value = match name {
+            "mem =" => &mut mem,
+            "kernelarg = number" => &mut argument,
+            _ => panic!("{text:?}"),
+        };
+        assert_eq!(value.replace(number), None, "{text:?}");
+    }
+    (mem.expect("this one is always there"), argument)
+}
+
+/// F20. As with a real host, what the disk has not been given is lost with the power.
+#[test]
+fn a_power_cut_loses_nothing_that_was_reported_as_saved() {
+    let network = "eth0 = host_to_host(proxy_if=h0,proxy_addr=10.9.0.1,guest_addr=10.9.0.2)";
+    let lines = ["ubd0 = /disks/root.dsk", network];
+    let Some(mut host) = InnerHost::boot_with(&lines) else {
+        return;
+    };
+    let up = format!(
+        "busybox insmod /usr/lib/uml/modules/$(uname -r)/kernel/drivers/net/tun.ko; umlmon vm1; {START}"
+    );
+    host.shell(
+        "umlmon vm1; umlwatch vm1 -disk-create /disks/root.dsk:1 -set mem=99 -set kernelarg=number=99\n\
+         umladmin stop",
+    );
+    let mut last = 99;
+    for cut in 0..CUTS {
+        // With a disk and a network in use, which the power takes from it, too.
+        host.shell(&up);
+        host.begin(&format!("n={last}; {SAVE}"));
+        host.expect(&format!("saved {}.", last + 10));
+        // Any moment will do, the more of them the better.
+        std::thread::sleep(Duration::from_millis(cut * MOMENTS / CUTS));
+        let said = host.cut_power();
+        let numbers = said.split("saved ").filter_map(|rest| rest.split_once('.'));
+        let reported = numbers.filter_map(|(n, _)| n.parse().ok()).max();
+        let reported = reported.unwrap_or(last + 10);
+        host.boot();
+        let (mem, argument) = saved(&mut host);
+        // What was reported is there, and what was being saved is there as a whole or not at all.
+        match argument {
+            Some(argument) => assert!(argument == mem || argument + 1 == mem, "{argument}, {mem}"),
+            None => assert!(mem > reported, "{mem}, reported was {reported}"),
+        }
+        assert!(
+            argument.unwrap_or(mem - 1) >= reported,
+            "{argument:?}, reported was {reported}"
+        );
+        last = mem;
+    }
+    host.shell(&format!("{up}; umladmin stop; ! [ -e /sys/class/net/h0 ]"));
 }
