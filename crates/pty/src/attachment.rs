@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
@@ -16,8 +16,8 @@ const CLIENTS_MAX: usize = 64;
 pub struct ClientInfo {
     /// As given to [`Channel::attach`].
     pub who: String,
-    /// When it came.
-    pub since: SystemTime,
+    /// How long it has been there.
+    pub present: Duration,
     /// How long it has typed nothing.
     pub idle: Duration,
 }
@@ -26,7 +26,7 @@ pub struct ClientInfo {
 struct Client {
     id: u64,
     who: String,
-    since: SystemTime,
+    since: Instant,
     typed: Instant,
     taken_by: Option<String>,
 }
@@ -59,7 +59,7 @@ impl Client {
     fn info(&self) -> ClientInfo {
         ClientInfo {
             who: self.who.clone(),
-            since: self.since,
+            present: self.since.elapsed(),
             idle: self.typed.elapsed(),
         }
     }
@@ -87,7 +87,7 @@ impl Attachment {
         clients.list.push(Client {
             id,
             who: who.to_owned(),
-            since: SystemTime::now(),
+            since: Instant::now(),
             typed: Instant::now(),
             taken_by: None,
         });

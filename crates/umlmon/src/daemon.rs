@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use config::{Config, Global, StartType, Vm, VmName};
@@ -19,6 +19,7 @@ use rpc_xdr::umlmonctrl::UMLMONCTRL_V1_MAX_ARGS;
 use tokio::net::UnixStream;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::task::LocalSet;
+use tokio::time::Instant;
 
 use crate::access::Guarded;
 use crate::announce::announce;
@@ -260,7 +261,7 @@ async fn serve(parts: Box<Parts>, readiness: Rc<Readiness>, manner: Manner) -> a
         monitor: handle.clone(),
         jobs: Rc::clone(&jobs),
         log,
-        since: SystemTime::now(),
+        since: Instant::now(),
         port: remote.port(),
     });
     let mut monitor = tokio::task::spawn_local(monitor.run());

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
@@ -256,7 +256,7 @@ impl Monitor {
             self.setup.events.tell(Happening::State(next.phase));
             self.status.send_modify(|status| {
                 status.phase = next.phase;
-                status.since = SystemTime::now();
+                status.since = Instant::now();
             });
         }
         // A stop that comes while a reboot waits makes the reboot pointless.

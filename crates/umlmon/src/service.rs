@@ -12,12 +12,13 @@ mod screen;
 mod wire;
 
 use std::rc::Rc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use config::{ChannelName, Config, UserChanges};
 use daemon::LogHandle;
 use pty::Channel;
 use rpc_xdr::umlmonctrl::*;
+use tokio::time::Instant;
 
 use crate::events::Happening;
 use crate::failure::Failure;
@@ -45,7 +46,7 @@ pub struct Service {
     /// The monitor's own log.
     pub log: LogHandle,
     /// When the daemon was started.
-    pub since: SystemTime,
+    pub since: Instant,
     /// The TCP port.
     pub port: Option<u16>,
 }

@@ -4,6 +4,8 @@
 
 use std::time::SystemTime;
 
+use tokio::time::Instant;
+
 use crate::state::Phase;
 
 /// How a run of the kernel ended.
@@ -86,8 +88,8 @@ impl LastEnd {
 pub struct Status {
     /// Where the VM is in its life.
     pub phase: Phase,
-    /// Since when.
-    pub since: SystemTime,
+    /// Since when. A date would not fit any more when the clock of the host has been set.
+    pub since: Instant,
     /// How the last run ended.
     pub last_end: LastEnd,
     /// Reboots of the guest since it was started.
@@ -101,7 +103,7 @@ impl Status {
     pub fn initial() -> Status {
         Status {
             phase: Phase::Inactive,
-            since: SystemTime::now(),
+            since: Instant::now(),
             last_end: LastEnd::new(How::NeverRan, ""),
             reboots: 0,
             ready: false,

@@ -52,9 +52,9 @@ impl Service {
             vm: self.setup.name().to_string(),
             daemon_version: env!("CARGO_PKG_VERSION").into(),
             monitor_pid: std::process::id(),
-            monitor_since: wire::time(self.since),
+            monitor_since: wire::ago(self.since.elapsed()),
             state: wire::state(status.phase),
-            state_since: wire::time(status.since),
+            state_since: wire::ago(status.since.elapsed()),
             responding: matches!(version, Some(Ok(_) | Err(mconsole::Error::Unreachable(_)))),
             uptime: look.map_or(0, |look| {
                 u32::try_from(look.started.elapsed().as_secs()).unwrap_or(u32::MAX)
@@ -197,7 +197,7 @@ fn con(terminal: &Terminal, channel: &Rc<Channel>) -> ConInfo {
 fn client(info: &ClientInfo) -> ConClient {
     ConClient {
         who: wire::text(info.who.clone()),
-        since: wire::time(info.since),
+        since: wire::ago(info.present),
         idle: u32::try_from(info.idle.as_secs()).unwrap_or(u32::MAX),
     }
 }

@@ -1,6 +1,6 @@
 //! Types of the daemon as types of the wire (umlmon, the monitor process).
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rpc_xdr::umlmonctrl::*;
 
@@ -28,6 +28,11 @@ pub fn value(value: &str) -> Vec<u8> {
 pub fn time(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
+}
+
+/// The date of so long ago, by the clock of the host as it is now: whoever subtracts it from that gets the span again.
+pub fn ago(span: Duration) -> u64 {
+    time(SystemTime::now().checked_sub(span).unwrap_or(UNIX_EPOCH))
 }
 
 /// The error arm of a result.
