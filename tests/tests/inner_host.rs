@@ -194,3 +194,84 @@ fn a_power_cut_loses_nothing_that_was_reported_as_saved() {
     }
     host.shell(&format!("{up}; umladmin stop; ! [ -e /sys/class/net/h0 ]"));
 }
+
+/// Jumps the clock of the host is made to do: each is an argument of date(1), and relative to the time it has then.
+const JUMPS: [&str; 3] = ["+1 day", "-2 days", "+1 day"];
+
+/// Seconds since the boot, whatever the clock says.
+const SECONDS: &str = "cut -d . -f 1 /proc/uptime";
+
+/// The spans of time that `-info` shows: of the VM, and of the session on con1.
+#[track_caller]
+fn spans(host: &mut InnerHost) -> Vec<String> {
+    let page = host.shell(INFO);
+    let of = |begin: &str, end: &str| {
+        let rest = page
+            .split(begin)
+            .nth(1)
+            .and_then(|rest| rest.split(end).next());
+        rest.expect("the page has it").trim().to_owned()
+    };
+    vec![
+        of(" UTC (", ")"),
+        of("  Uptime", ","),
+        of(", for ", ","),
+        of(", idle ", "\n"),
+    ]
+}
+
+/// F30
+#[test]
+fn a_clock_that_jumps_moves_dates_and_nothing_else() {
+    let Some(mut host) = InnerHost::boot_with(&[]) else {
+        return;
+    };
+    host.shell(&format!("{GROUPS}; umlmon vm1; {START}"));
+    host.shell(
+        ": > /run/typed; tail -f /run/typed | umlwatch vm1 -connect con1 > /run/session 2>&1 &\n\
+         until grep -q login /run/session; do :; done",
+    );
+    // A client that waits, for so long and no longer.
+    host.shell(&format!(
+        "(begun=$({SECONDS}); umlwatch vm1 -wait 3 2> /dev/null || echo $? $(($({SECONDS}) - begun)) > /run/waited) &"
+    ));
+    for jump in JUMPS {
+        host.shell(&format!("date -s '{jump}'"));
+        for span in spans(&mut host) {
+            let (number, unit) = span.split_once(' ').expect("a number and its unit");
+            let number: u32 = number.parse().expect("a number");
+            assert!(unit == "s" && number < 60, "{jump}: {span}");
+        }
+        assert_eq!(host.shell("cat /run/waited 2> /dev/null || true"), "");
+    }
+    host.shell(
+        "echo 'still here' >> /run/typed; until grep -q 'still here' /run/session; do :; done",
+    );
+    let waited = host.wait_for("cat /run/waited 2> /dev/null || true", "\n");
+    let (status, seconds) = waited.trim().split_once(' ').expect("both");
+    assert_eq!(status, "5", "the time was over");
+    assert!(
+        (2..30).contains(&seconds.parse().expect("a number")),
+        "{seconds}"
+    );
+
+    // A guest that takes its time to shut down is given it.
+    host.shell("echo hang-cad >> /run/typed; until grep -q hang-cad /run/session; do :; done");
+    host.shell("umladmin -timeout 600 stop > /run/stopped 2>&1 &");
+    host.wait_for("cat /mnt/var/vm1/log/con0", "CTRL-ALT-DEL is ignored");
+    for jump in JUMPS {
+        host.shell(&format!(
+            "date -s '{jump}'; umlwatch vm1 -wait 1 || [ $? = 5 ]"
+        ));
+        let page = host.shell(INFO);
+        assert!(page.contains("vm1 is running"), "{page}");
+    }
+    host.shell("echo poweroff >> /run/typed");
+    let said = host.wait_for("cat /run/stopped", "vm1: down after ");
+    assert!(said.ends_with(" s (CTRL-ALT-DEL)\n"), "{said}");
+    let log = host.shell(LOG);
+    assert!(
+        log.contains("the kernel has ended: halted") && !log.contains("WARN"),
+        "{log}"
+    );
+}
