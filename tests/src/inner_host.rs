@@ -22,13 +22,14 @@ use crate::{PATIENCE, program, run, skip, wait_for};
 const KERNEL: &str = "/usr/bin/linux.uml";
 
 /// Its memory in megabytes.
-pub const MEMORY: u32 = 160;
+const MEMORY: u32 = 128;
 
 /// The configuration, with a VM that runs the fake kernel.
 const CONFIGURATION: &str = "\
 [GLOBAL]
 vardir = /mnt/var
 rundir = /run/umlmon
+sitecmd = /bin/cat
 
 [vm1]
 vmuser = nobody

@@ -275,3 +275,41 @@ fn a_clock_that_jumps_moves_dates_and_nothing_else() {
         "{log}"
     );
 }
+
+/// Takes the memory of the host, in a file, and cannot be ended itself, until the VM has gone. The last of it is taken little
+/// by little, and without starting anything, for which there is no memory.
+const STARVE: &str = r"kernel=$(pidof fake_linux); block=$(head -c 64K /dev/zero | tr '\0' x); cd /run
+    mkdir full; mount -t tmpfs -o size=1g tmpfs full; echo -1000 > /proc/self/oom_score_adj
+    left=$(sed -n 's/MemAvailable: *\([0-9]*\)... kB/\1/p' /proc/meminfo); head -c $((left - 8))M /dev/zero > full/file
+    while [ -e /proc/$kernel ]; do printf %s $block; done >> full/file
+    : > full/file; umount full; rmdir full";
+
+/// F24
+#[test]
+fn a_host_without_memory_ends_a_vm_sooner_than_its_monitor() {
+    let Some(mut host) = InnerHost::boot_with(&["overhead_limit = 1000"]) else {
+        return;
+    };
+    host.shell(&format!("{GROUPS}; umlmon vm1; {START}"));
+    let monitor = host.shell("cat /run/umlmon/vm1.pid");
+    let scores = host.shell(
+        "for pid in $(cat /run/umlmon/vm1.pid) $(pidof fake_linux) self; do cat /proc/$pid/oom_score_adj; done\n\
+         umlwatch vm1 -site /proc/self/oom_score_adj",
+    );
+    assert_eq!(scores, "-900\n0\n0\n0\n");
+    // Whoever takes it all is ended first.
+    host.shell("tail /dev/zero || [ $? = 137 ]");
+    let page = host.shell(INFO);
+    assert!(page.contains("vm1 is running"), "{page}");
+
+    host.shell(STARVE);
+    assert_eq!(host.shell("cat /run/umlmon/vm1.pid"), monitor);
+    for told in [INFO, LOG] {
+        let said = host.wait_for(told, "inactive");
+        assert!(
+            said.contains("ended by the host, which had run out of memory"),
+            "{said}"
+        );
+    }
+    host.shell(&format!("{START}; umladmin stop"));
+}

@@ -32,6 +32,35 @@ fn unprivileged(vm: &Vm<'_>) -> [i32; 2] {
     [vm.pid("child_pid"), vm.pid("kernel_pid")]
 }
 
+/// Of the processes of a VM, and of whatever else it starts, the monitor alone is spared when the host has no memory left.
+#[test]
+fn only_the_monitor_is_spared_when_memory_is_short() {
+    let Some(world) = World::new() else { return };
+    world.global("sitecmd = /bin/cat");
+    let vm = world.vm("vm1").monitor();
+    vm.start();
+    let score = |pid: &str| -> i32 {
+        let text = fs::read_to_string(format!("/proc/{pid}/oom_score_adj")).unwrap();
+        text.trim().parse().unwrap()
+    };
+    let own = score("self");
+    // capabilities(7): without CAP_SYS_RESOURCE, number 24, nobody is spared.
+    let status = status(vm.monitor_pid());
+    let capabilities = u64::from_str_radix(&status["CapEff"], 16).unwrap();
+    let monitor = match capabilities & 1 << 24 {
+        0 => own,
+        _ => own.min(-900),
+    };
+    assert_eq!(score(&vm.monitor_pid().to_string()), monitor);
+    for pid in unprivileged(&vm) {
+        assert_eq!(score(&pid.to_string()), own.max(0));
+    }
+    let site = vm.umlwatch(&["-site", "/proc/self/oom_score_adj"]).ok();
+    assert_eq!(site.trim(), own.max(0).to_string());
+    vm.umlwatch(&["-kill"]).ok();
+    vm.wait_inactive();
+}
+
 #[test]
 fn kernel_and_child_have_no_privilege() {
     let Some(world) = World::new() else { return };

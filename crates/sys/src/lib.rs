@@ -10,6 +10,7 @@ mod descriptors;
 mod held;
 mod mounts;
 mod process;
+mod shortage;
 mod spawn;
 mod tap;
 
@@ -17,5 +18,6 @@ pub use descriptors::{inherited_fd, readable, writable};
 pub use held::{HeldDir, HeldError};
 pub use mounts::{MountAttr, restrict_mount};
 pub use process::{empty_bounding_set, release_free_memory, set_realtime_scheduler};
+pub use shortage::spare_when_memory_is_short;
 pub use spawn::{Child, SpawnError, spawn_kernel, spawn_namespaced, spawn_session};
 pub use tap::{TapQueue, open_tap};
