@@ -170,7 +170,10 @@ fn a_power_cut_loses_nothing_that_was_reported_as_saved() {
     let mut last = 99;
     for cut in 0..CUTS {
         // With a disk and a network in use, which the power takes from it, too.
-        host.shell(&up);
+        host.shell(&format!(
+            "{up}; umlwatch vm1 -del kernelarg 2> /run/not-set || true\n\
+             umlwatch vm1 -set kernelarg=number={last}"
+        ));
         host.begin(&format!("n={last}; {SAVE}"));
         host.expect(&format!("saved {}.", last + 10));
         // Any moment will do, the more of them the better.
