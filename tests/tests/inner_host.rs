@@ -281,7 +281,7 @@ fn a_clock_that_jumps_moves_dates_and_nothing_else() {
 
 /// Takes the memory of the host, in a file, and cannot be ended itself, until the VM has gone. The last of it is taken little
 /// by little, and without starting anything, for which there is no memory.
-const STARVE: &str = r"kernel=$(pidof fake_linux); block=$(head -c 64K /dev/zero | tr '\0' x); cd /run
+const STARVE: &str = r"kernel=$(pidof fake_linux); block=$(head -c 16K /dev/zero | tr '\0' x); cd /run
     mkdir full; mount -t tmpfs -o size=1g tmpfs full; echo -1000 > /proc/self/oom_score_adj
     left=$(sed -n 's/MemAvailable: *\([0-9]*\)... kB/\1/p' /proc/meminfo); head -c $((left - 8))M /dev/zero > full/file
     while [ -e /proc/$kernel ]; do printf %s $block; done >> full/file
@@ -290,10 +290,14 @@ const STARVE: &str = r"kernel=$(pidof fake_linux); block=$(head -c 64K /dev/zero
 /// F24
 #[test]
 fn a_host_without_memory_ends_a_vm_sooner_than_its_monitor() {
-    let Some(mut host) = InnerHost::boot_with(&["overhead_limit = 1000"]) else {
+    let lines = ["overhead_limit = 1000", "pids_limit = 64"];
+    let Some(mut host) = InnerHost::boot_with(&lines) else {
         return;
     };
-    host.shell(&format!("{GROUPS}; umlmon vm1; {START}"));
+    // A VM that counts for little, and with whose threads the host gets back enough to go on.
+    host.shell(&format!(
+        "{GROUPS}; umlmon vm1; umlwatch vm1 -start-with fake=bomb -wait-ready 30"
+    ));
     let monitor = host.shell("cat /run/umlmon/vm1.pid");
     let scores = host.shell(
         "for pid in $(cat /run/umlmon/vm1.pid) $(pidof fake_linux) self; do cat /proc/$pid/oom_score_adj; done\n\
