@@ -400,14 +400,16 @@ fn wire(
 
 /// Bounds what the VM takes of the host, where that is possible.
 fn bound(setup: &Setup, vm: &Vm) -> Option<ControlGroup> {
-    // Of the VMs of a name, only one has this directory.
-    let directory = rustix::fs::fstat(setup.jail.vm_dir()).map_or(0, |stat| stat.st_ino);
+    // Of the VMs of a name, only one has this directory. Others, in other file systems, can have its number.
+    let directory = rustix::fs::fstat(setup.jail.vm_dir());
+    let (system, number) = directory.map_or((0, 0), |stat| (stat.st_dev, stat.st_ino));
     let megabytes = u64::from(vm.mem) + u64::from(vm.overhead_limit);
+    let name = format!("{}-{system}-{number}", setup.name());
     let bounds = Bounds {
         processes: vm.pids_limit,
         memory: megabytes << 20,
     };
-    match ControlGroup::new(&format!("{}-{directory}", setup.name()), &bounds) {
+    match ControlGroup::new(&name, &bounds) {
         Ok(group) => Some(group),
         Err(why) => {
             tracing::warn!(
