@@ -6,6 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::io::Errno;
+
 /// The group of all virtual machines, below the root of a hierarchy.
 const PARENT: &str = "umlmon";
 /// How often a group is made whose parent is removed meanwhile.
@@ -169,13 +171,15 @@ impl Hierarchy {
             if self.version == 2 {
                 delegate(&self.root, controller)?;
             }
-            exists(fs::create_dir(&parent))?;
-            if self.version == 2 {
-                delegate(&parent, controller)?;
-            }
-            match exists(fs::create_dir(directory)) {
+            let made = exists(fs::create_dir(&parent))
+                .and_then(|()| match self.version {
+                    2 => delegate(&parent, controller),
+                    _ => Ok(()),
+                })
+                .and_then(|()| exists(fs::create_dir(directory)));
+            match made {
                 // Another monitor has just removed the parent.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) if is_gone(&error) => {}
                 made => return made,
             }
         }
@@ -196,6 +200,12 @@ fn delegate(directory: &Path, controller: &str) -> io::Result<()> {
         )),
         result => result,
     }
+}
+
+/// As files in a group that is being removed can be open still, there are two ways of saying it.
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+        || error.raw_os_error() == Some(Errno::NODEV.raw_os_error())
 }
 
 fn exists(result: io::Result<()>) -> io::Result<()> {
