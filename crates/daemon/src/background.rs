@@ -12,8 +12,9 @@ use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 
+use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::process::{WaitOptions, chdir, setsid, waitpid};
+use rustix::process::{Pid, WaitOptions, chdir, setsid, waitpid};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 use sys::daemonize::{Side, exit_now, fork};
 
@@ -50,7 +51,7 @@ pub fn background(foreground: bool, pid_file: &PidFile) -> Result<Readiness, Err
     let pipe = if foreground {
         None
     } else {
-        Some(detach().map_err(Error::Background)?)
+        Some(detach().map_err(why)?)
     };
     let readiness = Readiness {
         pipe: RefCell::new(pipe),
@@ -103,11 +104,10 @@ fn detach() -> io::Result<File> {
     let (report, pipe) = pipe_with(PipeFlags::CLOEXEC)?;
     if let Side::Parent(second) = fork()? {
         drop(pipe);
-        let _ = waitpid(Some(second), WaitOptions::empty());
+        has_detached(second)?;
         wait_for_report(File::from(report));
     }
     drop(report);
-    let pipe = File::from(pipe);
     let detached = setsid()
         .map_err(io::Error::from)
         .and_then(|_| fork())
@@ -116,13 +116,37 @@ fn detach() -> io::Result<File> {
             Side::Child => Ok(chdir("/")?),
         });
     if let Err(error) = detached {
-        let report = Readiness {
-            pipe: RefCell::new(Some(pipe)),
-        };
-        report.failed(1, &Error::Background(error).to_string());
-        exit_now(1);
+        // The started program has all that was acquired, too, and gives it up.
+        let number = error
+            .raw_os_error()
+            .and_then(|number| u8::try_from(number).ok());
+        exit_now(number.filter(|number| *number > 0).unwrap_or(u8::MAX));
     }
-    Ok(pipe)
+    Ok(File::from(pipe))
+}
+
+/// That of a host which is short of something, with what helps.
+fn why(error: io::Error) -> Error {
+    Error::Background(match sys::shortage(&error) {
+        Some(hint) => io::Error::other(format!("{error} ({hint})")),
+        None => error,
+    })
+}
+
+/// Waits for the second process to leave; if there is no daemon, its exit status is the error that kept it from that.
+fn has_detached(second: Pid) -> io::Result<()> {
+    let status = loop {
+        match waitpid(Some(second), WaitOptions::empty()) {
+            Err(Errno::INTR) => {}
+            Ok(status) => break status,
+            Err(error) => return Err(error.into()),
+        }
+    };
+    match status.and_then(|(_, status)| status.exit_status()) {
+        Some(0) => Ok(()),
+        Some(number) if number < i32::from(u8::MAX) => Err(io::Error::from_raw_os_error(number)),
+        _ => Err(io::Error::other("the process that starts it was killed")),
+    }
 }
 
 /// The end of the started program.

@@ -19,5 +19,5 @@ pub use held::{HeldDir, HeldError};
 pub use mounts::{MountAttr, restrict_mount};
 pub use process::{empty_bounding_set, release_free_memory, set_realtime_scheduler};
 pub use shortage::spare_when_memory_is_short;
-pub use spawn::{Child, SpawnError, spawn_kernel, spawn_namespaced, spawn_session};
+pub use spawn::{Child, SpawnError, shortage, spawn_kernel, spawn_namespaced, spawn_session};
 pub use tap::{TapQueue, open_tap};

@@ -40,6 +40,21 @@ impl std::error::Error for SpawnError {
     }
 }
 
+/// What a host is short of that refuses a process with this error, as advice; None: that is not what it says.
+#[must_use]
+pub fn shortage(error: &io::Error) -> Option<&'static str> {
+    match error.raw_os_error()? {
+        libc::EAGAIN => Some(
+            "the host allows no further process: see pids.max of the control group that this was started in, and \
+             pid_max and threads-max in /proc/sys/kernel",
+        ),
+        libc::ENOMEM => Some(
+            "the host has no memory for a further process: end something, or add memory or swap",
+        ),
+        _ => None,
+    }
+}
+
 /// Starts this program again (`/proc/self/exe`: the same inode, also after the package was upgraded) as first process of
 /// new PID, mount, IPC and UTS namespaces, with an empty environment and default signal settings.
 ///
