@@ -32,6 +32,10 @@ use crate::worker;
 /// The argument that tells this process from the monitor.
 pub(crate) const ARGUMENT: &CStr = c"--child";
 
+/// What helps if the kernel cannot have a process.
+const TOO_MANY: &str = "the user of the VM may have no further process: see pids_limit in umlmon(5), what else runs as \
+                        this user, and the limit on processes that the monitor was started with (ulimit -u)";
+
 /// A step that failed, to be reported.
 pub(crate) struct Failed {
     pub(crate) step: String,
@@ -150,7 +154,10 @@ fn execute(launch: &Launch, ends: &[OwnedFd]) -> Result<Pid, Failed> {
     let fds: Vec<_> = con0.chain(others).collect();
     let kernel = sys::spawn_kernel(&program, &argv, &env, &fds).map_err(|error| Failed {
         step: step.clone(),
-        error: error.to_string(),
+        error: match Errno::from_io_error(&error.source) {
+            Some(Errno::AGAIN) => format!("{error} ({TOO_MANY})"),
+            _ => error.to_string(),
+        },
     })?;
     Ok(Pid::from_raw(kernel.pid))
 }

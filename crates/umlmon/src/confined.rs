@@ -17,7 +17,9 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, recv, send, shutdown,
     socketpair,
 };
-use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, kill_process, pidfd_send_signal, waitid,
+};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::unix::AsyncFd;
@@ -69,16 +71,17 @@ impl Confined {
         fds.extend(ends.iter().copied().zip(FIRST_END_FD..));
         let argv = [CString::new(title)?, crate::child::ARGUMENT.to_owned()];
         let child = sys::spawn_namespaced(&argv, &fds, own_network).map_err(explained)?;
-        // From here on the drop of a part kills: by the end of the pipe.
         Self::of(child, ours)
     }
 
     /// The handle on a process that has been started, with our end of its pipe.
     pub(crate) fn of(child: sys::Child, pipe: OwnedFd) -> io::Result<Self> {
+        let parts = sys::readable(pipe).and_then(|pipe| Ok((pipe, sys::readable(child.pidfd)?)));
+        let (pipe, pidfd) = parts.inspect_err(|_| abandon(child.pid))?;
         Ok(Self {
             pid: child.pid,
-            pipe: sys::readable(pipe)?,
-            pidfd: sys::readable(child.pidfd)?,
+            pipe,
+            pidfd,
             reaped: Cell::new(false),
         })
     }
@@ -214,8 +217,20 @@ pub(crate) fn printable(text: &str) -> String {
         .collect()
 }
 
-/// What clone3(2) says of a host that cannot separate the process, in words that help.
-fn explained(error: sys::SpawnError) -> io::Error {
+/// Kills a process that was just started and cannot be watched, and collects it.
+pub(crate) fn abandon(pid: i32) {
+    // It has not been collected yet, so the number is its own.
+    if let Some(pid) = Pid::from_raw(pid) {
+        let _ = kill_process(pid, Signal::KILL);
+        while matches!(
+            waitid(WaitId::Pid(pid), WaitIdOptions::EXITED),
+            Err(Errno::INTR)
+        ) {}
+    }
+}
+
+/// What clone3(2) says of a host that cannot start or separate the process, in words that help.
+pub(crate) fn explained(error: sys::SpawnError) -> io::Error {
     let hint = match Errno::from_io_error(&error.source) {
         Some(Errno::NOSPC | Errno::USERS) => {
             "the host allows no further namespaces: see max_pid_namespaces and its like in /proc/sys/user; or \
@@ -227,7 +242,10 @@ fn explained(error: sys::SpawnError) -> io::Error {
         Some(Errno::PERM) => {
             "new namespaces are not allowed here, as in a container that may not have any"
         }
-        _ => return io::Error::other(error),
+        _ => match sys::shortage(&error.source) {
+            Some(hint) => hint,
+            None => return io::Error::other(error),
+        },
     };
     io::Error::other(format!("{error} ({hint})"))
 }

@@ -15,6 +15,8 @@ use rustix::process::{Pid, Signal, WaitIdOptions, WaitIdStatus};
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep_until};
 
+use crate::confined;
+
 /// How long the site command may run.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 /// How many bytes of output are kept.
@@ -77,17 +79,23 @@ pub async fn run(
         CString::new(format!("UMLMON_VM={vm}"))?,
     ];
     let fds = [(null.as_fd(), 0), (writer.as_fd(), 1), (writer.as_fd(), 2)];
-    let child = sys::spawn_session(&program, &argv, &env, &fds).map_err(|error| error.source)?;
+    let child = sys::spawn_session(&program, &argv, &env, &fds).map_err(why)?;
     let pid = Pid::from_raw(child.pid).ok_or(io::ErrorKind::NotFound)?;
-    let session = Session {
-        pid,
-        exited: sys::readable(child.pidfd)?,
-    };
+    let exited = sys::readable(child.pidfd).inspect_err(|_| confined::abandon(child.pid))?;
+    let session = Session { pid, exited };
     // The writing end must be the command's alone, or its end would never be seen.
     drop(writer);
     rustix::io::ioctl_fionbio(&reader, true)?;
     let pipe = sys::readable(OwnedFd::from(reader))?;
     listen(&session, &pipe, Instant::now() + deadline).await
+}
+
+/// Of a program that cannot be executed its own error, and else what the host is short of.
+fn why(error: sys::SpawnError) -> io::Error {
+    match error.step {
+        "execve" => error.source,
+        _ => confined::explained(error),
+    }
 }
 
 async fn listen(session: &Session, pipe: &AsyncFd<OwnedFd>, end: Instant) -> io::Result<Output> {
