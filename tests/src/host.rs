@@ -142,3 +142,68 @@ impl Drop for Host {
         let _ = self.unshare.wait();
     }
 }
+
+/// A control group that bounds the number of processes.
+pub struct Cage {
+    directory: std::path::PathBuf,
+    root: std::path::PathBuf,
+}
+
+impl Cage {
+    /// Makes it, in either version of cgroups(7); None, and the test is noted as skipped, where that is not possible.
+    pub fn new() -> Option<Cage> {
+        let (first, second) = (
+            Path::new("/sys/fs/cgroup/pids"),
+            Path::new("/sys/fs/cgroup"),
+        );
+        let root = if first.exists() { first } else { second };
+        // Needed, and possible, in version 2 only.
+        let _ = fs::write(root.join("cgroup.subtree_control"), "+pids");
+        let directory = root.join(format!("umlmon-e2e-{}", std::process::id()));
+        let made = fs::create_dir(&directory).is_ok();
+        let cage = made.then(|| Cage {
+            directory,
+            root: root.to_owned(),
+        });
+        let cage = cage.filter(|cage| cage.directory.join("pids.max").exists());
+        if cage.is_none() {
+            crate::skip("needs control groups that bound the number of processes");
+        }
+        cage
+    }
+
+    /// Puts a process into it.
+    pub fn take(&self, pid: i32) {
+        fs::write(self.directory.join("cgroup.procs"), pid.to_string()).unwrap();
+    }
+
+    /// Allows so many processes; None: any number.
+    pub fn allow(&self, number: Option<u32>) {
+        let number = number.map_or("max".to_owned(), |number| number.to_string());
+        fs::write(self.directory.join("pids.max"), number).unwrap();
+    }
+
+    /// The same command, run in it.
+    pub fn command(&self, command: &Command) -> Command {
+        let mut inside = Command::new("sh");
+        let enter = format!(
+            "echo $$ > {}/cgroup.procs && exec \"$@\"",
+            self.directory.display()
+        );
+        inside.args(["-c", &enter, "sh"]);
+        inside.arg(command.get_program()).args(command.get_args());
+        inside
+    }
+}
+
+impl Drop for Cage {
+    fn drop(&mut self) {
+        // What is in it goes on without it.
+        let inside = fs::read_to_string(self.directory.join("cgroup.procs")).unwrap_or_default();
+        for pid in inside.lines() {
+            let _ = fs::write(self.root.join("cgroup.procs"), pid);
+        }
+        let removed = fs::remove_dir(&self.directory);
+        assert!(removed.is_ok() || std::thread::panicking(), "{removed:?}");
+    }
+}
