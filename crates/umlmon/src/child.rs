@@ -115,13 +115,23 @@ fn keep_kernel(pipe: &OwnedFd, launch: Launch, ends: usize) -> Result<(), Failed
 fn receive_order(pipe: &OwnedFd) -> Result<ToChild, Failed> {
     let receive = || {
         let mut buffer = vec![0; MAX_ORDER];
-        let (_, length) = recv(pipe, &mut buffer[..], RecvFlags::TRUNC)?;
+        let length = receive(pipe, &mut buffer)?;
         let order = buffer
             .get(..length)
             .ok_or_else(|| io::Error::other("it is too long"))?;
         Ok(serde_json::from_slice(order)?)
     };
     receive().map_err(Failed::at("read the task"))
+}
+
+/// Receives one message; gives its whole length, even if the buffer is shorter.
+fn receive(pipe: &OwnedFd, buffer: &mut [u8]) -> rustix::io::Result<usize> {
+    loop {
+        match recv(pipe, &mut *buffer, RecvFlags::TRUNC) {
+            Err(Errno::INTR) => {}
+            received => return received.map(|(_, length)| length),
+        }
+    }
 }
 
 /// SIGCHLD as a descriptor. The kernel does not inherit the blocked signal.
@@ -187,7 +197,7 @@ fn watch(pipe: &OwnedFd, signals: &SignalFd, kernel: Pid) {
 /// Carries out a message of the monitor; false if it has ended.
 fn serve(pipe: &OwnedFd, kernel: Pid) -> bool {
     let mut buffer = [0; 256];
-    let Ok((_, length)) = recv(pipe, &mut buffer, RecvFlags::TRUNC) else {
+    let Ok(length) = receive(pipe, &mut buffer) else {
         return false;
     };
     match buffer.get(..length).map(serde_json::from_slice) {
@@ -223,6 +233,6 @@ fn reap(signals: &SignalFd, kernel: Pid) -> Option<FromChild> {
 /// Tells the monitor. If it is gone, this process ends anyway.
 fn report(pipe: &OwnedFd, message: &FromChild) {
     if let Ok(text) = serde_json::to_vec(message) {
-        let _ = send(pipe, &text, SendFlags::NOSIGNAL);
+        while send(pipe, &text, SendFlags::NOSIGNAL) == Err(Errno::INTR) {}
     }
 }
