@@ -99,6 +99,15 @@ impl Drop for CtrlSocket {
     }
 }
 
+/// Whether only the connection that was to be accepted next is gone: the one after it need not wait, and nobody can fill
+/// the log by leaving early.
+pub(crate) fn concerns_one(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted
+    )
+}
+
 /// Accepts connections.
 #[derive(Debug)]
 pub struct Acceptor(tokio::net::UnixListener);
@@ -109,6 +118,7 @@ impl Acceptor {
         loop {
             match self.0.accept().await {
                 Ok((stream, _)) => return stream,
+                Err(error) if concerns_one(&error) => {}
                 Err(error) => {
                     tracing::warn!("cannot accept a connection: {error}");
                     tokio::time::sleep(PAUSE).await;

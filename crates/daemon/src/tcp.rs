@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, listen, socket_with, sockopt};
 use tokio::net::TcpStream;
 
-use crate::listen::PAUSE;
+use crate::listen::{PAUSE, concerns_one};
 
 /// Connections that may wait to be accepted. More than the usual 128: in a flood, whoever comes last should still be
 /// accepted.
@@ -94,6 +94,7 @@ impl TcpAcceptor {
                         SocketAddr::new(from.ip().to_canonical(), from.port()),
                     );
                 }
+                Err(error) if concerns_one(&error) => {}
                 Err(error) => {
                     tracing::warn!("cannot accept a TCP connection: {error}");
                     tokio::time::sleep(PAUSE).await;
