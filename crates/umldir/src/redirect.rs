@@ -134,25 +134,32 @@ impl Redirector {
         let address = SocketAddrUnix::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let monitor = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-        let tried = async {
-            while let Err(error) = connect(&monitor, &address) {
-                match error {
-                    Errno::INTR => {}
-                    Errno::AGAIN => tokio::time::sleep(AGAIN).await,
-                    error => return Err(io::Error::from(error)),
-                }
-            }
-            Ok(())
-        };
-        tokio::time::timeout(BUSY, tried).await??;
+        tokio::time::timeout(BUSY, patiently(|| connect(&monitor, &address))).await??;
         if !sockopt::socket_peercred(&monitor)?.uid.is_root() {
             let text = "whoever listens there is not root";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
         }
         let source = source(from)?;
-        match send(&monitor, &source, SendFlags::NOSIGNAL)? {
-            sent if sent == source.len() => Ok(monitor),
-            _ => Err(io::ErrorKind::WriteZero.into()),
+        let told = async {
+            let mut rest = source.as_slice();
+            while !rest.is_empty() {
+                let sent = patiently(|| send(&monitor, rest, SendFlags::NOSIGNAL)).await?;
+                rest = rest.get(sent..).unwrap_or_default();
+            }
+            Ok::<_, io::Error>(())
+        };
+        tokio::time::timeout(BUSY, told).await??;
+        Ok(monitor)
+    }
+}
+
+/// Makes a call until the other side takes it.
+async fn patiently<T>(call: impl Fn() -> rustix::io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) => tokio::time::sleep(AGAIN).await,
+            other => return Ok(other?),
         }
     }
 }
