@@ -21,6 +21,17 @@ use rustix::io::Errno;
 use rustix::net::SocketType;
 use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
+/// The calls that move bytes.
+const TRANSFERS: [c_long; 7] = [
+    libc::SYS_read,
+    libc::SYS_readv,
+    libc::SYS_write,
+    libc::SYS_writev,
+    libc::SYS_recvfrom,
+    libc::SYS_sendto,
+    libc::SYS_splice,
+];
+
 /// What becomes of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
@@ -52,19 +63,9 @@ impl Call<'_> {
 
     /// Whether it moves bytes of a stream, of which a host's kernel may move less than is asked for.
     pub fn is_transfer(&self) -> bool {
-        let (reads, writes) = (
-            [libc::SYS_read, libc::SYS_readv],
-            [libc::SYS_write, libc::SYS_writev],
-        );
-        let sockets = [libc::SYS_recvfrom, libc::SYS_sendto, libc::SYS_splice];
         let named = self.descriptor();
         match named.as_str() {
-            _ if ![&reads[..], &writes, &sockets]
-                .concat()
-                .contains(&self.number) =>
-            {
-                false
-            }
+            _ if !TRANSFERS.contains(&self.number) => false,
             socket if socket.starts_with("socket:") => self.is_stream(),
             pipe if pipe.starts_with("pipe:") => true,
             // Counters and the like, of which there is all or nothing; values that the kernel takes at once.
@@ -74,10 +75,37 @@ impl Call<'_> {
                     .iter()
                     .any(|place| value.starts_with(place)) =>
             {
-                reads.contains(&self.number)
+                [libc::SYS_read, libc::SYS_readv].contains(&self.number)
             }
             _ => true,
         }
+    }
+
+    /// Whether it does not wait, so that it can find nothing to read and no room to write.
+    pub fn never_waits(&self) -> bool {
+        let named = self.descriptor();
+        if named.starts_with('/') && !named.starts_with("/dev/") {
+            // Files know no such flag.
+            return false;
+        }
+        let flags = match self.number {
+            libc::SYS_recvfrom | libc::SYS_sendto => {
+                self.args[3] & u64::from(libc::MSG_DONTWAIT.unsigned_abs())
+            }
+            libc::SYS_splice => self.args[5] & u64::from(libc::SPLICE_F_NONBLOCK),
+            _ => 0,
+        };
+        let info = fs::read_to_string(format!("/proc/{}/fdinfo/{}", self.pid, self.args[0]));
+        let info = info.unwrap_or_default();
+        let kept = info.lines().find_map(|line| line.strip_prefix("flags:"));
+        let kept = kept.and_then(|flags| u64::from_str_radix(flags.trim(), 8).ok());
+        flags != 0
+            || kept.is_some_and(|kept| kept & u64::from(libc::O_NONBLOCK.unsigned_abs()) != 0)
+    }
+
+    /// Whether it sends to or receives from a socket.
+    pub fn is_socket(&self) -> bool {
+        TRANSFERS.contains(&self.number) && self.descriptor().starts_with("socket:")
     }
 
     fn is_stream(&self) -> bool {
@@ -261,8 +289,8 @@ impl<P: FnMut(&Call<'_>) -> Fate> Tracer<P> {
         let mut changed = before;
         match fate {
             Fate::Pass => return Ok(Place::Inside(before, fate)),
-            // There is no such call, so nothing is done.
-            Fate::Fail(_) => changed.orig_rax = u64::MAX,
+            // Another call in its place, which does nothing and which no filter of system calls minds.
+            Fate::Fail(_) => changed.orig_rax = libc::SYS_getpid.cast_unsigned(),
             Fate::AtMost(most) if call.number == libc::SYS_splice => changed.r8 = most,
             Fate::AtMost(most) => changed.rdx = most,
         }

@@ -367,7 +367,26 @@ impl Vm<'_> {
     /// Connects with a channel, with pipes in place of a terminal.
     #[track_caller]
     pub fn connect(&self, channel: &str) -> Console {
-        let mut command = self.command(&["-connect", channel]);
+        Console::of(&mut self.command(&["-connect", channel]))
+    }
+
+    /// Connects with a channel as a user at a terminal of this size does. `how` is `-connect` or `-force-connect`.
+    pub fn terminal(&self, how: &str, channel: &str, rows: u16, columns: u16) -> Terminal {
+        Terminal::run(&self.command(&[how, channel]), rows, columns)
+    }
+}
+
+/// umlwatch connected with a channel.
+pub struct Console {
+    dialogue: Dialogue,
+    remarks: Dialogue,
+    child: Child,
+}
+
+impl Console {
+    /// Runs umlwatch with pipes in place of a terminal.
+    #[track_caller]
+    pub fn of(command: &mut Command) -> Console {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -387,20 +406,6 @@ impl Vm<'_> {
         }
     }
 
-    /// Connects with a channel as a user at a terminal of this size does. `how` is `-connect` or `-force-connect`.
-    pub fn terminal(&self, how: &str, channel: &str, rows: u16, columns: u16) -> Terminal {
-        Terminal::run(&self.command(&[how, channel]), rows, columns)
-    }
-}
-
-/// umlwatch connected with a channel.
-pub struct Console {
-    dialogue: Dialogue,
-    remarks: Dialogue,
-    child: Child,
-}
-
-impl Console {
     /// Waits for `text`; returns all that came up to it.
     #[track_caller]
     pub fn expect(&mut self, text: &str) -> String {

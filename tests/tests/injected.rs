@@ -1,12 +1,15 @@
 //! Tier root: system calls of the daemons that fail, or do less than they were asked to; the ids are those of docs/TESTING.md.
 
-#![allow(clippy::unwrap_used, clippy::panic)] // in functions beside the tests, too
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // in functions beside the tests, too
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use e2e::host::Cage;
-use e2e::{Fate, Injector, Vm, World, run};
+use e2e::{Call, Console, Directory, Fate, Injector, Vm, World, flood, free_port, run, wait_for};
 use nix::libc;
 use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
@@ -187,4 +190,227 @@ fn without_memory_a_start_fails_at_any_step_and_leaves_nothing() {
     drop(injector);
     vm.start();
     end(&vm);
+}
+
+/// Numbers by chance, the same ones each time (xorshift).
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n
+    }
+
+    fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+/// Everything that a host's kernel may do to calls without having to say why, by chance.
+fn disturbed(seed: u64) -> impl FnMut(&Call<'_>) -> Fate + Send + 'static {
+    let mut chance = Chance(seed);
+    move |call| match call.number {
+        libc::SYS_epoll_wait | libc::SYS_poll | libc::SYS_ppoll if chance.one_in(8) => {
+            Fate::Fail(Errno::INTR)
+        }
+        libc::SYS_accept4 if chance.one_in(3) => Fate::Fail(
+            [Errno::AGAIN, Errno::INTR, Errno::CONNABORTED]
+                [usize::try_from(chance.below(3)).unwrap()],
+        ),
+        _ => match chance.below(8) {
+            // A message fits into a pipe in which there is none.
+            0 if call.never_waits() && (call.is_transfer() || receives_message(call)) => {
+                Fate::Fail(Errno::AGAIN)
+            }
+            // Linux interrupts no call on a socket that never waits.
+            1 if call.is_transfer() && !(call.is_socket() && call.never_waits()) => {
+                Fate::Fail(Errno::INTR)
+            }
+            2 | 3 if call.is_transfer() => {
+                let few = chance.one_in(2);
+                Fate::AtMost(1 + chance.below(if few { 16 } else { call.length().max(1) }))
+            }
+            _ => Fate::Pass,
+        },
+    }
+}
+
+fn receives_message(call: &Call<'_>) -> bool {
+    call.number == libc::SYS_recvfrom && call.is_socket()
+}
+
+/// Nobody does anything, so neither does the daemon: what did not work is not tried without a pause.
+#[track_caller]
+fn is_quiet(injector: &Injector) {
+    wait_for("the daemon has nothing to do", || {
+        let before = injector.calls();
+        std::thread::sleep(Duration::from_millis(300));
+        (injector.calls() - before < 30).then_some(())
+    });
+}
+
+/// Floods con1 from both sides, through a session of this command, and compares what was seen with the log.
+#[track_caller]
+fn flood_both_ways(vm: &Vm<'_>, session: &mut Console) {
+    session.send("flood:con1:500000\n");
+    session.expect("flood:con1:500000");
+    let seen = session.expect(" 000000000031249 ");
+    let sent = String::from_utf8(flood(500_000)).unwrap();
+    assert!(seen.trim_start() == sent, "something is missing, or twice");
+    vm.expect_log("con1", "flood:con1:500000\n", sent.as_bytes());
+    // The fake kernel echoes what is typed.
+    let typed = format!("\n{}", &sent[..100_000]);
+    session.send(&typed);
+    vm.expect_log("con1", " 000000000031249 ", typed.as_bytes());
+    session.expect(" 000000000006249 ");
+    session.send("\n");
+}
+
+/// F21
+#[test]
+fn short_and_interrupted_calls_of_a_monitor_change_nothing() {
+    let Some(world) = World::new() else { return };
+    let vm = world
+        .vm("vm1")
+        .line("con1 = pty:con1")
+        .disk(0, vec![1; 4096]);
+    let vm = vm.monitor();
+    for seed in 1..=3 {
+        let monitor = Injector::on(vm.monitor_pid(), disturbed(seed));
+        vm.start();
+        let child = Injector::on(vm.pid("child_pid"), disturbed(seed));
+        let mut console = vm.on_con1();
+        flood_both_ways(&vm, &mut console);
+        is_quiet(&monitor);
+        console.leave();
+        let many = [
+            "-info",
+            "-disk-list",
+            "-suspend",
+            "-continue",
+            "-tail",
+            "con0,5",
+        ];
+        vm.umlwatch(&many).ok();
+        vm.umlwatch(&["-set", "mem=32", "-del", "mem"]).ok();
+        is_quiet(&monitor);
+        vm.umlwatch(&["-ctrlaltdel"]).ok();
+        vm.wait_inactive();
+        assert!(monitor.faults() > 500, "{}", monitor.faults());
+        assert!(child.faults() > 0, "{}", child.faults());
+        drop((monitor, child));
+        // The log of the next one begins anew.
+        fs::remove_file(vm.file("log/con1")).unwrap();
+        vm.umlwatch(&["-rotate"]).ok();
+    }
+    vm.start();
+    end(&vm);
+}
+
+/// F21
+#[test]
+fn short_and_interrupted_calls_of_the_redirector_change_nothing() {
+    let Some(world) = World::new() else { return };
+    let (asking, redirector) = (free_port(), free_port());
+    world.global("tcp_redir = true\nlisten = 127.0.0.1\npassword = secret");
+    world.global(&format!(
+        "umldir_port = {asking}\numlredir_port = {redirector}"
+    ));
+    let password = world.path().join("password");
+    fs::write(&password, "secret").unwrap();
+    fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).unwrap();
+    let directory = Directory::start(&world);
+    let injector = Injector::on(directory.pid().as_raw_nonzero().get(), disturbed(7));
+    let vm = world.vm("vm1").line("con1 = pty:con1").monitor();
+    vm.start();
+    let path = password.to_str().unwrap();
+    let far = [
+        "-via",
+        "redirector",
+        "-password-file",
+        path,
+        "vm1@127.0.0.1",
+    ];
+    let far = |commands: &[&str]| world.command("umlwatch", &[&far, commands].concat());
+    wait_for("the registration", || {
+        let listed = run(&mut far(&["-info"]));
+        (!listed.stderr.contains("knows no monitor")).then_some(())
+    });
+    let mut console = Console::of(&mut far(&["-connect", "con1"]));
+    console.expect("fake login on con1");
+    flood_both_ways(&vm, &mut console);
+    is_quiet(&injector);
+    console.leave();
+    run(&mut far(&["-info", "-kill"])).ok();
+    vm.wait_inactive();
+    assert!(injector.faults() > 200, "{}", injector.faults());
+    is_quiet(&injector);
+    drop(injector);
+    run(&mut far(&["-info"])).ok();
+}
+
+/// F21
+#[test]
+fn an_error_of_a_log_or_a_connection_costs_that_one_only() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("vm1").con(2).line("con1 = pty:con1").monitor();
+    vm.start();
+    let before = sockets(&vm);
+    let mut first = vm.on_con1();
+    let new = sockets(&vm).into_iter().find(|name| !before.contains(name));
+    let connection = new.unwrap();
+    let mut second = vm.connect("con2");
+    second.expect("fake login on con2");
+    let log = vm.file("log/con1");
+    let broken = log.to_str().unwrap().to_owned();
+    let injector = Injector::on(vm.monitor_pid(), move |call| {
+        match call.number == libc::SYS_write && call.descriptor() == broken {
+            true => Fate::Fail(Errno::IO),
+            false => Fate::Pass,
+        }
+    });
+    first.send("flood:con1:100000\n");
+    first.expect("000000000006249 ");
+    second.send("still here");
+    second.expect("still here");
+    is_quiet(&injector);
+    assert!(injector.faults_of(libc::SYS_write) > 0);
+    drop(injector);
+    // As on a full disk, what is missing is told, once it can be.
+    first.send("again\n");
+    wait_for("the log goes on", || {
+        let log = fs::read_to_string(&log).ok()?;
+        (log.contains("bytes are missing here]") && log.contains("again")).then_some(())
+    });
+
+    let broken = connection;
+    let injector = Injector::on(vm.monitor_pid(), move |call| {
+        match call.is_transfer() && call.descriptor() == broken {
+            true => Fate::Fail(Errno::IO),
+            false => Fate::Pass,
+        }
+    });
+    first.send("into the void\n");
+    first.expect_remark("the monitor has gone");
+    second.send("still here");
+    second.expect("still here");
+    let mut third = vm.connect("con1");
+    third.send("here, too");
+    third.expect("here, too");
+    is_quiet(&injector);
+    assert!(injector.faults() > 0);
+    drop(injector);
+    third.leave();
+    second.leave();
+    end(&vm);
+}
+
+/// The sockets that the monitor has, as /proc names them.
+fn sockets(vm: &Vm<'_>) -> Vec<String> {
+    let fds = fs::read_dir(format!("/proc/{}/fd", vm.monitor_pid())).unwrap();
+    let links = fds.flatten().flat_map(|fd| fs::read_link(fd.path()));
+    let names = links.map(|link| link.to_string_lossy().into_owned());
+    names.filter(|name| name.starts_with("socket:")).collect()
 }
