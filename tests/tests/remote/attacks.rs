@@ -88,6 +88,50 @@ fn whatever_a_stranger_sends_only_closes_his_connection() {
     assert!(witness.vm_info().is_ok());
 }
 
+/// A50: a page can make a browser send such things, and what a page chooses comes after the first line.
+#[test]
+fn a_browser_is_cut_off_at_its_first_bytes() {
+    let Some(world) = world() else { return };
+    let (asking, redirector) = (e2e::free_port(), e2e::free_port());
+    world.global(&format!(
+        "umldir_port = {asking}\numlredir_port = {redirector}"
+    ));
+    let _directory = e2e::Directory::start(&world);
+    let vm = world.vm("vm1").monitor();
+    let info = call(UMLMONCTRL, 1, &[]);
+    let upgrade = "GET /console HTTP/1.1\r\nHost: rebound.example\r\nOrigin: http://rebound.example\r\n\
+                   Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\r\n";
+    let form = "POST / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\n\
+                Content-Length: 44\r\n\r\n";
+    let requests = [
+        b"GET ".to_vec(),
+        upgrade.into(),
+        [form.as_bytes(), &info].concat(),
+        b"HEAD / HTTP/1.1\r\n\r\n".to_vec(),
+        b"PUT / HTTP/1.1\r\n\r\n".to_vec(),
+        b"OPTIONS * HTTP/1.1\r\n\r\n".to_vec(),
+        b"CONNECT vm1:22 HTTP/1.1\r\n\r\n".to_vec(),
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        // TLS, before a word of HTTP: a record of 512 bytes, of which the first part is here.
+        [
+            &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"[..],
+            &[7; 32],
+        ]
+        .concat(),
+    ];
+    for port in [crate::way::port(&vm), asking, redirector] {
+        for request in &requests {
+            let mut stream = std::net::TcpStream::connect((LOCALHOST, port)).unwrap();
+            stream.set_read_timeout(Some(e2e::PATIENCE)).unwrap();
+            // It may be closed before everything is sent.
+            let _ = stream.write_all(request);
+            let said = until_closed(stream);
+            assert_eq!(said, b"", "{port} {}", request.escape_ascii());
+        }
+    }
+    assert_eq!(vm.state(), "inactive");
+}
+
 /// What went over a connection, in both directions.
 #[derive(Clone, Default)]
 struct Wire(Rc<RefCell<Vec<Vec<u8>>>>);
