@@ -1,7 +1,7 @@
 //! What the end-to-end tests are written with: a [`World`] of its own for each test, in which the real programs run.
 //!
 //! A test needs no clean-up: when its world is dropped, monitors are ended, and it is asserted that nothing is left, no
-//! process, no mount, no socket and no pid file. If a test fails, its world shows the logs instead, and removes all.
+//! process, no mount, no control group, no socket and no pid file. If a test fails, its world shows the logs instead, and removes all.
 //!
 //! Run them with `cargo xtask test`, which builds the programs first and puts the tests into namespaces of their own.
 //! `UMLMON_TEST_KERNEL` names the kernel of the tier `real` (default `/usr/bin/linux.uml`; what lies in `KERNEL.lib/`

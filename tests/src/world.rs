@@ -225,6 +225,10 @@ impl World {
             let point = line.trim_start_matches("mount ");
             let _ = rustix::mount::unmount(point, rustix::mount::UnmountFlags::DETACH);
         }
+        for line in leftovers::groups(&self.path.join("var")) {
+            eprintln!("left: {line}");
+            let _ = fs::remove_dir(line.trim_start_matches("control group "));
+        }
     }
 }
 

@@ -18,6 +18,11 @@ fn kill(pid: i32, signal: Signal) {
 #[track_caller]
 fn is_fine(vm: &Vm<'_>) {
     vm.start();
+    end(vm);
+}
+
+#[track_caller]
+fn end(vm: &Vm<'_>) {
     vm.umlwatch(&["-kill"]).ok();
     vm.wait_inactive();
 }
@@ -57,6 +62,8 @@ fn what_a_former_monitor_left_is_neither_believed_nor_in_the_way() {
     });
     assert!(vm.file("ctrl").exists() && vm.pid_file().exists());
     assert!(!xtask::leftovers::mounts(world.path()).is_empty());
+    let groups = || xtask::leftovers::groups(&world.path().join("var"));
+    let bounded = !groups().is_empty();
     // Meanwhile the number is that of somebody else, and he is not harmed.
     let mut bystander = Command::new("sleep").arg("1000").spawn().unwrap();
     fs::write(vm.pid_file(), format!("{}\n", bystander.id())).unwrap();
@@ -65,7 +72,13 @@ fn what_a_former_monitor_left_is_neither_believed_nor_in_the_way() {
     world.umladmin(&["-force", "stop"]);
     assert_eq!(bystander.try_wait().unwrap(), None);
     vm.start_monitor().ok();
+    assert_eq!(groups(), [""; 0]);
     is_fine(&vm);
+    // A host without control groups has none to be left.
+    vm.start();
+    assert_eq!(!groups().is_empty(), bounded);
+    end(&vm);
+    assert_eq!(groups(), [""; 0]);
     assert_eq!(bystander.try_wait().unwrap(), None);
     bystander.kill().unwrap();
     bystander.wait().unwrap();

@@ -93,6 +93,19 @@ impl ControlGroup {
         Ok(group)
     }
 
+    /// Removes the group of this name that a monitor has left which was killed. To be called while nobody else can be
+    /// the monitor; its processes have ended with it.
+    pub fn remove_left(name: &str) {
+        let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let found = ["pids", "memory"].into_iter().filter_map(|controller| {
+            let directory = hierarchy(&table, controller)?.root.join(PARENT).join(name);
+            directory.is_dir().then_some(directory)
+        });
+        drop(ControlGroup {
+            directories: found.collect(),
+        });
+    }
+
     /// The files to which a process writes that wants to join.
     #[must_use]
     pub fn doors(&self) -> Vec<PathBuf> {

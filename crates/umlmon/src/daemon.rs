@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use config::{Config, Global, StartType, Vm, VmName};
 use daemon::{Acceptor, CtrlSocket, LogDir, LogHandle, LogTo, PidFile, Readiness, Signals, Told};
 use disks::{Devices, Disks, Locks};
-use jail::{Account, Jail, Places};
+use jail::{Account, ControlGroup, Jail, Places};
 use net::Records;
 use pty::{Kernel, Nudge};
 use rpc_xdr::server::Limits;
@@ -29,7 +29,7 @@ use crate::jobs::Jobs;
 use crate::link::Link;
 use crate::monitor::{Handle, Monitor};
 use crate::remote::Sockets;
-use crate::run::Setup;
+use crate::run::{Setup, group_name};
 use crate::service::Service;
 use crate::session::Session;
 use crate::state::Request;
@@ -196,6 +196,7 @@ impl Parts {
     ) -> anyhow::Result<Box<Parts>> {
         let name = &vm.name;
         let jail = prepare_jail(&global, &vm)?;
+        ControlGroup::remove_left(&group_name(&jail, name));
         let disks = Disks::open(&vm.jaildir, &global.shared)?;
         let locks = Locks::open(&global.shared, name)?;
         let records = Records::open(&global.shared, name)?;

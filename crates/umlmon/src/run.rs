@@ -398,18 +398,22 @@ fn wire(
     }
 }
 
+/// The name of the control group of a VM.
+pub fn group_name(jail: &Jail, vm: &VmName) -> String {
+    // Of the VMs of a name, only one has this directory; inode numbers alone are those of many file systems.
+    let directory = rustix::fs::fstat(jail.vm_dir());
+    let (device, inode) = directory.map_or((0, 0), |stat| (stat.st_dev, stat.st_ino));
+    format!("{vm}-{device}-{inode}")
+}
+
 /// Bounds what the VM takes of the host, where that is possible.
 fn bound(setup: &Setup, vm: &Vm) -> Option<ControlGroup> {
-    // Of the VMs of a name, only one has this directory. Others, in other file systems, can have its number.
-    let directory = rustix::fs::fstat(setup.jail.vm_dir());
-    let (system, number) = directory.map_or((0, 0), |stat| (stat.st_dev, stat.st_ino));
     let megabytes = u64::from(vm.mem) + u64::from(vm.overhead_limit);
-    let name = format!("{}-{system}-{number}", setup.name());
     let bounds = Bounds {
         processes: vm.pids_limit,
         memory: megabytes << 20,
     };
-    match ControlGroup::new(&name, &bounds) {
+    match ControlGroup::new(&group_name(&setup.jail, setup.name()), &bounds) {
         Ok(group) => Some(group),
         Err(why) => {
             tracing::warn!(

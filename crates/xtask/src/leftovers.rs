@@ -1,17 +1,52 @@
-//! What is still there of an installation in a directory: processes and mounts (cargo xtask demo, and the tests).
+//! What is still there of an installation in a directory: processes, mounts, and control groups (cargo xtask demo, and the
+//! tests).
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
-/// One line for each process and each mount that has to do with `directory`; empty if there is none.
+/// One line for each process, mount and control group that has to do with `directory`; empty if there is none.
 ///
 /// A process has to do with it if its root, its working directory or its executable lies there, or if its command line
 /// names it. The directory's name should be one that nothing else has.
 pub fn of(directory: &Path) -> Vec<String> {
     let mut found = processes(directory);
     found.extend(mounts(directory));
+    found.extend(groups(&directory.join("var")));
     found
+}
+
+/// The control groups of the VMs whose directories are in `vardir`; in both versions, wherever they are mounted usually.
+pub fn groups(vardir: &Path) -> Vec<String> {
+    let list = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();
+    let top = Path::new("/sys/fs/cgroup");
+    let roots: Vec<PathBuf> = list(top)
+        .map(|entry| entry.path())
+        .chain([top.into()])
+        .collect();
+    // umlmon.5: the name of the VM, and the numbers of its directory.
+    let names: Vec<String> = list(vardir)
+        .filter_map(|vm| {
+            let (name, place) = (vm.file_name(), vm.metadata().ok()?);
+            Some(format!(
+                "{}-{}-{}",
+                name.to_str()?,
+                place.dev(),
+                place.ino()
+            ))
+        })
+        .collect();
+    let places = |name: &String| {
+        roots
+            .iter()
+            .map(|root| root.join("umlmon").join(name))
+            .collect::<Vec<_>>()
+    };
+    let groups = names.iter().flat_map(places).filter(|group| group.is_dir());
+    groups
+        .map(|group| format!("control group {}", group.display()))
+        .collect()
 }
 
 /// The mounts of our own mount namespace in `directory`.
