@@ -231,6 +231,8 @@ fn a_reboot_keeps_the_session() {
     console.expect("fake login on con1");
     console.send("reboot\n");
     console.expect("fake login on con1");
+    // The kernel may say so before the monitor knows that it runs, and takes what is typed.
+    wait_for("it runs again", || (vm.state() == "running").then_some(()));
     console.send("still here?");
     console.expect("still here?");
     assert_eq!(vm.info()["reboots"], 1);
