@@ -154,6 +154,7 @@ fn without_memory_a_start_fails_at_any_step_and_leaves_nothing() {
     let injector = Injector::on(vm.monitor_pid(), move |call| {
         let takes = match call.number {
             libc::SYS_fcntl => call.args[1] == u64::from(libc::F_DUPFD_CLOEXEC.unsigned_abs()),
+            libc::SYS_epoll_ctl => call.args[1] == u64::from(libc::EPOLL_CTL_ADD.unsigned_abs()),
             number => TAKES.contains(&number),
         };
         match takes && left.fetch_sub(1, Ordering::SeqCst) == 1 {
@@ -168,8 +169,8 @@ fn without_memory_a_start_fails_at_any_step_and_leaves_nothing() {
         let spared = countdown.swap(0, Ordering::SeqCst) > 0;
         match start.status {
             // It can go on without some of it, as a control group.
-            Some(0) => vm.umlwatch(&["-kill"]).ok().truncate(0),
-            Some(3) => lost += 1,
+            Some(0) => drop(vm.umlwatch(&["-kill"]).ok()),
+            Some(3) if start.stderr.contains("the monitor has gone") => lost += 1,
             _ => {
                 let complaint = start.fails(1);
                 assert!(
@@ -184,8 +185,8 @@ fn without_memory_a_start_fails_at_any_step_and_leaves_nothing() {
             break;
         }
     }
-    // The connection itself could not be had once.
-    assert_eq!(lost, 1);
+    // The connection itself could not be had; more than once, if something else came first in between.
+    assert!((1..4).contains(&lost), "{lost}");
     assert!(refused > 20 && injector.faults() > refused, "{refused}");
     drop(injector);
     vm.start();
@@ -251,14 +252,17 @@ fn is_quiet(injector: &Injector) {
     });
 }
 
-/// Floods con1 from both sides, through a session of this command, and compares what was seen with the log.
+/// Floods con1 from both sides, through this session, and compares what is seen there and logged with what was written.
+/// There must be history enough for a session that is slow.
 #[track_caller]
 fn flood_both_ways(vm: &Vm<'_>, session: &mut Console) {
     session.send("flood:con1:500000\n");
     session.expect("flood:con1:500000");
     let seen = session.expect(" 000000000031249 ");
     let sent = String::from_utf8(flood(500_000)).unwrap();
-    assert!(seen.trim_start() == sent, "something is missing, or twice");
+    let pairs = seen.trim_start().bytes().zip(sent.bytes());
+    let wrong = pairs.enumerate().find(|(_, (seen, sent))| seen != sent);
+    assert_eq!(wrong, None, "the first wrong byte of {}", seen.len());
     vm.expect_log("con1", "flood:con1:500000\n", sent.as_bytes());
     // The fake kernel echoes what is typed.
     let typed = format!("\n{}", &sent[..100_000]);
@@ -275,6 +279,7 @@ fn short_and_interrupted_calls_of_a_monitor_change_nothing() {
     let vm = world
         .vm("vm1")
         .line("con1 = pty:con1")
+        .line("history = 2048")
         .disk(0, vec![1; 4096]);
     let vm = vm.monitor();
     for seed in 1..=3 {
@@ -323,7 +328,8 @@ fn short_and_interrupted_calls_of_the_redirector_change_nothing() {
     fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).unwrap();
     let directory = Directory::start(&world);
     let injector = Injector::on(directory.pid().as_raw_nonzero().get(), disturbed(7));
-    let vm = world.vm("vm1").line("con1 = pty:con1").monitor();
+    let vm = world.vm("vm1").line("con1 = pty:con1");
+    let vm = vm.line("history = 2048").monitor();
     vm.start();
     let path = password.to_str().unwrap();
     let far = [
