@@ -9,15 +9,15 @@ pub mod daemonize;
 mod descriptors;
 mod held;
 mod mounts;
+mod oom;
 mod process;
-mod shortage;
 mod spawn;
 mod tap;
 
 pub use descriptors::{inherited_fd, readable, writable};
 pub use held::{HeldDir, HeldError};
 pub use mounts::{MountAttr, restrict_mount};
+pub use oom::spare_when_memory_is_short;
 pub use process::{empty_bounding_set, release_free_memory, set_realtime_scheduler};
-pub use shortage::spare_when_memory_is_short;
 pub use spawn::{Child, SpawnError, shortage, spawn_kernel, spawn_namespaced, spawn_session};
 pub use tap::{TapQueue, open_tap};

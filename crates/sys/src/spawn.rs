@@ -8,7 +8,7 @@ use std::ffi::{CStr, CString, c_char, c_int, c_long};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::{io, mem, ptr};
 
-use crate::shortage;
+use crate::oom;
 
 /// A process that was started here.
 #[derive(Debug)]
@@ -151,7 +151,7 @@ struct Plan<'a> {
     /// Ranges of descriptors that are not targets, to be closed by the exec.
     gaps: Vec<(u32, u32)>,
     how: How,
-    /// What it writes to [`shortage::FILE`].
+    /// What it writes to [`oom::FILE`].
     score: Option<&'static str>,
     report: RawFd,
 }
@@ -196,7 +196,7 @@ fn start(
             .collect(),
         gaps: gaps(fds.iter().map(|&(_, target)| target)),
         how,
-        score: shortage::ordinary(),
+        score: oom::ordinary(),
         report: write_end.as_raw_fd(),
     };
     let child = clone(&plan)?;
@@ -408,7 +408,7 @@ unsafe fn failing_step(plan: &Plan<'_>) -> u32 {
 unsafe fn be_ordinary(score: &str) {
     // SAFETY: only system calls, with pointers to a constant and to `score`, whose length is given.
     unsafe {
-        let file = libc::open(shortage::FILE.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        let file = libc::open(oom::FILE.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
         if file != -1 {
             libc::write(file, score.as_ptr().cast(), score.len());
             libc::close(file);

@@ -157,7 +157,7 @@ fn damaged_values_never_panic() {
     };
     good += survives(&CtlResult::Error(error), &mut random, 10_000);
     let mut runner = TestRunner::deterministic();
-    for _ in 0..(300) {
+    for _ in 0..300 {
         let value: KitAll = all().new_tree(&mut runner).unwrap().current();
         // The bits of a NaN survive as well, but a NaN is not equal to itself; bytes are compared.
         good += survives(&value, &mut random, 100);
@@ -207,7 +207,7 @@ fn damaged_replies_never_panic_the_client() {
         client.vm_info()
     };
     assert_eq!(call(good.clone()).unwrap().into_result().unwrap(), info());
-    for _ in 0..(20_000) {
+    for _ in 0..20_000 {
         let mut damaged = good.clone();
         random.damage(&mut damaged);
         let _ = call(damaged);
