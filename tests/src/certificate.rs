@@ -1,7 +1,6 @@
 //! Certificates for connections in TLS (the end-to-end tests).
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use rcgen::{
@@ -70,8 +69,6 @@ fn params(hosts: &[&str]) -> CertificateParams {
 }
 
 fn write(world: &World, certificate: &Certificate, key: &KeyPair) {
-    let file = world.path().join("key.pem");
     fs::write(world.path().join("cert.pem"), certificate.pem()).unwrap();
-    fs::write(&file, key.serialize_pem()).unwrap();
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    world.secret_file("key.pem", &key.serialize_pem());
 }

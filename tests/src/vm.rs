@@ -244,6 +244,16 @@ impl Vm<'_> {
         self.wait_con0("GUEST-READY", before + 1);
     }
 
+    /// Kills its kernel, and waits for the end.
+    ///
+    /// # Panics
+    /// If it does not end, or leaves something behind.
+    #[track_caller]
+    pub fn kill(&self) {
+        self.umlwatch(&["-kill"]).ok();
+        self.wait_inactive();
+    }
+
     /// Waits until it is inactive, and asserts what that means.
     #[track_caller]
     pub fn wait_inactive(&self) {

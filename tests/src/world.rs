@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
@@ -71,6 +72,17 @@ impl World {
         };
         world.write_configuration();
         world
+    }
+
+    /// A file in it that root alone can read.
+    ///
+    /// # Panics
+    /// If it cannot be written.
+    pub fn secret_file(&self, name: &str, text: &str) -> PathBuf {
+        let file = self.path.join(name);
+        fs::write(&file, text).unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        file
     }
 
     /// The directory of everything.

@@ -344,8 +344,7 @@ fn a_broken_out_guest_stays_in_the_jail() {
         assert_eq!(vm.state(), state);
         let child = fs::metadata(format!("/proc/{}/environ", vm.pid("child_pid"))).unwrap();
         assert_eq!(child.uid(), 0);
-        vm.umlwatch(&["-kill"]).ok();
-        vm.wait_inactive();
+        vm.kill();
     }
 }
 
@@ -376,8 +375,7 @@ fn a_lying_mconsole_deceives_nobody() {
         console.send("still here");
         console.expect("still here");
         console.leave();
-        vm.umlwatch(&["-kill"]).ok();
-        vm.wait_inactive();
+        vm.kill();
     }
 }
 
@@ -391,8 +389,7 @@ fn a_guest_that_talks_too_much_does_not_fill_the_log_of_the_monitor() {
     console.send("notices:20000\nflood:con1:16\n");
     console.expect("000000000000000 ");
     console.leave();
-    vm.umlwatch(&["-kill"]).ok();
-    vm.wait_inactive();
+    vm.kill();
     let log = fs::read_to_string(vm.file("log/monitor")).unwrap();
     assert!(log.contains("the guest says: notice 0"), "{log}");
     assert!(log.contains("the guest says a lot"), "{log}");
@@ -412,7 +409,6 @@ fn a_guest_that_reboots_for_ever_is_slowed_down_and_can_be_stopped() {
     assert!(vm.info()["reboots"].as_u64().unwrap() >= 3);
     // It waits for its next turn, for four seconds.
     let asked = Instant::now();
-    vm.umlwatch(&["-kill"]).ok();
-    vm.wait_inactive();
+    vm.kill();
     assert!(asked.elapsed() < Duration::from_secs(3));
 }

@@ -101,8 +101,7 @@ fn every_way_a_guest_can_end_is_told() {
     vm.wait_inactive();
     assert_eq!(vm.last_end().0, "halted");
     vm.start();
-    vm.umlwatch(&["-kill"]).ok();
-    vm.wait_inactive();
+    vm.kill();
     assert_eq!(vm.last_end().0, "killed");
 }
 
@@ -184,8 +183,7 @@ fn floods_on_two_consoles_arrive_byte_for_byte() {
         vm.expect_log("con0", &format!("BEGIN{round}."), &flood);
     }
     console.leave();
-    vm.umlwatch(&["-kill"]).ok();
-    vm.wait_inactive();
+    vm.kill();
 }
 
 #[test]
@@ -274,8 +272,7 @@ fn a_fork_bomb_in_a_guest_leaves_the_others_answering() {
     shell.expect("42\r\n");
     shell.leave();
     for vm in [&bombed, &other] {
-        vm.umlwatch(&["-kill"]).ok();
-        vm.wait_inactive();
+        vm.kill();
     }
     // Not before: the shells of the bomb complain without a pause.
     prompt.leave();

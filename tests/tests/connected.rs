@@ -321,8 +321,7 @@ fn two_guests_and_the_host_on_a_bridge() {
     dhcp(&world, &mut shells[0]);
     for (shell, vm) in shells.into_iter().zip(&vms) {
         shell.0.leave();
-        vm.umlwatch(&["-kill"]).ok();
-        vm.wait_inactive();
+        vm.kill();
     }
     assert_eq!(snapshot(), before);
 }

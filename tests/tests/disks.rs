@@ -218,8 +218,7 @@ fn a_disk_in_use_is_refused_to_others() {
         (two.umlwatch(&["-start"]).status == Some(0)).then_some(())
     });
     let _ = fs::remove_file(one.pid_file());
-    two.umlwatch(&["-kill"]).ok();
-    two.wait_inactive();
+    two.kill();
     assert!(!two.file("jail/shared/locks/vm2.held").exists());
     one.start_monitor().ok();
 }

@@ -180,8 +180,7 @@ fn a_guest_that_does_not_become_ready() {
     );
     // Nobody stays attached.
     assert_eq!(vm.info()["channels"][1]["watchers"], serde_json::json!([]));
-    vm.umlwatch(&["-kill"]).ok();
-    vm.wait_inactive();
+    vm.kill();
     assert_eq!(vm.info()["ready"], false);
 
     let mut events = Listener::new(vm.command(&["-json", "-events"]));

@@ -18,13 +18,7 @@ fn kill(pid: i32, signal: Signal) {
 #[track_caller]
 fn is_fine(vm: &Vm<'_>) {
     vm.start();
-    end(vm);
-}
-
-#[track_caller]
-fn end(vm: &Vm<'_>) {
-    vm.umlwatch(&["-kill"]).ok();
-    vm.wait_inactive();
+    vm.kill();
 }
 
 /// F8
@@ -42,8 +36,7 @@ fn stopped_processes_hold_up_nobody() {
             "{:?}",
             asked.elapsed()
         );
-        vm.umlwatch(&["-kill"]).ok();
-        vm.wait_inactive();
+        vm.kill();
         assert_eq!(vm.last_end().0, "killed");
     }
 }
@@ -77,7 +70,7 @@ fn what_a_former_monitor_left_is_neither_believed_nor_in_the_way() {
     // A host without control groups has none to be left.
     vm.start();
     assert_eq!(!groups().is_empty(), bounded);
-    end(&vm);
+    vm.kill();
     assert_eq!(groups(), [""; 0]);
     assert_eq!(bystander.try_wait().unwrap(), None);
     bystander.kill().unwrap();
@@ -180,8 +173,7 @@ fn without_descriptors_a_monitor_waits_and_its_sessions_live() {
     assert!(page.starts_with("vm1 is running"), "{page}");
     assert!(waiting.wait().unwrap().success());
     console.leave();
-    vm.umlwatch(&["-kill"]).ok();
-    vm.wait_inactive();
+    vm.kill();
 }
 
 /// F27
@@ -222,8 +214,7 @@ fn a_client_that_vanishes_leaves_nothing_and_changes_nothing() {
     });
     assert!(vm.info()["channels"][1]["writer"].is_null());
     assert_eq!(vm.state(), "running");
-    vm.umlwatch(&["-kill"]).ok();
-    vm.wait_inactive();
+    vm.kill();
 }
 
 /// A39, F28
@@ -265,8 +256,7 @@ fn a_client_that_does_not_read_holds_up_nobody() {
     assert!(told.contains(" bytes skipped]\n"), "{told}");
     assert!(told.contains("con1 was taken over by"), "{told}");
     other.leave();
-    vm.umlwatch(&["-kill"]).ok();
-    vm.wait_inactive();
+    vm.kill();
 }
 
 /// A session can be left although its monitor does not answer.
@@ -313,8 +303,7 @@ fn nonsense_in_the_configuration_stops_nothing() {
         console.expect("fake login on con1");
     }
     console.leave();
-    vm.umlwatch(&["-kill"]).ok();
-    vm.wait_inactive();
+    vm.kill();
     assert_eq!(vm.info()["pending"], serde_json::json!([]));
     is_fine(&vm);
 }
@@ -404,6 +393,5 @@ fn odd_terminals_work() {
         terminal.send("\x1d");
         assert_eq!(terminal.wait(), Some(0));
     }
-    vm.umlwatch(&["-kill"]).ok();
-    vm.wait_inactive();
+    vm.kill();
 }

@@ -57,8 +57,7 @@ fn only_the_monitor_is_spared_when_memory_is_short() {
     }
     let site = vm.umlwatch(&["-site", "/proc/self/oom_score_adj"]).ok();
     assert_eq!(site.trim(), own.max(0).to_string());
-    vm.umlwatch(&["-kill"]).ok();
-    vm.wait_inactive();
+    vm.kill();
 }
 
 #[test]
@@ -84,8 +83,7 @@ fn kernel_and_child_have_no_privilege() {
             assert_ne!(link(pid, &name), link(vm.monitor_pid(), &name));
         }
     }
-    vm.umlwatch(&["-kill"]).ok();
-    vm.wait_inactive();
+    vm.kill();
 }
 
 /// The root of a chroot in a mount namespace of the thread's own, in which everything is as on the host. It is no mount
@@ -163,8 +161,7 @@ fn the_kernel_inherits_its_consoles_and_nothing_else() {
         .filter_map(|entry| entry.split('=').next())
         .collect();
     assert_eq!(names, ["TMPDIR", "HOME", "PATH"]);
-    vm.umlwatch(&["-kill"]).ok();
-    vm.wait_inactive();
+    vm.kill();
 }
 
 #[test]

@@ -20,8 +20,7 @@ fn ended(vm: &Vm<'_>, how: &str, text: &str) {
     assert_eq!(said_how, how, "{said}");
     assert!(said.contains(text), "{said}");
     vm.start();
-    vm.umlwatch(&["-kill"]).ok();
-    vm.wait_inactive();
+    vm.kill();
     assert_eq!(vm.last_end().0, "killed");
 }
 

@@ -10,8 +10,7 @@ use e2e::{FailingDisk, SmallDisk, Vm, World, flood, wait_for};
 /// The VM and its monitor end.
 #[track_caller]
 fn end(vm: &Vm<'_>) {
-    vm.umlwatch(&["-kill"]).ok();
-    vm.wait_inactive();
+    vm.kill();
     vm.end_monitor();
 }
 
@@ -108,8 +107,7 @@ fn rotation_under_a_flood_loses_no_byte() {
     assert!(parts.len() > 2, "it was over before it was rotated");
     console.expect("000000001249999 ");
     console.leave();
-    vm.umlwatch(&["-kill"]).ok();
-    vm.wait_inactive();
+    vm.kill();
     parts.push(log);
     let all: Vec<u8> = parts
         .iter()
@@ -148,8 +146,7 @@ fn a_truncated_or_deleted_log_goes_on_without_a_hole() {
         (fs::read(&log).ok()? == b"deleted").then_some(())
     });
     console.leave();
-    vm.umlwatch(&["-kill"]).ok();
-    vm.wait_inactive();
+    vm.kill();
 }
 
 /// A42
@@ -185,6 +182,5 @@ fn a_guest_that_writes_on_fills_neither_disk_nor_memory() {
         memory()
     );
     console.leave();
-    vm.umlwatch(&["-kill"]).ok();
-    vm.wait_inactive();
+    vm.kill();
 }

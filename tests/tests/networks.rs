@@ -181,8 +181,7 @@ fn a_foreign_tap_is_told_with_who_holds_it() {
     assert!(said.contains(&holder), "{said}");
     drop(held);
     vm.start();
-    vm.umlwatch(&["-kill"]).ok();
-    vm.wait_inactive();
+    vm.kill();
 }
 
 #[test]
@@ -225,13 +224,11 @@ fn two_vms_have_nothing_in_common() {
     // Damage of the memory costs nothing but the memory.
     let remembered = world.path().join("var/shared/macpool/remembered");
     fs::write(remembered, "\0{").unwrap();
-    one.umlwatch(&["-kill"]).ok();
-    one.wait_inactive();
+    one.kill();
     one.start();
     assert_ne!(mac(&one), mac(&two));
     for vm in [&one, &two] {
-        vm.umlwatch(&["-kill"]).ok();
-        vm.wait_inactive();
+        vm.kill();
     }
     assert_eq!(snapshot(), before);
     no_leases(&world);
@@ -272,8 +269,7 @@ fn what_a_killed_monitor_leaves_stops_nobody() {
     ip("neigh del proxy 10.9.0.2 dev lan0");
     vm.start_monitor().ok();
     vm.start();
-    vm.umlwatch(&["-kill"]).ok();
-    vm.wait_inactive();
+    vm.kill();
 }
 
 #[test]
@@ -326,8 +322,7 @@ fn a_vm_that_needs_no_network_of_the_host_sees_none() {
     attached.start();
     assert!(interfaces(attached.pid("kernel_pid")).contains(&"br0".to_owned()));
     for vm in [&none, &inherited, &attached] {
-        vm.umlwatch(&["-kill"]).ok();
-        vm.wait_inactive();
+        vm.kill();
     }
 }
 
@@ -356,8 +351,7 @@ fn a_kernel_without_the_driver_is_refused() {
     assert_eq!(auto.info()["nics"][0]["note"], "the guest sees eth1");
     auto.start();
     assert!(auto.con0().contains("eth1=tuntap,b0,0a:00:00:00:00:01"));
-    auto.umlwatch(&["-kill"]).ok();
-    auto.wait_inactive();
+    auto.kill();
 }
 
 #[test]
@@ -376,13 +370,11 @@ fn a_bomb_in_one_vm_hurts_no_other() {
     assert!(count < 64, "{count} threads");
     // Both monitors answer, and the VM of the same user can be started anew.
     assert_eq!(bombed.info()["responding"], true);
-    other.umlwatch(&["-kill"]).ok();
-    other.wait_inactive();
+    other.kill();
     other.start();
     console.leave();
     for vm in [&bombed, &other] {
-        vm.umlwatch(&["-kill"]).ok();
-        vm.wait_inactive();
+        vm.kill();
     }
 }
 
@@ -406,8 +398,7 @@ fn the_scheduler_holds_for_both_processes() {
         for name in ["child_pid", "kernel_pid"] {
             assert_eq!(of(vm.pid(name)), wanted, "{line}: {name}");
         }
-        vm.umlwatch(&["-kill"]).ok();
-        vm.wait_inactive();
+        vm.kill();
         run(&mut world.command("umladmin", &["stop", "vm1"])).ok();
     }
 }

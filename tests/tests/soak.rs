@@ -166,13 +166,7 @@ fn hours_of_use_take_no_more_of_the_host() {
     world.global(&format!(
         "umldir_port = {asking}\numlredir_port = {redirector}"
     ));
-    let password = world.path().join("password");
-    fs::write(&password, "secret").unwrap();
-    fs::set_permissions(
-        &password,
-        std::os::unix::fs::PermissionsExt::from_mode(0o600),
-    )
-    .unwrap();
+    world.secret_file("password", "secret");
     let directory = Directory::start(&world);
     let vms: Vec<_> = [("one", "games"), ("two", "news"), ("three", "mail")]
         .map(|(name, user)| {
@@ -210,8 +204,7 @@ fn hours_of_use_take_no_more_of_the_host() {
         let both = size("log/con1") + size("log/con1~");
         assert!(both < LOG, "{} KB of logs", both >> 10);
     }
-    real.umlwatch(&["-kill"]).ok();
-    real.wait_inactive();
+    real.kill();
     judge(&taken);
 }
 

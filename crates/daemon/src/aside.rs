@@ -3,9 +3,12 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 
+use rustix::io::retry_on_intr;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{WaitOptions, waitpid};
 use sys::daemonize::{Side, exit_now, fork};
+
+use crate::background::explained;
 
 /// Calls `work` in a copy of this process, which ends then, and returns what it returned: what the work loads and leaves
 /// in memory is not the daemon's, which lives long. To be called while the process has one thread.
@@ -14,7 +17,7 @@ use sys::daemonize::{Side, exit_now, fork};
 /// There is no process to be had, or it ended before it had returned anything.
 pub fn aside(work: impl FnOnce() -> Vec<u8>) -> io::Result<Vec<u8>> {
     let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
-    let child = match fork()? {
+    let child = match fork().map_err(explained)? {
         Side::Parent(child) => child,
         Side::Child => {
             let told = File::from(write).write_all(&work());
@@ -24,7 +27,7 @@ pub fn aside(work: impl FnOnce() -> Vec<u8>) -> io::Result<Vec<u8>> {
     drop(write);
     let mut result = Vec::new();
     let read = File::from(read).read_to_end(&mut result);
-    let status = waitpid(Some(child), WaitOptions::empty())?;
+    let status = retry_on_intr(|| waitpid(Some(child), WaitOptions::empty()))?;
     read?;
     match status.and_then(|(_, status)| status.exit_status()) {
         Some(0) => Ok(result),

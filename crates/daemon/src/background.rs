@@ -12,7 +12,7 @@ use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 
-use rustix::io::Errno;
+use rustix::io::retry_on_intr;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, WaitOptions, chdir, setsid, waitpid};
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
@@ -51,7 +51,7 @@ pub fn background(foreground: bool, pid_file: &PidFile) -> Result<Readiness, Err
     let pipe = if foreground {
         None
     } else {
-        Some(detach().map_err(why)?)
+        Some(detach().map_err(|e| Error::Background(explained(e)))?)
     };
     let readiness = Readiness {
         pipe: RefCell::new(pipe),
@@ -126,22 +126,16 @@ fn detach() -> io::Result<File> {
 }
 
 /// That of a host which is short of something, with what helps.
-fn why(error: io::Error) -> Error {
-    Error::Background(match sys::shortage(&error) {
+pub(crate) fn explained(error: io::Error) -> io::Error {
+    match sys::shortage(&error) {
         Some(hint) => io::Error::other(format!("{error} ({hint})")),
         None => error,
-    })
+    }
 }
 
 /// Waits for the second process to leave; if there is no daemon, its exit status is the error that kept it from that.
 fn has_detached(second: Pid) -> io::Result<()> {
-    let status = loop {
-        match waitpid(Some(second), WaitOptions::empty()) {
-            Err(Errno::INTR) => {}
-            Ok(status) => break status,
-            Err(error) => return Err(error.into()),
-        }
-    };
+    let status = retry_on_intr(|| waitpid(Some(second), WaitOptions::empty()))?;
     match status.and_then(|(_, status)| status.exit_status()) {
         Some(0) => Ok(()),
         Some(number) if number < i32::from(u8::MAX) => Err(io::Error::from_raw_os_error(number)),

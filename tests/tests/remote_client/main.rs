@@ -48,9 +48,7 @@ impl Setup {
 
     /// The same with a password.
     fn run(&self, password: &str, args: &[&str]) -> Outcome {
-        let file = self.world.path().join("password");
-        fs::write(&file, password).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+        let file = self.world.secret_file("password", password);
         let all = [&["-password-file", file.to_str().unwrap()], args].concat();
         run(&mut self.umlwatch(&all))
     }
@@ -248,9 +246,7 @@ fn one_port_of_a_tunnel_is_enough() {
     let ports = format!("umlredir_port = {}", near.local_addr().unwrap().port());
     // The sockets of a thread belong to the host on which it was started: this one.
     thread::spawn(move || forward(near, 8872));
-    let file = setup.world.path().join("password");
-    fs::write(&file, "secret\n").unwrap();
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
+    let file = setup.world.secret_file("password", "secret\n");
     let args = [
         "-via",
         "redirector",

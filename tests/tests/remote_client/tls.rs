@@ -80,8 +80,7 @@ fn a_certificate_is_trusted_at_first_use_and_another_refused() {
     vm.start();
     work(&setup, &["-tls", "require"], &target);
     work(&setup, &["-via", "redirector"], &target);
-    vm.umlwatch(&["-kill"]).ok();
-    vm.wait_inactive();
+    vm.kill();
 
     // Whoever went said so.
     let log = fs::read_to_string(vm.file("log/monitor")).unwrap();
