@@ -223,6 +223,23 @@ mod tests {
     }
 
     #[test]
+    fn the_table_of_the_architecture_says_the_same() {
+        let text = fs::read_to_string(repository().join("docs/ARCHITECTURE.md")).unwrap();
+        let row = |name: &str, uses: &[&str]| {
+            let begins = format!("| `{name}` |");
+            let ends = match uses {
+                [] => "| |".to_owned(),
+                uses => format!("| {} |", uses.join(", ")),
+            };
+            text.lines()
+                .any(|line| line.starts_with(&begins) && line.ends_with(&ends))
+        };
+        for (name, uses) in MAY_USE.iter().filter(|(name, _)| *name != "e2e") {
+            assert!(row(name, uses), "{name} uses {uses:?}");
+        }
+    }
+
+    #[test]
     fn dependencies_of_tests_do_not_count() {
         let metadata = serde_json::json!({"packages": [{"name": "jail", "dependencies": [
             {"name": "config", "path": "/x", "kind": null},
