@@ -284,7 +284,7 @@ fn a_clock_that_jumps_moves_dates_and_nothing_else() {
 const STARVE: &str = r"kernel=$(pidof fake_linux); block=$(head -c 16K /dev/zero | tr '\0' x); cd /run
     mkdir full; mount -t tmpfs -o size=1g tmpfs full; echo -1000 > /proc/self/oom_score_adj
     left=$(sed -n 's/MemAvailable: *\([0-9]*\)... kB/\1/p' /proc/meminfo); head -c $((left - 8))M /dev/zero > full/file
-    while [ -e /proc/$kernel ]; do printf %s $block; done >> full/file
+    while [ -e /proc/$kernel/exe ]; do printf %s $block; done >> full/file
     : > full/file; umount full; rmdir full";
 
 /// F24
@@ -294,9 +294,9 @@ fn a_host_without_memory_ends_a_vm_sooner_than_its_monitor() {
     let Some(mut host) = InnerHost::boot_with(&lines) else {
         return;
     };
-    // A VM that counts for little, and with whose threads the host gets back enough to go on.
+    // With such a VM the host gets back enough to go on.
     host.shell(&format!(
-        "{GROUPS}; umlmon vm1; umlwatch vm1 -start-with fake=bomb -wait-ready 30"
+        "{GROUPS}; umlmon vm1; umlwatch vm1 -start-with fake=hog:24 -wait-ready 30"
     ));
     let monitor = host.shell("cat /run/umlmon/vm1.pid");
     let scores = host.shell(
