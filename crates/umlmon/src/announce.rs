@@ -15,12 +15,11 @@ use rpc_xdr::umldir::{UmldirV1Client, VmRegisterArgs};
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 
-/// How often a service is looked for that may be just restarting. A look is one system call. (The kernel could report
-/// the socket's return, but the monitors of a large host would use up what root has of inotify instances.)
+/// How soon a service is looked for again that is not there: it may be just restarting. A look is one system call. (The
+/// kernel could report the socket's return, but the monitors of a large host would use up what root has of inotify
+/// instances.)
 const SOON: Duration = Duration::from_millis(250);
-/// How long it may be just restarting.
-const RESTART: Duration = Duration::from_secs(60);
-/// How often it is looked for after that.
+/// And after a long time; in between, after an eighth of the time for which it has not been there.
 const LATER: Duration = Duration::from_secs(5);
 /// How long the service may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -62,12 +61,7 @@ pub async fn announce(vm: VmName, directory: PathBuf, port: Option<u16>) {
                 last_problem = problem;
             }
         }
-        let pause = if since.elapsed() < RESTART {
-            SOON
-        } else {
-            LATER
-        };
-        tokio::time::sleep(pause).await;
+        tokio::time::sleep((since.elapsed() / 8).clamp(SOON, LATER)).await;
     }
 }
 

@@ -17,7 +17,7 @@ use pty::{Kernel, Nudge};
 use rpc_xdr::server::Limits;
 use rpc_xdr::umlmonctrl::UMLMONCTRL_V1_MAX_ARGS;
 use tokio::net::UnixStream;
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 
@@ -42,8 +42,8 @@ const MAX_LOOKS: usize = 4;
 
 /// Events that are taken from the kernel at once. There are more descriptors only if many clients are connected.
 const EVENTS: usize = 64;
-/// How long after a change of the state there is nothing more to do for it.
-const QUIET: Duration = Duration::from_millis(100);
+/// How long after a change of the state, or a call, there is nothing more to do for it.
+const QUIET: Duration = Duration::from_millis(400);
 
 /// How the monitor of a VM is to run.
 #[derive(Clone, Copy, Debug)]
@@ -264,6 +264,7 @@ async fn serve(parts: Box<Parts>, readiness: Rc<Readiness>, manner: Manner) -> a
         jobs: Rc::clone(&jobs),
         log,
         since: Instant::now(),
+        economy: Notify::new(),
         port: remote.port(),
     });
     let mut monitor = tokio::task::spawn_local(monitor.run());
@@ -272,7 +273,7 @@ async fn serve(parts: Box<Parts>, readiness: Rc<Readiness>, manner: Manner) -> a
     tracing::info!("monitor {} started", env!("CARGO_PKG_VERSION"));
     remote.open(&service)?;
     readiness.ready()?;
-    tokio::task::spawn_local(economize(handle.clone()));
+    tokio::task::spawn_local(economize(Rc::clone(&service)));
     if boots {
         tokio::task::spawn_local(boot(Rc::clone(&service)));
     }
@@ -334,14 +335,18 @@ async fn wake_channels(handle: Handle, service: Rc<Service>) {
     }
 }
 
-/// Gives memory back when all is quiet after the start of the monitor, and after a start or an end of the kernel.
-async fn economize(handle: Handle) {
-    let mut status = handle.status();
+/// Gives memory back when all is quiet after the start of the monitor, after a start or an end of the kernel, and after
+/// what needed much.
+async fn economize(service: Rc<Service>) {
+    let mut status = service.monitor.status();
     loop {
         tokio::time::sleep(QUIET).await;
         sys::release_free_memory();
-        if status.changed().await.is_err() {
-            return;
+        tokio::select! {
+            changed = status.changed() => if changed.is_err() {
+                return;
+            },
+            () = service.economy.notified() => {}
         }
     }
 }

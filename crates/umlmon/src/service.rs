@@ -18,6 +18,7 @@ use config::{ChannelName, Config, UserChanges};
 use daemon::LogHandle;
 use pty::Channel;
 use rpc_xdr::umlmonctrl::*;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::events::Happening;
@@ -49,6 +50,8 @@ pub struct Service {
     pub since: Instant,
     /// The TCP port.
     pub port: Option<u16>,
+    /// Told when a call has needed much memory for a moment.
+    pub economy: Notify,
 }
 
 impl Service {

@@ -36,8 +36,8 @@ impl Service {
             Ok(next) => info.pending = differences(shown, next),
             Err(fault) => info.fault = wire::text(fault.to_string()),
         }
-        // The text of a configuration with a thousand VMs, of which one was wanted.
-        sys::release_free_memory();
+        // The text of a configuration with a thousand VMs, of which one was wanted, is to be given back.
+        self.economy.notify_one();
         info
     }
 
