@@ -68,7 +68,7 @@ impl ControlGroup {
         for (controller, (second, first), value) in wanted {
             let hierarchy = hierarchy(&table, controller)
                 .ok_or_else(|| format!("no hierarchy of control groups has {controller}"))?;
-            let directory = hierarchy.root.join(PARENT).join(name);
+            let directory = hierarchy.group(name);
             if !group.directories.contains(&directory) {
                 // What was counted for a former run shall not count for this one.
                 let _ = fs::remove_dir(&directory);
@@ -98,7 +98,7 @@ impl ControlGroup {
     pub fn remove_left(name: &str) {
         let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let found = ["pids", "memory"].into_iter().filter_map(|controller| {
-            let directory = hierarchy(&table, controller)?.root.join(PARENT).join(name);
+            let directory = hierarchy(&table, controller)?.group(name);
             directory.is_dir().then_some(directory)
         });
         drop(ControlGroup {
@@ -106,10 +106,18 @@ impl ControlGroup {
         });
     }
 
-    /// The files to which a process writes that wants to join.
+    /// The files to which a process of one thread writes that wants to join.
     #[must_use]
     pub fn doors(&self) -> Vec<PathBuf> {
-        let door = |directory: &PathBuf| directory.join("cgroup.procs");
+        let door = |directory: &PathBuf| {
+            // Version 1 lets a thread join alone. Then the host's kernel does not wait, for up to 20 ms, until no process of
+            // the host is about to get another thread; and whoever joins has only one.
+            let thread = directory.join("tasks");
+            match thread.exists() {
+                true => thread,
+                false => directory.join("cgroup.procs"),
+            }
+        };
         self.directories.iter().map(door).collect()
     }
 
@@ -177,6 +185,11 @@ struct Hierarchy {
 }
 
 impl Hierarchy {
+    /// Where the group of a virtual machine is, or would be.
+    fn group(&self, name: &str) -> PathBuf {
+        self.root.join(PARENT).join(name)
+    }
+
     /// Makes a group, in a parent that is made, too, and lets it have the controller.
     fn make(&self, directory: &Path, controller: &str) -> io::Result<()> {
         let parent = self.root.join(PARENT);
