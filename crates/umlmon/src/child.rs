@@ -22,8 +22,9 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
+use serde::Serialize;
 
 use crate::confined::{FIRST_END_FD, MAX_ORDER, PIPE_FD};
 use crate::link::{FromChild, Launch, ToChild};
@@ -126,12 +127,7 @@ fn receive_order(pipe: &OwnedFd) -> Result<ToChild, Failed> {
 
 /// Receives one message; gives its whole length, even if the buffer is shorter.
 fn receive(pipe: &OwnedFd, buffer: &mut [u8]) -> rustix::io::Result<usize> {
-    loop {
-        match recv(pipe, &mut *buffer, RecvFlags::TRUNC) {
-            Err(Errno::INTR) => {}
-            received => return received.map(|(_, length)| length),
-        }
-    }
+    retry_on_intr(|| recv(pipe, &mut *buffer, RecvFlags::TRUNC)).map(|(_, length)| length)
 }
 
 /// SIGCHLD as a descriptor. The kernel does not inherit the blocked signal.
@@ -230,9 +226,9 @@ fn reap(signals: &SignalFd, kernel: Pid) -> Option<FromChild> {
     }
 }
 
-/// Tells the monitor. If it is gone, this process ends anyway.
-fn report(pipe: &OwnedFd, message: &FromChild) {
+/// Tells the monitor. If it is gone, that is seen at the next step.
+pub(crate) fn report(pipe: &OwnedFd, message: &impl Serialize) {
     if let Ok(text) = serde_json::to_vec(message) {
-        while send(pipe, &text, SendFlags::NOSIGNAL) == Err(Errno::INTR) {}
+        let _ = retry_on_intr(|| send(pipe, &text, SendFlags::NOSIGNAL));
     }
 }

@@ -15,10 +15,10 @@ use std::time::{Duration, Instant};
 
 use disks::work::{Entry, Watch, Workplace};
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{RecvFlags, recv};
 use serde::{Deserialize, Serialize};
 
-use crate::child::{Failed, confine};
+use crate::child::{Failed, confine, report};
 use crate::link::Job;
 
 /// How often progress is reported at most.
@@ -52,7 +52,7 @@ pub(crate) fn work(pipe: &OwnedFd, job: &Job) -> ExitCode {
         Ok(()) => (FromWorker::Done, ExitCode::SUCCESS),
         Err(why) => (FromWorker::Failed(why), ExitCode::FAILURE),
     };
-    say(pipe, &last);
+    report(pipe, &last);
     status
 }
 
@@ -81,20 +81,13 @@ impl Watch for Reporter<'_> {
     fn progress(&mut self, done: u64, total: u64) -> bool {
         let due = self.last.is_none_or(|last| last.elapsed() >= REPORT_EVERY);
         if due || done == total {
-            say(self.pipe, &FromWorker::Progress { done, total });
+            report(self.pipe, &FromWorker::Progress { done, total });
             self.last = Some(Instant::now());
         }
         !self.is_cancelled()
     }
 
     fn found(&mut self, entry: Entry) {
-        say(self.pipe, &FromWorker::Found(Box::new(entry)));
-    }
-}
-
-/// Tells the monitor. If it is gone, that is seen at the next step.
-fn say(pipe: &OwnedFd, message: &FromWorker) {
-    if let Ok(text) = serde_json::to_vec(message) {
-        while send(pipe, &text, SendFlags::NOSIGNAL) == Err(Errno::INTR) {}
+        report(self.pipe, &FromWorker::Found(Box::new(entry)));
     }
 }
