@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-/// One thing done to a VM or to its monitor.
+/// One thing done to a kernel, through its monitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Step {
+pub(crate) enum KernelStep {
     /// Asks the guest's init for a shutdown.
     CtrlAltDel,
     /// A system request to the guest's kernel.
@@ -16,10 +16,15 @@ pub(crate) enum Step {
     Halt,
     /// Kills the kernel's processes.
     Kill,
-    /// SIGTERM to the monitor.
+}
+
+/// One thing done to a monitor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MonitorStep {
+    /// SIGTERM.
     Terminate,
-    /// SIGKILL to the monitor; its kernel goes with it.
-    KillMonitor,
+    /// SIGKILL; its kernel goes with it.
+    Kill,
 }
 
 /// How long a rung may take, its steps included.
@@ -33,7 +38,7 @@ pub(crate) enum Limit {
 
 /// One measure, and how long it gets to work.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Rung {
+pub(crate) struct Rung<Step: 'static> {
     /// What it is called in messages and in the table of results.
     pub(crate) name: &'static str,
     pub(crate) steps: &'static [Step],
@@ -41,40 +46,40 @@ pub(crate) struct Rung {
 }
 
 /// From a running kernel to an inactive VM.
-pub(crate) const KERNEL: &[Rung] = &[
+pub(crate) const KERNEL: &[Rung<KernelStep>] = &[
     Rung {
         name: "CTRL-ALT-DEL",
-        steps: &[Step::CtrlAltDel],
+        steps: &[KernelStep::CtrlAltDel],
         limit: Limit::Timeout,
     },
     // Neither ends the kernel; the time is for the disks, as a kernel tells nobody that it has written everything.
     Rung {
         name: "sync and umount",
-        steps: &[Step::Sysrq('s'), Step::Sysrq('u')],
+        steps: &[KernelStep::Sysrq('s'), KernelStep::Sysrq('u')],
         limit: Limit::Seconds(10),
     },
     Rung {
         name: "halt",
-        steps: &[Step::Halt],
+        steps: &[KernelStep::Halt],
         limit: Limit::Seconds(10),
     },
     Rung {
         name: "kill",
-        steps: &[Step::Kill],
+        steps: &[KernelStep::Kill],
         limit: Limit::Seconds(5),
     },
 ];
 
 /// From a monitor to none.
-pub(crate) const MONITOR: &[Rung] = &[
+pub(crate) const MONITOR: &[Rung<MonitorStep>] = &[
     Rung {
         name: "SIGTERM",
-        steps: &[Step::Terminate],
+        steps: &[MonitorStep::Terminate],
         limit: Limit::Seconds(10),
     },
     Rung {
         name: "SIGKILL",
-        steps: &[Step::KillMonitor],
+        steps: &[MonitorStep::Kill],
         limit: Limit::Seconds(5),
     },
 ];
@@ -96,22 +101,24 @@ pub(crate) enum Outcome {
 
 /// The side of the ladder that acts and waits.
 pub(crate) trait Target {
+    /// What its ladder is made of.
+    type Step: Copy;
     /// A clock that only goes forward.
     fn now(&self) -> Duration;
-    /// Notes that a rung begins; `until` is when its time is over, `why` is what became of the rung before.
-    fn enter(&mut self, rung: &'static Rung, until: Duration, why: Option<&Outcome>);
+    /// Notes that the rung with this name begins; `until` is when its time is over, `why` is what became of the one before.
+    fn enter(&mut self, rung: &'static str, until: Duration, why: Option<&Outcome>);
     /// Carries out one step, at most until then.
-    fn step(&mut self, step: Step, until: Duration) -> Outcome;
+    fn step(&mut self, step: Self::Step, until: Duration) -> Outcome;
     /// Waits for the end, at most until then.
     fn wait(&mut self, until: Duration) -> Outcome;
 }
 
-/// Goes up the ladder until the end is reached; answers on which rung, or None if not even the last one helped.
-pub(crate) fn climb(
-    ladder: &'static [Rung],
+/// Goes up the ladder until the end is reached; answers with the name of the rung, or None if not even the last one helped.
+pub(crate) fn climb<T: Target>(
+    ladder: &'static [Rung<T::Step>],
     timeout: Duration,
-    target: &mut impl Target,
-) -> Option<&'static Rung> {
+    target: &mut T,
+) -> Option<&'static str> {
     let mut before = None;
     for rung in ladder {
         let limit = match rung.limit {
@@ -119,9 +126,9 @@ pub(crate) fn climb(
             Limit::Seconds(n) => Duration::from_secs(n),
         };
         let until = target.now().saturating_add(limit);
-        target.enter(rung, until, before.as_ref());
+        target.enter(rung.name, until, before.as_ref());
         match stand_on(rung, until, target) {
-            Outcome::Ended => return Some(rung),
+            Outcome::Ended => return Some(rung.name),
             other => before = Some(other),
         }
     }
@@ -129,7 +136,7 @@ pub(crate) fn climb(
 }
 
 /// The steps of one rung, and the wait after them. A step that is not carried out makes the rest pointless.
-fn stand_on(rung: &Rung, until: Duration, target: &mut impl Target) -> Outcome {
+fn stand_on<T: Target>(rung: &Rung<T::Step>, until: Duration, target: &mut T) -> Outcome {
     for step in rung.steps {
         match target.step(*step, until) {
             Outcome::Done => {}
@@ -147,11 +154,11 @@ mod tests {
     struct Fake {
         now: Duration,
         /// The step after which it ends, and how much later.
-        obeys: Option<(Step, u64)>,
+        obeys: Option<(KernelStep, u64)>,
         /// It ends at this time, whatever is done.
         dies_at: Option<u64>,
         /// Steps that are answered with an error.
-        refuses: Vec<Step>,
+        refuses: Vec<KernelStep>,
         /// Second Ctrl-C at these times.
         escalates: Vec<u64>,
         ends_at: Option<Duration>,
@@ -173,21 +180,23 @@ mod tests {
 
         fn stop(&mut self) -> Option<&'static str> {
             self.ends_at = self.dies_at.map(Duration::from_secs);
-            climb(KERNEL, Duration::from_secs(300), self).map(|rung| rung.name)
+            climb(KERNEL, Duration::from_secs(300), self)
         }
     }
 
     impl Target for Fake {
+        type Step = KernelStep;
+
         fn now(&self) -> Duration {
             self.now
         }
 
-        fn enter(&mut self, rung: &'static Rung, until: Duration, _why: Option<&Outcome>) {
+        fn enter(&mut self, rung: &'static str, until: Duration, _why: Option<&Outcome>) {
             let (now, until) = (self.now.as_secs(), until.as_secs());
-            self.seen.push(format!("{now}-{until} {}", rung.name));
+            self.seen.push(format!("{now}-{until} {rung}"));
         }
 
-        fn step(&mut self, step: Step, until: Duration) -> Outcome {
+        fn step(&mut self, step: KernelStep, until: Duration) -> Outcome {
             assert!(self.now <= until);
             if self.ends_at.is_some_and(|end| end <= self.now) {
                 return Outcome::Ended;
@@ -219,7 +228,7 @@ mod tests {
     #[test]
     fn a_kernel_that_obeys_sees_only_the_first_rung() {
         let mut vm = Fake::new();
-        vm.obeys = Some((Step::CtrlAltDel, 4));
+        vm.obeys = Some((KernelStep::CtrlAltDel, 4));
         assert_eq!(vm.stop(), Some("CTRL-ALT-DEL"));
         assert_eq!(vm.seen, ["0-300 CTRL-ALT-DEL"]);
         assert_eq!(vm.now.as_secs(), 4);
@@ -228,7 +237,7 @@ mod tests {
     #[test]
     fn a_hanging_guest_is_synced_and_halted() {
         let mut vm = Fake::new();
-        vm.obeys = Some((Step::Halt, 1));
+        vm.obeys = Some((KernelStep::Halt, 1));
         assert_eq!(vm.stop(), Some("halt"));
         let rungs = [
             "0-300 CTRL-ALT-DEL",
@@ -242,8 +251,12 @@ mod tests {
     #[test]
     fn a_frozen_kernel_is_killed_without_the_waits() {
         let mut vm = Fake::new();
-        vm.refuses = vec![Step::CtrlAltDel, Step::Sysrq('s'), Step::Halt];
-        vm.obeys = Some((Step::Kill, 0));
+        vm.refuses = vec![
+            KernelStep::CtrlAltDel,
+            KernelStep::Sysrq('s'),
+            KernelStep::Halt,
+        ];
+        vm.obeys = Some((KernelStep::Kill, 0));
         assert_eq!(vm.stop(), Some("kill"));
         assert_eq!(vm.now.as_secs(), 0);
         assert_eq!(vm.seen.last().unwrap(), "0-5 kill");
@@ -276,7 +289,7 @@ mod tests {
     fn impatience_goes_one_rung_at_a_time() {
         let mut vm = Fake::new();
         vm.escalates = vec![7, 9];
-        vm.obeys = Some((Step::Halt, 0));
+        vm.obeys = Some((KernelStep::Halt, 0));
         assert_eq!(vm.stop(), Some("halt"));
         let rungs = ["0-300 CTRL-ALT-DEL", "7-17 sync and umount", "9-19 halt"];
         assert_eq!(vm.seen, rungs);
@@ -284,14 +297,14 @@ mod tests {
 
     #[test]
     fn the_ladders_are_those_of_the_manual() {
-        let steps = |ladder: &[Rung]| -> Vec<Step> {
+        fn steps<S: Copy>(ladder: &[Rung<S>]) -> Vec<S> {
             ladder.iter().flat_map(|r| r.steps).copied().collect()
-        };
-        use Step::*;
+        }
+        use KernelStep::*;
         assert_eq!(
             steps(KERNEL),
             [CtrlAltDel, Sysrq('s'), Sysrq('u'), Halt, Kill]
         );
-        assert_eq!(steps(MONITOR), [Terminate, KillMonitor]);
+        assert_eq!(steps(MONITOR), [MonitorStep::Terminate, MonitorStep::Kill]);
     }
 }

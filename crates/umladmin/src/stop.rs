@@ -15,7 +15,7 @@ use rpc_xdr::umlmonctrl::{
 use rustix::process::Signal;
 
 use crate::interrupt::Interrupts;
-use crate::ladder::{self, Outcome, Rung, Step, Target};
+use crate::ladder::{self, KernelStep, MonitorStep, Outcome, Target};
 use crate::link::{self, Patient};
 use crate::monitor::{self, Process};
 use crate::report::{Report, Row};
@@ -115,7 +115,7 @@ fn bring_down(
     let mut monitor = Monitor { process, pace };
     let rung = ladder::climb(ladder::MONITOR, Duration::ZERO, &mut monitor)
         .ok_or_else(|| format!("its monitor, pid {pid}, does not end"))?;
-    let by = [kernel.map(|rung| rung.name), forced(rung)];
+    let by = [kernel, forced(rung)];
     let by: Vec<&str> = by.into_iter().flatten().collect();
     Ok(Some(match by.is_empty() {
         true => String::new(),
@@ -124,8 +124,9 @@ fn bring_down(
 }
 
 /// The rung of the monitor's ladder, if it was not the ordinary one.
-fn forced(rung: &'static Rung) -> Option<&'static str> {
-    (Some(rung) != ladder::MONITOR.first()).then_some(rung.name)
+fn forced(rung: &'static str) -> Option<&'static str> {
+    let ordinary = ladder::MONITOR.first().map(|first| first.name);
+    (Some(rung) != ordinary).then_some(rung)
 }
 
 /// Brings the kernel down, if there is one; answers how.
@@ -134,7 +135,7 @@ fn stop_kernel(
     pid_file: &Path,
     timeout: Duration,
     pace: &Pace<'_>,
-) -> Result<Option<&'static Rung>, String> {
+) -> Result<Option<&'static str>, String> {
     let until = Instant::now() + STATE;
     let lost = |e: &dyn std::fmt::Display| format!("the monitor does not respond: {e}");
     let mut client = link::client(ctrl, until, &|| true).map_err(|e| lost(&e))?;
@@ -166,7 +167,7 @@ struct Pace<'a> {
     /// Escalations that have had their effect.
     seen: Cell<u32>,
     /// What to say at what time.
-    announcement: Cell<Option<(Instant, &'static Rung, Instant)>>,
+    announcement: Cell<Option<(Instant, &'static str, Instant)>>,
 }
 
 impl<'a> Pace<'a> {
@@ -190,7 +191,7 @@ impl<'a> Pace<'a> {
     }
 
     /// A rung begins: later ones are announced at once, with the reason.
-    fn enter(&self, rung: &'static Rung, until: Duration, why: Option<&Outcome>) {
+    fn enter(&self, rung: &'static str, until: Duration, why: Option<&Outcome>) {
         self.seen.set(self.interrupts.escalations());
         let limit = until.saturating_sub(self.now());
         let Some(why) = why else {
@@ -202,9 +203,9 @@ impl<'a> Pace<'a> {
         let why = match why {
             Outcome::Failed(text) => text.as_str(),
             Outcome::Escalated => "Ctrl-C",
-            _ => "still up",
+            Outcome::TimeOver | Outcome::Done | Outcome::Ended => "still up",
         };
-        let text = format!("{why}; next: {}, up to {} s", rung.name, round(limit));
+        let text = format!("{why}; next: {rung}, up to {} s", round(limit));
         self.report.line(self.vm, &text);
     }
 
@@ -215,10 +216,7 @@ impl<'a> Pace<'a> {
         {
             self.announcement.set(None);
             let left = round(until.saturating_duration_since(Instant::now()));
-            let text = format!(
-                "waiting for the effect of {}, up to {left} s more",
-                rung.name
-            );
+            let text = format!("waiting for the effect of {rung}, up to {left} s more");
             self.report.line(self.vm, &text);
         }
         !self.is_escalated()
@@ -273,22 +271,24 @@ impl Kernel<'_> {
 }
 
 impl Target for Kernel<'_> {
+    type Step = KernelStep;
+
     fn now(&self) -> Duration {
         self.pace.now()
     }
 
-    fn enter(&mut self, rung: &'static Rung, until: Duration, why: Option<&Outcome>) {
+    fn enter(&mut self, rung: &'static str, until: Duration, why: Option<&Outcome>) {
         self.pace.enter(rung, until, why);
     }
 
-    fn step(&mut self, step: Step, until: Duration) -> Outcome {
+    fn step(&mut self, step: KernelStep, until: Duration) -> Outcome {
         let result = self.call(until, |client| match step {
-            Step::CtrlAltDel => client.vm_ctrlaltdel(&VmCtrlaltdelArgs { stop: true }),
-            Step::Sysrq(letter) => client.vm_sysrq(&VmSysrqArgs {
+            KernelStep::CtrlAltDel => client.vm_ctrlaltdel(&VmCtrlaltdelArgs { stop: true }),
+            KernelStep::Sysrq(letter) => client.vm_sysrq(&VmSysrqArgs {
                 letter: letter.to_string(),
             }),
-            Step::Halt => client.vm_halt(),
-            _ => client.vm_kill(),
+            KernelStep::Halt => client.vm_halt(),
+            KernelStep::Kill => client.vm_kill(),
         });
         match result {
             Ok(CtlResult::Ok) => Outcome::Done,
@@ -324,18 +324,20 @@ struct Monitor<'a> {
 }
 
 impl Target for Monitor<'_> {
+    type Step = MonitorStep;
+
     fn now(&self) -> Duration {
         self.pace.now()
     }
 
-    fn enter(&mut self, rung: &'static Rung, until: Duration, why: Option<&Outcome>) {
+    fn enter(&mut self, rung: &'static str, until: Duration, why: Option<&Outcome>) {
         self.pace.enter(rung, until, why);
     }
 
-    fn step(&mut self, step: Step, _until: Duration) -> Outcome {
+    fn step(&mut self, step: MonitorStep, _until: Duration) -> Outcome {
         let signal = match step {
-            Step::Terminate => Signal::TERM,
-            _ => Signal::KILL,
+            MonitorStep::Terminate => Signal::TERM,
+            MonitorStep::Kill => Signal::KILL,
         };
         match self.process.signal(signal) {
             Ok(()) => Outcome::Done,
