@@ -9,6 +9,7 @@ mod crowd;
 mod listen;
 mod log;
 mod notify;
+mod oom;
 mod pidfile;
 #[cfg(feature = "server")]
 mod signals;
@@ -19,13 +20,14 @@ pub use aside::aside;
 pub use background::{Readiness, background, require_proc};
 #[cfg(feature = "server")]
 pub use crowd::{Crowd, Place, source};
+pub use files::LogDir;
 #[cfg(feature = "server")]
 pub use listen::{Acceptor, CtrlSocket};
 pub use log::{LogHandle, LogTo};
+pub use oom::spare_when_memory_is_short;
 pub use pidfile::PidFile;
 #[cfg(feature = "server")]
 pub use signals::{Signals, Told};
-pub use sys::append::LogDir;
 #[cfg(feature = "server")]
 pub use tcp::{TcpAcceptor, listen_tcp};
 

@@ -1,7 +1,7 @@
 //! Who has which disk open, across all VMs that share a directory `shared` (umlmon, the monitor process, as root).
 //!
 //! The directory `shared/locks` belongs to root. Each monitor that holds a disk has a file `VM.held` there (see
-//! [`sys::HeldDir`]) with the list of what it holds; when the monitor is no more, its claims are gone. A claim is checked
+//! [`files::HeldDir`]) with the list of what it holds; when the monitor is no more, its claims are gone. A claim is checked
 //! against all others and entered in one step.
 //!
 //! A disk is what it is, not how it is called: a file by device and inode, a block device by its number. So hard links
@@ -14,9 +14,9 @@ use std::path::Path;
 use std::rc::Rc;
 
 use config::{DiskName, VmName};
+use files::{HeldDir, HeldError};
 use rustix::fs::{FileType, Stat};
 use serde::{Deserialize, Serialize};
-use sys::{HeldDir, HeldError};
 
 /// What the file of a monitor's claims is called after its VM's name.
 const SUFFIX: &str = ".held";

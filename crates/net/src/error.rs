@@ -3,7 +3,7 @@
 use std::io;
 
 use config::{InterfaceName, MacAddr};
-use sys::HeldError;
+use files::HeldError;
 
 /// A refusal or a failure; the text names the interface, the reason and what to do.
 #[derive(Debug, thiserror::Error)]

@@ -1,7 +1,7 @@
 //! What the VMs of a shared directory have of the host's network, and which addresses of the pool they had.
 //!
 //! The directory `shared/macpool` belongs to root. Each monitor whose VM has networks has a file `VM.lease` there (see
-//! [`sys::HeldDir`]), written before anything is set up: with it, what a monitor leaves that was killed can be undone by
+//! [`files::HeldDir`]), written before anything is set up: with it, what a monitor leaves that was killed can be undone by
 //! any other. `remembered` is no lease, it only makes addresses come back to whoever had them.
 
 use std::collections::BTreeSet;
@@ -12,9 +12,9 @@ use std::path::Path;
 use std::rc::Rc;
 
 use config::{MacAddr, MacPool, VmName};
+use files::HeldDir;
 use rustix::fs::stat;
 use serde::{Deserialize, Serialize};
-use sys::HeldDir;
 
 use crate::error::Error;
 

@@ -22,13 +22,13 @@ pub use attachment::{Attachment, ClientInfo};
 pub use channel::Channel;
 pub use endpoint::Endpoint;
 pub use error::Error;
+pub use files::LogDir;
 pub use history::{HISTORY_BYTES, History};
 pub use log::{Log, LogStyle, OLD};
 pub use nudge::{Kernel, Nudge};
 pub use screen::{
     Cell, Colour, Cursor, Intensity, MAX_ANSWERS, MAX_COLUMNS, MAX_ROWS, Screen, Style,
 };
-pub use sys::append::LogDir;
 
 /// A piece of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::SystemTime;
 
 use config::LogName;
-use sys::append::LogDir;
+use files::LogDir;
 
 use crate::lines::last_lines;
 use crate::{Chunk, Error};

@@ -1,5 +1,6 @@
 //! Descriptors: taking over inherited ones, and waiting in tokio for one direction only. Used by both processes of the
 //! monitor, and by umldir.
+#![allow(unsafe_code)]
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};

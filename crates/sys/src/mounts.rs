@@ -1,5 +1,6 @@
 //! mount_setattr(2): restrictions on a mount or on a tree of mounts, before it is attached anywhere. Used by the monitor
 //! and by its second process as root.
+#![allow(unsafe_code)]
 
 use std::ops::BitOr;
 use std::os::fd::{AsFd, AsRawFd};

@@ -1,4 +1,5 @@
 //! Properties of the calling process that have no safe function elsewhere. Used by the monitor's second process.
+#![allow(unsafe_code)]
 
 use std::io;
 

@@ -3,12 +3,17 @@
 //! The monitor starts its second process here, and that one starts the kernel. Everything is prepared before the clone;
 //! between clone and exec only async-signal-safe calls are made, so that the state of any library does not matter. A
 //! failure before or at the exec comes back through a close-on-exec pipe with the name of the step.
+#![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString, c_char, c_int, c_long};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::OnceLock;
 use std::{io, mem, ptr};
 
-use crate::oom;
+/// Whom the host ends when it has no memory left (proc_pid_oom_score_adj(5)): the file of the calling process.
+const OOM_SCORE: &CStr = c"/proc/self/oom_score_adj";
+/// What new processes write to it.
+static OOM_SCORE_OF_CHILDREN: OnceLock<String> = OnceLock::new();
 
 /// A process that was started here.
 #[derive(Debug)]
@@ -53,6 +58,12 @@ pub fn shortage(error: &io::Error) -> Option<&'static str> {
         ),
         _ => None,
     }
+}
+
+/// Has every process that is started here from now on write `score` to its `/proc/self/oom_score_adj`. The first call
+/// counts: later, it is no ordinary value that a caller finds.
+pub fn spawn_with_oom_score(score: i32) {
+    let _ = OOM_SCORE_OF_CHILDREN.set(score.to_string());
 }
 
 /// Starts this program again (`/proc/self/exe`: the same inode, also after the package was upgraded) as first process of
@@ -151,7 +162,7 @@ struct Plan<'a> {
     /// Ranges of descriptors that are not targets, to be closed by the exec.
     gaps: Vec<(u32, u32)>,
     how: How,
-    /// What it writes to [`oom::FILE`].
+    /// What it writes to [`OOM_SCORE`].
     score: Option<&'static str>,
     report: RawFd,
 }
@@ -196,7 +207,7 @@ fn start(
             .collect(),
         gaps: gaps(fds.iter().map(|&(_, target)| target)),
         how,
-        score: oom::ordinary(),
+        score: OOM_SCORE_OF_CHILDREN.get().map(String::as_str),
         report: write_end.as_raw_fd(),
     };
     let child = clone(&plan)?;
@@ -408,7 +419,7 @@ unsafe fn failing_step(plan: &Plan<'_>) -> u32 {
 unsafe fn be_ordinary(score: &str) {
     // SAFETY: only system calls, with pointers to a constant and to `score`, whose length is given.
     unsafe {
-        let file = libc::open(oom::FILE.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+        let file = libc::open(OOM_SCORE.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
         if file != -1 {
             libc::write(file, score.as_ptr().cast(), score.len());
             libc::close(file);

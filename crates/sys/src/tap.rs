@@ -1,5 +1,6 @@
 //! Tap interfaces: made, owned, kept and given up through /dev/net/tun (tun(4), the kernel's
 //! Documentation/networking/tuntap.rst). Used by the monitor as root.
+#![allow(unsafe_code)]
 
 use std::fs::{File, OpenOptions};
 use std::io;

@@ -70,7 +70,7 @@ pub fn run(name: &VmName, config_path: &Path, manner: Manner) -> anyhow::Result<
     let parts = Parts::prepare(vm, global, config_path, manner)?;
     let readiness = daemon::background(manner.foreground, &pid_file)?;
     // From here on this is the daemon: no thread or runtime may exist before.
-    sys::spare_when_memory_is_short();
+    daemon::spare_when_memory_is_short();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .max_io_events_per_tick(EVENTS)
         .enable_all()

@@ -213,7 +213,9 @@ pub fn refusal(error: disks::LockError) -> Failure {
     match error {
         disks::LockError::Other { .. }
         | disks::LockError::Own { .. }
-        | disks::LockError::Files(sys::HeldError::Namesake(_)) => Failure::Busy(error.to_string()),
+        | disks::LockError::Files(files::HeldError::Namesake(_)) => {
+            Failure::Busy(error.to_string())
+        }
         _ => Failure::Failed(error.to_string()),
     }
 }
