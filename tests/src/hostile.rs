@@ -3,6 +3,8 @@
 
 use std::fs::{self, OpenOptions};
 use std::io;
+use std::path::Path;
+use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, setuid};
@@ -39,6 +41,18 @@ pub fn attempts() -> Vec<(&'static str, io::Result<()>)> {
         ("read a lock", open("/shared/locks/secret")),
         ("make a device", device()),
     ]
+}
+
+/// Compiles `hostile.c`, whose attempts are in the arguments of calls, to this file; false without a C compiler.
+pub fn compile(to: &Path) -> bool {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/src/hostile.c");
+    let mut compiler = Command::new("cc");
+    compiler.args(["-static", "-Wall", "-Werror", "-o"]);
+    compiler
+        .arg(to)
+        .arg(source)
+        .status()
+        .is_ok_and(|s| s.success())
 }
 
 fn user_namespace() -> io::Result<()> {

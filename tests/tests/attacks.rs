@@ -7,9 +7,10 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use e2e::{PATIENCE, Vm, World, wait_for};
+use e2e::{PATIENCE, Terminal, Vm, World, hostile, network, wait_for};
 use rpc_xdr::umlmonctrl::*;
 
 /// A connection to the control socket, on which reads end in time.
@@ -346,6 +347,73 @@ fn a_broken_out_guest_stays_in_the_jail() {
         assert_eq!(child.uid(), 0);
         vm.kill();
     }
+}
+
+/// What [`hostile::compile`]'s program says it tried, and how that went.
+fn tried(said: &str) -> Vec<(&str, &str)> {
+    let lines = said.lines().map(str::trim_end);
+    let lines = lines.skip_while(|line| !line.starts_with("lease a file: "));
+    let lines = lines.take_while(|line| !line.starts_with("execute: "));
+    lines.map_while(|line| line.split_once(": ")).collect()
+}
+
+/// A55, A56
+#[test]
+fn calls_are_allowed_by_their_arguments() {
+    let Some(world) = World::new() else { return };
+    network::enter();
+    network::ip("link add br0 type bridge");
+    network::ip("tuntap add dev own0 mode tap");
+    let hostile = world.path().join("hostile");
+    if !hostile::compile(&hostile) {
+        return e2e::skip("needs a C compiler");
+    }
+
+    // Outside of a jail, all of it works.
+    let directory = world.path().to_str().unwrap();
+    let mut free = Command::new(&hostile);
+    let mut terminal = Terminal::run(free.args([directory, "own0"]), 24, 80);
+    let said = terminal.expect("give a tap away: done");
+    terminal.wait();
+    let outside = tried(&said);
+    assert_eq!(outside.len(), 10, "{said}");
+    assert!(outside.iter().all(|(_, how)| *how == "done"), "{said}");
+
+    let bridged = "eth0 = bridged(bridge_if=br0,proxy_if=b0,proxy_hwaddr=pool,guest_hwaddr=pool)";
+    let vm = world.vm("vm1").con(1).line(bridged).monitor();
+    fs::copy(&hostile, vm.file("jail/disks/hostile")).unwrap();
+    vm.start();
+    // A bridge takes the least address of its ports, unless it is told one.
+    let addresses_and_owner = || {
+        let shown = network::ip("-d link show");
+        let mut words = shown.split_whitespace().peekable();
+        let mut found = Vec::new();
+        while let Some(word) = words.next() {
+            if ["link/ether", "user", "persist"].contains(&word) {
+                found.push((word.to_owned(), words.peek().map(|word| (*word).to_owned())));
+            }
+        }
+        found
+    };
+    let before = addresses_and_owner();
+    assert!(
+        before.contains(&("user".into(), Some("nobody".into()))),
+        "{before:?}"
+    );
+    let mut console = vm.connect("con1");
+    console.send("execute:/disks/hostile,/disks,b0\n");
+    vm.wait_con0("execute: Ok", 1);
+    console.leave();
+    let said = vm.con0();
+    let inside = tried(&said);
+    let expected = outside.iter().map(|(name, _)| match *name {
+        "attach to a tap" => (*name, "done"),
+        "clone3 into namespaces" => (*name, "Function not implemented"),
+        name => (name, "Operation not permitted"),
+    });
+    assert_eq!(inside, expected.collect::<Vec<_>>(), "{said}");
+    assert_eq!(addresses_and_owner(), before);
+    vm.kill();
 }
 
 /// A41, F8

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 
 /// Calls that take something of the host which can be exhausted.
 const TAKES: [i64; 11] = [
-    libc::SYS_clone3,
+    libc::SYS_clone,
     libc::SYS_openat,
     libc::SYS_openat2,
     libc::SYS_socket,
@@ -128,7 +128,7 @@ fn without_memory_for_a_process_nothing_begins() {
     world.global("sitecmd = /bin/echo");
     let vm = world.vm("vm1").con(1).monitor();
     let injector = Injector::on(vm.monitor_pid(), |call| match call.number {
-        libc::SYS_clone3 => Fate::Fail(Errno::NOMEM),
+        libc::SYS_clone => Fate::Fail(Errno::NOMEM),
         _ => Fate::Pass,
     });
     all_are_refused(&vm, &["Cannot allocate memory", "the host has no memory"]);

@@ -77,6 +77,16 @@ fn kernel_and_child_have_no_privilege() {
         }
         assert_eq!(status["NoNewPrivs"], "1");
         assert_eq!(status["Seccomp"], "2", "a filter of system calls");
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let core = limits
+            .lines()
+            .find(|line| line.starts_with("Max core file size"));
+        let words: Vec<&str> = core.unwrap().split_whitespace().collect();
+        assert_eq!(
+            words[4..6],
+            ["1", "1"],
+            "no core dump, not even to a program"
+        );
         assert_eq!(link(pid, "root"), vm.file("jail").display().to_string());
         for namespace in ["pid", "mnt", "ipc", "uts"] {
             let name = format!("ns/{namespace}");

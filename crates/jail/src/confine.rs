@@ -238,7 +238,8 @@ impl Confinement {
 
     fn limit(&self) -> Result<()> {
         let limits = [
-            ("limit core dumps", Resource::Core, Some(0)),
+            // Of 0, a program that the host has for core dumps would not be stopped (core(5)).
+            ("limit core dumps", Resource::Core, Some(1)),
             (
                 "limit open files",
                 Resource::Nofile,

@@ -3,16 +3,17 @@
 //!
 //! The list is what kernels 6.1 to 7.2 were seen to use, plus close relatives of these; a process that works on disks may
 //! handle files in some more ways, and make no sockets and no processes. The sockets of a kernel are Unix domain only.
+//! Of calls that are many calls in one (ioctl, fcntl, clone, prlimit64), only the listed arguments are allowed.
 //! Everything else fails with EPERM instead of killing, because a kernel probes for features. A call of another
 //! architecture kills. Guest programs do not suffer: their system calls never reach the host.
 
 use std::collections::BTreeMap;
 use std::io;
 
-use nix::libc::{self, c_long};
+use nix::libc::{self, c_int, c_long};
 use seccompiler::{
-    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
-    SeccompRule, TargetArch,
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
+    SeccompFilter, SeccompRule, TargetArch,
 };
 
 use crate::Calls;
@@ -21,15 +22,15 @@ use crate::Calls;
 #[rustfmt::skip]
 const ALLOWED: &[c_long] = &[
     // Seen.
-    libc::SYS_access, libc::SYS_arch_prctl, libc::SYS_bind, libc::SYS_brk, libc::SYS_chdir, libc::SYS_clone,
+    libc::SYS_access, libc::SYS_arch_prctl, libc::SYS_bind, libc::SYS_brk, libc::SYS_chdir,
     libc::SYS_clone3, libc::SYS_close, libc::SYS_close_range, libc::SYS_dup2, libc::SYS_epoll_create,
     libc::SYS_epoll_ctl, libc::SYS_epoll_wait, libc::SYS_execve, libc::SYS_execveat, libc::SYS_exit,
-    libc::SYS_exit_group, libc::SYS_fallocate, libc::SYS_fcntl, libc::SYS_fstat, libc::SYS_fsync, libc::SYS_futex,
+    libc::SYS_exit_group, libc::SYS_fallocate, libc::SYS_fstat, libc::SYS_fsync, libc::SYS_futex,
     libc::SYS_getcwd, libc::SYS_getdents64, libc::SYS_getpgrp, libc::SYS_getpid, libc::SYS_getppid,
-    libc::SYS_getrandom, libc::SYS_gettid, libc::SYS_ioctl, libc::SYS_kill, libc::SYS_lseek, libc::SYS_madvise,
+    libc::SYS_getrandom, libc::SYS_gettid, libc::SYS_kill, libc::SYS_lseek, libc::SYS_madvise,
     libc::SYS_memfd_create, libc::SYS_mkdir, libc::SYS_mmap, libc::SYS_modify_ldt, libc::SYS_mprotect,
     libc::SYS_munmap, libc::SYS_newfstatat, libc::SYS_openat, libc::SYS_personality, libc::SYS_poll, libc::SYS_prctl,
-    libc::SYS_pread64, libc::SYS_prlimit64, libc::SYS_ptrace, libc::SYS_pwrite64, libc::SYS_read, libc::SYS_readv,
+    libc::SYS_pread64, libc::SYS_ptrace, libc::SYS_pwrite64, libc::SYS_read, libc::SYS_readv,
     libc::SYS_recvfrom, libc::SYS_recvmsg, libc::SYS_rmdir, libc::SYS_rseq, libc::SYS_rt_sigaction,
     libc::SYS_rt_sigprocmask, libc::SYS_rt_sigreturn, libc::SYS_rt_sigsuspend, libc::SYS_seccomp, libc::SYS_sendmsg,
     libc::SYS_sendto, libc::SYS_set_robust_list, libc::SYS_set_tid_address, libc::SYS_setsid, libc::SYS_sigaltstack,
@@ -45,6 +46,55 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_recvmmsg, libc::SYS_rename, libc::SYS_restart_syscall, libc::SYS_sched_yield, libc::SYS_sendmmsg,
     libc::SYS_setrlimit, libc::SYS_setsockopt, libc::SYS_stat, libc::SYS_tkill, libc::SYS_waitid,
 ];
+
+/// What ioctl(2) may ask of a descriptor. Left out are, among others, what changes an interface behind a tap (its address,
+/// its owner, how long it exists), line disciplines, attributes of file systems, and typing into a terminal.
+#[rustfmt::skip]
+const IOCTLS: &[libc::Ioctl] = &[
+    // Consoles: modes, size, the controlling terminal and its foreground. The last four are what newer C libraries use for the first ones.
+    libc::TCGETS, libc::TCSETS, libc::TCSETSW, libc::TCSETSF, libc::TIOCGWINSZ, libc::TIOCSCTTY,
+    libc::TIOCGPGRP, libc::TIOCSPGRP,
+    libc::TCGETS2, libc::TCSETS2, libc::TCSETSW2, libc::TCSETSF2,
+    // Any descriptor: not waiting, not inherited, bytes that can be read.
+    libc::FIONBIO, libc::FIOCLEX, libc::FIONCLEX, libc::FIONREAD,
+    // The size of a block device, as a disk.
+    BLKGETSIZE, BLKGETSIZE64,
+    // A tap: attach to one that the user owns, and how packets are handed over.
+    libc::TUNSETIFF, libc::TUNGETIFF, libc::TUNGETFEATURES, libc::TUNSETOFFLOAD, libc::TUNSETVNETHDRSZ,
+];
+
+/// Sharing blocks of a file that is copied, for work on disks.
+const FICLONE: libc::Ioctl = libc::FICLONE;
+
+/// `_IO(0x12, 96)` and `_IOR(0x12, 114, size_t)` of linux/fs.h.
+const BLKGETSIZE: libc::Ioctl = 0x1260;
+const BLKGETSIZE64: libc::Ioctl = 0x8008_1272;
+
+/// What fcntl(2) may do. Left out are leases, with which a process holds up whoever opens its file, and notifications.
+#[rustfmt::skip]
+const FCNTLS: &[c_int] = &[
+    libc::F_DUPFD, libc::F_DUPFD_CLOEXEC, libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL,
+    libc::F_GETLK, libc::F_SETLK, libc::F_SETLKW, libc::F_OFD_GETLK, libc::F_OFD_SETLK, libc::F_OFD_SETLKW,
+    // Signals when a console can be read.
+    libc::F_GETOWN, libc::F_SETOWN, F_GETOWN_EX, F_SETOWN_EX, F_GETSIG, F_SETSIG,
+    // Memory files.
+    libc::F_ADD_SEALS, libc::F_GET_SEALS,
+];
+
+/// Of fcntl.h, not in the `libc` crate.
+const F_SETSIG: c_int = 10;
+const F_GETSIG: c_int = 11;
+const F_SETOWN_EX: c_int = 15;
+const F_GETOWN_EX: c_int = 16;
+
+/// The flags of clone(2) that make namespaces: all of them.
+const NEW_NAMESPACES: c_int = libc::CLONE_NEWNS
+    | libc::CLONE_NEWCGROUP
+    | libc::CLONE_NEWUTS
+    | libc::CLONE_NEWIPC
+    | libc::CLONE_NEWUSER
+    | libc::CLONE_NEWPID
+    | libc::CLONE_NEWNET;
 
 /// What a kernel never does, and work on disks needs.
 #[rustfmt::skip]
@@ -62,31 +112,69 @@ const WITH_PROCESSES: &[c_long] = &[
 
 /// Restricts the calling process and all it starts, for good. Sets `no_new_privs` too.
 pub(crate) fn restrict(calls: Calls) -> io::Result<()> {
-    let program = compile(calls).map_err(io::Error::other)?;
-    seccompiler::apply_filter(&program).map_err(io::Error::other)
+    for filter in [no_clone3(), allowed(calls)] {
+        let program: BpfProgram = filter
+            .and_then(TryInto::try_into)
+            .map_err(io::Error::other)?;
+        seccompiler::apply_filter(&program).map_err(io::Error::other)?;
+    }
+    Ok(())
 }
 
-fn compile(calls: Calls) -> Result<BpfProgram, seccompiler::BackendError> {
+/// clone3(2) has its flags in memory, where a filter cannot look. With ENOSYS a C library uses clone(2) instead.
+fn no_clone3() -> Result<SeccompFilter, BackendError> {
+    let rules = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
+    SeccompFilter::new(
+        rules,
+        SeccompAction::Allow,
+        errno(libc::ENOSYS),
+        TargetArch::x86_64,
+    )
+}
+
+fn allowed(calls: Calls) -> Result<SeccompFilter, BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
         ALLOWED.iter().map(|&call| (call, Vec::new())).collect();
+    let mut ioctls = IOCTLS.to_vec();
     match calls {
         Calls::Kernel => {
-            let unix = SeccompCondition::new(
-                0,
-                SeccompCmpArgLen::Dword,
-                SeccompCmpOp::Eq,
-                libc::AF_UNIX as u64,
-            )?;
-            rules.insert(libc::SYS_socket, vec![SeccompRule::new(vec![unix])?]);
+            rules.insert(libc::SYS_socket, vec![equal(0, libc::AF_UNIX as u64)?]);
+            rules.insert(libc::SYS_clone, vec![without(0, NEW_NAMESPACES as u64)?]);
         }
         Calls::Disks => {
             rules.retain(|call, _| !WITH_PROCESSES.contains(call));
             rules.extend(WITH_FILES.iter().map(|&call| (call, Vec::new())));
+            ioctls.push(FICLONE);
         }
     }
-    #[allow(clippy::cast_sign_loss)] // errno constants are positive
-    let refuse = SeccompAction::Errno(libc::EPERM as u32);
-    SeccompFilter::new(rules, refuse, SeccompAction::Allow, TargetArch::x86_64)?.try_into()
+    let requests = ioctls.iter().map(|&request| equal(1, request));
+    rules.insert(libc::SYS_ioctl, requests.collect::<Result<_, _>>()?);
+    let commands = FCNTLS.iter().map(|&command| equal(1, command as u64));
+    rules.insert(libc::SYS_fcntl, commands.collect::<Result<_, _>>()?);
+    // Of the process itself.
+    rules.insert(libc::SYS_prlimit64, vec![equal(0, 0)?]);
+    let rest = errno(libc::EPERM);
+    SeccompFilter::new(rules, rest, SeccompAction::Allow, TargetArch::x86_64)
+}
+
+#[allow(clippy::cast_sign_loss)] // errno constants are positive
+fn errno(number: c_int) -> SeccompAction {
+    SeccompAction::Errno(number as u32)
+}
+
+/// The argument is this number. The kernel looks at 32 bits of all that are compared here, so a filter must, too.
+fn equal(argument: u8, value: u64) -> Result<SeccompRule, BackendError> {
+    condition(argument, SeccompCmpOp::Eq, value)
+}
+
+/// The argument has none of these bits.
+fn without(argument: u8, bits: u64) -> Result<SeccompRule, BackendError> {
+    condition(argument, SeccompCmpOp::MaskedEq(bits), 0)
+}
+
+fn condition(argument: u8, op: SeccompCmpOp, value: u64) -> Result<SeccompRule, BackendError> {
+    let length = SeccompCmpArgLen::Dword;
+    SeccompRule::new(vec![SeccompCondition::new(argument, length, op, value)?])
 }
 
 #[cfg(test)]
@@ -96,7 +184,8 @@ mod tests {
     #[test]
     fn compiles_and_leaves_out_what_reaches_the_host() {
         for calls in [Calls::Kernel, Calls::Disks] {
-            assert!(compile(calls).unwrap().len() < 1024);
+            let program: BpfProgram = allowed(calls).unwrap().try_into().unwrap();
+            assert!(program.len() < 1024);
         }
         for forbidden in [
             libc::SYS_mount,
@@ -104,6 +193,10 @@ mod tests {
             libc::SYS_setns,
             libc::SYS_chroot,
             libc::SYS_bpf,
+            libc::SYS_ioctl,
+            libc::SYS_fcntl,
+            libc::SYS_clone,
+            libc::SYS_prlimit64,
         ] {
             assert!(!ALLOWED.contains(&forbidden));
         }

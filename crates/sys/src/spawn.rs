@@ -1,4 +1,4 @@
-//! Starting processes: clone3(2) and execve(2), with exactly the given descriptors and nothing else inherited.
+//! Starting processes: clone(2) and execve(2), with exactly the given descriptors and nothing else inherited.
 //!
 //! The monitor starts its second process here, and that one starts the kernel. Everything is prepared before the clone;
 //! between clone and exec only async-signal-safe calls are made, so that the state of any library does not matter. A
@@ -74,7 +74,7 @@ pub fn spawn_with_oom_score(score: i32) {
 /// caller should have one thread only.
 ///
 /// # Errors
-/// The step that failed; `EPERM` of clone3 without `CAP_SYS_ADMIN`.
+/// The step that failed; `EPERM` of clone without `CAP_SYS_ADMIN`.
 pub fn spawn_namespaced(
     argv: &[CString],
     fds: &[(BorrowedFd<'_>, RawFd)],
@@ -133,7 +133,7 @@ pub fn spawn_session(
 /// In what the kinds of processes differ.
 #[derive(Clone, Copy)]
 struct How {
-    /// Flags of clone3.
+    /// Flags of clone.
     namespaces: c_int,
     /// It leads a session of its own.
     session: bool,
@@ -284,17 +284,11 @@ fn read_report(pipe: &OwnedFd) -> Option<(u32, i32)> {
     ))
 }
 
-/// Clones with the semantics of fork, and runs `plan` in the new process.
+/// Clones with the semantics of fork, and runs `plan` in the new process. By clone(2), whose flags a seccomp filter can see:
+/// clone3(2) is refused in the jail, and by filters of some containers.
 fn clone(plan: &Plan<'_>) -> Result<Child, SpawnError> {
     let mut pidfd: RawFd = -1;
-    // SAFETY: clone_args is a plain structure of integers, for which zero means "not wanted".
-    let mut args: libc::clone_args = unsafe { mem::zeroed() };
-    #[allow(clippy::cast_sign_loss)] // bit masks and an address
-    {
-        args.flags = (plan.how.namespaces | libc::CLONE_PIDFD) as u64;
-        args.pidfd = &raw mut pidfd as u64;
-        args.exit_signal = libc::SIGCHLD as u64;
-    }
+    let flags = plan.how.namespaces | libc::CLONE_PIDFD | libc::SIGCHLD;
     // No handler of this process may run in the new one: block all signals around the clone.
     // SAFETY: both sets are initialised by sigfillset and pthread_sigmask before they are read; all pointers are to locals.
     let before = unsafe {
@@ -308,9 +302,12 @@ fn clone(plan: &Plan<'_>) -> Result<Child, SpawnError> {
     // `child`, which makes async-signal-safe calls only and does not return.
     let pid: c_long = unsafe {
         libc::syscall(
-            libc::SYS_clone3,
-            &raw mut args,
-            mem::size_of::<libc::clone_args>(),
+            libc::SYS_clone,
+            c_long::from(flags),
+            ptr::null_mut::<u8>(),
+            &raw mut pidfd,
+            ptr::null_mut::<c_int>(),
+            c_long::from(0),
         )
     };
     if pid == 0 {
@@ -322,7 +319,7 @@ fn clone(plan: &Plan<'_>) -> Result<Child, SpawnError> {
     unsafe { libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, ptr::null_mut()) };
     if pid < 0 {
         return Err(SpawnError {
-            step: "clone3",
+            step: "clone",
             source: error,
         });
     }

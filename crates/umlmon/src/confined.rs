@@ -226,7 +226,7 @@ pub(crate) fn abandon(pid: i32) {
     }
 }
 
-/// What clone3(2) says of a host that cannot start or separate the process, in words that help.
+/// What clone(2) says of a host that cannot start or separate the process, in words that help.
 pub(crate) fn explained(error: sys::SpawnError) -> io::Error {
     let hint = match Errno::from_io_error(&error.source) {
         Some(Errno::NOSPC | Errno::USERS) => {

@@ -10,6 +10,7 @@
 //! silent-mconsole  endless-mconsole  nonsense-mconsole         how the mconsole answers; properly otherwise
 //! notices:N                                                    sends so many messages of the guest to the monitor
 //! attack                                                       tries to get out of the jail, and says what worked
+//! execute:PROGRAM,ARG...                                       runs it on con0, and says how it ended
 //! no-init                                                      no init handles CTRL-ALT-DEL yet
 //! give-up:TEXT                                                 (argument only) ends before there is an mconsole
 //! clock                                                        says when it began to run
@@ -262,6 +263,7 @@ impl Kernel {
                 (0..n.parse().unwrap_or(0)).for_each(|n| self.notify(3, &format!("notice {n}")))
             }
             ("attack", _) => self.attack(),
+            ("execute", command) => self.execute(command),
             ("clock", _) => self.print(&self.began.clone()),
             ("bomb", _) => self.bomb(),
             ("hog", megabytes) => self.hog(megabytes.parse().unwrap_or(0)),
@@ -302,6 +304,20 @@ impl Kernel {
             self.print(&format!("attack: {what}: {result}"));
         }
         self.print("attack: over");
+    }
+
+    fn execute(&mut self, command: &str) {
+        let mut words = command.split(',');
+        let mut program = std::process::Command::new(words.next().unwrap_or_default());
+        let status = self
+            .consoles
+            .get("con0")
+            .context("no con0")
+            .and_then(|con0| {
+                let (input, output) = (con0.input.try_clone()?, con0.output.try_clone()?);
+                Ok(program.args(words).stdin(input).stdout(output).status()?)
+            });
+        self.print(&format!("execute: {status:?}"));
     }
 
     /// A kernel message.
