@@ -176,7 +176,8 @@ impl FromStr for MacPool {
     }
 }
 
-/// How the kernel is connected with the interface on the host, the parameter `transport`.
+/// How the kernel is to be connected with the interface on the host, the parameter `transport`. It is a wish: which driver
+/// comes of it depends on the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Transport {
     /// The best that the kernel has: `vec`, else `tuntap`.

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use config::{MacPool, Nic};
-use net::{End, Networks, Place, Records, Request};
+use net::{Driver, Networks, Place, Records, Request};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -25,7 +25,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         vm_dir: directory,
         uid: 65534,
         pool: MacPool::default(),
-        end: End::Attach,
+        driver: Driver::Vec,
     };
     let request = Request {
         number: 0,

@@ -15,6 +15,6 @@ mod undo;
 
 pub use error::Error;
 pub use host::{Counters, Kind, configure, kind, leave_host};
-pub use kernel::Drivers;
+pub use kernel::{Driver, Drivers};
 pub use records::Records;
-pub use setup::{Connection, End, Networks, Place, Request};
+pub use setup::{Connection, Networks, Place, Request};

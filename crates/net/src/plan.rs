@@ -306,7 +306,7 @@ mod tests {
     use config::MacPool;
 
     use super::*;
-    use crate::setup::End;
+    use crate::kernel::Driver;
 
     #[test]
     fn an_alias_fits_and_tells_the_vm() {
@@ -315,7 +315,7 @@ mod tests {
                 vm_dir: Path::new(vm_dir),
                 uid: 1,
                 pool: MacPool::default(),
-                end: End::Attach,
+                driver: Driver::Vec,
             };
             alias(&place, 15)
         };

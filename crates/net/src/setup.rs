@@ -13,6 +13,7 @@ use sys::open_tap;
 
 use crate::error::Error;
 use crate::host::{self, Change, Counters, Host};
+use crate::kernel::Driver;
 use crate::plan::{Planning, alias, connection};
 use crate::records::{All, Record, Records};
 use crate::undo::{clean, undo};
@@ -39,17 +40,8 @@ pub struct Place<'a> {
     pub uid: u32,
     /// Where addresses come from.
     pub pool: MacPool,
-    /// How the kernel gets at the taps.
-    pub end: End,
-}
-
-/// How the kernel gets at a tap.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// It attaches to it, as its owner.
-    Attach,
-    /// It inherits the open tap.
-    Inherit,
+    /// By which driver the kernel is connected.
+    pub driver: Driver,
 }
 
 /// A connection of the VM with the host.
@@ -75,7 +67,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// The open tap that the kernel is to inherit, if [`End::Inherit`] was asked for.
+    /// The open tap that the kernel is to inherit, if it does not attach to it itself.
     pub fn queue(&self) -> Option<BorrowedFd<'_>> {
         self.queue.as_ref().map(AsFd::as_fd)
     }
@@ -94,6 +86,7 @@ impl Connection {
 /// The connections of a VM. Dropping it undoes them.
 #[derive(Debug)]
 pub struct Networks {
+    driver: Driver,
     connections: Vec<Connection>,
     records: Rc<Records>,
     record: Record,
@@ -130,6 +123,7 @@ impl Networks {
 
         // ... then do everything. From the first line on, the guard undoes it.
         let mut networks = Networks {
+            driver: place.driver,
             connections,
             _lease: records.write(&record)?,
             records: Rc::clone(records),
@@ -143,6 +137,11 @@ impl Networks {
             }
         }
         Ok(Some(networks))
+    }
+
+    /// By which driver the kernel is connected.
+    pub fn driver(&self) -> Driver {
+        self.driver
     }
 
     /// The connections, in the order of the requests.
@@ -229,9 +228,9 @@ fn connect(host: &mut Host, place: &Place<'_>, connection: &mut Connection) -> R
                 .map_err(cannot(&format!("announce {guest} at {host_if}")))?;
         }
     }
-    match place.end {
-        End::Attach => queue.keep().map_err(cannot(&step))?,
-        End::Inherit => connection.queue = Some(queue.into()),
+    match place.driver.attaches() {
+        true => queue.keep().map_err(cannot(&step))?,
+        false => connection.queue = Some(queue.into()),
     }
     connection.proxy_mac = mac.or(link.mac);
     Ok(())

@@ -1,7 +1,8 @@
 //! How the kernel is connected with the networks of the host, and what it is told about that (umlmon, the monitor
 //! process).
 //!
-//! Set-up on the host is the business of the crate `net`; here is decided by which of its drivers the kernel takes part.
+//! Set-up on the host is the business of the crate `net`; here is decided by which of its drivers the kernel takes part: the configuration has a wish, [`Transport`], the kernel
+//! its [`Drivers`], and what comes of both is a [`Driver`].
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -9,7 +10,7 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use config::{Config, InterfaceName, MacAddr, Nic, Transport, Vm};
-use net::{Connection, Counters, Drivers, End, Networks, Place, Request};
+use net::{Connection, Counters, Driver, Drivers, Networks, Place, Request};
 
 use crate::failure::Failure;
 use crate::run::Setup;
@@ -21,8 +22,6 @@ const TUNTAP_MTU: u32 = 1500;
 #[derive(Debug)]
 pub struct Wiring {
     networks: Option<Networks>,
-    /// Never [`Transport::Auto`].
-    transport: Transport,
     /// The kernel opens taps itself.
     pub tun: bool,
     /// The kernel needs nothing of the host's network.
@@ -44,34 +43,33 @@ impl Wiring {
             })
             .collect();
         let any = vm.eth.values().any(|nic| nic.proxy_if().is_some());
-        let transport = if any {
+        let driver = if any {
             let file = setup.jail.open_kernel(kernel).map_err(refuse)?;
             let drivers = Drivers::of(file).map_err(|error| {
                 Failure::NotStarted(format!("cannot read {}: {error}", kernel.display()))
             })?;
-            choose(vm, drivers).map_err(Failure::NotStarted)?
+            Some(choose(vm, drivers).map_err(Failure::NotStarted)?)
         } else {
-            vm.transport
+            None
         };
         let own_text = vm.eth.values().any(|nic| matches!(nic, Nic::Raw(_)))
             || vm.kernelargs.iter().any(|arg| names_network(arg));
-        let attaches = any && transport != Transport::Fd;
-        let networks = match any {
-            true => {
+        let attaches = driver.is_some_and(Driver::attaches);
+        let networks = match driver {
+            Some(driver) => {
                 let global = Config::load(&setup.config_path)?.global;
                 let place = Place {
                     vm_dir: &global.vm_dir(setup.name()),
                     uid: setup.jail.account().uid,
                     pool: global.pool,
-                    end: if attaches { End::Attach } else { End::Inherit },
+                    driver,
                 };
                 Networks::set_up(&setup.records, &place, &requests).map_err(refuse)?
             }
-            false => None,
+            None => None,
         };
         Ok(Wiring {
             networks,
-            transport,
             tun: attaches || own_text,
             isolated: !attaches && !own_text,
         })
@@ -82,13 +80,22 @@ impl Wiring {
         self.networks.as_ref().is_none_or(Networks::are_intact)
     }
 
-    fn connections(&self) -> &[Connection] {
-        self.networks.as_ref().map_or(&[], Networks::connections)
+    /// The connections, each with the driver of the kernel.
+    fn connections(&self) -> impl Iterator<Item = (&Connection, Driver)> {
+        let networks = self.networks.iter();
+        networks.flat_map(|networks| {
+            let driver = networks.driver();
+            networks
+                .connections()
+                .iter()
+                .map(move |connection| (connection, driver))
+        })
     }
 
     /// The open taps that the kernel inherits, in the order in which [`Wiring::arguments`] numbers them.
     pub fn queues(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.connections().iter().filter_map(Connection::queue)
+        self.connections()
+            .filter_map(|(connection, _)| connection.queue())
     }
 
     /// The arguments of the kernel; `first_fd` is the number of its first open tap.
@@ -97,21 +104,21 @@ impl Wiring {
             // That is how the options of the vector driver begin.
             Nic::Raw(text) if text.starts_with("transport=") => Some(format!("vec{number}:{text}")),
             Nic::Raw(text) => Some(format!("eth{number}={text}")),
-            _ => None,
+            Nic::HostToHost { .. } | Nic::Bridged { .. } => None,
         });
-        let connections = self.connections().iter().zip(first_fd..);
+        let connections = self.connections().zip(first_fd..);
         let connected =
-            connections.map(|(connection, fd)| argument(connection, self.transport, fd));
+            connections.map(|((connection, driver), fd)| argument(connection, driver, fd));
         texts.chain(connected).collect()
     }
 
     /// A look at the connections, by number.
     pub fn looks(&self) -> BTreeMap<u8, NicLook> {
-        let look = |connection: &Connection| {
+        let look = |(connection, driver): (&Connection, Driver)| {
             let (counters, open) = connection.look().unwrap_or_default();
             let look = NicLook {
-                guest_if: guest_name(self.transport, connection.number),
-                transport: self.transport,
+                guest_if: driver.guest_if(connection.number),
+                driver,
                 proxy_if: connection.proxy_if.clone(),
                 bridge_if: connection.bridge_if.clone(),
                 host_if: connection.host_if.clone(),
@@ -123,7 +130,7 @@ impl Wiring {
             };
             (connection.number, look)
         };
-        self.connections().iter().map(look).collect()
+        self.connections().map(look).collect()
     }
 }
 
@@ -133,7 +140,7 @@ pub struct NicLook {
     /// What the guest calls it.
     pub guest_if: String,
     /// By which driver the kernel takes part.
-    pub transport: Transport,
+    pub driver: Driver,
     /// The tap.
     pub proxy_if: InterfaceName,
     /// The bridge that the tap is a port of.
@@ -161,16 +168,8 @@ pub fn prospect(setup: &Setup, vm: &Vm, number: u8) -> String {
         Drivers::of(file).map_err(|error| error.to_string())
     };
     match drivers().and_then(|drivers| choose(vm, drivers)) {
-        Ok(transport) => format!("the guest sees {}", guest_name(transport, number)),
+        Ok(driver) => format!("the guest sees {}", driver.guest_if(number)),
         Err(why) => why,
-    }
-}
-
-/// What the guest calls an interface.
-fn guest_name(transport: Transport, number: u8) -> String {
-    match transport {
-        Transport::Tuntap => format!("eth{number}"),
-        _ => format!("vec{number}"),
     }
 }
 
@@ -182,22 +181,25 @@ fn names_network(argument: &str) -> bool {
         .any(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
-/// The transport to use: what is configured, if the kernel can do it.
-fn choose(vm: &Vm, drivers: Drivers) -> Result<Transport, String> {
-    let (transport, present) = match vm.transport {
-        Transport::Auto if drivers.vec => (Transport::Vec, true),
-        Transport::Auto => (Transport::Tuntap, drivers.eth),
-        Transport::Tuntap => (Transport::Tuntap, drivers.eth),
-        other => (other, drivers.vec),
+/// The driver to use: the one that is configured, if the kernel has it.
+fn choose(vm: &Vm, drivers: Drivers) -> Result<Driver, String> {
+    let (driver, present) = match vm.transport {
+        Transport::Auto if drivers.vec => (Driver::Vec, true),
+        Transport::Auto | Transport::Tuntap => (Driver::Tuntap, drivers.eth),
+        Transport::Vec => (Driver::Vec, drivers.vec),
+        Transport::Fd => (Driver::Fd, drivers.vec),
     };
     let kernel = vm.kernel.as_ref().map_or("", |kernel| kernel.as_str());
     let name = vm.transport;
     if !present {
-        let advice = match (vm.transport, drivers.vec, drivers.eth) {
-            (Transport::Auto, ..) => "use one compiled with CONFIG_UML_NET_VECTOR",
-            (Transport::Tuntap, true, _) => "use transport = vec (the guest then sees vec0)",
-            (_, _, true) => "use transport = tuntap (the guest then sees eth0)",
-            _ => "use one compiled with CONFIG_UML_NET_VECTOR",
+        let advice = match vm.transport {
+            Transport::Tuntap if drivers.vec => "use transport = vec (the guest then sees vec0)",
+            Transport::Vec | Transport::Fd if drivers.eth => {
+                "use transport = tuntap (the guest then sees eth0)"
+            }
+            Transport::Auto | Transport::Tuntap | Transport::Vec | Transport::Fd => {
+                "use one compiled with CONFIG_UML_NET_VECTOR"
+            }
         };
         return Err(format!(
             "the kernel {kernel} has no driver for transport = {name}; {advice}"
@@ -210,14 +212,14 @@ fn choose(vm: &Vm, drivers: Drivers) -> Result<Transport, String> {
         Nic::Raw(_) => false,
     });
     match large {
-        Some((number, _)) if transport == Transport::Tuntap => Err(format!(
+        Some((number, _)) if driver == Driver::Tuntap => Err(format!(
             "eth{number}: mtu: the driver tuntap knows packets of at most {TUNTAP_MTU} bytes; use transport = vec"
         )),
-        _ => Ok(transport),
+        Some(_) | None => Ok(driver),
     }
 }
 
-fn argument(connection: &Connection, transport: Transport, fd: i32) -> String {
+fn argument(connection: &Connection, driver: Driver, fd: i32) -> String {
     let number = connection.number;
     let tap = &connection.proxy_if;
     let mac = |key: &str| match connection.guest_mac {
@@ -228,12 +230,12 @@ fn argument(connection: &Connection, transport: Transport, fd: i32) -> String {
         Some(mtu) => format!(",mtu={mtu}"),
         None => String::new(),
     };
-    match transport {
-        Transport::Tuntap => format!("eth{number}=tuntap,{tap}{}", mac("")),
+    match driver {
+        Driver::Tuntap => format!("eth{number}=tuntap,{tap}{}", mac("")),
         // Without vec=0 nothing passes: the frames of an inherited tap have no header for it.
-        Transport::Fd => format!("vec{number}:transport=fd,fd={fd},vec=0{}{mtu}", mac("mac=")),
+        Driver::Fd => format!("vec{number}:transport=fd,fd={fd},vec=0{}{mtu}", mac("mac=")),
         // Without gro=1 large frames do not fit, and nearly nothing passes from the host to the guest.
-        Transport::Vec | Transport::Auto => format!(
+        Driver::Vec => format!(
             "vec{number}:transport=tap,ifname={tap},depth=128,gro=1{}{mtu}",
             mac("mac=")
         ),
@@ -262,10 +264,10 @@ mod tests {
             let vm = vm(&format!("transport = {transport}\n{bridged}"));
             choose(&vm, Drivers { vec, eth })
         };
-        assert_eq!(of("auto", true, true), Ok(Transport::Vec));
-        assert_eq!(of("auto", false, true), Ok(Transport::Tuntap));
-        assert_eq!(of("tuntap", true, true), Ok(Transport::Tuntap));
-        assert_eq!(of("fd", true, false), Ok(Transport::Fd));
+        assert_eq!(of("auto", true, true), Ok(Driver::Vec));
+        assert_eq!(of("auto", false, true), Ok(Driver::Tuntap));
+        assert_eq!(of("tuntap", true, true), Ok(Driver::Tuntap));
+        assert_eq!(of("fd", true, false), Ok(Driver::Fd));
         assert!(
             of("tuntap", true, false)
                 .unwrap_err()
@@ -293,7 +295,6 @@ mod tests {
     fn text_for_the_kernel_stays_as_it_is() {
         let wiring = Wiring {
             networks: None,
-            transport: Transport::Vec,
             tun: true,
             isolated: false,
         };

@@ -209,7 +209,7 @@ fn nic_link(look: &NicLook) -> NicLink {
     let counters = &look.counters;
     NicLink {
         guest_if: look.guest_if.clone(),
-        transport: look.transport.to_string(),
+        transport: look.driver.to_string(),
         proxy_if: look.proxy_if.to_string(),
         bridge_if: or_empty(look.bridge_if.as_ref()),
         host_if: or_empty(look.host_if.as_ref()),
