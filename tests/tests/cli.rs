@@ -14,6 +14,8 @@ fn every_program_tells_its_version_and_its_words() {
             assert_eq!(version, format!("{name} {}\n", env!("CARGO_PKG_VERSION")));
             let help = run(Command::new(program(name)).arg(format!("{dashes}help"))).ok();
             assert!(help.contains("-config FILE"), "{help}");
+            let short = run(Command::new(program(name)).arg(format!("{dashes}h"))).ok();
+            assert_eq!(short, help);
             let wide = help.lines().find(|line| line.len() > 80);
             assert_eq!(wide, None);
         }

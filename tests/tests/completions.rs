@@ -6,8 +6,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use e2e::{Terminal, World, program, run, skip};
-use xtask::completions::Program;
+use e2e::{Terminal, World, run, skip};
+use xtask::completions;
 
 /// Whether there is this shell; if not, the test is noted as skipped.
 fn has(shell: &str) -> bool {
@@ -18,9 +18,10 @@ fn has(shell: &str) -> bool {
     found
 }
 
-fn program_of(name: &str) -> Program {
-    let help = run(Command::new(program(name)).arg("-help")).ok();
-    Program::from_help(name, &help).unwrap()
+/// The script that this shell gets for a program.
+fn script(shell: fn(&cli::Program) -> String, name: &str) -> String {
+    let mut programs = completions::PROGRAMS.iter();
+    shell(programs.find(|program| program.name == name).unwrap())
 }
 
 /// A world with two VMs, and its configuration.
@@ -40,7 +41,7 @@ fn fish_completes_options_and_names() {
     let (world, configuration) = world();
     let offered = |name: &str, line: &str| -> Vec<String> {
         let file = world.path().join(format!("{name}.fish"));
-        fs::write(&file, program_of(name).fish()).unwrap();
+        fs::write(&file, script(completions::fish, name)).unwrap();
         let script = format!("source {}; complete -C '{line}'", file.display());
         let mut fish = Command::new("fish");
         fish.args(["--no-config", "-c", &script]);
@@ -63,6 +64,9 @@ fn fish_completes_options_and_names() {
     let stop = format!("umladmin -config {configuration} stop we");
     assert_eq!(offered("umladmin", &stop), ["web"]);
     assert_eq!(offered("umladmin", "umladmin kern"), ["kernelcheck"]);
+    let check = offered("umladmin", &format!("umladmin -json check {configuration}"));
+    assert_eq!(check, [configuration.as_str()]);
+    assert_eq!(offered("umladmin", "umladmin password v"), [""; 0]);
     assert_eq!(offered("umldir", "umldir -f"), ["-fg"]);
 }
 
@@ -76,7 +80,11 @@ fn typed_in_zsh(world: &World, lines: &[String]) -> Vec<String> {
     let mut terminal = Terminal::run(&zsh, 24, 250);
     // What is printed is told from what is typed: there, no two marks are whole.
     for name in ["umlwatch", "umladmin", "umldir"] {
-        fs::write(functions.join(format!("_{name}")), program_of(name).zsh()).unwrap();
+        fs::write(
+            functions.join(format!("_{name}")),
+            script(completions::zsh, name),
+        )
+        .unwrap();
         terminal.send(&format!("{name}() {{ print -r -- G''OT:$*:TO''G }}\r"));
     }
     let path = functions.display();
@@ -105,6 +113,12 @@ fn zsh_completes_options_and_names() {
     }
     let (world, configuration) = world();
     let with = |line: &str| line.replace("CONFIG", &format!("-config {configuration}"));
+    // All but the last letter of a file is typed.
+    let (begun, _) = configuration.split_at(configuration.len() - 1);
+    let check = (
+        format!("umladmin -json check {begun}"),
+        format!("-json check {configuration}"),
+    );
     let lines = [
         ("umlwatch CONFIG v", "CONFIG vm1"),
         ("umlwatch CONFIG vm1 -force-c", "CONFIG vm1 -force-connect"),
@@ -114,6 +128,7 @@ fn zsh_completes_options_and_names() {
         ),
         ("umladmin CONFIG stop we", "CONFIG stop web"),
         ("umladmin kern", "kernelcheck"),
+        (check.0.as_str(), check.1.as_str()),
         ("umldir -f", "-fg"),
     ];
     let typed: Vec<String> = lines.iter().map(|(line, _)| with(line)).collect();

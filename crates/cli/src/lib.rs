@@ -8,7 +8,7 @@
 //! A program is a [`Program`] constant and a call of [`main`]:
 //!
 //! ```
-//! use cli::{Program, Section, Word};
+//! use cli::{Arg, Program, Section, Word};
 //!
 //! const PROGRAM: Program = Program {
 //!     name: "umlmon",
@@ -18,6 +18,8 @@
 //!         heading: "Options",
 //!         words: &[Word { name: "fg", arg: None, help: "Stays in the foreground" }],
 //!     }],
+//!     modes: &[],
+//!     operand: Some(Arg::VM),
 //!     notes: "",
 //! };
 //!
@@ -27,10 +29,12 @@
 //! assert_eq!(line.one_operand("VM").unwrap(), "vm1");
 //! ```
 
+mod arg;
 mod exit;
 mod output;
 mod words;
 
+pub use arg::{Arg, Kind};
 pub use exit::{Exit, Failure, causes, main};
 pub use output::{Output, Visible, incomplete_at_end, printable};
 pub use words::{Given, Line, Program, Request, Section, Word, entry, similar};

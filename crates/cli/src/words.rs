@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
+use crate::arg::Arg;
 use crate::exit::Failure;
 
 /// One word of a command line, used as `-name`, `--name`, `-name ARG`, `-name=ARG`.
@@ -12,10 +13,42 @@ use crate::exit::Failure;
 pub struct Word {
     /// The word without its dash.
     pub name: &'static str,
-    /// What the argument is called in the help, if the word takes one.
-    pub arg: Option<&'static str>,
+    /// Its argument, if it takes one.
+    pub arg: Option<Arg>,
     /// What it does, in one line.
     pub help: &'static str,
+}
+
+impl Word {
+    /// A row of a table.
+    pub const fn new(name: &'static str, arg: Option<Arg>, help: &'static str) -> Word {
+        Word { name, arg, help }
+    }
+
+    /// The word and its argument, as the help shows them, without a dash.
+    pub fn form(&self) -> String {
+        match self.arg {
+            Some(arg) => format!("{} {}", self.name, arg.label),
+            None => self.name.to_owned(),
+        }
+    }
+}
+
+/// The words of a table that is a constant and whose rows have a field `word`, as [`Program`] wants them.
+#[macro_export]
+macro_rules! words {
+    ($table:expr) => {{
+        const WORDS: [$crate::Word; $table.len()] = {
+            let mut words = [$table[0].word; $table.len()];
+            let mut n = 0;
+            while n < words.len() {
+                words[n] = $table[n].word;
+                n += 1;
+            }
+            words
+        };
+        &WORDS
+    }};
 }
 
 /// Words that belong together in the help.
@@ -38,6 +71,10 @@ pub struct Program {
     pub synopsis: &'static [&'static str],
     /// The program's own words. `-config`, `-version` and `-help` come by themselves.
     pub sections: &'static [Section],
+    /// What the program does, if its first operand says that: keywords, each with the operands that follow it.
+    pub modes: &'static [Word],
+    /// What the operands are, if the program takes any and has no modes.
+    pub operand: Option<Arg>,
     /// What the help ends with; may be empty.
     pub notes: &'static str,
 }
@@ -45,21 +82,13 @@ pub struct Program {
 const COMMON: Section = Section {
     heading: "All programs",
     words: &[
-        Word {
-            name: "config",
-            arg: Some("FILE"),
-            help: "Reads this configuration file instead of /etc/umlmon",
-        },
-        Word {
-            name: "version",
-            arg: None,
-            help: "Prints the version",
-        },
-        Word {
-            name: "help",
-            arg: None,
-            help: "Prints this help",
-        },
+        Word::new(
+            "config",
+            Some(Arg::FILE),
+            "Reads this configuration file instead of /etc/umlmon",
+        ),
+        Word::new("version", None, "Prints the version"),
+        Word::new("help", None, "Prints this help"),
     ],
 };
 
@@ -188,19 +217,29 @@ impl Program {
         for section in self.sections.iter().chain([&COMMON]) {
             let _ = writeln!(text, "\n{}:", section.heading);
             for word in section.words {
-                let form = word.arg.map_or(format!("-{}", word.name), |arg| {
-                    format!("-{} {arg}", word.name)
-                });
+                let form = format!("-{}", word.form());
                 text.push_str(&entry(2, &form, word.help));
             }
         }
+        text.push_str(&self.modes_help());
         if !self.notes.is_empty() {
             let _ = writeln!(text, "\n{}", self.notes);
         }
         text
     }
 
+    fn modes_help(&self) -> String {
+        let Some(width) = self.modes.iter().map(|mode| mode.name.len()).max() else {
+            return String::new();
+        };
+        let mode = |mode: &Word| format!("  {:width$}  {}\n", mode.name, mode.help);
+        let modes: String = self.modes.iter().map(mode).collect();
+        format!("\nModes:\n{modes}")
+    }
+
     fn find(&self, name: &[u8]) -> Result<&'static Word, Failure> {
+        // Who types -h wants to read, and not to be told of -halt.
+        let name = if name == b"h" { b"help" } else { name };
         if let Some(word) = self.words().find(|word| word.name.as_bytes() == name) {
             return Ok(word);
         }
@@ -265,7 +304,10 @@ fn take_value(
         (None, Some(_)) => Err(Failure::usage(format_args!("-{name} takes no argument"))),
         (Some(_), Some(value)) => Ok(OsString::from_vec(value.to_vec())),
         (Some(arg), None) => rest.next().ok_or_else(|| {
-            Failure::usage(format_args!("-{name} needs an argument: -{name} {arg}"))
+            Failure::usage(format_args!(
+                "-{name} needs an argument: -{name} {}",
+                arg.label
+            ))
         }),
     }
 }
@@ -309,6 +351,7 @@ fn edits(a: &str, b: &str) -> usize {
 mod tests {
     use super::*;
     use crate::Exit;
+    use crate::Kind;
 
     const PROGRAM: Program = Program {
         name: "umlwatch",
@@ -324,16 +367,18 @@ mod tests {
                 },
                 Word {
                     name: "tail",
-                    arg: Some("FILE[,N]"),
+                    arg: Some(Arg::new("FILE[,N]", Kind::Log)),
                     help: "Shows the end",
                 },
                 Word {
                     name: "start-with",
-                    arg: Some("ARG"),
+                    arg: Some(Arg::new("ARG", Kind::Text)),
                     help: "Starts it",
                 },
             ],
         }],
+        modes: &[],
+        operand: Some(Arg::VM),
         notes: "",
     };
 
@@ -438,6 +483,35 @@ mod tests {
                 .message,
             "only one VM can be given, what is 'b'?"
         );
+    }
+
+    #[test]
+    fn h_is_help_whatever_begins_so() {
+        const OTHER: Program = Program {
+            sections: &[Section {
+                heading: "Commands",
+                words: &[Word::new("halt", None, "Halts it")],
+            }],
+            ..PROGRAM
+        };
+        for h in ["-h", "--h", "-help"] {
+            let help = Ok(Request::Print(OTHER.help()));
+            assert_eq!(OTHER.parse([h.into()]), help);
+        }
+    }
+
+    #[test]
+    fn help_shows_modes_before_the_notes() {
+        const OTHER: Program = Program {
+            modes: &[
+                Word::new("stop", Some(Arg::VM), "Stops them"),
+                Word::new("password", None, "Reads one"),
+            ],
+            notes: "That is all.",
+            ..PROGRAM
+        };
+        let modes = "\n\nModes:\n  stop      Stops them\n  password  Reads one\n\nThat is all.\n";
+        assert!(OTHER.help().ends_with(modes), "{}", OTHER.help());
     }
 
     #[test]

@@ -1,9 +1,9 @@
-//! The command line of umladmin: the modes of operation, the table of options, and which belong together (umladmin).
+//! The command line of umladmin: the table of modes, each with what it does, and the options (umladmin).
 
 use std::path::Path;
 use std::time::Duration;
 
-use cli::{Exit, Failure, Line, Program, Section, Word, similar};
+use cli::{Arg, Exit, Failure, Kind, Line, Program, Section, Word, similar};
 use config::{Config, Overview};
 
 use crate::report::Report;
@@ -12,69 +12,105 @@ use crate::{
     update,
 };
 
-/// What umladmin is asked to do: the first word that is not an option.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs)] // each is the keyword in MODES, which says what it does
-pub enum Mode {
-    List,
-    Start,
-    Stop,
-    Update,
-    Password,
-    Config,
-    Events,
-    Check,
-    KernelCheck,
+/// A mode of operation: what the first operand of umladmin can be.
+pub struct Mode {
+    /// The keyword, the operands that follow it, and what it does in one line.
+    pub word: Word,
+    /// The options that belong to it. Any other is a mistake: `umladmin -active stop` shall not stop everything.
+    pub options: &'static [&'static str],
+    run: fn(&Order<'_>) -> Result<Exit, Failure>,
 }
 
-/// The keywords, and what they do in one line.
-pub const MODES: &[(&str, Mode, &str)] = &[
-    (
-        "list",
-        Mode::List,
-        "Shows the VMs and what state they are in",
-    ),
-    (
-        "start",
-        Mode::Start,
-        "Starts monitors, and boots the VMs with start = boot",
-    ),
-    ("stop", Mode::Stop, "Shuts VMs down and ends their monitors"),
-    (
-        "update",
-        Mode::Update,
-        "Starts what is new in the configuration, stops what is gone",
-    ),
-    (
-        "events",
-        Mode::Events,
-        "Shows what happens to VMs as it happens, until CTRL-C",
-    ),
-    (
-        "check",
-        Mode::Check,
-        "Tells all that is wrong with a configuration and the host",
-    ),
-    (
-        "kernelcheck",
-        Mode::KernelCheck,
-        "Boots a tiny guest under a kernel, and tells what works",
-    ),
-    (
-        "password",
-        Mode::Password,
-        "Reads a password, prints its MD5 sum",
-    ),
-    (
-        "config",
-        Mode::Config,
-        "Prints the configuration of one VM with the user's changes",
-    ),
+/// What a mode is to do.
+struct Order<'a> {
+    line: &'a Line,
+    /// The operands after the keyword.
+    names: &'a [&'a str],
+    /// How long a guest gets to shut down.
+    timeout: Duration,
+}
+
+/// The modes, in the order of the help.
+pub const MODES: &[Mode] = &[
+    Mode {
+        word: Word::new(
+            "list",
+            Some(Arg::VM),
+            "Shows the VMs and what state they are in",
+        ),
+        options: &["active", "inactive", "off", "json"],
+        run: run_list,
+    },
+    Mode {
+        word: Word::new(
+            "start",
+            Some(Arg::VM),
+            "Starts monitors, and boots the VMs with start = boot",
+        ),
+        // Without effect, so that one list of options can serve start and stop.
+        options: &["timeout"],
+        run: |order| start::run(&order.config()?, order.names),
+    },
+    Mode {
+        word: Word::new(
+            "stop",
+            Some(Arg::VM),
+            "Shuts VMs down and ends their monitors",
+        ),
+        options: &["timeout"],
+        run: |order| stop::run(&order.config_or_names()?, order.names, order.timeout),
+    },
+    Mode {
+        word: Word::new(
+            "update",
+            Some(Arg::VM),
+            "Starts what is new in the configuration, stops what is gone",
+        ),
+        options: &["timeout"],
+        run: |order| update::run(&order.config()?, order.names, order.timeout),
+    },
+    Mode {
+        word: Word::new(
+            "events",
+            Some(Arg::VM),
+            "Shows what happens to VMs as it happens, until CTRL-C",
+        ),
+        options: &["json"],
+        run: |order| events::run(&order.config()?, order.names, order.line.has("json")),
+    },
+    Mode {
+        word: Word::new(
+            "check",
+            Some(Arg::FILE),
+            "Tells all that is wrong with a configuration and the host",
+        ),
+        options: &["json"],
+        run: run_check,
+    },
+    Mode {
+        word: Word::new(
+            "kernelcheck",
+            Some(Arg::FILE),
+            "Boots a tiny guest under a kernel, and tells what works",
+        ),
+        options: &["json"],
+        run: run_kernelcheck,
+    },
+    Mode {
+        word: Word::new("password", None, "Reads a password, prints its MD5 sum"),
+        options: &[],
+        run: run_password,
+    },
+    Mode {
+        word: Word::new(
+            "config",
+            Some(Arg::VM),
+            "Prints the configuration of one VM with the user's changes",
+        ),
+        options: &["clear", "set", "rename"],
+        run: |order| effective::run(&order.config()?, order.names, order.line),
+    },
 ];
-
-const fn word(name: &'static str, arg: Option<&'static str>, help: &'static str) -> Word {
-    Word { name, arg, help }
-}
 
 /// The command line of umladmin.
 pub const PROGRAM: Program = Program {
@@ -92,143 +128,141 @@ pub const PROGRAM: Program = Program {
         Section {
             heading: "For list",
             words: &[
-                word("active", None, "Only VMs with a running kernel"),
-                word(
+                Word::new("active", None, "Only VMs with a running kernel"),
+                Word::new(
                     "inactive",
                     None,
                     "Only VMs with a monitor but no running kernel",
                 ),
-                word("off", None, "Only VMs without a monitor"),
+                Word::new("off", None, "Only VMs without a monitor"),
             ],
         },
         Section {
             heading: "For list, events, check and kernelcheck",
-            words: &[word("json", None, "Prints JSON")],
+            words: &[Word::new("json", None, "Prints JSON")],
         },
         Section {
             heading: "For stop and update",
-            words: &[word(
+            words: &[Word::new(
                 "timeout",
-                Some("N"),
+                Some(Arg::new("N", Kind::Value)),
                 "Gives a guest N seconds to shut down (300)",
             )],
         },
         Section {
             heading: "For config, which only change what is printed",
             words: &[
-                word("clear", Some("PARAM"), "Leaves this parameter out"),
-                word("set", Some("PARAM=VALUE"), "Sets this parameter"),
-                word("rename", Some("VM"), "Prints it under this name"),
+                Word::new("clear", Some(Arg::PARAM), "Leaves this parameter out"),
+                Word::new("set", Some(Arg::SETTING), "Sets this parameter"),
+                Word::new("rename", Some(Arg::VM), "Prints it under this name"),
             ],
         },
     ],
-    notes: "Modes:\n  \
-        list         Shows the VMs and what state they are in\n  \
-        start        Starts monitors, and boots the VMs with start = boot\n  \
-        stop         Shuts VMs down and ends their monitors\n  \
-        update       Starts what is new in the configuration, stops what is gone\n  \
-        events       Shows what happens to VMs as it happens, until CTRL-C\n  \
-        check        Tells all that is wrong with a configuration and the host\n  \
-        kernelcheck  Boots a tiny guest under a kernel, and tells what works\n  \
-        password     Reads a password, prints its MD5 sum\n  \
-        config       Prints the configuration of one VM with the user's changes\n\n\
-        Without names of VMs, all that are configured are meant.",
+    modes: cli::words!(MODES),
+    operand: None,
+    notes: "Without names of VMs, all that are configured are meant.",
 };
 
 /// Does what the command line says.
 pub fn run(line: Line) -> Result<Exit, Failure> {
     let operands = line.text_operands()?;
     let Some((keyword, names)) = operands.split_first() else {
-        let keywords: Vec<&str> = MODES.iter().map(|(keyword, ..)| *keyword).collect();
+        let keywords: Vec<&str> = keywords().collect();
         return Err(Failure::usage(format_args!(
             "what shall be done? Say one of {}",
             keywords.join(", ")
         )));
     };
     let mode = mode(keyword)?;
-    check_words(&line, keyword, mode)?;
-    let timeout = timeout(&line)?;
-    if mode == Mode::Password {
-        return match names {
-            [] => password::run(),
-            _ => Err(Failure::usage(
-                "password takes no names; a password is read from stdin, never from the command line",
-            )),
-        };
-    }
-    if mode == Mode::Check {
-        let file = match names {
-            [] => line.config_or(Config::DEFAULT_PATH),
-            [file] => Path::new(file),
-            _ => return Err(Failure::usage("check takes the name of one file")),
-        };
-        return check::run(file, line.has("json"));
-    }
-    if mode == Mode::KernelCheck {
-        let &[file] = names else {
-            return Err(Failure::usage("kernelcheck takes the name of one file"));
-        };
-        return kernelcheck::run(Path::new(file), line.has("json"));
-    }
-    let config = configuration(line.config_or(Config::DEFAULT_PATH), mode)?;
-    match mode {
-        Mode::List => match elsewhere::host(names)? {
-            Some(host) => elsewhere::run(&config, &host, &line),
-            // `@localhost` is this host.
-            None if names == ["@localhost"] => list::run(&config, &[], &line),
-            None => list::run(&config, names, &line),
-        },
-        Mode::Start => start::run(&config, names),
-        Mode::Stop => stop::run(&config, names, timeout),
-        Mode::Update => update::run(&config, names, timeout),
-        Mode::Events => events::run(&config, names, line.has("json")),
-        _ => effective::run(&config, names, &line),
+    check_options(&line, mode)?;
+    (mode.run)(&Order {
+        line: &line,
+        names,
+        timeout: timeout(&line)?,
+    })
+}
+
+fn run_list(order: &Order<'_>) -> Result<Exit, Failure> {
+    let config = order.config()?;
+    match elsewhere::host(order.names)? {
+        Some(host) => elsewhere::run(&config, &host, order.line),
+        // `@localhost` is this host.
+        None if order.names == ["@localhost"] => list::run(&config, &[], order.line),
+        None => list::run(&config, order.names, order.line),
     }
 }
 
-/// The configuration. What runs can be brought down even if there are faults in the sections of VMs, which are only told
-/// then: a host that is shut down would kill the guests otherwise.
-fn configuration(path: &Path, mode: Mode) -> Result<Config, Failure> {
-    let error = match Config::load(path) {
-        Ok(config) => return Ok(config),
-        Err(error) => error,
+fn run_check(order: &Order<'_>) -> Result<Exit, Failure> {
+    let file = match order.names {
+        [] => order.path(),
+        [file] => Path::new(file),
+        _ => return Err(Failure::usage("check takes the name of one file")),
     };
-    match Overview::load(path) {
-        Ok(overview) if mode == Mode::Stop => {
-            Report::new().warn(&error.to_string());
-            Ok(overview.names_only(path))
-        }
-        _ => Err(selection::bad_config(error)),
+    check::run(file, order.line.has("json"))
+}
+
+fn run_kernelcheck(order: &Order<'_>) -> Result<Exit, Failure> {
+    let &[file] = order.names else {
+        return Err(Failure::usage("kernelcheck takes the name of one file"));
+    };
+    kernelcheck::run(Path::new(file), order.line.has("json"))
+}
+
+fn run_password(order: &Order<'_>) -> Result<Exit, Failure> {
+    match order.names {
+        [] => password::run(),
+        _ => Err(Failure::usage(
+            "password takes no names; a password is read from stdin, never from the command line",
+        )),
     }
 }
 
-fn mode(keyword: &str) -> Result<Mode, Failure> {
-    if let Some((_, mode, _)) = MODES.iter().find(|(known, ..)| *known == keyword) {
-        return Ok(*mode);
+impl Order<'_> {
+    /// The file of the configuration.
+    fn path(&self) -> &Path {
+        self.line.config_or(Config::DEFAULT_PATH)
     }
-    let hint = similar(keyword, MODES.iter().map(|(known, ..)| *known))
+
+    fn config(&self) -> Result<Config, Failure> {
+        Config::load(self.path()).map_err(selection::bad_config)
+    }
+
+    /// The configuration, or only what can be known of it if there are faults in the sections of VMs, which are told.
+    /// What runs can be brought down then: a host that is shut down would kill the guests otherwise.
+    fn config_or_names(&self) -> Result<Config, Failure> {
+        let path = self.path();
+        let error = match Config::load(path) {
+            Ok(config) => return Ok(config),
+            Err(error) => error,
+        };
+        let overview = Overview::load(path).map_err(|_| selection::bad_config(&error))?;
+        Report::new().warn(&error.to_string());
+        Ok(overview.names_only(path))
+    }
+}
+
+fn keywords() -> impl Iterator<Item = &'static str> {
+    MODES.iter().map(|mode| mode.word.name)
+}
+
+fn mode(keyword: &str) -> Result<&'static Mode, Failure> {
+    if let Some(mode) = MODES.iter().find(|mode| mode.word.name == keyword) {
+        return Ok(mode);
+    }
+    let hint = similar(keyword, keywords())
         .map_or(String::new(), |known| format!("; did you mean {known}?"));
     Err(Failure::usage(format_args!(
         "'{keyword}' is none of the modes{hint}"
     )))
 }
 
-/// An option that would be ignored is a mistake: `umladmin -active stop` shall not stop everything.
-fn check_words(line: &Line, keyword: &str, mode: Mode) -> Result<(), Failure> {
-    let belongs = |name: &str| match name {
-        "active" | "inactive" | "off" => mode == Mode::List,
-        "json" => matches!(
-            mode,
-            Mode::List | Mode::Events | Mode::Check | Mode::KernelCheck
-        ),
-        "clear" | "set" | "rename" => mode == Mode::Config,
-        // Without effect for start, so that one list of options can serve start and stop.
-        _ => matches!(mode, Mode::Start | Mode::Stop | Mode::Update),
-    };
-    match line.words.iter().find(|word| !belongs(word.name)) {
-        Some(word) => Err(Failure::usage(format_args!(
-            "-{} cannot be used with {keyword}",
-            word.name
+/// An option that would be ignored is a mistake.
+fn check_options(line: &Line, mode: &Mode) -> Result<(), Failure> {
+    let mut given = line.words.iter();
+    match given.find(|given| !mode.options.contains(&given.name)) {
+        Some(given) => Err(Failure::usage(format_args!(
+            "-{} cannot be used with {}",
+            given.name, mode.word.name
         ))),
         None => Ok(()),
     }
@@ -284,9 +318,34 @@ mod tests {
 
     #[test]
     fn the_help_names_every_mode() {
-        for (keyword, _, help) in MODES {
-            let line = format!("\n  {keyword:11}  {help}");
-            assert!(PROGRAM.notes.contains(&line), "{line}");
+        for mode in MODES {
+            let line = format!("\n  {:11}  {}\n", mode.word.name, mode.word.help);
+            assert!(PROGRAM.help().contains(&line), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_headings_name_the_modes_of_their_options() {
+        for section in PROGRAM.sections {
+            let heading: Vec<&str> = section.heading.split([' ', ',']).collect();
+            for word in section.words {
+                for mode in MODES.iter().filter(|mode| mode.word.name != "start") {
+                    assert_eq!(
+                        heading.contains(&mode.word.name),
+                        mode.options.contains(&word.name),
+                        "-{} and {}",
+                        word.name,
+                        mode.word.name
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_option_of_a_mode_is_a_word() {
+        for name in MODES.iter().flat_map(|mode| mode.options) {
+            assert!(PROGRAM.words().any(|word| word.name == *name), "-{name}");
         }
     }
 }

@@ -27,10 +27,7 @@ fn option(item: &str) -> String {
 fn the_manual_has_every_option_and_no_other() {
     let table: BTreeSet<String> = umladmin::PROGRAM
         .words()
-        .map(|word| match word.arg {
-            Some(arg) => format!("-{} {arg}", word.name),
-            None => format!("-{}", word.name),
-        })
+        .map(|word| format!("-{}", word.form()))
         .collect();
     let page = page();
     let items = page.lines().filter_map(|line| line.strip_prefix(".It "));
@@ -53,7 +50,8 @@ fn the_synopsis_has_every_option_and_every_mode() {
             .any(|pair| pair[1] == word.name && pair[0] != "Cm");
         assert!(shown, "-{} is not in the synopsis", word.name);
     }
-    for (keyword, ..) in umladmin::MODES {
+    for mode in umladmin::MODES {
+        let keyword = mode.word.name;
         assert!(
             synopsis.contains(keyword),
             "{keyword} is not in the synopsis"

@@ -3,8 +3,9 @@
 
 use std::process::ExitCode;
 
-use cli::{Exit, Failure, Line, Program, Section, Word};
+use cli::{Exit, Failure, Line};
 use config::Config;
+use umldir::PROGRAM;
 
 mod daemon;
 mod directory;
@@ -15,21 +16,6 @@ mod relay;
 mod service;
 mod sparing;
 mod tcp;
-
-const PROGRAM: Program = Program {
-    name: "umldir",
-    about: "Directory service of the monitors on this host, and redirector to them",
-    synopsis: &["[OPTIONS]"],
-    sections: &[Section {
-        heading: "Options",
-        words: &[Word {
-            name: "fg",
-            arg: None,
-            help: "Stays in the foreground and logs to the terminal",
-        }],
-    }],
-    notes: "",
-};
 
 fn main() -> ExitCode {
     cli::main(&PROGRAM, run)

@@ -17,6 +17,7 @@ mod link;
 pub mod mconsole;
 mod monitor;
 mod networks;
+mod options;
 mod remarks;
 mod remote;
 mod run;
@@ -28,3 +29,5 @@ mod status;
 mod talk;
 mod work;
 mod worker;
+
+pub use options::PROGRAM;

@@ -4,31 +4,10 @@
 
 use std::process::ExitCode;
 
-use cli::{Exit, Failure, Line, Program, Section, Word};
+use cli::{Exit, Failure, Line};
 use config::{Config, VmName};
+use umlmon::PROGRAM;
 use umlmon::daemon::Manner;
-
-const PROGRAM: Program = Program {
-    name: "umlmon",
-    about: "Monitor daemon of one virtual machine",
-    synopsis: &["[OPTIONS] VM"],
-    sections: &[Section {
-        heading: "Options",
-        words: &[
-            Word {
-                name: "fg",
-                arg: None,
-                help: "Stays in the foreground and logs to the terminal",
-            },
-            Word {
-                name: "boot",
-                arg: None,
-                help: "Boots the VM, too, if it has start = boot",
-            },
-        ],
-    }],
-    notes: "Without -boot the VM's kernel is not started; umlwatch VM -start does that.",
-};
 
 fn main() -> ExitCode {
     if umlmon::child::is_child() {

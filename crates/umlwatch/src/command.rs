@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use cli::{Failure, Given, Program, Section, Word};
+use cli::{Arg, Failure, Given, Kind, Program, Section, Word};
 use config::ChannelName;
 use rpc_xdr::umlmonctrl::ConMode;
 
@@ -33,165 +33,161 @@ pub const PROGRAM: Program = Program {
             words: REMOTE,
         },
     ],
+    modes: &[],
+    operand: Some(Arg::VM),
     notes: "A command that fails is the last one, and its exit status counts: 1 failed or\n\
             refused, 2 usage, 3 not running, 4 not authorised, 5 time over.",
 };
 
-const fn word(name: &'static str, arg: Option<&'static str>, help: &'static str) -> Word {
-    Word { name, arg, help }
-}
-
 /// What an argument is called; completion goes by it.
-pub(crate) const LOG: &str = "FILE[,N]";
-pub(crate) const CHANNEL: &str = "CHANNEL";
-pub(crate) const RECORDING: &str = "CHANNEL:FILE";
-pub(crate) const READY: &str = "N[,CHANNEL:TEXT]";
-pub(crate) const PARAM: &str = "PARAM";
-pub(crate) const SETTING: &str = "PARAM=VALUE";
-pub(crate) const ANY: &str = "ARG";
+pub(crate) const LOG: Arg = Arg::new("FILE[,N]", Kind::Log);
+pub(crate) const CHANNEL: Arg = Arg::new("CHANNEL", Kind::Channel);
+pub(crate) const RECORDING: Arg = Arg::new("CHANNEL:FILE", Kind::Pair(&Kind::Channel, &Kind::File));
+pub(crate) const READY: Arg = Arg::new("N[,CHANNEL:TEXT]", Kind::Value);
+pub(crate) const ANY: Arg = Arg::new("ARG", Kind::Text);
 
 /// Every command; the interactive mode knows the same ones.
 pub const COMMANDS: &[Word] = &[
-    word(
+    Word::new(
         "info",
         None,
         "Shows state, consoles, disks, networks, configuration",
     ),
-    word(
+    Word::new(
         "tail",
         Some(LOG),
         "Shows the last N (20) lines of 'monitor' or a channel",
     ),
-    word(
+    Word::new(
         "connect",
         Some(CHANNEL),
         "Connects the terminal with conN or sslN; CTRL-] leaves",
     ),
-    word(
+    Word::new(
         "force-connect",
         Some(CHANNEL),
         "The same, taking it over from whoever is connected",
     ),
-    word(
+    Word::new(
         "watch",
         Some(CHANNEL),
         "Shows a channel, without typing into it",
     ),
-    word(
+    Word::new(
         "screen",
         Some(CHANNEL),
         "Shows what is on the screen of a channel, as text",
     ),
-    word(
+    Word::new(
         "record",
         Some(RECORDING),
         "Records a channel for asciinema, until CTRL-C",
     ),
-    word("start", None, "Starts the kernel"),
-    word(
+    Word::new("start", None, "Starts the kernel"),
+    Word::new(
         "start-with",
         Some(ANY),
         "Starts the kernel with one more argument",
     ),
-    word("suspend", None, "Suspends the kernel"),
-    word("continue", None, "Lets the suspended kernel go on"),
-    word(
+    Word::new("suspend", None, "Suspends the kernel"),
+    Word::new("continue", None, "Lets the suspended kernel go on"),
+    Word::new(
         "halt",
         None,
         "Halts the kernel at once; the guest does not shut down",
     ),
-    word(
+    Word::new(
         "ctrlaltdel",
         None,
         "Sends CTRL-ALT-DEL: the proper shutdown of the guest",
     ),
-    word("kill", None, "Ends the kernel's processes by force"),
-    word(
+    Word::new("kill", None, "Ends the kernel's processes by force"),
+    Word::new(
         "sysrq",
-        Some("LETTER"),
+        Some(Arg::new("LETTER", Kind::Value)),
         "Sends a system request; its output appears on con0",
     ),
-    word("rotate", None, "Opens all log files anew"),
-    word(
+    Word::new("rotate", None, "Opens all log files anew"),
+    Word::new(
         "wait",
-        Some("N"),
+        Some(Arg::new("N", Kind::Value)),
         "Waits until the kernel has ended, at most N seconds",
     ),
-    word(
+    Word::new(
         "wait-ready",
         Some(READY),
         "Waits until the guest is ready, at most N seconds",
     ),
-    word("events", None, "Shows what happens to the VM, until CTRL-C"),
-    word("port", None, "Shows the TCP port of the monitor"),
-    word(
+    Word::new("events", None, "Shows what happens to the VM, until CTRL-C"),
+    Word::new("port", None, "Shows the TCP port of the monitor"),
+    Word::new(
         "set",
-        Some(SETTING),
+        Some(Arg::SETTING),
         "Sets a parameter, from the next start on",
     ),
-    word("del", Some(PARAM), "Takes a set parameter back"),
-    word(
+    Word::new("del", Some(Arg::PARAM), "Takes a set parameter back"),
+    Word::new(
         "disk-list",
         None,
         "Shows the disks: type, size, backing file, users",
     ),
-    word(
+    Word::new(
         "disk-create",
         Some(NEW_SIZED),
         "Makes a flat image of MB megabytes",
     ),
-    word(
+    Word::new(
         "disk-create-cow",
         Some(NEW_COW),
         "Makes a copy-on-write image on a backing file",
     ),
-    word("disk-delete", Some(DISK), "Deletes a disk"),
-    word(
+    Word::new("disk-delete", Some(DISK), "Deletes a disk"),
+    Word::new(
         "disk-copy",
         Some(DISK_AND_NEW),
         "Copies a disk to one of the same type",
     ),
-    word(
+    Word::new(
         "disk-resize",
         Some(SIZED),
         "Makes a flat image longer or shorter",
     ),
-    word(
+    Word::new(
         "disk-import",
         Some(COW_AND_BACKING),
         "Tells an image from elsewhere its backing file",
     ),
-    word(
+    Word::new(
         "disk-commit",
         Some(COW_AND_NEW),
         "Makes a flat image of a copy-on-write image",
     ),
-    word(
+    Word::new(
         "change-password",
         None,
         "Asks for the old and the new password, and changes it",
     ),
-    word("site", Some(ANY), "Runs the site command with one argument"),
+    Word::new("site", Some(ANY), "Runs the site command with one argument"),
 ];
 
 /// What counts for all commands of a command line, or for one of the interactive mode.
 pub(crate) const OPTIONS: &[Word] = &[
-    word(
+    Word::new(
         "json",
         None,
         "-info, -disk-list, -screen and -events print JSON",
     ),
-    word(
+    Word::new(
         "follow",
         None,
         "-tail goes on with what comes, until CTRL-C",
     ),
-    word(
+    Word::new(
         "escape",
-        Some("KEY"),
+        Some(Arg::new("KEY", Kind::Value)),
         "The key that leaves a connection: ^], ^A .., or none",
     ),
-    word(
+    Word::new(
         "raw",
         None,
         "-tail and -site leave control characters as they are",
@@ -375,7 +371,8 @@ fn record(text: &str) -> Result<Command, Failure> {
             file: file.into(),
         }),
         _ => Err(Failure::usage(format_args!(
-            "-record: '{text}' is not {RECORDING}"
+            "-record: '{text}' is not {}",
+            RECORDING.label
         ))),
     }
 }
@@ -390,7 +387,8 @@ fn wait_ready(text: &str) -> Result<Command, Failure> {
             }
             _ => {
                 return Err(Failure::usage(format_args!(
-                    "-wait-ready: '{text}' is not {READY}"
+                    "-wait-ready: '{text}' is not {}",
+                    READY.label
                 )));
             }
         },

@@ -1,19 +1,21 @@
 //! The commands for disks: what their arguments mean. The monitor judges names and sizes; here only the form counts.
 
-use cli::{Failure, Given};
+use cli::{Arg, Failure, Given, Kind};
 use rpc_xdr::umlmonctrl::{
     DiskCommitArgs, DiskCopyArgs, DiskCreateArgs, DiskCreateCowArgs, DiskDeleteArgs,
     DiskImportArgs, DiskResizeArgs,
 };
 
 /// What an argument is called; completion goes by it.
-pub(crate) const NEW_SIZED: &str = "NAME:MB[:sparse]";
-pub(crate) const SIZED: &str = "DISK:MB[:sparse]";
-pub(crate) const NEW_COW: &str = "NAME:BACKING";
-pub(crate) const COW_AND_BACKING: &str = "COW:BACKING";
-pub(crate) const DISK: &str = "DISK";
-pub(crate) const DISK_AND_NEW: &str = "DISK:NAME";
-pub(crate) const COW_AND_NEW: &str = "COW:NAME";
+pub(crate) const NEW_SIZED: Arg =
+    Arg::new("NAME:MB[:sparse]", Kind::Pair(&Kind::NewDisk, &Kind::Value));
+pub(crate) const SIZED: Arg = Arg::new("DISK:MB[:sparse]", Kind::Pair(&Kind::Disk, &Kind::Value));
+pub(crate) const NEW_COW: Arg = Arg::new("NAME:BACKING", Kind::Pair(&Kind::NewDisk, &Kind::Disk));
+pub(crate) const COW_AND_BACKING: Arg =
+    Arg::new("COW:BACKING", Kind::Pair(&Kind::Disk, &Kind::Disk));
+pub(crate) const DISK: Arg = Arg::new("DISK", Kind::Disk);
+pub(crate) const DISK_AND_NEW: Arg = Arg::new("DISK:NAME", Kind::Pair(&Kind::Disk, &Kind::NewDisk));
+pub(crate) const COW_AND_NEW: Arg = Arg::new("COW:NAME", Kind::Pair(&Kind::Disk, &Kind::NewDisk));
 
 /// Work on a disk that makes sense.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::path::PathBuf;
 
-use cli::{Exit, Failure, Given, Word, similar};
+use cli::{Arg, Exit, Failure, Given, Kind, similar};
 use rustyline::completion::Completer;
 use rustyline::error::ReadlineError;
 use rustyline::highlight::Highlighter;
@@ -12,12 +12,7 @@ use rustyline::history::FileHistory;
 use rustyline::validate::Validator;
 use rustyline::{CompletionType, Config, Context, Editor, Helper};
 
-use crate::command::{
-    ANY, CHANNEL, COMMANDS, Command, LOG, OPTIONS, PARAM, PROGRAM, RECORDING, SETTING,
-};
-use crate::disk_command::{
-    COW_AND_BACKING, COW_AND_NEW, DISK, DISK_AND_NEW, NEW_COW, NEW_SIZED, SIZED,
-};
+use crate::command::{COMMANDS, Command, OPTIONS, PROGRAM};
 use crate::run::{Runner, Style, Taken};
 
 /// What is remembered of former lines, in the home directory.
@@ -147,7 +142,7 @@ fn parse(line: &str, mut style: Style) -> Result<Input, Failure> {
                 "an option counts for a command, and there is none",
             ));
         }
-        "help" | "?" => return Ok(Input::Help),
+        "help" | "h" | "?" => return Ok(Input::Help),
         "version" => return Ok(Input::Version),
         "quit" | "exit" => return Ok(Input::Quit),
         _ => {}
@@ -160,13 +155,15 @@ fn parse(line: &str, mut style: Style) -> Result<Input, Failure> {
         )));
     };
     // The argument of the others may have such words in it.
-    if !matches!(word.arg, Some(ANY | SETTING)) {
+    let kind = word.arg.map(|arg| arg.kind);
+    if !matches!(kind, Some(Kind::Text | Kind::Setting)) {
         value = take_last_options(value, &mut style)?;
     }
     match (word.arg, value.is_empty()) {
-        (Some(arg), true) => {
+        (Some(_), true) => {
             return Err(Failure::usage(format_args!(
-                "an argument is missing: {name} {arg}"
+                "an argument is missing: {}",
+                word.form()
             )));
         }
         (None, false) => return Err(Failure::usage(format_args!("{name} takes no argument"))),
@@ -219,14 +216,10 @@ fn names() -> impl Iterator<Item = &'static str> {
 }
 
 fn help() -> String {
-    let form = |word: &Word| {
-        let arg = word.arg.unwrap_or_default();
-        format!("{} {arg}", word.name)
-    };
-    let commands = COMMANDS.iter().map(|word| (form(word), word.help));
+    let commands = COMMANDS.iter().map(|word| (word.form(), word.help));
     let options = OPTIONS
         .iter()
-        .map(|word| (format!("-{}", form(word)), word.help));
+        .map(|word| (format!("-{}", word.form()), word.help));
     let own = OWN_WORDS
         .iter()
         .map(|(name, help)| ((*name).to_owned(), *help));
@@ -264,36 +257,36 @@ impl Words {
 
     fn arguments(&self, command: &str, typed: &str) -> Vec<String> {
         let word = COMMANDS.iter().find(|word| word.name == command);
-        match word.and_then(|word| word.arg) {
-            Some(CHANNEL) => self.channels.clone(),
-            Some(LOG) => ["monitor".to_owned()]
-                .into_iter()
-                .chain(self.channels.clone())
-                .collect(),
-            Some(PARAM) => parameters(""),
-            Some(SETTING) => parameters("="),
-            Some(RECORDING) if !typed.contains(':') => self
-                .channels
-                .iter()
-                .map(|name| format!("{name}:"))
-                .collect(),
-            Some(DISK) => self.disks.clone(),
-            Some(SIZED | DISK_AND_NEW | COW_AND_NEW) => self.pairs(typed, &[]),
-            Some(COW_AND_BACKING) => self.pairs(typed, &self.disks),
-            Some(NEW_COW) if typed.contains(':') => self.pairs(typed, &self.disks),
-            Some(NEW_SIZED | NEW_COW) => vec!["/disks/".into()],
-            _ => Vec::new(),
-        }
+        let arg = word.and_then(|word| word.arg);
+        arg.map_or(Vec::new(), |Arg { kind, .. }| self.values(kind, typed))
     }
 
-    /// A disk and a colon; after that, one of the `second` ones, or a new one.
-    fn pairs(&self, typed: &str, second: &[String]) -> Vec<String> {
-        match typed.split_once(':') {
-            None => self.disks.iter().map(|disk| format!("{disk}:")).collect(),
-            Some((first, _)) => second
-                .iter()
-                .map(|disk| format!("{first}:{disk}"))
-                .collect(),
+    /// What can stand for an argument that has been typed so far.
+    fn values(&self, kind: Kind, typed: &str) -> Vec<String> {
+        match (kind, typed.split_once(':')) {
+            (Kind::Channel, _) => self.channels.clone(),
+            (Kind::Log, _) => {
+                let monitor = ["monitor".to_owned()].into_iter();
+                monitor.chain(self.channels.clone()).collect()
+            }
+            (Kind::Disk, _) => self.disks.clone(),
+            (Kind::NewDisk, _) => vec!["/disks/".into()],
+            (Kind::Param, _) => parameters(""),
+            (Kind::Setting, _) => parameters("="),
+            (Kind::Words(words), _) => words.iter().map(|word| (*word).to_owned()).collect(),
+            (Kind::Pair(first, _), None) => {
+                let values = self.values(*first, typed).into_iter();
+                // Of a new name there is only the beginning.
+                let end = if *first == Kind::NewDisk { "" } else { ":" };
+                values.map(|value| value + end).collect()
+            }
+            // The name of what is to be made is left to the user.
+            (Kind::Pair(_, Kind::NewDisk), Some(_)) => Vec::new(),
+            (Kind::Pair(_, second), Some((first, rest))) => {
+                let values = self.values(*second, rest).into_iter();
+                values.map(|value| format!("{first}:{value}")).collect()
+            }
+            (Kind::Value | Kind::Text | Kind::File | Kind::Vm, _) => Vec::new(),
         }
     }
 }

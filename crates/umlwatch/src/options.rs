@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use cli::{Failure, Line, Word};
+use cli::{Arg, Failure, Kind, Line, Word};
 
 use crate::tls::Wish;
 
@@ -31,29 +31,25 @@ pub struct Options {
     pub password_file: Option<PathBuf>,
 }
 
-const fn word(name: &'static str, arg: Option<&'static str>, help: &'static str) -> Word {
-    Word { name, arg, help }
-}
-
 pub(crate) const REMOTE: &[Word] = &[
-    word(
+    Word::new(
         "via",
-        Some("WAY"),
+        Some(Arg::new("WAY", Kind::Words(&["direct", "redirector"]))),
         "By which way: direct, or redirector; else as offered",
     ),
-    word(
+    Word::new(
         "password-file",
-        Some("FILE"),
+        Some(Arg::FILE),
         "Takes the password from the first line of this file",
     ),
-    word(
+    Word::new(
         "tls",
-        Some("HOW"),
+        Some(Arg::new("HOW", Kind::Words(&["require", "off"]))),
         "TLS: require, or off; otherwise if the host offers it",
     ),
-    word(
+    Word::new(
         "ca",
-        Some("FILE"),
+        Some(Arg::FILE),
         "Takes only certificates signed by those in this file",
     ),
 ];

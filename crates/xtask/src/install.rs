@@ -174,7 +174,7 @@ fn entries(programs: &Path, prefix: &str) -> anyhow::Result<Vec<Entry>> {
             mode: 0o755,
             content,
         });
-        entries.extend(completions_of(program, &path, prefix)?);
+        entries.extend(completions_of(program, prefix)?);
     }
     let mut pages: Vec<_> = fs::read_dir(repository().join("man"))?.collect::<Result<_, _>>()?;
     pages.sort_by_key(fs::DirEntry::file_name);
@@ -191,9 +191,10 @@ fn from_file(to: PathBuf, mode: u32, from: &str) -> anyhow::Result<Entry> {
 }
 
 /// The scripts for the three shells, where each of them looks.
-fn completions_of(name: &str, program: &Path, prefix: &Path) -> anyhow::Result<[Entry; 3]> {
-    let help = output(Command::new(program).arg("-help"))?;
-    let program = completions::Program::from_help(name, &help)?;
+fn completions_of(name: &str, prefix: &Path) -> anyhow::Result<[Entry; 3]> {
+    let mut programs = completions::PROGRAMS.iter();
+    let program = programs.find(|program| program.name == name);
+    let program = program.with_context(|| format!("no table of words of {name}"))?;
     // Debian's zsh looks for those of packages elsewhere than for those of the host.
     let zsh = if prefix == Path::new("usr") {
         "vendor-completions"
@@ -208,12 +209,12 @@ fn completions_of(name: &str, program: &Path, prefix: &Path) -> anyhow::Result<[
     Ok([
         entry(
             format!("bash-completion/completions/{name}"),
-            program.bash(),
+            completions::bash(program),
         ),
-        entry(format!("zsh/{zsh}/_{name}"), program.zsh()),
+        entry(format!("zsh/{zsh}/_{name}"), completions::zsh(program)),
         entry(
             format!("fish/vendor_completions.d/{name}.fish"),
-            program.fish(),
+            completions::fish(program),
         ),
     ])
 }

@@ -1,0 +1,5 @@
+//! What others may know of umldir: its command line. The program itself is `main.rs`.
+
+mod options;
+
+pub use options::PROGRAM;
