@@ -186,7 +186,7 @@ fn a_disk_in_use_is_refused_to_others() {
     let expected = "vm2: cannot start: /shared/disks/data.dsk is open read-write by vm1 as ubd1 \
                     (umlwatch vm1 -info shows it)";
     assert!(refused.contains(expected), "{refused}");
-    assert_eq!(two.last_end().0, "not started");
+    assert_eq!(two.last_end().0, "not-started");
     // Another name makes no difference.
     fs::hard_link(&data, data.with_file_name("alias.dsk")).unwrap();
     two.umlwatch(&["-set", "ubd1=/shared/disks/alias.dsk"]).ok();
@@ -326,7 +326,7 @@ fn a_disk_that_was_exchanged_is_claimed_anew_by_a_reboot() {
     console.send("reboot\n");
     one.wait_inactive();
     let (how, why) = one.last_end();
-    assert_eq!(how, "not started");
+    assert_eq!(how, "not-started");
     assert!(why.contains("is open read-write by vm2 as ubd1"), "{why}");
 }
 

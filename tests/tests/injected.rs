@@ -89,7 +89,7 @@ fn without_processes_nothing_begins_and_what_runs_goes_on() {
     console.send("\nreboot\n");
     vm.wait_inactive();
     let (how, text) = vm.last_end();
-    assert_eq!(how, "not started");
+    assert_eq!(how, "not-started");
     assert!(text.contains("pids.max"), "{text}");
     cage.allow(None);
     vm.start();

@@ -177,7 +177,7 @@ fn a_start_that_cannot_be_says_why_and_undoes_everything() {
         vm.wait_inactive();
         let (how, text) = vm.last_end();
         assert!(
-            how == "not started" && text.contains(reason),
+            how == "not-started" && text.contains(reason),
             "{how}: {text}"
         );
     };

@@ -25,8 +25,10 @@ use crate::record::{self, Framer, Limits, MAX_HEADER};
 use crate::seal::{Seal, SealError};
 use crate::xdr::{self, Strict};
 
+mod local;
 mod login;
 
+pub use local::connect;
 pub use login::{Authenticated, Login, LoginError, TLS_TOKEN, authenticate, start_tls};
 
 /// Most bytes asked for by one read.

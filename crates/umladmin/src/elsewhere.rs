@@ -3,8 +3,9 @@
 use std::time::Instant;
 
 use cli::{Exit, Failure, Line};
+use client::json::ascii;
+use client::{Directory, Host, LIMIT};
 use config::{Config, Service};
-use remote::{Directory, Host, LIMIT};
 use serde_json::{Value, json};
 
 use crate::report::{Report, table};
@@ -39,7 +40,7 @@ pub(crate) fn run(config: &Config, host: &Host, line: &Line) -> Result<Exit, Fai
     if line.has("json") {
         let object = |vm: &rpc_xdr::umldir::DirVm| json!({"vm": vm.vm, "port": vm.port, "redirector": redirector});
         let objects: Vec<Value> = vms.iter().map(object).collect();
-        report.print(&format!("{:#}\n", Value::Array(objects)))?;
+        report.print(&ascii(&Value::Array(objects)))?;
     } else if !vms.is_empty() {
         let heading = ["VM", "REACHED"].map(String::from);
         let rows = vms

@@ -8,15 +8,15 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use cli::{Exit, Failure};
+use client::events::{FROM_NOW, WAIT_MS, line, lines, present_state, remark};
 use config::{Config, VmName};
-use rpc_xdr::client::{ClientError, Ticket};
+use rpc_xdr::client::{ClientError, Ticket, connect};
 use rpc_xdr::umlmonctrl::{EventReadArgs, EventReadResult, UmlmonctrlV1Client, VmInfoResult};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::SIGINT;
-use umlwatch::events::{FROM_NOW, WAIT_MS, lines, present_state, remark};
 
 use crate::report::Report;
-use crate::{link, selection};
+use crate::selection;
 
 /// How often it is looked whether a monitor runs by now.
 const AGAIN: Timespec = Timespec {
@@ -132,7 +132,7 @@ impl<'a> Listener<'a> {
 
     /// The conversation, and the line with the present state.
     fn connect(&self) -> Result<(Open, String), String> {
-        let stream = link::connect(&self.config.global.ctrl(&self.vm), PATIENCE)
+        let stream = connect(&self.config.global.ctrl(&self.vm), PATIENCE)
             .map_err(|error| unreachable(&error))?;
         let said = |error: ClientError| format!("its monitor does not answer: {error}");
         let impatient = stream.set_read_timeout(Some(PATIENCE));
@@ -154,7 +154,7 @@ impl<'a> Listener<'a> {
         // A monitor that has just been started is listened to from its beginning.
         args.after = if self.has_run { 0 } else { begin };
         let reading = client.send_event_read(&args).map_err(said)?;
-        let line = umlwatch::events::line(self.vm.as_str(), &state, self.json);
+        let line = line(self.vm.as_str(), &state, self.json);
         Ok((Open { client, reading }, line))
     }
 

@@ -1,7 +1,7 @@
 //! The work of umladmin, one module per mode of operation. Runs in the client process umladmin; a library only so that
 //! tests can hold the manual to the table of options.
 //!
-//! What is done for several VMs is done in threads, one per VM (`parallel`), each with its own connection (`link`)
+//! What is done for several VMs is done in threads, one per VM (`parallel`), each with its own connection (`patient`)
 //! and deadlines. How a VM is brought down stands as data in `ladder`.
 
 mod check;
@@ -11,12 +11,12 @@ mod events;
 mod interrupt;
 mod kernelcheck;
 mod ladder;
-mod link;
 mod list;
 mod monitor;
 mod options;
 mod parallel;
 mod password;
+mod patient;
 mod report;
 mod selection;
 mod start;

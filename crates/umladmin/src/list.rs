@@ -6,13 +6,16 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cli::{Exit, Failure, Line};
+use client::json::ascii;
+use client::when::span;
+use client::words;
 use config::{Config, VmName};
 use daemon::PidFile;
 use rpc_xdr::umlmonctrl::{NicInfo, NicLink, VmEnd, VmInfo, VmInfoResult, VmState};
 use serde_json::{Value, json};
 
 use crate::report::{Report, table};
-use crate::{link, monitor, parallel, selection};
+use crate::{monitor, parallel, patient, selection};
 
 /// How long a monitor may take to tell about itself.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -49,7 +52,7 @@ pub(crate) fn run(config: &Config, names: &[&str], line: &Line) -> Result<Exit, 
     let shown: Vec<&Seen> = all.iter().filter(chosen).collect();
     if line.has("json") {
         let objects: Vec<Value> = shown.iter().map(|seen| seen.json()).collect();
-        report.print(&format!("{:#}\n", Value::Array(objects)))?;
+        report.print(&ascii(&Value::Array(objects)))?;
     } else if !shown.is_empty() {
         let heading = ["VM", "STATE", "PID", "MEMORY", "UP", "START", "NETWORK"].map(String::from);
         let rows = shown.iter().map(|seen| seen.row());
@@ -128,7 +131,7 @@ fn look(config: &Config, vm: &VmName) -> Seen {
 fn ask(ctrl: &Path) -> Result<VmInfo, String> {
     let until = Instant::now() + DEADLINE;
     let broken = |e: &dyn std::fmt::Display| format!("the monitor does not respond: {e}");
-    let mut client = link::client(ctrl, until, &|| true).map_err(|e| match e.kind() {
+    let mut client = patient::client(ctrl, until, &|| true).map_err(|e| match e.kind() {
         ErrorKind::PermissionDenied => {
             format!("you may not ask its monitor: {}: {e}", ctrl.display())
         }
@@ -142,15 +145,10 @@ fn ask(ctrl: &Path) -> Result<VmInfo, String> {
 
 impl Seen {
     fn take(&mut self, info: &VmInfo) {
-        self.state = match info.state {
-            VmState::Inactive => "inactive",
-            VmState::Starting => "starting",
-            VmState::Running => "running",
-            VmState::Suspended => "suspended",
-            VmState::Stopping => "stopping",
-        };
+        self.state = words::state(info.state);
         self.mem_mb = Some(info.mem_mb);
-        self.last_end = end_word(info.last_end.how);
+        let how = info.last_end.how;
+        self.last_end = (how != VmEnd::None).then(|| words::end(how));
         let linked = |nic: &NicInfo| Some((nic.eth.clone(), nic.link.clone()?));
         self.nics = info.nics.iter().filter_map(linked).collect();
         if info.state != VmState::Inactive {
@@ -182,13 +180,13 @@ impl Seen {
             .map(|bytes| format!(" ({} used)", bytes >> 20));
         [
             self.vm.clone(),
-            self.state.replace('-', " "),
+            words::for_people(self.state),
             or_dash(self.monitor_pid.map(|pid| pid.to_string())),
             or_dash(
                 self.mem_mb
                     .map(|mb| format!("{mb} MB{}", used.unwrap_or_default())),
             ),
-            or_dash(self.uptime.map(duration)),
+            or_dash(self.uptime.map(|seconds| span(seconds.into()))),
             or_dash(self.start.clone()),
             or_dash((!self.nics.is_empty()).then(|| network(&self.nics))),
         ]
@@ -218,29 +216,6 @@ fn nic((eth, link): &(String, NicLink)) -> Value {
         "received_bytes": link.received_bytes,
         "sent_bytes": link.sent_bytes,
     })
-}
-
-/// The word of the JSON output.
-fn end_word(end: VmEnd) -> Option<&'static str> {
-    match end {
-        VmEnd::None => None,
-        VmEnd::Halted => Some("halted"),
-        VmEnd::Rebooted => Some("rebooted"),
-        VmEnd::Killed => Some("killed"),
-        VmEnd::Crashed => Some("crashed"),
-        VmEnd::Panicked => Some("panicked"),
-        VmEnd::NotStarted => Some("not-started"),
-    }
-}
-
-/// Seconds as people read them: `2d 03:04:05`.
-fn duration(seconds: u32) -> String {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    let clock = format!("{:02}:{:02}:{:02}", rest / 3600, rest / 60 % 60, rest % 60);
-    match days {
-        0 => clock,
-        days => format!("{days}d {clock}"),
-    }
 }
 
 /// One sentence for each user that several VMs run as.
@@ -286,7 +261,7 @@ mod tests {
         }
     }
 
-    fn words(words: &[&'static str]) -> Line {
+    fn line_with(words: &[&'static str]) -> Line {
         let given = |name: &&'static str| cli::Given {
             name,
             value: "".into(),
@@ -301,7 +276,7 @@ mod tests {
     fn filters_add_up() {
         let states = ["off", "inactive", "running", "suspended", "not-responding"];
         let chosen = |filters: &[&'static str]| -> Vec<&str> {
-            let line = words(filters);
+            let line = line_with(filters);
             states
                 .into_iter()
                 .filter(|state| is_chosen(&line, state))
@@ -333,12 +308,11 @@ mod tests {
                 "not responding",
                 "4711",
                 "64 MB (21 used)",
-                "01:02:03",
+                "1 h 2 min",
                 "boot",
                 "-"
             ]
         );
-        assert_eq!(duration(200_000), "2d 07:33:20");
     }
 
     #[test]

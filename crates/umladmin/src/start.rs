@@ -14,7 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::report::{Report, Row};
-use crate::{link, parallel, selection};
+use crate::{parallel, patient, selection};
 
 /// How long a monitor may take until it is ready, and a kernel until it executes.
 const READY: Duration = Duration::from_secs(60);
@@ -158,7 +158,7 @@ fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
 /// Starts the kernel; the guest boots by itself from here on.
 fn boot(ctrl: &Path) -> Result<(), String> {
     let until = Instant::now() + READY;
-    let mut client = link::client(ctrl, until, &|| true).map_err(|e| e.to_string())?;
+    let mut client = patient::client(ctrl, until, &|| true).map_err(|e| e.to_string())?;
     let args = VmStartArgs { extra: Vec::new() };
     match client.vm_start(&args).map_err(|e| e.to_string())? {
         CtlResult::Ok => Ok(()),

@@ -16,8 +16,8 @@ use rustix::process::Signal;
 
 use crate::interrupt::Interrupts;
 use crate::ladder::{self, KernelStep, MonitorStep, Outcome, Target};
-use crate::link::{self, Patient};
 use crate::monitor::{self, Process};
+use crate::patient::{self, Patient};
 use crate::report::{Report, Row};
 use crate::{parallel, selection};
 
@@ -138,7 +138,7 @@ fn stop_kernel(
 ) -> Result<Option<&'static str>, String> {
     let until = Instant::now() + STATE;
     let lost = |e: &dyn std::fmt::Display| format!("the monitor does not respond: {e}");
-    let mut client = link::client(ctrl, until, &|| true).map_err(|e| lost(&e))?;
+    let mut client = patient::client(ctrl, until, &|| true).map_err(|e| lost(&e))?;
     match client.vm_info().map_err(|e| lost(&e))? {
         VmInfoResult::Ok(info) if info.state == VmState::Inactive => return Ok(None),
         VmInfoResult::Ok(info) if info.state == VmState::Suspended => {
@@ -259,7 +259,7 @@ impl Kernel<'_> {
         call: impl FnOnce(&mut Client<'_>) -> Result<R, ClientError>,
     ) -> Result<R, Outcome> {
         let go_on = || self.pace.go_on();
-        let answer = link::client(self.ctrl, self.pace.at(until), &go_on)
+        let answer = patient::client(self.ctrl, self.pace.at(until), &go_on)
             .map_err(|e| e.to_string())
             .and_then(|mut client| call(&mut client).map_err(|e| e.to_string()));
         answer.map_err(|error| match PidFile::holder(self.pid_file) {

@@ -169,10 +169,7 @@ fn a_whole_day() {
     );
     let (_, out, _) = world.said(&["-active", "list"]);
     assert!(out.starts_with("VM  STATE    PID"), "{out}");
-    assert!(
-        out.contains("64 MB (21 used)  00:00:05  boot   -\n"),
-        "{out}"
-    );
+    assert!(out.contains("64 MB (21 used)  5 s  boot   -\n"), "{out}");
 
     let (status, out, _) = world.said(&["start", "a", "b"]);
     assert_eq!(status, 0);

@@ -3,9 +3,7 @@
 //! The registration lasts as long as its connection, so neither side can be wrong about the other for long. Without the
 //! service the monitor does all it is there for: this task never fails, it tries again.
 
-use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -71,11 +69,9 @@ async fn register(
     directory: &Path,
     port: Option<u16>,
 ) -> Result<UmldirV1Client<Stream>, Error> {
-    // Through the descriptor, the path is short enough for a socket address however deep the directory is.
-    let directory = File::open(directory)?;
-    let socket = format!("/proc/self/fd/{}/ctrl", directory.as_raw_fd());
-    let stream = UnixStream::connect(socket).await?;
-    let mut client = UmldirV1Client::new(Stream(stream));
+    let stream = client::connect(&directory.join("ctrl"), Duration::ZERO)?;
+    stream.set_nonblocking(true)?;
+    let mut client = UmldirV1Client::new(Stream(UnixStream::from_std(stream)?));
     let ticket = client.send_vm_register(&VmRegisterArgs {
         vm: vm.to_string(),
         port: port.unwrap_or(0).into(),

@@ -5,6 +5,9 @@
 use std::time::{Duration, Instant};
 
 use cli::{Exit, Failure, Output, printable};
+use client::signals::{self, Signals};
+use client::words::how_ended;
+use client::{Client, Monitor, broken, refused};
 use nix::sys::signal::Signal;
 use rpc_xdr::client::{ClientError, Reply, Ticket};
 use rpc_xdr::umlmonctrl::{
@@ -20,8 +23,7 @@ use crate::info;
 use crate::keys::{Escape, Keys, Wish};
 use crate::loss::Loss;
 use crate::replay::without_questions;
-use crate::session::{Client, Session, broken, refused};
-use crate::terminal::{self, RawTerminal, Signals};
+use crate::terminal::{self, RawTerminal};
 
 /// How much of the former output is shown first, in bytes: about two screens.
 const REPLAY: u64 = 4096;
@@ -49,16 +51,16 @@ enum End {
 /// Connects until the user leaves. The terminal is as before when this returns; a signal that ended the session then
 /// does what it usually does.
 pub(crate) fn attach(
-    session: &Session,
+    client: &Client,
     channel: &str,
     mode: ConMode,
     escape: Escape,
 ) -> Result<(), Failure> {
-    let mut client = session.connect()?.client;
-    let opened = open(&mut client, channel, mode)?;
-    let screen = painted(&mut client, channel, mode)?;
+    let mut monitor = client.connect()?.monitor;
+    let opened = open(&mut monitor, channel, mode)?;
+    let screen = painted(&mut monitor, channel, mode)?;
     // A message of which a part is still on its way keeps nobody from leaving.
-    client.rpc.stream().set_patience(Some(QUIET))?;
+    monitor.rpc.stream().set_patience(Some(QUIET))?;
     let signals = Signals::hold()?;
     let raw = RawTerminal::enter()?;
     let how = How {
@@ -66,28 +68,28 @@ pub(crate) fn attach(
         watches: mode == ConMode::Watch,
         escape,
     };
-    let mut attached = Attached::new(client, session.vm().as_ref(), channel, how);
+    let mut attached = Attached::new(monitor, client.vm().as_ref(), channel, how);
     attached.begin(&opened, screen)?;
     let ended = attached.run(&signals);
-    attached.farewell(raw.is_some() && is_painted(session, channel));
+    attached.farewell(raw.is_some() && is_painted(client, channel));
     drop(raw);
     drop(signals);
     if let End::Signal(signal) = ended? {
-        terminal::obey(signal)?;
+        signals::obey(signal)?;
     }
     Ok(())
 }
 
-fn open(client: &mut Client, channel: &str, mode: ConMode) -> Result<ConOpened, Failure> {
+fn open(monitor: &mut Monitor, channel: &str, mode: ConMode) -> Result<ConOpened, Failure> {
     let args = ConOpenArgs {
         channel: channel.to_owned(),
         mode,
         who: terminal::name(),
     };
-    match client.con_open(&args).map_err(broken)? {
+    match monitor.con_open(&args).map_err(broken)? {
         ConOpenResult::Ok(opened) => Ok(opened),
         ConOpenResult::Error(error) if error.code == CtlCode::Busy => {
-            Err(busy(client, channel, error))
+            Err(busy(monitor, channel, error))
         }
         ConOpenResult::Error(error) => Err(refused(error)),
     }
@@ -96,7 +98,7 @@ fn open(client: &mut Client, channel: &str, mode: ConMode) -> Result<ConOpened, 
 /// The screen of a guest that paints it, if our terminal is large enough for it. What a guest has written lately would not
 /// show that.
 fn painted(
-    client: &mut Client,
+    monitor: &mut Monitor,
     channel: &str,
     mode: ConMode,
 ) -> Result<Option<ConScreen>, Failure> {
@@ -111,9 +113,9 @@ fn painted(
             columns,
         };
         // A guest with another size is better than none.
-        let _ = client.con_resize(&size).map_err(broken)?;
+        let _ = monitor.con_resize(&size).map_err(broken)?;
     }
-    let screen = client.con_screen(&drawing_of(channel)).map_err(broken)?;
+    let screen = monitor.con_screen(&drawing_of(channel)).map_err(broken)?;
     let screen = screen.into_result();
     let fits = |screen: &ConScreen| screen.rows <= rows && screen.columns <= columns;
     Ok(screen.ok().filter(|screen| !screen.plain && fits(screen)))
@@ -128,9 +130,9 @@ fn drawing_of(channel: &str) -> ConScreenArgs {
 
 /// Whether the guest has painted its screen, so that the cursor may be anywhere on it. Asked in a conversation of its own, as
 /// the other one may be in the middle of something. A monitor that does not answer keeps nobody from leaving.
-fn is_painted(session: &Session, channel: &str) -> bool {
-    let screen = session.connect_quietly(QUIET).and_then(|mut client| {
-        let answer = client.con_screen(&drawing_of(channel)).ok()?;
+fn is_painted(client: &Client, channel: &str) -> bool {
+    let screen = client.connect_quietly(QUIET).and_then(|mut monitor| {
+        let answer = monitor.con_screen(&drawing_of(channel)).ok()?;
         answer.into_result().ok()
     });
     screen.is_some_and(|screen| !screen.plain)
@@ -142,8 +144,8 @@ fn is_answer(keys: &[u8]) -> bool {
 }
 
 /// Says who holds the channel.
-fn busy(client: &mut Client, channel: &str, error: CtlError) -> Failure {
-    let info = client
+fn busy(monitor: &mut Monitor, channel: &str, error: CtlError) -> Failure {
+    let info = monitor
         .vm_info()
         .ok()
         .and_then(|result| result.into_result().ok());
@@ -182,7 +184,7 @@ struct How {
 
 /// The state of a connected terminal.
 struct Attached<'a> {
-    client: Client,
+    monitor: Monitor,
     vm: &'a str,
     channel: &'a str,
     how: How,
@@ -219,9 +221,9 @@ struct Attached<'a> {
 }
 
 impl<'a> Attached<'a> {
-    fn new(client: Client, vm: &'a str, channel: &'a str, how: How) -> Attached<'a> {
+    fn new(monitor: Monitor, vm: &'a str, channel: &'a str, how: How) -> Attached<'a> {
         Attached {
-            client,
+            monitor,
             vm,
             channel,
             how,
@@ -289,11 +291,11 @@ impl<'a> Attached<'a> {
             }
             let (key, answer, signal) = self.wait(signals)?;
             if answer {
-                match self.client.rpc.fill() {
+                match self.monitor.rpc.fill() {
                     Ok(()) | Err(ClientError::TimedOut) => {}
                     Err(error) => return Err(broken(error)),
                 }
-                while let Some(reply) = self.client.rpc.next_reply().map_err(broken)? {
+                while let Some(reply) = self.monitor.rpc.next_reply().map_err(broken)? {
                     self.take_reply(&reply)?;
                 }
             }
@@ -325,7 +327,7 @@ impl<'a> Attached<'a> {
                 max: OUTPUT_MAX,
                 wait_ms: POLL_MS,
             };
-            self.reading = Some(self.client.send_con_read(&args).map_err(broken)?);
+            self.reading = Some(self.monitor.send_con_read(&args).map_err(broken)?);
         }
         if self.writing.is_none() && !self.typed.is_empty() {
             let rest = self.typed.split_off(self.typed.len().min(WRITE_MAX));
@@ -333,10 +335,10 @@ impl<'a> Attached<'a> {
                 channel: self.channel.to_owned(),
                 data: std::mem::replace(&mut self.typed, rest),
             };
-            self.writing = Some(self.client.send_con_write(&args).map_err(broken)?);
+            self.writing = Some(self.monitor.send_con_write(&args).map_err(broken)?);
         }
         if self.asking.is_none() && std::mem::take(&mut self.ask) {
-            self.asking = Some(self.client.send_vm_info().map_err(broken)?);
+            self.asking = Some(self.monitor.send_vm_info().map_err(broken)?);
         }
         if self.resizing.is_none()
             && !self.how.watches
@@ -348,7 +350,7 @@ impl<'a> Attached<'a> {
                 rows: rows.into(),
                 columns: columns.into(),
             };
-            self.resizing = Some(self.client.send_con_resize(&args).map_err(broken)?);
+            self.resizing = Some(self.monitor.send_con_resize(&args).map_err(broken)?);
         }
         Ok(())
     }
@@ -369,7 +371,7 @@ impl<'a> Attached<'a> {
             tv_nsec: left.subsec_nanos().into(),
         });
         let stdin = stdin();
-        let stream = self.client.rpc.stream();
+        let stream = self.monitor.rpc.stream();
         let mut fds = [
             PollFd::new(stream, PollFlags::IN),
             PollFd::new(signals, PollFlags::IN),
@@ -542,7 +544,7 @@ impl<'a> Attached<'a> {
     fn told(&mut self, info: &VmInfo) {
         if info.state == VmState::Inactive && !self.down {
             self.down = true;
-            let how = info::how_ended(&info.last_end);
+            let how = how_ended(&info.last_end);
             self.remark(&format!("{} is down: {how}", self.vm));
         }
     }

@@ -5,13 +5,13 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use cli::{Arg, Failure, Given, Kind, Program, Section, Word};
+use client::REMOTE;
 use config::ChannelName;
 use rpc_xdr::umlmonctrl::ConMode;
 
 use crate::disk_command::{
     COW_AND_BACKING, COW_AND_NEW, DISK, DISK_AND_NEW, DiskCommand, NEW_COW, NEW_SIZED, SIZED,
 };
-use crate::options::REMOTE;
 use crate::ready::Sign;
 
 /// The command line of umlwatch.

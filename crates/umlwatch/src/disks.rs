@@ -5,6 +5,9 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use cli::{Exit, Failure, printable};
+use client::signals::{self, Signals};
+use client::when::size;
+use client::{Monitor, json, refused};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nix::sys::signal::Signal;
 use rpc_xdr::client::{ClientError, Ticket};
@@ -16,11 +19,7 @@ use rustix::io::Errno;
 use serde_json::{Value, json};
 
 use crate::disk_command::DiskCommand;
-use crate::json;
 use crate::run::Runner;
-use crate::session::{Client, refused};
-use crate::terminal::{self, Signals};
-use crate::when::size;
 
 /// How long one call waits for the end of a job: the bar moves as often.
 const STEP_MS: u32 = 100;
@@ -55,7 +54,7 @@ impl Runner {
         match ended? {
             None => Ok(()),
             Some(Signal::SIGINT) => Err(Failure::new(Exit::Failed, "cancelled, and undone")),
-            Some(signal) => terminal::obey(signal),
+            Some(signal) => signals::obey(signal),
         }
     }
 
@@ -97,7 +96,7 @@ impl Runner {
         &mut self,
         signals: &mut Interruption,
         patience: Duration,
-        send: impl FnOnce(&mut Client) -> Result<Ticket<R>, ClientError>,
+        send: impl FnOnce(&mut Monitor) -> Result<Ticket<R>, ClientError>,
     ) -> Result<R, Failure> {
         self.call(|client| {
             let ticket = send(client)?;

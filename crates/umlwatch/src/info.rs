@@ -8,7 +8,8 @@ use rpc_xdr::umlmonctrl::{
     VmState,
 };
 
-use crate::when::{since, size, span, utc};
+use client::when::{since, size, span, utc};
+use client::words::{self, how_ended};
 
 /// The page for people.
 pub fn page(info: &VmInfo) -> String {
@@ -51,7 +52,7 @@ fn write_page(page: &mut String, info: &VmInfo) -> fmt::Result {
 
 fn write_state(page: &mut String, info: &VmInfo) -> fmt::Result {
     let vm = printable(info.vm.as_bytes());
-    let (state, moment) = (state_word(info.state), utc(info.state_since));
+    let (state, moment) = (words::state(info.state), utc(info.state_since));
     writeln!(
         page,
         "{vm} is {state} since {moment} ({})",
@@ -112,18 +113,6 @@ fn last_end(end: &VmLastEnd) -> String {
     }
     let (how, moment) = (how_ended(end), utc(end.time));
     format!("{how} ({moment})")
-}
-
-/// How it ended and, if there is more to say, why: `crashed: signal 11`.
-pub(crate) fn how_ended(end: &VmLastEnd) -> String {
-    let how = end_word(end.how);
-    match end.text.as_str() {
-        _ if end.how == VmEnd::None => "not started yet".to_owned(),
-        "" if end.exit_signal != 0 => format!("{how}: signal {}", end.exit_signal),
-        "" if end.exit_status > 0 => format!("{how}: exit status {}", end.exit_status),
-        "" => how.to_owned(),
-        text => format!("{how}: {}", printable(text.as_bytes())),
-    }
 }
 
 fn write_channel(page: &mut String, info: &ConInfo) -> fmt::Result {
@@ -243,38 +232,5 @@ fn note(page: &mut String, text: &str) -> fmt::Result {
     match text {
         "" => Ok(()),
         text => writeln!(page, "         {}", printable(text.as_bytes())),
-    }
-}
-
-/// The state as the manual calls it.
-pub(crate) fn state_word(state: VmState) -> &'static str {
-    match state {
-        VmState::Inactive => "inactive",
-        VmState::Starting => "starting",
-        VmState::Running => "running",
-        VmState::Suspended => "suspended",
-        VmState::Stopping => "stopping",
-    }
-}
-
-/// How a kernel ended, in a word or two.
-pub(crate) fn end_word(end: VmEnd) -> &'static str {
-    match end {
-        VmEnd::None => "none",
-        VmEnd::Halted => "halted",
-        VmEnd::Rebooted => "rebooted",
-        VmEnd::Killed => "killed",
-        VmEnd::Crashed => "crashed",
-        VmEnd::Panicked => "panicked",
-        VmEnd::NotStarted => "not started",
-    }
-}
-
-/// Where a value comes from, in a word.
-pub(crate) fn origin_word(origin: ConfigOrigin) -> &'static str {
-    match origin {
-        ConfigOrigin::Default => "default",
-        ConfigOrigin::Main => "main",
-        ConfigOrigin::User => "user",
     }
 }

@@ -1,42 +1,14 @@
 //! `-json`: the status as documented, stable JSON. Names are those of proto/umlmonctrl.x; a name once printed
 //! stays, new ones may come.
 
-use std::fmt::Write;
-
+use client::json::{ascii, text};
+use client::words;
 use rpc_xdr::umlmonctrl::{ConClient, ConInfo, ConfigSetting, NicLink, VmInfo, VmLastEnd};
 use serde_json::{Value, json};
-
-use crate::info::{end_word, origin_word, state_word};
 
 /// The status page.
 pub fn document(info: &VmInfo) -> String {
     ascii(&value(info))
-}
-
-/// One object on several lines, in ASCII, so that no byte of it does anything to a terminal.
-pub(crate) fn ascii(object: &Value) -> String {
-    escape(&format!("{object:#}\n"))
-}
-
-/// One object on a line, in ASCII.
-pub(crate) fn line(object: &Value) -> String {
-    escape(&format!("{object}\n"))
-}
-
-fn escape(json: &str) -> String {
-    let mut text = String::new();
-    // Nothing outside ASCII, and no control character but the newline, occurs outside the strings.
-    for c in json.chars() {
-        if c == '\n' || c == ' ' || c.is_ascii_graphic() {
-            text.push(c);
-        } else {
-            for unit in c.encode_utf16(&mut [0; 2]) {
-                // Writing to a String cannot fail.
-                let _ = write!(text, "\\u{unit:04x}");
-            }
-        }
-    }
-    text
 }
 
 fn value(info: &VmInfo) -> Value {
@@ -45,7 +17,7 @@ fn value(info: &VmInfo) -> Value {
         "daemon_version": info.daemon_version,
         "monitor_pid": info.monitor_pid,
         "monitor_since": info.monitor_since,
-        "state": state_word(info.state),
+        "state": words::state(info.state),
         "state_since": info.state_since,
         "fault": info.fault,
         "responding": info.responding,
@@ -82,7 +54,7 @@ fn value(info: &VmInfo) -> Value {
 
 fn last_end(end: &VmLastEnd) -> Value {
     json!({
-        "how": end_word(end.how),
+        "how": words::end(end.how),
         "exit_status": end.exit_status,
         "exit_signal": end.exit_signal,
         "time": end.time,
@@ -132,13 +104,8 @@ fn settings(settings: &[ConfigSetting]) -> Vec<Value> {
         json!({
             "param": setting.param,
             "value": text(&setting.value),
-            "origin": origin_word(setting.origin),
+            "origin": words::origin(setting.origin),
         })
     };
     settings.iter().map(setting).collect()
-}
-
-/// Bytes that are not UTF-8 become U+FFFD.
-pub(crate) fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }

@@ -3,9 +3,10 @@
 use std::process::ExitCode;
 
 use cli::{Exit, Failure, Line};
+use client::{Client, Options};
 use umlwatch::command::{Command, PROGRAM};
 use umlwatch::keys::Escape;
-use umlwatch::{Options, Runner, Session, Style, guard, interact, is_guard};
+use umlwatch::{Runner, Style, guard, interact, is_guard};
 
 fn main() -> ExitCode {
     if is_guard() {
@@ -22,7 +23,7 @@ fn run(line: Line) -> Result<Exit, Failure> {
         .filter_map(|word| Command::of(word).transpose());
     let commands: Vec<Command> = commands.collect::<Result<_, _>>()?;
     let options = Options::of(&line)?;
-    let session = Session::find(line.one_operand("VM")?, line.config.as_deref(), options)?;
+    let client = Client::new(line.one_operand("VM")?, line.config.as_deref(), options)?;
     let style = Style {
         json: line.has("json"),
         raw: line.has("raw"),
@@ -32,7 +33,7 @@ fn run(line: Line) -> Result<Exit, Failure> {
             None => Escape::default(),
         },
     };
-    let mut runner = Runner::new(session, style);
+    let mut runner = Runner::new(client, style);
     if commands.is_empty() {
         return interact(&mut runner);
     }

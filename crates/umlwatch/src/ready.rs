@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use cli::{Exit, Failure};
+use client::words::how_ended;
 use config::ChannelName;
 use rpc_xdr::umlmonctrl::{ConMode, ConOpenArgs, ConReadArgs, VmLastEnd, VmState, VmWaitArgs};
 
-use crate::info::how_ended;
 use crate::run::Runner;
 use crate::terminal;
 

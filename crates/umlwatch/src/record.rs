@@ -6,13 +6,14 @@ use std::path::Path;
 use std::time::Instant;
 
 use cli::{Exit, Failure};
+use client::signals::{self, Signals};
+use client::when::now;
 use nix::sys::signal::Signal;
 use rpc_xdr::umlmonctrl::{ConInfo, ConMode, ConOpenArgs, ConReadArgs, VmInfo};
 use serde_json::json;
 
 use crate::run::Runner;
-use crate::terminal::{self, Signals};
-use crate::when::now;
+use crate::terminal;
 
 /// How long one call waits for output, in milliseconds: a signal is seen as soon.
 const STEP_MS: u32 = 200;
@@ -53,7 +54,7 @@ impl Runner {
         drop(signals);
         match signal {
             Signal::SIGINT => Ok(()),
-            signal => terminal::obey(signal),
+            signal => signals::obey(signal),
         }
     }
 }

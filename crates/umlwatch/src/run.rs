@@ -1,6 +1,8 @@
 //! Carries out one command after the other.
 
 use cli::{Exit, Failure, Output, Visible};
+use client::signals::{self, Signals};
+use client::{Client, Monitor, password};
 use config::VmName;
 use nix::sys::signal::Signal;
 use rpc_xdr::auth::{self, Key, PasswordChange};
@@ -11,9 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::attach;
 use crate::command::Command;
 use crate::keys::Escape;
-use crate::session::{Client, Session, broken, refused};
-use crate::terminal::{self, Signals};
-use crate::{info, json, password};
+use crate::{info, json};
 
 /// How many bytes of a log are asked for at once.
 const CHUNK: u32 = 65536;
@@ -68,9 +68,9 @@ impl Style {
     }
 }
 
-/// What carries out commands: the session with a VM, and where the results go.
+/// What carries out commands: the client of a VM, and where the results go.
 pub struct Runner {
-    session: Session,
+    client: Client,
     style: Style,
     out: Output,
     /// The VM was started by a command of this umlwatch.
@@ -79,10 +79,10 @@ pub struct Runner {
 
 impl Runner {
     /// Nothing is connected yet.
-    pub fn new(session: Session, style: Style) -> Runner {
+    pub fn new(client: Client, style: Style) -> Runner {
         let out = Output::stdout();
         Runner {
-            session,
+            client,
             style,
             out,
             started: false,
@@ -91,7 +91,7 @@ impl Runner {
 
     /// The VM.
     pub fn vm(&self) -> &VmName {
-        self.session.vm()
+        self.client.vm()
     }
 
     /// Whether a command of this umlwatch has started the VM.
@@ -128,17 +128,17 @@ impl Runner {
 
     /// The VM, with its host if that is another one.
     pub(crate) fn name(&self) -> String {
-        self.session.name()
+        self.client.name()
     }
 
     /// Connects with another host before the first command.
     pub(crate) fn begin(&mut self) -> Result<(), Failure> {
-        self.session.begin()
+        self.client.begin()
     }
 
     /// Ends the connection; the next command makes a new one.
     pub(crate) fn disconnect(&mut self) {
-        self.session.disconnect();
+        self.client.disconnect();
     }
 
     /// Prints text of our own.
@@ -165,19 +165,13 @@ impl Runner {
         match command {
             Command::Info => self.info(),
             Command::Tail { file, lines } => self.tail(file, *lines),
-            Command::Connect { channel, mode } => attach::attach(
-                &self.session,
-                &channel.to_string(),
-                *mode,
-                self.style.escape,
-            ),
+            Command::Connect { channel, mode } => {
+                attach::attach(&self.client, &channel.to_string(), *mode, self.style.escape)
+            }
             Command::Screen(channel) => self.screen(&channel.to_string()),
             Command::Record { channel, file } => self.record(&channel.to_string(), file),
             Command::Start(extra) => {
-                let args = VmStartArgs {
-                    extra: extra.clone(),
-                };
-                self.call(|client| Ok(client.vm_start(&args)?.into_result()))?;
+                self.client.start(extra)?;
                 self.started = true;
                 Ok(())
             }
@@ -226,15 +220,9 @@ impl Runner {
     /// One call, connecting first if need be. After a broken conversation the next call connects anew.
     pub(crate) fn call<T>(
         &mut self,
-        call: impl FnOnce(&mut Client) -> Result<Result<T, CtlError>, ClientError>,
+        call: impl FnOnce(&mut Monitor) -> Result<Result<T, CtlError>, ClientError>,
     ) -> Result<T, Failure> {
-        match call(self.session.client()?) {
-            Ok(answer) => answer.map_err(refused),
-            Err(error) => {
-                self.session.disconnect();
-                Err(broken(error))
-            }
-        }
+        self.client.call(call)
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
@@ -244,7 +232,7 @@ impl Runner {
     }
 
     fn info(&mut self) -> Result<(), Failure> {
-        let info = self.call(|client| Ok(client.vm_info()?.into_result()))?;
+        let info = self.client.info()?;
         let text = match self.style.json {
             true => json::document(&info),
             false => info::page(&info),
@@ -293,7 +281,7 @@ impl Runner {
     /// Neither the old nor the new password goes to the monitor, but what only who knows the old one can use.
     fn change_password(&mut self) -> Result<(), Failure> {
         // Whoever may not command the VM is not asked first.
-        self.session.link()?;
+        self.client.connection()?;
         let name = self.name();
         let old = password::ask(&format!(
             "Old password of {name} (nothing if none is set): "
@@ -314,17 +302,16 @@ impl Runner {
         }
         let old = old.unwrap_or_else(Key::unset);
         let vm = self.vm().clone();
-        let server_nonce = self.session.link()?.server_nonce;
+        let server_nonce = self.client.connection()?.server_nonce;
         let change = PasswordChange::new(vm.as_str(), auth::nonce()?, server_nonce);
         let args = change.hide(&old, &new);
         self.call(|client| Ok(client.password_set(&args)?.into_result()))?;
-        self.session.change_key(new);
+        self.client.change_key(new);
         self.print("The password is changed; it counts from the next connection on.\n")
     }
 
     fn wait(&mut self, seconds: u32) -> Result<(), Failure> {
-        let args = VmWaitArgs { seconds };
-        let waited = self.call(|client| Ok(client.vm_wait(&args)?.into_result()))?;
+        let waited = self.client.wait(seconds)?;
         match waited.inactive {
             true => Ok(()),
             false => Err(Failure::new(
@@ -362,7 +349,7 @@ fn pause(signals: &Signals) -> Result<bool, Failure> {
     match signals.next() {
         None | Some(Signal::SIGWINCH) => Ok(false),
         Some(Signal::SIGINT) => Ok(true),
-        Some(signal) => terminal::obey(signal).map(|()| true),
+        Some(signal) => signals::obey(signal).map(|()| true),
     }
 }
 

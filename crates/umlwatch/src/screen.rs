@@ -1,10 +1,10 @@
 //! The screen of a channel as text.
 
 use cli::{Failure, printable};
+use client::json;
 use rpc_xdr::umlmonctrl::{ConCell, ConScreen, ConScreenArgs};
 use serde_json::json;
 
-use crate::json;
 use crate::run::Runner;
 
 /// Bit of a style: the character is two cells wide.

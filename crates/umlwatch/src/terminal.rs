@@ -3,9 +3,6 @@
 use std::io;
 use std::sync::{Mutex, Once, PoisonError};
 
-use cli::Failure;
-use nix::sys::signal::{SigSet, Signal, raise};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::stdio::stdin;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetattr};
 
@@ -74,51 +71,4 @@ pub(crate) fn size() -> Option<(u16, u16)> {
 pub(crate) fn name() -> String {
     let name = rustix::termios::ttyname(stdin(), Vec::new());
     name.map_or(String::new(), |name| name.to_string_lossy().into_owned())
-}
-
-/// The signals that end a session or change the window, kept back until dropped, and read from a descriptor. One that
-/// has not been read then acts as usual.
-pub(crate) struct Signals {
-    fd: SignalFd,
-    before: SigSet,
-}
-
-impl Signals {
-    /// Keeps them back from now on.
-    pub(crate) fn hold() -> io::Result<Signals> {
-        let held = SigSet::from_iter([
-            Signal::SIGINT,
-            Signal::SIGTERM,
-            Signal::SIGHUP,
-            Signal::SIGWINCH,
-        ]);
-        let fd = SignalFd::with_flags(&held, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-        let before = SigSet::thread_get_mask()?;
-        held.thread_block()?;
-        Ok(Signals { fd, before })
-    }
-
-    /// The next signal that has come.
-    pub(crate) fn next(&self) -> Option<Signal> {
-        let info = self.fd.read_signal().ok().flatten()?;
-        Signal::try_from(i32::try_from(info.ssi_signo).ok()?).ok()
-    }
-}
-
-/// Lets a signal that was read from [`Signals`] do what it usually does, as soon as it is no longer kept back.
-pub(crate) fn obey(signal: Signal) -> Result<(), Failure> {
-    Ok(raise(signal).map_err(io::Error::from)?)
-}
-
-impl std::os::fd::AsFd for Signals {
-    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.fd.as_fd()
-    }
-}
-
-impl Drop for Signals {
-    fn drop(&mut self) {
-        // The mask came from the kernel, so the kernel takes it back.
-        let _ = self.before.thread_set_mask();
-    }
 }

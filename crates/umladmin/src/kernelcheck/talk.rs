@@ -8,7 +8,7 @@ use rpc_xdr::client::ClientError;
 use rpc_xdr::umlmonctrl::*;
 
 use super::watch::Watch;
-use crate::link;
+use rpc_xdr::client::connect;
 
 /// How long the monitor may take to accept a connection.
 const ACCEPT: Duration = Duration::from_secs(5);
@@ -34,7 +34,7 @@ fn said<T>(answer: Answer<T>) -> Result<T, String> {
 
 impl Talk {
     pub(crate) fn begin(ctrl: &Path, watch: &Watch) -> Result<Talk, String> {
-        let stream = link::connect(ctrl, ACCEPT)
+        let stream = connect(ctrl, ACCEPT)
             .and_then(|stream| {
                 stream.set_read_timeout(Some(ANSWER))?;
                 watch.attend(&stream)?;

@@ -181,7 +181,7 @@ fn what_is_no_directory_service_is_told() {
     );
     assert!(
         complaint.contains(
-            "is no redirector that this umlwatch understands: the server refused the call"
+            "is no redirector that this program understands: the server refused the call"
         ),
         "{complaint}"
     );

@@ -3,12 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
 use crate::steps::{cargo, output, repository};
 
 const TABLE: &str = "docs/ARCHITECTURE.md";
+
+/// What they have in common is in a library, whatever the table says.
+const PROGRAMS: [&str; 4] = ["umlmon", "umldir", "umlwatch", "umladmin"];
 
 /// Each crate with those it uses.
 type Uses = BTreeMap<String, BTreeSet<String>>;
@@ -63,6 +66,12 @@ fn manifests(metadata: &Value) -> anyhow::Result<Uses> {
 
 fn compare(table: &Uses, manifests: &Uses) -> anyhow::Result<()> {
     for (name, used) in manifests {
+        let program = used.iter().find(|used| PROGRAMS.contains(&used.as_str()));
+        if let (true, Some(program)) = (PROGRAMS.contains(&name.as_str()), program) {
+            bail!(
+                "{name} uses {program}, but no program uses a program; move what they share to a library"
+            );
+        }
         let allowed = table
             .get(name)
             .with_context(|| format!("the crate {name} is not in the table of {TABLE}"))?;
@@ -135,6 +144,13 @@ mod tests {
         assert!(error(&[config, ("jail", &["config"])]).contains("says that jail uses sys"));
         assert!(error(&[config, jail, ("novel", &[])]).contains("novel is not in the table"));
         assert!(error(&[jail]).contains("lists config, which is no crate"));
+    }
+
+    #[test]
+    fn no_program_uses_a_program() {
+        let rows: &[(&str, &[&str])] = &[("umladmin", &["umlwatch"]), ("umlwatch", &[])];
+        let error = compare(&uses(rows), &uses(rows)).unwrap_err().to_string();
+        assert!(error.contains("no program uses a program"), "{error}");
     }
 
     #[test]

@@ -1,16 +1,13 @@
 //! A connection to a monitor on which no call waits longer than it should (umladmin).
 
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rpc_xdr::client::Stream;
+use rpc_xdr::client::{Stream, connect};
 use rpc_xdr::umlmonctrl::UmlmonctrlV1Client;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::fs::{Mode, OFlags};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 /// How long a monitor may take to accept a connection and a request. It does nothing else meanwhile, so this is long.
 const ACCEPT: Duration = Duration::from_secs(5);
@@ -39,23 +36,6 @@ pub(crate) fn client<'a>(
         until,
         go_on,
     }))
-}
-
-/// Connects; unlike the standard library's way, not forever if a monitor accepts nothing (its backlog is full).
-pub(crate) fn connect(ctrl: &Path, limit: Duration) -> io::Result<UnixStream> {
-    let (family, kind) = (AddressFamily::UNIX, SocketType::STREAM);
-    let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC, None)?;
-    sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, Some(limit))?;
-    // A path may be longer than a socket address; one through a descriptor is not.
-    let (directory, name) = (ctrl.parent(), ctrl.file_name());
-    let (directory, name) = directory.zip(name).ok_or(ErrorKind::InvalidInput)?;
-    let directory = rustix::fs::open(directory, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    let short = PathBuf::from(format!("/proc/self/fd/{}", directory.as_raw_fd())).join(name);
-    rustix::net::connect(&socket, &SocketAddrUnix::new(short)?).map_err(|e| match e {
-        rustix::io::Errno::AGAIN => io::Error::from(ErrorKind::TimedOut),
-        e => e.into(),
-    })?;
-    Ok(UnixStream::from(socket))
 }
 
 impl Stream for Patient<'_> {}
@@ -95,7 +75,6 @@ impl Write for Patient<'_> {
 mod tests {
     use super::*;
     use std::cell::Cell;
-    use std::os::unix::net::UnixListener;
 
     fn patient<'a>(go_on: &'a dyn Fn() -> bool, wait: Duration) -> (UnixStream, Patient<'a>) {
         let (peer, stream) = UnixStream::pair().unwrap();
@@ -132,26 +111,5 @@ mod tests {
         let (mut peer, mut late) = patient(&|| false, Duration::ZERO);
         peer.write_all(b"x").unwrap();
         assert_eq!(late.read(&mut [0]).unwrap(), 1);
-    }
-
-    #[test]
-    fn a_full_backlog_does_not_block_forever() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("ctrl");
-        let _listener = UnixListener::bind(&path).unwrap();
-        // And its path may be too long for an address.
-        let deep = dir.path().join("d".repeat(120));
-        std::fs::create_dir(&deep).unwrap();
-        let path = deep.join("ctrl");
-        std::fs::rename(dir.path().join("ctrl"), &path).unwrap();
-        let mut held = Vec::new();
-        let error = loop {
-            match connect(&path, Duration::from_millis(5)) {
-                Ok(stream) => held.push(stream),
-                Err(e) => break e,
-            }
-            assert!(held.len() < 10_000);
-        };
-        assert_eq!(error.kind(), ErrorKind::TimedOut);
     }
 }

@@ -1,4 +1,4 @@
-//! The connection to a monitor, of whichever kind (umlwatch).
+//! The connection to a monitor, of whichever kind. Runs in the clients.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -7,12 +7,16 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use rpc_xdr::client;
+use rpc_xdr::umlmonctrl::UmlmonctrlV1Client;
 use rustix::io::Errno;
 use rustls::{ClientConnection, IoState};
 
-/// A connection to a monitor.
+/// The procedures of a monitor, at the other end of a stream.
+pub type Monitor = UmlmonctrlV1Client<Stream>;
+
+/// A stream to a monitor.
 #[derive(Debug)]
-pub(crate) enum Stream {
+pub enum Stream {
     /// To one on this host.
     Unix(UnixStream),
     /// To one on another host, in the clear.
@@ -23,7 +27,10 @@ pub(crate) enum Stream {
 
 impl Stream {
     /// How long a read may take; None is forever. A write may take its time.
-    pub(crate) fn set_patience(&self, limit: Option<Duration>) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// Those of setsockopt(2).
+    pub fn set_patience(&self, limit: Option<Duration>) -> io::Result<()> {
         let tcp = match self {
             Stream::Unix(unix) => return unix.set_read_timeout(limit),
             Stream::Tcp(tcp) => tcp,
@@ -94,7 +101,7 @@ fn gone(error: io::Error) -> io::Error {
 
 /// TLS on a TCP connection.
 #[derive(Debug)]
-pub(crate) struct TlsStream {
+pub struct TlsStream {
     tls: ClientConnection,
     tcp: TcpStream,
     /// A read would give bytes that have been decrypted already.

@@ -1,4 +1,4 @@
-//! What `VM@HOST` means (umlwatch, umladmin).
+//! What `VM@HOST` means. Runs in the clients.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};

@@ -1,4 +1,4 @@
-//! The options that say how another host is reached (umlwatch).
+//! The options that say how another host is reached. Runs in the clients.
 
 use std::path::PathBuf;
 
@@ -31,7 +31,8 @@ pub struct Options {
     pub password_file: Option<PathBuf>,
 }
 
-pub(crate) const REMOTE: &[Word] = &[
+/// Their words on a command line.
+pub const REMOTE: &[Word] = &[
     Word::new(
         "via",
         Some(Arg::new("WAY", Kind::Words(&["direct", "redirector"]))),
@@ -93,8 +94,20 @@ fn choice<T: Copy + Default>(line: &Line, name: &str, choices: &[(&str, T)]) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::command::PROGRAM;
-    use cli::{Exit, Request};
+    use cli::{Exit, Program, Request, Section};
+
+    const PROGRAM: Program = Program {
+        name: "test",
+        about: "",
+        synopsis: &[],
+        sections: &[Section {
+            heading: "",
+            words: REMOTE,
+        }],
+        modes: &[],
+        operand: Some(Arg::VM),
+        notes: "",
+    };
 
     fn options(args: &[&str]) -> Result<Options, Failure> {
         match PROGRAM.parse(args.iter().map(Into::into))? {

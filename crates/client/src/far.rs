@@ -1,5 +1,5 @@
 //! The way to the monitor of a VM on another host: by the directory service there, directly or through the redirector, and
-//! past the question for the password (umlwatch).
+//! past the question for the password Runs in the clients.
 
 use std::cell::RefCell;
 use std::io::ErrorKind;
@@ -9,15 +9,18 @@ use std::time::{Duration, Instant};
 
 use cli::{Exit, Failure};
 use config::{Global, Service, VmName};
-use remote::{Directory, Host, Offer, addresses, dial, redirect};
 use rpc_xdr::auth::Key;
 use rpc_xdr::client::{Authenticated, ClientError, Login, LoginError, authenticate, start_tls};
-use rpc_xdr::umlmonctrl::{AuthNonce, CtlCode};
+use rpc_xdr::umlmonctrl::CtlCode;
 
+use crate::call::tell;
+use crate::client::Connection;
+use crate::dial::{addresses, dial};
+use crate::directory::{Directory, Offer, redirect, unreachable};
 use crate::options::{Options, Via};
 use crate::password;
-use crate::session::Client;
-use crate::stream::Stream;
+use crate::stream::{Monitor, Stream};
+use crate::target::Host;
 use crate::tls::{NewHost, Tls};
 
 /// How long a monitor that could be reached through the redirector as well may take to accept a connection.
@@ -26,14 +29,8 @@ const DIRECT_LIMIT: Duration = Duration::from_secs(2);
 /// How often a wrong password may be typed.
 const TRIES: u32 = 3;
 
-/// A conversation with a monitor.
-pub(crate) struct Link {
-    pub(crate) client: Client,
-    /// What a change of the password is bound to; zeros for a monitor on this host.
-    pub(crate) server_nonce: AuthNonce,
-}
-
 /// A VM on another host.
+#[derive(Debug)]
 pub(crate) struct Far {
     vm: VmName,
     host: Host,
@@ -48,7 +45,7 @@ pub(crate) struct Far {
 }
 
 /// A connection before the password is proved.
-struct Line {
+struct Unproved {
     stream: Stream,
     binding: Vec<u8>,
     new: Option<NewHost>,
@@ -88,7 +85,7 @@ impl Far {
     }
 
     /// Connects, and asks for the password unless it is known. Each step may take as long as `limit`.
-    pub(crate) fn connect(&self, limit: Duration) -> Result<Link, Failure> {
+    pub(crate) fn connect(&self, limit: Duration) -> Result<Connection, Failure> {
         let mut tries = 0;
         loop {
             // Before the password is asked for, it is tried whether there is anybody to be told. The connection does not
@@ -106,7 +103,7 @@ impl Far {
                     if tries >= TRIES || self.password_file.is_some() {
                         return Err(Failure::new(Exit::NotAuthorised, error.text));
                     }
-                    eprintln!("umlwatch: {}", cli::printable(error.text.as_bytes()));
+                    tell(&error.text);
                 }
                 proved => return proved.map_err(|error| self.not_let_in(error)),
             }
@@ -114,7 +111,7 @@ impl Far {
     }
 
     /// Connects without asking anybody anything; all of it may take as long as `limit`. None if that does not work.
-    pub(crate) fn connect_quietly(&self, limit: Duration) -> Option<Link> {
+    pub(crate) fn connect_quietly(&self, limit: Duration) -> Option<Connection> {
         let key = self.key.borrow().clone()?;
         let line = self.open(Instant::now() + limit).ok()?;
         self.prove(line, &key).ok()
@@ -141,7 +138,7 @@ impl Far {
     }
 
     /// Both sides prove that they know the password.
-    fn prove(&self, line: Line, key: &Key) -> Result<Link, LoginError> {
+    fn prove(&self, line: Unproved, key: &Key) -> Result<Connection, LoginError> {
         let login = Login {
             vm: self.vm.as_str(),
             key,
@@ -160,23 +157,23 @@ impl Far {
         if let Some(new) = &line.new {
             // Only now it is certain that it is the host's. That it cannot be remembered is no reason not to go on.
             if let Err(failure) = self.tls.remember(new) {
-                eprintln!("umlwatch: {}", cli::printable(failure.message.as_bytes()));
+                tell(&failure.message);
             }
         }
-        let mut client = Client::new(stream);
+        let mut monitor = Monitor::new(stream);
         if let Some(seal) = seal {
-            client.rpc.seal(seal);
+            monitor.rpc.seal(seal);
         }
-        Ok(Link {
-            client,
+        Ok(Connection {
+            monitor,
             server_nonce,
         })
     }
 
     /// A connection to the monitor on which nothing has been proved.
-    fn open(&self, until: Instant) -> Result<Line, Failure> {
+    fn open(&self, until: Instant) -> Result<Unproved, Failure> {
         let mut tcp = self.reach(until)?;
-        let clear = |tcp| Line {
+        let clear = |tcp| Unproved {
             stream: Stream::Tcp(tcp),
             binding: Vec::new(),
             new: None,
@@ -188,7 +185,7 @@ impl Far {
             return self.tls.missing().map(|()| clear(tcp));
         }
         let secured = self.tls.start(tcp)?;
-        Ok(Line {
+        Ok(Unproved {
             stream: Stream::Tls(Box::new(secured.stream)),
             binding: secured.binding,
             new: secured.new,
@@ -265,7 +262,7 @@ impl Far {
                      [GLOBAL] of its configuration"
                 ),
             ),
-            _ => remote::unreachable(host, port, &error),
+            _ => unreachable(host, port, &error),
         })?;
         redirect(tcp, host, &self.vm)
     }
@@ -297,7 +294,7 @@ impl Far {
         let text = match error {
             ClientError::Rejected(_) | ClientError::BadReply(_) => {
                 format!(
-                    "what answers for {name} is no monitor that this umlwatch understands: {error}"
+                    "what answers for {name} is no monitor that this program understands: {error}"
                 )
             }
             ClientError::Lost(error) => format!(

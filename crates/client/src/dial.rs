@@ -1,4 +1,4 @@
-//! Connecting over TCP within a time (umlwatch, umladmin).
+//! Connecting over TCP within a time. Runs in the clients.
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use cli::{Exit, Failure};
 use rustix::net::sockopt;
 
-use crate::Host;
+use crate::target::Host;
 
 /// How long a step on the way to a monitor may take in all, unless somebody has less patience.
 pub const LIMIT: Duration = Duration::from_secs(10);

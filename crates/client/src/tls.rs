@@ -1,4 +1,4 @@
-//! TLS on the connection to another host, and whose certificate counts (umlwatch): one that a file of `-ca` vouches for, or
+//! TLS on the connection to another host, and whose certificate counts: one that a file of `-ca` vouches for, or
 //! the one that the host had when it was used first.
 //!
 //! Whoever does not know the password gets no further in any case: the proof of it is bound to the connection. What the
@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use cli::{Exit, Failure};
-use remote::Host;
 use rpc_xdr::auth::{BINDING_LABEL, BINDING_LENGTH};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -22,8 +21,10 @@ use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme,
 };
 
+use crate::call::tell;
 use crate::known::KnownHosts;
 use crate::stream::TlsStream;
+use crate::target::Host;
 
 /// What RFC 9289 has RPC in TLS be called (ALPN).
 const SUNRPC: &[u8] = b"sunrpc";
@@ -155,10 +156,10 @@ impl Tls {
         };
         known.add(name, &new.0)?;
         let (host, path) = (&self.host, known.path().display());
-        eprintln!(
-            "umlwatch: {host} is used for the first time; its certificate {} is trusted from now on ({path})",
+        tell(&format!(
+            "{host} is used for the first time; its certificate {} is trusted from now on ({path})",
             new.0
-        );
+        ));
         Ok(())
     }
 

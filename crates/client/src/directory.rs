@@ -1,5 +1,5 @@
-//! What the directory service of another host tells, and its redirector (umlwatch, umladmin). Neither has to be trusted: who
-//! answers in the end must prove that he knows the password.
+//! What the directory service of another host tells, and its redirector. Neither has to be trusted: who
+//! answers in the end must prove that he knows the password. Runs in the clients.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind};
@@ -11,7 +11,8 @@ use config::VmName;
 use rpc_xdr::client::{ClientError, Rejection};
 use rpc_xdr::umldir::{DirCode, DirError, DirVm, UmldirV1Client, UmlredirV1Client};
 
-use crate::{Host, addresses, dial};
+use crate::dial::{addresses, dial};
+use crate::target::Host;
 
 /// The ways to the monitor of a VM that its host offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -150,7 +151,7 @@ fn no_answer(host: &Host, port: u16, what: &str, error: &ClientError) -> Failure
         )
         | ClientError::BadReply(_) => {
             format!(
-                "what answers at {host}, port {port}, is no {what} that this umlwatch understands: {error}"
+                "what answers at {host}, port {port}, is no {what} that this program understands: {error}"
             )
         }
         error => format!("the {what} of {host}, port {port}, does not answer: {error}"),

@@ -1,5 +1,5 @@
-//! The certificates of other hosts, remembered from one use to the next (umlwatch). A line for each host:
-//! `HOST sha256:HEX`. Whoever uses the same host again notices that somebody has come between.
+//! The certificates of other hosts, remembered from one use to the next. A line for each host:
+//! `HOST sha256:HEX`. Whoever uses the same host again notices that somebody has come between. Runs in the clients.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, ErrorKind, Read as _, Write as _};

@@ -1,5 +1,5 @@
-//! Passwords, asked for on the terminal without echo or read from a file (umlwatch). They come by no other way: what stands
-//! on a command line or in the environment, others can see.
+//! Passwords, asked for on the terminal without echo or read from a file. They come by no other way: what stands on a
+//! command line or in the environment, others can see. Runs in the clients.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -15,7 +15,7 @@ use rustix::io::Errno;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 use zeroize::Zeroizing;
 
-use crate::terminal::{self, Signals};
+use crate::signals::{self, Signals};
 
 /// The longest password, in bytes: as much as a terminal gives as one line.
 const MAX: usize = 4095;
@@ -24,7 +24,7 @@ const MAX: usize = 4095;
 ///
 /// # Errors
 /// If there is no terminal, or a signal came; that has done what it usually does then.
-pub(crate) fn ask(prompt: &str) -> Result<Option<Key>, Failure> {
+pub fn ask(prompt: &str) -> Result<Option<Key>, Failure> {
     let cannot = |error: io::Error| {
         Failure::new(
             Exit::NotAuthorised,
@@ -52,7 +52,7 @@ pub(crate) fn ask(prompt: &str) -> Result<Option<Key>, Failure> {
         Typed::Signal(signal) => {
             // The line with the question has no end yet.
             let _ = (&tty).write_all(b"\n");
-            terminal::obey(signal)?;
+            signals::obey(signal)?;
             Err(Failure::new(Exit::Failed, "no password was given"))
         }
     }

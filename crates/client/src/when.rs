@@ -1,9 +1,9 @@
-//! Times and sizes for people.
+//! Times and sizes, in the words for people. Runs in the clients.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Seconds since 1970.
-pub(crate) fn now() -> u64 {
+pub fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     since.map_or(0, |since| since.as_secs())
 }
@@ -12,14 +12,14 @@ pub(crate) fn now() -> u64 {
 const LAST: u64 = 253_402_300_799;
 
 /// `2026-11-24 03:32:32 UTC`. UTC, as nobody knows which zone the reader of a saved page is in.
-pub(crate) fn utc(seconds: u64) -> String {
+pub fn utc(seconds: u64) -> String {
     let time = UNIX_EPOCH + Duration::from_secs(seconds.min(LAST));
     let text = humantime::format_rfc3339_seconds(time).to_string();
     text.replace('T', " ").replace('Z', " UTC")
 }
 
 /// The two greatest units of a span of time: `3 d 4 h`, `59 s`.
-pub(crate) fn span(seconds: u64) -> String {
+pub fn span(seconds: u64) -> String {
     let parts = [
         (seconds / 86400, "d"),
         (seconds / 3600 % 24, "h"),
@@ -36,12 +36,12 @@ pub(crate) fn span(seconds: u64) -> String {
 }
 
 /// The time since a moment.
-pub(crate) fn since(moment: u64) -> String {
+pub fn since(moment: u64) -> String {
     span(now().saturating_sub(moment))
 }
 
 /// `512 bytes`, `1.5 GB`; powers of 1024, as memory and disks are configured in such megabytes.
-pub(crate) fn size(bytes: u64) -> String {
+pub fn size(bytes: u64) -> String {
     const UNITS: [(u64, &str); 4] = [
         (1 << 40, "TB"),
         (1 << 30, "GB"),

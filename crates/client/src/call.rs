@@ -1,0 +1,50 @@
+//! What follows from a call that did not do what was asked: the reason for people, and the exit status for scripts. Runs in
+//! the clients.
+
+use std::ffi::OsStr;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use cli::{Exit, Failure};
+use rpc_xdr::client::ClientError;
+use rpc_xdr::umlmonctrl::{CtlCode, CtlError};
+
+/// The failure that the refusal of a monitor is.
+pub fn refused(error: CtlError) -> Failure {
+    let exit = match error.code {
+        CtlCode::NotRunning => Exit::NotRunning,
+        CtlCode::NotAuthorised => Exit::NotAuthorised,
+        CtlCode::Timeout => Exit::Timeout,
+        _ => Exit::Failed,
+    };
+    Failure::new(exit, error.text)
+}
+
+/// The failure that a connection is on which a call broke off. A monitor that has ended takes its connections along.
+pub fn broken(error: ClientError) -> Failure {
+    match error {
+        ClientError::Lost(error)
+            if matches!(
+                error.kind(),
+                ErrorKind::ConnectionAborted
+                    | ErrorKind::HostUnreachable
+                    | ErrorKind::NetworkUnreachable
+                    | ErrorKind::NetworkDown
+            ) =>
+        {
+            Failure::new(Exit::Failed, error).about("the connection was lost")
+        }
+        ClientError::Lost(error) => {
+            Failure::new(Exit::NotRunning, error).about("the monitor has gone")
+        }
+        error => Failure::new(Exit::Failed, error),
+    }
+}
+
+/// A line on stderr about what ends nothing, with the name under which the program was started.
+pub(crate) fn tell(text: &str) {
+    let path = std::env::args_os().next().map(PathBuf::from);
+    let name = path.as_deref().and_then(Path::file_name);
+    let name = name.unwrap_or(OsStr::new("client")).to_string_lossy();
+    eprintln!("{name}: {}", cli::printable(text.as_bytes()));
+}

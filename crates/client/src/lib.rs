@@ -1,0 +1,52 @@
+//! The monitor of a VM, as a program talks to it: on this host through its socket, on another host (`VM@HOST`) by the
+//! directory service there, in TLS and with a password. Runs in umlwatch and umladmin; a program of somebody else can use
+//! it in the same way.
+//!
+//! [`Client`] is all that such a program needs:
+//!
+//! ```no_run
+//! use client::{Client, Options};
+//!
+//! # fn main() -> Result<(), cli::Failure> {
+//! let mut client = Client::new("vm1", None, Options::default())?;
+//! client.start(&[])?;
+//! let info = client.info()?;
+//! println!("{} is {}", info.vm, client::words::state(info.state));
+//! // At most a minute.
+//! let waited = client.wait(60)?;
+//! if waited.inactive {
+//!     println!("it has {}", client::words::how_ended(&waited.last_end));
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Calls block, each until the monitor answers. All other procedures of `proto/umlmonctrl.x` can be called by
+//! [`Client::call`].
+
+mod call;
+mod client;
+mod dial;
+mod directory;
+pub mod events;
+mod far;
+pub mod json;
+mod known;
+mod near;
+mod options;
+pub mod password;
+pub mod signals;
+mod stream;
+mod target;
+mod tls;
+pub mod when;
+pub mod words;
+
+pub use call::{broken, refused};
+pub use client::{Client, Connection};
+pub use dial::LIMIT;
+pub use directory::Directory;
+pub use options::{Options, REMOTE, Via};
+pub use stream::{Monitor, Stream, TlsStream};
+pub use target::{Host, Target};
+pub use tls::Wish;
