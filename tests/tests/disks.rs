@@ -453,11 +453,13 @@ fn begin_copy(vm: &Vm<'_>) -> Child {
     child
 }
 
-/// The only child of the monitor.
+/// The only child of the monitor, as soon as those that looked at the disks before have gone.
 fn worker(vm: &Vm<'_>) -> Pid {
     let monitor = vm.monitor_pid();
-    let children = fs::read_to_string(format!("/proc/{monitor}/task/{monitor}/children"));
-    Pid::from_raw(children.unwrap().trim().parse().unwrap()).unwrap()
+    wait_for("one process works on disks", || {
+        let children = fs::read_to_string(format!("/proc/{monitor}/task/{monitor}/children"));
+        Pid::from_raw(children.unwrap().trim().parse().ok()?)
+    })
 }
 
 /// A file that takes a while to copy.

@@ -87,7 +87,13 @@ fn kernel_and_child_have_no_privilege() {
             ["1", "1"],
             "no core dump, not even to a program"
         );
-        assert_eq!(link(pid, "root"), vm.file("jail").display().to_string());
+        let root = fs::metadata(format!("/proc/{pid}/root/")).unwrap();
+        let jail = fs::metadata(vm.file("jail")).unwrap();
+        assert_eq!((root.dev(), root.ino()), (jail.dev(), jail.ino()));
+        // Not even its mount namespace has anything of the host's.
+        let namespace = format!("--mount=/proc/{pid}/ns/mnt");
+        let outcome = run(Command::new("nsenter").args([&namespace, "/bin/true"]));
+        assert!(outcome.stderr.contains("No such file"), "{outcome:?}");
         for namespace in ["pid", "mnt", "ipc", "uts"] {
             let name = format!("ns/{namespace}");
             assert_ne!(link(pid, &name), link(vm.monitor_pid(), &name));

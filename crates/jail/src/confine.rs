@@ -10,7 +10,7 @@ use nix::unistd::{setresgid, setresuid, setsid, setuid};
 use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, chownat, fstat, makedev};
 use rustix::fs::{mknodat, openat, openat2};
 use rustix::io::Errno;
-use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal, setpriority_process, setrlimit};
 use rustix::process::{set_dumpable_behavior, set_parent_process_death_signal, umask};
 use serde::{Deserialize, Serialize};
@@ -157,10 +157,7 @@ impl Confinement {
         umask(Mode::WGRP | Mode::WOTH);
 
         // The root directory. No descriptor of a directory outside may survive.
-        step("chdir to the jail", fchdir(&root))?;
-        step("chroot", chroot("."))?;
-        step("chdir to /", chdir("/"))?;
-        drop(root);
+        step("make the jail the root directory", enter(root))?;
 
         // Privileges: the bounding set first, as that needs one; groups before the user, as they need root.
         step(
@@ -270,6 +267,26 @@ fn step<T>(name: &str, result: std::result::Result<T, impl Into<io::Error>>) -> 
         step: name.to_owned(),
         source: source.into(),
     })
+}
+
+/// Makes the jail the root of the mount namespace, and takes the host's file systems out of it: who gets out of a root
+/// directory finds nothing there.
+fn enter(jail: OwnedFd) -> io::Result<()> {
+    let outside = openat(CWD, "/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    // Only a mount can become the root. No program in it gives privileges, whoever has put it there.
+    let root = mounts::copy_of(&jail, MountAttr::NO_SUID)?;
+    mounts::attach(&root, jail)?;
+    fchdir(&root)?;
+    match rustix::process::pivot_root(".", ".") {
+        Ok(()) => {
+            fchdir(&outside)?;
+            unmount(".", UnmountFlags::DETACH)?;
+        }
+        // A host that runs from its initramfs cannot let go of that; the root of the process it is.
+        Err(Errno::INVAL) => chroot(".")?,
+        Err(error) => return Err(error.into()),
+    }
+    Ok(chdir("/")?)
 }
 
 /// Reads back what the kernel made of it: no root, no group of root's, no way back.
