@@ -548,3 +548,35 @@ fn a_device_is_lent_to_a_group_and_its_identity_is_checked() {
     let node = fs::metadata(vm.file("jail/shared/disks/data.dev")).unwrap();
     assert_eq!(node.rdev(), rustix::fs::makedev(7, 201));
 }
+
+/// What a start has read of the configuration is also what the reboots of its guest need.
+#[test]
+fn a_mistake_about_another_vm_keeps_no_guest_from_rebooting() {
+    let Some(world) = World::new() else { return };
+    let target = world.path().join("target");
+    let number = rustix::fs::makedev(7, 200);
+    let mode = Mode::from_raw_mode(0o600);
+    mknodat(CWD, &target, FileType::BlockDevice, mode, number).unwrap();
+    let target = target.display();
+    world.global(&format!(
+        "device = device_file(name=data.dev,target_file={target},group=nogroup)"
+    ));
+    let vm = world
+        .vm("vm1")
+        .con(1)
+        .line("ubd1 = /shared/disks/data.dev")
+        .monitor();
+    vm.start();
+    let mut console = vm.connect("con1");
+    let text = fs::read_to_string(world.configuration()).unwrap();
+    let mistake = format!("{text}\n[vm2]\nvmuser = nobody\nmem = much\n");
+    fs::write(world.configuration(), mistake).unwrap();
+    console.send("reboot\n");
+    wait_for("vm1 reboots", || (vm.info()["reboots"] == 1).then_some(()));
+    wait_for("vm1 runs", || (vm.state() == "running").then_some(()));
+    console.leave();
+    vm.umlwatch(&["-kill"]).ok();
+    // A start reads it anew, and says what is wrong.
+    let refused = vm.umlwatch(&["-start"]).fails(1);
+    assert!(refused.contains("mem"), "{refused}");
+}

@@ -29,9 +29,10 @@ use crate::jobs::Jobs;
 use crate::link::Link;
 use crate::monitor::{Handle, Monitor};
 use crate::remote::Sockets;
-use crate::run::{Setup, group_name};
+use crate::run::group_name;
 use crate::service::Service;
 use crate::session::Session;
+use crate::setup::Setup;
 use crate::state::Request;
 use crate::work;
 
@@ -126,9 +127,7 @@ fn account(vm: &Vm) -> anyhow::Result<Account> {
 fn provide_devices(global: &Global) -> anyhow::Result<Devices> {
     let devices =
         Devices::open(&global.shared).context("cannot open the shared directory of disks")?;
-    for device in &global.devices {
-        crate::devices::provide_one(&devices, device).map_err(anyhow::Error::msg)?;
-    }
+    crate::devices::provide(&devices, &global.devices).map_err(anyhow::Error::msg)?;
     Ok(devices)
 }
 

@@ -12,7 +12,7 @@ use disks::{Access, Claim, Cow, Disk};
 
 use crate::failure::Failure;
 use crate::kernel_args::Ubd;
-use crate::run::Setup;
+use crate::setup::Setup;
 use crate::work;
 
 /// The copy-on-write images in both directories, and what their headers say.

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use crate::events::Happening;
 use crate::failure::Failure;
 use crate::holdings;
-use crate::run::Setup;
+use crate::setup::Setup;
 use crate::state::Denied;
 use crate::work::Work;
 use crate::worker::FromWorker;

@@ -16,7 +16,9 @@ use crate::failure::Failure;
 use crate::mconsole::Notice;
 use crate::networks::NicLook;
 use crate::remarks::{Remarks, Verdict};
-use crate::run::{Run, RunEvent, Setup, Start};
+use crate::run::{Run, RunEvent, Start};
+use crate::setup::Setup;
+use crate::snapshot::Snapshot;
 use crate::state::{self, Action, Event, Phase, Request, State};
 use crate::status::{How, LastEnd, Status};
 use crate::talk::{self, Talk};
@@ -153,7 +155,7 @@ pub struct Monitor {
 }
 
 struct Reboot {
-    vm: config::Vm,
+    snapshot: Snapshot,
     start: Start,
     due: Instant,
 }
@@ -329,7 +331,7 @@ impl Monitor {
         let started = self
             .setup
             .configuration()
-            .and_then(|vm| Run::start(&self.setup, vm, asked.start));
+            .and_then(|snapshot| Run::start(&self.setup, snapshot, asked.start));
         match started {
             Ok(run) => {
                 self.run = Some(run);
@@ -465,9 +467,9 @@ impl Monitor {
             (true, Duration::ZERO) => Duration::from_millis(500),
             (true, delay) => (delay * 2).min(LONGEST_DELAY),
         };
-        let (vm, start) = run.into_start();
+        let (snapshot, start) = run.into_start();
         self.reboot = Some(Reboot {
-            vm,
+            snapshot,
             start,
             due: Instant::now() + self.delay,
         });
@@ -486,7 +488,7 @@ impl Monitor {
         if self.state.stop_pending {
             return self.on_event(Event::NotExecuted);
         }
-        match Run::start(&self.setup, reboot.vm, reboot.start) {
+        match Run::start(&self.setup, reboot.snapshot, reboot.start) {
             Ok(run) => {
                 self.run = Some(run);
                 false

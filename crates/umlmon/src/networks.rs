@@ -9,11 +9,12 @@ use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use config::{Config, InterfaceName, MacAddr, Nic, Transport, Vm};
+use config::{InterfaceName, MacAddr, Nic, Transport, Vm};
 use net::{Connection, Counters, Driver, Drivers, Networks, Place, Request};
 
 use crate::failure::Failure;
-use crate::run::Setup;
+use crate::setup::Setup;
+use crate::snapshot::Snapshot;
 
 /// The largest packet of the driver `tuntap`.
 const TUNTAP_MTU: u32 = 1500;
@@ -33,7 +34,8 @@ impl Wiring {
     ///
     /// # Errors
     /// [`Failure::NotStarted`] with what is wrong; nothing is left behind.
-    pub fn set_up(setup: &Setup, vm: &Vm, kernel: &Path) -> Result<Wiring, Failure> {
+    pub fn set_up(setup: &Setup, snapshot: &Snapshot, kernel: &Path) -> Result<Wiring, Failure> {
+        let vm = &snapshot.vm;
         let requests: Vec<Request<'_>> = vm
             .eth
             .iter()
@@ -57,11 +59,10 @@ impl Wiring {
         let attaches = driver.is_some_and(Driver::attaches);
         let networks = match driver {
             Some(driver) => {
-                let global = Config::load(&setup.config_path)?.global;
                 let place = Place {
-                    vm_dir: &global.vm_dir(setup.name()),
+                    vm_dir: &snapshot.vm_dir,
                     uid: setup.jail.account().uid,
-                    pool: global.pool,
+                    pool: snapshot.pool,
                     driver,
                 };
                 Networks::set_up(&setup.records, &place, &requests).map_err(refuse)?
@@ -248,6 +249,8 @@ fn refuse(error: impl std::fmt::Display) -> Failure {
 
 #[cfg(test)]
 mod tests {
+    use config::Config;
+
     use super::*;
 
     fn vm(lines: &str) -> Vm {

@@ -6,21 +6,18 @@
 
 use std::cell::RefCell;
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use config::{Config, Vm, VmName};
-use disks::{Claim, Devices, Disks, Lease, Locks, Opener};
+use config::{Vm, VmName};
+use disks::{Claim, Lease};
 use jail::{Bounds, ControlGroup, Jail, Kernel, Limits, Shortage, Terms, TmpMount};
-use net::Records;
-use tokio::sync::{Mutex, Semaphore};
 use tokio::time::Instant;
 
 use crate::channels::{CON0, Channels};
 use crate::devices;
 use crate::ending::CON0_TAIL;
-use crate::events::Events;
 use crate::failure::Failure;
 use crate::holdings::{self, Cows};
 use crate::kernel_args::{self, Ubd};
@@ -28,80 +25,12 @@ use crate::link::{FromChild, Launch, Link};
 use crate::mconsole::{Mconsole, Notice, Notices};
 use crate::monitor::Look;
 use crate::networks::Wiring;
+use crate::setup::Setup;
+use crate::snapshot::Snapshot;
 
 /// How long a control group may be busy when all of its processes have ended, and how often it is looked at.
 const GROUP_PATIENCE: Duration = Duration::from_millis(200);
 const GROUP_PAUSE: Duration = Duration::from_millis(5);
-
-/// What the monitor holds as long as it lives, and every run uses.
-pub struct Setup {
-    /// The VM's configuration when the daemon was started.
-    pub vm: Vm,
-    /// The shared directory when the daemon was started.
-    pub shared: PathBuf,
-    /// The main configuration file.
-    pub config_path: PathBuf,
-    /// The prepared jail.
-    pub jail: Jail,
-    /// The directories with disks.
-    pub disks: Disks,
-    /// Who has which disk open.
-    pub locks: Rc<Locks>,
-    /// Who has which part of the host's network.
-    pub records: Rc<Records>,
-    /// The block devices among the shared disks.
-    pub devices: Devices,
-    /// Places for processes that look at the disks; however many clients ask, there are not more.
-    pub looks: Semaphore,
-    /// Held from a look at the images until it is written down: an older look must not replace a newer one.
-    pub recording: Mutex<()>,
-    /// The channels.
-    pub channels: Rc<Channels>,
-    /// What happens to the VM.
-    pub events: Rc<Events>,
-    /// Whom the channels nudge when a wake-up of the kernel may be lost; nobody before its mconsole is up.
-    pub nudged: Rc<RefCell<Option<Rc<Link>>>>,
-}
-
-impl Setup {
-    /// The VM's name.
-    pub fn name(&self) -> &VmName {
-        &self.vm.name
-    }
-
-    /// The configuration for the next start, read anew.
-    ///
-    /// # Errors
-    /// If it is faulty, or changes what the daemon has set up when it was started.
-    pub fn configuration(&self) -> Result<Vm, Failure> {
-        let config = Config::load(&self.config_path)?;
-        let vm = config.vm(self.name())?;
-        let fixed = [
-            ("vmuser", vm.vmuser == self.vm.vmuser),
-            ("vmgroup", vm.vmgroup == self.vm.vmgroup),
-            ("jaildir", vm.jaildir == self.vm.jaildir),
-            ("logdir", vm.logdir == self.vm.logdir),
-            ("shared", config.global.shared == self.shared),
-        ];
-        match fixed.iter().find(|(_, same)| !same) {
-            None => Ok(vm),
-            Some((param, _)) => Err(Failure::NotStarted(format!(
-                "{param} has changed since the monitor was started; umladmin stop {0}, then umladmin start {0}",
-                self.name()
-            ))),
-        }
-    }
-
-    /// Who opens the disks.
-    pub fn opener(&self) -> Opener<'_> {
-        let account = self.jail.account();
-        Opener {
-            name: &account.name,
-            uid: account.uid,
-            groups: &account.groups,
-        }
-    }
-}
 
 fn not_started(error: impl std::fmt::Display) -> Failure {
     Failure::NotStarted(error.to_string())
@@ -155,7 +84,7 @@ pub struct Run {
     channels: Rc<Channels>,
     tmp: TmpMount,
     group: Option<ControlGroup>,
-    vm: Vm,
+    snapshot: Snapshot,
     start: Start,
     disks: Vec<Ubd>,
     exit: Exit,
@@ -173,21 +102,22 @@ impl Run {
     ///
     /// # Errors
     /// [`Failure::NotStarted`] with the first thing that is missing or did not work; nothing is left behind.
-    pub fn start(setup: &Setup, vm: Vm, mut start: Start) -> Result<Run, Failure> {
+    pub fn start(setup: &Setup, snapshot: Snapshot, mut start: Start) -> Result<Run, Failure> {
+        let vm = &snapshot.vm;
         // Validate everything ...
         let Examined {
             kernel,
             disks,
             claims,
-        } = examine(setup, &vm, &start.cows)?;
+        } = examine(setup, &snapshot, &start.cows)?;
 
         // ... then do everything.
         start.lease = Some(claim(setup, start.lease.take(), claims)?);
         holdings::nothing_relies_on(setup, &disks, &start.cows)?;
-        setup.channels.apply(&vm).map_err(not_started)?;
-        let wiring = wire(setup, start.wiring.take(), &vm, &kernel.path)?;
+        setup.channels.apply(vm).map_err(not_started)?;
+        let wiring = wire(setup, start.wiring.take(), &snapshot, &kernel.path)?;
         let wiring = start.wiring.insert(wiring);
-        let group = bound(setup, &vm);
+        let group = bound(setup, vm);
         let tmp = setup.jail.mount_tmp(vm.mem).map_err(not_started)?;
         let hold = || tmp.root().try_clone_to_owned();
         let notices = hold()
@@ -200,10 +130,10 @@ impl Run {
             name: setup.name().to_string(),
             confinement: setup
                 .jail
-                .confinement(&kernel, terms(&vm, wiring, group.as_ref()))
+                .confinement(&kernel, terms(vm, wiring, group.as_ref()))
                 .map_err(not_started)?,
             kernel: kernel.path.display().to_string(),
-            argv: kernel_args::build(&vm, &channels, &disks, wiring, &start.extra),
+            argv: kernel_args::build(vm, &channels, &disks, wiring, &start.extra),
             env: kernel_args::ENVIRONMENT.map(String::from).to_vec(),
             own_network: wiring.isolated,
         };
@@ -219,7 +149,7 @@ impl Run {
             channels: Rc::clone(&setup.channels),
             tmp,
             group,
-            vm,
+            snapshot,
             start,
             disks,
             exit: Exit::default(),
@@ -319,14 +249,14 @@ impl Run {
     }
 
     /// What is needed to start it once more, its disks included.
-    pub fn into_start(mut self) -> (Vm, Start) {
-        (self.vm.clone(), std::mem::take(&mut self.start))
+    pub fn into_start(mut self) -> (Snapshot, Start) {
+        (self.snapshot.clone(), std::mem::take(&mut self.start))
     }
 
     /// A look at it.
     pub fn look(&self) -> Look {
         Look {
-            vm: self.vm.clone(),
+            vm: self.snapshot.vm.clone(),
             disks: self.disks.clone(),
             nics: self
                 .start
@@ -350,7 +280,8 @@ struct Examined {
     claims: Vec<Claim>,
 }
 
-fn examine(setup: &Setup, vm: &Vm, cows: &Cows) -> Result<Examined, Failure> {
+fn examine(setup: &Setup, snapshot: &Snapshot, cows: &Cows) -> Result<Examined, Failure> {
+    let vm = &snapshot.vm;
     let path = vm
         .kernel
         .as_ref()
@@ -360,7 +291,7 @@ fn examine(setup: &Setup, vm: &Vm, cows: &Cows) -> Result<Examined, Failure> {
     for note in &kernel.notes {
         tracing::warn!("{note}");
     }
-    devices::provide(setup, vm)?;
+    devices::provide(&setup.devices, &snapshot.devices).map_err(Failure::NotStarted)?;
     let (disks, claims) = holdings::usable(setup, vm, cows)?;
     Ok(Examined {
         kernel,
@@ -389,12 +320,12 @@ fn claim(setup: &Setup, held: Option<Lease>, claims: Vec<Claim>) -> Result<Lease
 fn wire(
     setup: &Setup,
     held: Option<Box<Wiring>>,
-    vm: &Vm,
+    snapshot: &Snapshot,
     kernel: &Path,
 ) -> Result<Box<Wiring>, Failure> {
     match held.filter(|wiring| wiring.is_intact()) {
         Some(wiring) => Ok(wiring),
-        None => Wiring::set_up(setup, vm, kernel).map(Box::new),
+        None => Wiring::set_up(setup, snapshot, kernel).map(Box::new),
     }
 }
 

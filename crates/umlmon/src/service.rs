@@ -26,8 +26,9 @@ use crate::failure::Failure;
 use crate::holdings;
 use crate::jobs::Jobs;
 use crate::monitor::Handle;
-use crate::run::{Setup, Start};
+use crate::run::Start;
 use crate::session::Session;
+use crate::setup::Setup;
 use crate::site;
 use crate::state::{Denied, Phase, Request};
 

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use crate::confined::{Confined, printable};
 use crate::failure::Failure;
 use crate::link::{Job, ToChild};
-use crate::run::Setup;
+use crate::setup::Setup;
 use crate::worker::FromWorker;
 
 /// How long looking at the disks, or removing what is half-made, may take. A few files are read; only a file system that
