@@ -7,8 +7,13 @@ use tempfile::TempDir;
 
 /// A configuration with vm1, and nobody to serve it.
 pub(crate) fn configuration() -> TempDir {
+    configuration_with("var")
+}
+
+/// The same, with this name of its `vardir`.
+pub(crate) fn configuration_with(vardir: &str) -> TempDir {
     let dir = TempDir::new().unwrap();
-    let vardir = dir.path().join("var");
+    let vardir = dir.path().join(vardir);
     fs::create_dir_all(vardir.join("vm1")).unwrap();
     let text = format!(
         "[GLOBAL]\nvardir = {}\n[vm1]\nvmuser = nobody\nkernel = /shared/kernels/linux\n",

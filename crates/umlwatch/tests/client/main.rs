@@ -13,5 +13,6 @@ mod host;
 mod installation;
 mod interactive;
 mod monitor;
+mod program;
 mod remote;
 mod terminal;

@@ -16,7 +16,7 @@ use tokio::net::UnixListener;
 use tokio::sync::{Notify, oneshot};
 use tokio::task::{LocalSet, spawn_local};
 
-use crate::installation::{configuration, umlwatch};
+use crate::installation::{configuration, configuration_with, umlwatch};
 use answers::{disks, events, info, last_end};
 
 mod answers;
@@ -41,11 +41,26 @@ impl Monitor {
         history: &str,
         front: impl FnOnce(Rc<Service>) + Send + 'static,
     ) -> Monitor {
-        let dir = configuration();
+        Monitor::within(configuration(), "var", history, front)
+    }
+
+    /// The same, with a `vardir` of this name in the configuration.
+    pub(crate) fn with_vardir(vardir: &str) -> Monitor {
+        Monitor::within(configuration_with(vardir), vardir, "", |_| ())
+    }
+
+    fn within(
+        dir: TempDir,
+        vardir: &str,
+        history: &str,
+        front: impl FnOnce(Rc<Service>) + Send + 'static,
+    ) -> Monitor {
         let (asked, calls) = mpsc::channel();
         let (stop, stopped) = oneshot::channel();
-        let listener =
-            std::os::unix::net::UnixListener::bind(dir.path().join("var/vm1/ctrl")).unwrap();
+        // The name of a directory may be too long for an address.
+        let short = dir.path().join("ctrl");
+        let listener = std::os::unix::net::UnixListener::bind(&short).unwrap();
+        std::fs::rename(short, dir.path().join(vardir).join("vm1/ctrl")).unwrap();
         listener.set_nonblocking(true).unwrap();
         let guest = history.as_bytes().to_vec();
         let thread = std::thread::spawn(move || serve(listener, stopped, asked, guest, front));
@@ -65,6 +80,11 @@ impl Monitor {
     /// Its ending with stdin empty.
     pub(crate) fn run(&self, args: &[&str]) -> Output {
         self.umlwatch(args).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// The configuration.
+    pub(crate) fn config(&self) -> PathBuf {
+        self.dir.path().join("umlmon")
     }
 
     /// The home directory of umlwatch.
