@@ -26,7 +26,7 @@
 //! let line = PROGRAM.parse(["-fg", "vm1"].map(Into::into)).unwrap();
 //! let cli::Request::Run(line) = line else { panic!() };
 //! assert!(line.has("fg"));
-//! assert_eq!(line.one_operand("VM").unwrap(), "vm1");
+//! assert_eq!(line.one_operand(&PROGRAM, "VM").unwrap(), "vm1");
 //! ```
 
 mod arg;

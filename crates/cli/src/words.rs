@@ -147,14 +147,16 @@ impl Line {
             .collect()
     }
 
-    /// The only operand; `what` names it in the complaint when there is none, or more than one.
-    pub fn one_operand(&self, what: &str) -> Result<&str, Failure> {
+    /// The only operand.
+    ///
+    /// # Errors
+    /// A usage error that names `what` if there is none. A second operand may be a word of `program` without its dash: the
+    /// error suggests that word.
+    pub fn one_operand(&self, program: &Program, what: &str) -> Result<&str, Failure> {
         match self.text_operands()?.as_slice() {
             [operand] => Ok(operand),
             [] => Err(Failure::usage(format_args!("{what} is missing"))),
-            [_, more, ..] => Err(Failure::usage(format_args!(
-                "only one {what} can be given, what is '{more}'?"
-            ))),
+            [_, more, ..] => Err(program.unexpected(more)),
         }
     }
 }
@@ -226,6 +228,12 @@ impl Program {
             let _ = writeln!(text, "\n{}", self.notes);
         }
         text
+    }
+
+    fn unexpected(&self, operand: &str) -> Failure {
+        let hint = similar(operand, self.words().map(|word| word.name))
+            .map_or(String::new(), |word| format!("; did you mean -{word}?"));
+        Failure::usage(format_args!("unexpected '{operand}'{hint}"))
     }
 
     fn modes_help(&self) -> String {
@@ -436,7 +444,7 @@ mod tests {
                 ("tail", "-x=y")
             ]
         );
-        assert_eq!(line.one_operand("VM").unwrap(), "vm1");
+        assert_eq!(line.one_operand(&PROGRAM, "VM").unwrap(), "vm1");
         assert_eq!(line.config_or("/etc/umlmon"), Path::new("f"));
         assert_eq!(line.value("tail").unwrap(), "-x=y");
         assert!(line.has("info") && !line.has("halt"));
@@ -472,16 +480,28 @@ mod tests {
             "-tail needs an argument: -tail FILE[,N]"
         );
         assert_eq!(
-            run(&[]).unwrap().one_operand("VM").unwrap_err().message,
+            run(&[])
+                .unwrap()
+                .one_operand(&PROGRAM, "VM")
+                .unwrap_err()
+                .message,
             "VM is missing"
         );
         assert_eq!(
             run(&["a", "b"])
                 .unwrap()
-                .one_operand("VM")
+                .one_operand(&PROGRAM, "VM")
                 .unwrap_err()
                 .message,
-            "only one VM can be given, what is 'b'?"
+            "unexpected 'b'"
+        );
+        assert_eq!(
+            run(&["a", "tail"])
+                .unwrap()
+                .one_operand(&PROGRAM, "VM")
+                .unwrap_err()
+                .message,
+            "unexpected 'tail'; did you mean -tail?"
         );
     }
 

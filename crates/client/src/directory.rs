@@ -136,7 +136,7 @@ pub fn unreachable(host: &Host, port: u16, error: &io::Error) -> Failure {
     Failure::new(
         Exit::Failed,
         format_args!(
-            "{host} does not answer at port {port}: {why}; is it up, and lets no firewall this port through?"
+            "{host} does not answer at port {port}: {why}. Is the host up? Does a firewall block this port?"
         ),
     )
 }

@@ -24,7 +24,7 @@ fn main() -> ExitCode {
 fn run(line: Line) -> Result<Exit, Failure> {
     if let Some(operand) = line.text_operands()?.first() {
         return Err(Failure::usage(format_args!(
-            "there is one for all VMs, what is '{operand}'?"
+            "unexpected '{operand}': one umldir serves all VMs"
         )));
     }
     daemon::run(line.config_or(Config::DEFAULT_PATH), line.has("fg"))?;

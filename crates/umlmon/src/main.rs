@@ -17,7 +17,10 @@ fn main() -> ExitCode {
 }
 
 fn run(line: Line) -> Result<Exit, Failure> {
-    let name: VmName = line.one_operand("VM")?.parse().map_err(Failure::usage)?;
+    let name: VmName = line
+        .one_operand(&PROGRAM, "VM")?
+        .parse()
+        .map_err(Failure::usage)?;
     let config = line.config_or(Config::DEFAULT_PATH);
     let manner = Manner {
         foreground: line.has("fg"),

@@ -398,7 +398,7 @@ impl UmlmonctrlV1 for Service {
     }
 
     async fn config_del(&self, session: &Session, args: ConfigDelArgs) -> CtlResult {
-        let what = format!("takes the change of {} back", args.param);
+        let what = format!("resets {} to the administrator's value", args.param);
         let del = async {
             self.change(|changes, config| changes.del(config, self.setup.name(), &args.param))
         };

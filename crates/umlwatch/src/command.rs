@@ -155,7 +155,7 @@ pub const COMMANDS: &[Word] = &[
     Word::new(
         "disk-import",
         Some(COW_AND_BACKING),
-        "Tells an image from elsewhere its backing file",
+        "Sets the backing file of an imported image",
     ),
     Word::new(
         "disk-commit",

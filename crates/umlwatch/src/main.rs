@@ -23,7 +23,11 @@ fn run(line: Line) -> Result<Exit, Failure> {
         .filter_map(|word| Command::of(word).transpose());
     let commands: Vec<Command> = commands.collect::<Result<_, _>>()?;
     let options = Options::of(&line)?;
-    let client = Client::new(line.one_operand("VM")?, line.config.as_deref(), options)?;
+    let client = Client::new(
+        line.one_operand(&PROGRAM, "VM")?,
+        line.config.as_deref(),
+        options,
+    )?;
     let style = Style {
         json: line.has("json"),
         raw: line.has("raw"),
