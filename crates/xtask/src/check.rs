@@ -1,5 +1,6 @@
 //! `cargo xtask check`: what can be said of the sources without running a test. The first thing that is wrong ends it.
 
+mod circles;
 mod crates;
 
 use std::fs;
@@ -55,6 +56,8 @@ pub(crate) fn run() -> anyhow::Result<()> {
     r#gen::run(true)?;
     println!("crates use those that docs/ARCHITECTURE.md says, and no others");
     crates::check()?;
+    println!("files of a crate do not use each other in a circle");
+    circles::check()?;
     println!("no unsafe code but in modules of crates/sys, no file of more than {MAX_LINES} lines");
     sources()
 }
