@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 
+use config::is_printable;
+
 /// Standard output. Once its reader has gone, everything further is dropped quietly.
 #[derive(Debug)]
 pub struct Output {
@@ -116,12 +118,6 @@ fn push_visible(text: &mut String, bytes: &[u8], keep: impl Fn(char) -> bool) {
             let _ = write!(text, "\\x{byte:02x}");
         }
     }
-}
-
-/// Neither a control character nor one that reorders the text around it.
-fn is_printable(c: char) -> bool {
-    !c.is_control()
-        && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 #[cfg(test)]

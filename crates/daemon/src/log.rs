@@ -211,17 +211,16 @@ impl Fields {
     }
 }
 
-/// Writes control characters (C0, DEL, C1) and invisible ones that turn the direction of text as escapes.
+/// Writes control characters and invisible ones as escapes.
 struct Escape<'a>(&'a mut String);
 
 impl fmt::Write for Escape<'_> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         for c in text.chars() {
-            let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-            if c.is_control() || turns {
-                self.0.extend(c.escape_default());
-            } else {
+            if config::is_printable(c) {
                 self.0.push(c);
+            } else {
+                self.0.extend(c.escape_default());
             }
         }
         Ok(())
