@@ -1,18 +1,14 @@
 //! The commands of umlwatch: one table, which is the argument list, the interactive mode, the help and the completion.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
-
-use cli::{Arg, Failure, Given, Kind, Program, Section, Word};
-use client::REMOTE;
+use cli::{Arg, Failure, Given, Program, Section, Word};
+use client::{Monitor, REMOTE};
 use config::ChannelName;
-use rpc_xdr::umlmonctrl::ConMode;
+use rpc_xdr::client::{ClientError, Ticket};
+use rpc_xdr::umlmonctrl::*;
 
-use crate::disk_command::{
-    COW_AND_BACKING, COW_AND_NEW, DISK, DISK_AND_NEW, DiskCommand, NEW_COW, NEW_SIZED, SIZED,
-};
-use crate::ready::Sign;
+use crate::argument::{Argument, Letter, Log, Ready, Recording, Seconds, Text};
+use crate::run::Runner;
+use crate::style::OPTIONS;
 
 /// The command line of umlwatch.
 pub const PROGRAM: Program = Program {
@@ -22,11 +18,11 @@ pub const PROGRAM: Program = Program {
     sections: &[
         Section {
             heading: "Commands, carried out in the order given (without one: the interactive mode)",
-            words: COMMANDS,
+            words: cli::words!(COMMANDS),
         },
         Section {
             heading: "Options",
-            words: OPTIONS,
+            words: cli::words!(OPTIONS),
         },
         Section {
             heading: "For VMs on other hosts (VM@HOST)",
@@ -39,401 +35,338 @@ pub const PROGRAM: Program = Program {
             refused, 2 usage, 3 not running, 4 not authorised, 5 time over.",
 };
 
-/// What an argument is called; completion goes by it.
-pub(crate) const LOG: Arg = Arg::new("FILE[,N]", Kind::Log);
-pub(crate) const CHANNEL: Arg = Arg::new("CHANNEL", Kind::Channel);
-pub(crate) const RECORDING: Arg = Arg::new("CHANNEL:FILE", Kind::Pair(&Kind::Channel, &Kind::File));
-pub(crate) const READY: Arg = Arg::new("N[,CHANNEL:TEXT]", Kind::Value);
-pub(crate) const ANY: Arg = Arg::new("ARG", Kind::Text);
+/// A row of the table of commands.
+pub struct Command {
+    /// The word, its argument, and what it does in one line.
+    pub word: Word,
+    action: &'static dyn Prepare,
+}
+
+/// What a command does with its argument, whose type says how it is read.
+struct Action<T>(fn(T) -> Task);
+
+/// An [`Action`] with an argument of whatever type.
+trait Prepare {
+    fn prepare(&self, given: &Given) -> Result<Task, Failure>;
+}
+
+impl<T: Argument> Prepare for Action<T> {
+    fn prepare(&self, given: &Given) -> Result<Task, Failure> {
+        T::read(given).map(self.0)
+    }
+}
+
+const fn command<T: Argument>(
+    name: &'static str,
+    help: &'static str,
+    action: &'static Action<T>,
+) -> Command {
+    let word = Word::new(name, T::ARG, help);
+    Command { word, action }
+}
 
 /// Every command; the interactive mode knows the same ones.
-pub const COMMANDS: &[Word] = &[
-    Word::new(
+pub const COMMANDS: &[Command] = &[
+    command(
         "info",
-        None,
         "Shows state, consoles, disks, networks, configuration",
+        &Action(|()| Task::new("show its state", Runner::info)),
     ),
-    Word::new(
+    command(
         "tail",
-        Some(LOG),
         "Shows the last N (20) lines of 'monitor' or a channel",
+        &Action(|log: Log| {
+            let cannot = format!("show the log {}", log.file);
+            Task::new(cannot, move |runner| runner.tail(&log.file, log.lines))
+        }),
     ),
-    Word::new(
+    command(
         "connect",
-        Some(CHANNEL),
         "Connects the terminal with conN or sslN; CTRL-] leaves",
+        &Action(|channel| connect(channel, ConMode::Write)),
     ),
-    Word::new(
+    command(
         "force-connect",
-        Some(CHANNEL),
         "The same, taking it over from whoever is connected",
+        &Action(|channel| connect(channel, ConMode::Force)),
     ),
-    Word::new(
+    command(
         "watch",
-        Some(CHANNEL),
         "Shows a channel, without typing into it",
+        &Action(|channel| connect(channel, ConMode::Watch)),
     ),
-    Word::new(
+    command(
         "screen",
-        Some(CHANNEL),
         "Shows what is on the screen of a channel, as text",
+        &Action(|channel: ChannelName| {
+            let cannot = format!("show the screen of {channel}");
+            Task::new(cannot, move |runner| runner.screen(&channel.to_string()))
+        }),
     ),
-    Word::new(
+    command(
         "record",
-        Some(RECORDING),
         "Records a channel for asciinema, until CTRL-C",
+        &Action(|to: Recording| {
+            let channel = to.channel.to_string();
+            let cannot = format!("record {channel}");
+            Task::new(cannot, move |runner| runner.record(&channel, &to.file))
+        }),
     ),
-    Word::new("start", None, "Starts the kernel"),
-    Word::new(
+    command(
+        "start",
+        "Starts the kernel",
+        &Action(|()| Task::new("start", |runner| runner.start(&[]))),
+    ),
+    command(
         "start-with",
-        Some(ANY),
         "Starts the kernel with one more argument",
+        &Action(|Text(extra)| Task::new("start", move |runner| runner.start(&[extra]))),
     ),
-    Word::new("suspend", None, "Suspends the kernel"),
-    Word::new("continue", None, "Lets the suspended kernel go on"),
-    Word::new(
+    command(
+        "suspend",
+        "Suspends the kernel",
+        &Action(|()| call("suspend", |monitor| Ok(monitor.vm_suspend()?.into_result()))),
+    ),
+    command(
+        "continue",
+        "Lets the suspended kernel go on",
+        &Action(|()| {
+            call("continue", |monitor| {
+                Ok(monitor.vm_continue()?.into_result())
+            })
+        }),
+    ),
+    command(
         "halt",
-        None,
         "Halts the kernel at once; the guest does not shut down",
+        &Action(|()| call("halt", |monitor| Ok(monitor.vm_halt()?.into_result()))),
     ),
-    Word::new(
+    command(
         "ctrlaltdel",
-        None,
         "Sends CTRL-ALT-DEL: the proper shutdown of the guest",
+        &Action(|()| {
+            let args = VmCtrlaltdelArgs { stop: false };
+            call("send CTRL-ALT-DEL", move |monitor| {
+                Ok(monitor.vm_ctrlaltdel(&args)?.into_result())
+            })
+        }),
     ),
-    Word::new("kill", None, "Ends the kernel's processes by force"),
-    Word::new(
+    command(
+        "kill",
+        "Ends the kernel's processes by force",
+        &Action(|()| call("kill", |monitor| Ok(monitor.vm_kill()?.into_result()))),
+    ),
+    command(
         "sysrq",
-        Some(Arg::new("LETTER", Kind::Value)),
         "Sends a system request; its output appears on con0",
+        &Action(|Letter(letter)| {
+            let letter = letter.to_string();
+            let cannot = format!("send the system request {letter}");
+            let args = VmSysrqArgs { letter };
+            call(cannot, move |monitor| {
+                Ok(monitor.vm_sysrq(&args)?.into_result())
+            })
+        }),
     ),
-    Word::new("rotate", None, "Opens all log files anew"),
-    Word::new(
+    command(
+        "rotate",
+        "Opens all log files anew",
+        &Action(|()| {
+            call("open the log files anew", |monitor| {
+                Ok(monitor.log_rotate()?.into_result())
+            })
+        }),
+    ),
+    command(
         "wait",
-        Some(Arg::new("N", Kind::Value)),
         "Waits until the kernel has ended, at most N seconds",
+        &Action(|Seconds(seconds)| Task::new("wait", move |runner| runner.wait(seconds))),
     ),
-    Word::new(
+    command(
         "wait-ready",
-        Some(READY),
         "Waits until the guest is ready, at most N seconds",
+        &Action(|ready: Ready| {
+            Task::new("wait for the guest", move |runner| {
+                runner.wait_ready(ready.seconds, &ready.sign)
+            })
+        }),
     ),
-    Word::new("events", None, "Shows what happens to the VM, until CTRL-C"),
-    Word::new("port", None, "Shows the TCP port of the monitor"),
-    Word::new(
+    command(
+        "events",
+        "Shows what happens to the VM, until CTRL-C",
+        &Action(|()| Task::new("show its events", Runner::events)),
+    ),
+    command(
+        "port",
+        "Shows the TCP port of the monitor",
+        &Action(|()| Task::new("tell the port", Runner::port)),
+    ),
+    command(
         "set",
-        Some(Arg::SETTING),
         "Sets a parameter, from the next start on",
+        &Action(|args: ConfigSetArgs| {
+            call("set a parameter", move |monitor| {
+                Ok(monitor.config_set(&args)?.into_result())
+            })
+        }),
     ),
-    Word::new("del", Some(Arg::PARAM), "Takes a set parameter back"),
-    Word::new(
+    command(
+        "del",
+        "Takes a set parameter back",
+        &Action(|args: ConfigDelArgs| {
+            call(format!("take {} back", args.param), move |monitor| {
+                Ok(monitor.config_del(&args)?.into_result())
+            })
+        }),
+    ),
+    command(
         "disk-list",
-        None,
         "Shows the disks: type, size, backing file, users",
+        &Action(|()| Task::new("list the disks", Runner::list_disks)),
     ),
-    Word::new(
+    command(
         "disk-create",
-        Some(NEW_SIZED),
         "Makes a flat image of MB megabytes",
+        &Action(|args: DiskCreateArgs| {
+            work("create a disk", move |monitor| {
+                monitor.send_disk_create(&args)
+            })
+        }),
     ),
-    Word::new(
+    command(
         "disk-create-cow",
-        Some(NEW_COW),
         "Makes a copy-on-write image on a backing file",
+        &Action(|args: DiskCreateCowArgs| {
+            work("create a disk", move |monitor| {
+                monitor.send_disk_create_cow(&args)
+            })
+        }),
     ),
-    Word::new("disk-delete", Some(DISK), "Deletes a disk"),
-    Word::new(
+    command(
+        "disk-delete",
+        "Deletes a disk",
+        &Action(|args: DiskDeleteArgs| {
+            work("delete a disk", move |monitor| {
+                monitor.send_disk_delete(&args)
+            })
+        }),
+    ),
+    command(
         "disk-copy",
-        Some(DISK_AND_NEW),
         "Copies a disk to one of the same type",
+        &Action(|args: DiskCopyArgs| {
+            work("copy a disk", move |monitor| monitor.send_disk_copy(&args))
+        }),
     ),
-    Word::new(
+    command(
         "disk-resize",
-        Some(SIZED),
         "Makes a flat image longer or shorter",
+        &Action(|args: DiskResizeArgs| {
+            work("resize a disk", move |monitor| {
+                monitor.send_disk_resize(&args)
+            })
+        }),
     ),
-    Word::new(
+    command(
         "disk-import",
-        Some(COW_AND_BACKING),
         "Sets the backing file of an imported image",
+        &Action(|args: DiskImportArgs| {
+            work("import a disk", move |monitor| {
+                monitor.send_disk_import(&args)
+            })
+        }),
     ),
-    Word::new(
+    command(
         "disk-commit",
-        Some(COW_AND_NEW),
         "Makes a flat image of a copy-on-write image",
+        &Action(|args: DiskCommitArgs| {
+            work("commit a disk", move |monitor| {
+                monitor.send_disk_commit(&args)
+            })
+        }),
     ),
-    Word::new(
+    command(
         "change-password",
-        None,
         "Asks for the old and the new password, and changes it",
+        &Action(|()| Task::new("change the password", Runner::change_password)),
     ),
-    Word::new("site", Some(ANY), "Runs the site command with one argument"),
-];
-
-/// What counts for all commands of a command line, or for one of the interactive mode.
-pub(crate) const OPTIONS: &[Word] = &[
-    Word::new(
-        "json",
-        None,
-        "-info, -disk-list, -screen and -events print JSON",
-    ),
-    Word::new(
-        "follow",
-        None,
-        "-tail goes on with what comes, until CTRL-C",
-    ),
-    Word::new(
-        "escape",
-        Some(Arg::new("KEY", Kind::Value)),
-        "The key that leaves a connection: ^], ^A .., or none",
-    ),
-    Word::new(
-        "raw",
-        None,
-        "-tail and -site leave control characters as they are",
+    command(
+        "site",
+        "Runs the site command with one argument",
+        &Action(|Text(arg)| Task::new("run the site command", move |runner| runner.site(&arg))),
     ),
 ];
-
-/// How many lines `-tail` shows if nothing is said.
-const TAIL_LINES: u32 = 20;
-
-/// A command that makes sense.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Command {
-    /// `VM_INFO`
-    Info,
-    /// `LOG_TAIL`, `LOG_READ`
-    Tail {
-        /// "monitor" or the name of a channel
-        file: String,
-        /// how many lines
-        lines: u32,
-    },
-    /// `CON_OPEN` and what follows
-    Connect {
-        /// what to connect to
-        channel: ChannelName,
-        /// what for
-        mode: ConMode,
-    },
-    /// `CON_SCREEN`
-    Screen(ChannelName),
-    /// `CON_OPEN` and `CON_READ`
-    Record {
-        /// what to record
-        channel: ChannelName,
-        /// where to
-        file: PathBuf,
-    },
-    /// `VM_START` with additional arguments of the kernel
-    Start(Vec<Vec<u8>>),
-    /// `VM_SUSPEND`
-    Suspend,
-    /// `VM_CONTINUE`
-    Continue,
-    /// `VM_HALT`
-    Halt,
-    /// `VM_CTRLALTDEL`
-    CtrlAltDel,
-    /// `VM_KILL`
-    Kill,
-    /// `VM_SYSRQ`
-    Sysrq(char),
-    /// `LOG_ROTATE`
-    Rotate,
-    /// `VM_WAIT`, in seconds
-    Wait(u32),
-    /// `VM_READY`, or `CON_READ` until a text comes
-    WaitReady {
-        /// how long
-        seconds: u32,
-        /// for what
-        sign: Sign,
-    },
-    /// `EVENT_READ`
-    Events,
-    /// `PORT_GET`
-    Port,
-    /// `CONFIG_SET`
-    Set {
-        /// the parameter
-        param: String,
-        /// may be any bytes
-        value: Vec<u8>,
-    },
-    /// `CONFIG_DEL`
-    Del(String),
-    /// `PASSWORD_SET`
-    ChangePassword,
-    /// `SITE_RUN`
-    Site(Vec<u8>),
-    /// Work on a disk
-    Disk(DiskCommand),
-    /// `DISK_LIST`
-    DiskList,
-}
 
 impl Command {
-    /// The command of a given word; None if the word is an option.
-    pub fn of(given: &Given) -> Result<Option<Command>, Failure> {
-        let bytes = || given.value.as_bytes().to_vec();
-        Ok(Some(match given.name {
-            "info" => Command::Info,
-            "tail" => tail(given.text()?)?,
-            "connect" => connect(given.text()?, ConMode::Write)?,
-            "force-connect" => connect(given.text()?, ConMode::Force)?,
-            "watch" => connect(given.text()?, ConMode::Watch)?,
-            "screen" => Command::Screen(channel(given.text()?)?),
-            "record" => record(given.text()?)?,
-            "start" => Command::Start(Vec::new()),
-            "start-with" => Command::Start(vec![bytes()]),
-            "suspend" => Command::Suspend,
-            "continue" => Command::Continue,
-            "halt" => Command::Halt,
-            "ctrlaltdel" => Command::CtrlAltDel,
-            "kill" => Command::Kill,
-            "sysrq" => Command::Sysrq(letter(given.text()?)?),
-            "rotate" => Command::Rotate,
-            "wait" => Command::Wait(number(given.text()?, "wait")?),
-            "wait-ready" => wait_ready(given.text()?)?,
-            "events" => Command::Events,
-            "port" => Command::Port,
-            "set" => setting(&given.value)?,
-            "del" => Command::Del(given.text()?.to_owned()),
-            "change-password" => Command::ChangePassword,
-            "site" => Command::Site(bytes()),
-            "disk-list" => Command::DiskList,
-            _ => return Ok(DiskCommand::of(given)?.map(Command::Disk)),
-        }))
+    /// The command of this name.
+    pub(crate) fn find(name: &str) -> Option<&'static Command> {
+        COMMANDS.iter().find(|command| command.word.name == name)
     }
+}
 
+type Act = dyn FnOnce(&mut Runner) -> Result<(), Failure>;
+
+/// A command with its argument, ready to be carried out.
+pub struct Task {
     /// What could not be done, for a sentence that begins with "cannot".
-    pub(crate) fn verb(&self) -> String {
-        match self {
-            Command::Info => "show its state".into(),
-            Command::Tail { file, .. } => format!("show the log {file}"),
-            Command::Connect {
-                channel,
-                mode: ConMode::Watch,
-            } => format!("watch {channel}"),
-            Command::Connect { channel, .. } => format!("connect to {channel}"),
-            Command::Screen(channel) => format!("show the screen of {channel}"),
-            Command::Record { channel, .. } => format!("record {channel}"),
-            Command::Start(_) => "start".into(),
-            Command::Suspend => "suspend".into(),
-            Command::Continue => "continue".into(),
-            Command::Halt => "halt".into(),
-            Command::CtrlAltDel => "send CTRL-ALT-DEL".into(),
-            Command::Kill => "kill".into(),
-            Command::Sysrq(letter) => format!("send the system request {letter}"),
-            Command::Rotate => "open the log files anew".into(),
-            Command::Wait(_) => "wait".into(),
-            Command::WaitReady { .. } => "wait for the guest".into(),
-            Command::Events => "show its events".into(),
-            Command::Port => "tell the port".into(),
-            Command::Set { .. } => "set a parameter".into(),
-            Command::Del(param) => format!("take {param} back"),
-            Command::ChangePassword => "change the password".into(),
-            Command::Site(_) => "run the site command".into(),
-            Command::Disk(command) => command.verb().into(),
-            Command::DiskList => "list the disks".into(),
+    cannot: String,
+    act: Box<Act>,
+}
+
+impl Task {
+    fn new(
+        cannot: impl Into<String>,
+        act: impl FnOnce(&mut Runner) -> Result<(), Failure> + 'static,
+    ) -> Task {
+        Task {
+            cannot: cannot.into(),
+            act: Box::new(act),
         }
     }
+
+    /// The task of a given word; None if the word is an option.
+    ///
+    /// # Errors
+    /// A usage failure.
+    pub fn of(given: &Given) -> Result<Option<Task>, Failure> {
+        let command = Command::find(given.name);
+        command
+            .map(|command| command.action.prepare(given))
+            .transpose()
+    }
+
+    /// Carries it out; the failure says what could not be done, with which VM.
+    pub(crate) fn run(self, runner: &mut Runner) -> Result<(), Failure> {
+        (self.act)(runner).map_err(|failure| {
+            failure.about(format_args!("{}: cannot {}", runner.name(), self.cannot))
+        })
+    }
 }
 
-fn tail(text: &str) -> Result<Command, Failure> {
-    let (file, lines) = match text.split_once(',') {
-        Some((file, lines)) => (file, number(lines, "tail")?),
-        None => (text, TAIL_LINES),
+/// A task that is one call.
+fn call(
+    cannot: impl Into<String>,
+    call: impl FnOnce(&mut Monitor) -> Result<Result<(), CtlError>, ClientError> + 'static,
+) -> Task {
+    Task::new(cannot, |runner| runner.call(call))
+}
+
+/// A task that is work on a disk. Which disk is meant, the monitor says.
+fn work(
+    cannot: &str,
+    send: impl FnOnce(&mut Monitor) -> Result<Ticket<DiskJobResult>, ClientError> + 'static,
+) -> Task {
+    Task::new(cannot, |runner| runner.work(send))
+}
+
+fn connect(channel: ChannelName, mode: ConMode) -> Task {
+    let cannot = match mode {
+        ConMode::Watch => format!("watch {channel}"),
+        ConMode::Write | ConMode::Force => format!("connect to {channel}"),
     };
-    if file != "monitor" {
-        channel(file).map_err(|_| {
-            Failure::usage(format_args!(
-                "there is no log '{file}': 'monitor', or a channel such as con0 or ssl1, is meant"
-            ))
-        })?;
-    }
-    Ok(Command::Tail {
-        file: file.to_owned(),
-        lines,
+    Task::new(cannot, move |runner| {
+        runner.connect(&channel.to_string(), mode)
     })
-}
-
-fn connect(text: &str, mode: ConMode) -> Result<Command, Failure> {
-    let channel = channel(text)?;
-    Ok(Command::Connect { channel, mode })
-}
-
-fn record(text: &str) -> Result<Command, Failure> {
-    match text.split_once([':', ' ']) {
-        Some((name, file)) if !file.is_empty() => Ok(Command::Record {
-            channel: channel(name)?,
-            file: file.into(),
-        }),
-        _ => Err(Failure::usage(format_args!(
-            "-record: '{text}' is not {}",
-            RECORDING.label
-        ))),
-    }
-}
-
-fn wait_ready(text: &str) -> Result<Command, Failure> {
-    let (seconds, sign) = match text.split_once(',') {
-        None => (text, Sign::Word),
-        Some((seconds, shown)) => match shown.split_once(':') {
-            Some((name, text)) if !text.is_empty() => {
-                let (channel, text) = (channel(name)?, text.to_owned());
-                (seconds, Sign::Shown { channel, text })
-            }
-            _ => {
-                return Err(Failure::usage(format_args!(
-                    "-wait-ready: '{text}' is not {}",
-                    READY.label
-                )));
-            }
-        },
-    };
-    let seconds = number(seconds, "wait-ready")?;
-    Ok(Command::WaitReady { seconds, sign })
-}
-
-fn channel(text: &str) -> Result<ChannelName, Failure> {
-    text.parse().map_err(|_| {
-        Failure::usage(format_args!(
-            "'{text}' is not a channel: con0 to con15, ssl0 to ssl63"
-        ))
-    })
-}
-
-fn letter(text: &str) -> Result<char, Failure> {
-    let mut letters = text.chars();
-    match (letters.next(), letters.next()) {
-        (Some(letter), None) => Ok(letter),
-        _ => Err(Failure::usage(format_args!(
-            "-sysrq: '{text}' is not one letter"
-        ))),
-    }
-}
-
-fn number(text: &str, word: &str) -> Result<u32, Failure> {
-    text.parse()
-        .map_err(|_| Failure::usage(format_args!("-{word}: '{text}' is not a number")))
-}
-
-fn setting(text: &OsStr) -> Result<Command, Failure> {
-    let mut halves = text.as_bytes().splitn(2, |byte| *byte == b'=');
-    let param = halves
-        .next()
-        .and_then(|param| std::str::from_utf8(param).ok());
-    match (param, halves.next()) {
-        (Some(param), Some(value)) if !param.is_empty() => Ok(Command::Set {
-            param: param.to_owned(),
-            value: value.to_vec(),
-        }),
-        _ => Err(Failure::usage(format_args!(
-            "-set: {text:?} is not PARAM=VALUE"
-        ))),
-    }
 }
 
 #[cfg(test)]
@@ -441,18 +374,25 @@ mod tests {
     use super::*;
     use cli::{Exit, Request};
 
-    fn commands(args: &[&str]) -> Result<Vec<Command>, Failure> {
+    fn given(args: &[&str]) -> Result<Vec<Given>, Failure> {
         let Request::Run(line) = PROGRAM.parse(args.iter().map(Into::into))? else {
             panic!("not a run")
         };
-        let given = line.words.iter();
-        given.filter_map(|w| Command::of(w).transpose()).collect()
+        Ok(line.words)
+    }
+
+    fn tasks(args: &[&str]) -> Result<Vec<Task>, Failure> {
+        let given = given(args)?;
+        given
+            .iter()
+            .filter_map(|w| Task::of(w).transpose())
+            .collect()
     }
 
     #[test]
     fn every_word_of_the_table_is_a_command() {
-        for word in COMMANDS {
-            let value = match word.name {
+        for command in COMMANDS {
+            let value = match command.word.name {
                 "tail" => "con0,5",
                 "connect" | "force-connect" | "watch" | "screen" => "con1",
                 "record" => "con1:/tmp/x",
@@ -464,23 +404,24 @@ mod tests {
                 _ => "x",
             };
             let given = Given {
-                name: word.name,
+                name: command.word.name,
                 value: value.into(),
             };
-            assert!(Command::of(&given).unwrap().is_some(), "{}", word.name);
+            assert!(Task::of(&given).unwrap().is_some(), "{}", given.name);
         }
-        for word in OPTIONS.iter().chain(REMOTE) {
+        let options = OPTIONS.iter().map(|option| &option.word);
+        for word in options.chain(REMOTE) {
             let given = Given {
                 name: word.name,
                 value: "".into(),
             };
-            assert_eq!(Command::of(&given).unwrap(), None);
+            assert!(Task::of(&given).unwrap().is_none());
         }
     }
 
     #[test]
     fn commands_come_in_their_order() {
-        let given = [
+        let args = [
             "-start-with",
             "-s",
             "vm1",
@@ -491,19 +432,26 @@ mod tests {
             "con0=pty:a=b",
             "-wait=5",
         ];
-        let expected = [
-            Command::Start(vec![b"-s".to_vec()]),
-            Command::Tail {
-                file: "con0".into(),
-                lines: 5,
-            },
-            Command::Set {
-                param: "con0".into(),
-                value: b"pty:a=b".to_vec(),
-            },
-            Command::Wait(5),
-        ];
-        assert_eq!(commands(&given).unwrap(), expected);
+        let tasks = tasks(&args).unwrap();
+        let order: Vec<&str> = tasks.iter().map(|task| &*task.cannot).collect();
+        let expected = ["start", "show the log con0", "set a parameter", "wait"];
+        assert_eq!(order, expected);
+        let given = given(&args).unwrap();
+        let [extra, log, _, setting, wait] = given.as_slice() else {
+            panic!("{given:?}")
+        };
+        assert_eq!(Text::read(extra), Ok(Text(b"-s".to_vec())));
+        let expected = Log {
+            file: "con0".into(),
+            lines: 5,
+        };
+        assert_eq!(Log::read(log), Ok(expected));
+        let expected = ConfigSetArgs {
+            param: "con0".into(),
+            value: b"pty:a=b".to_vec(),
+        };
+        assert_eq!(ConfigSetArgs::read(setting), Ok(expected));
+        assert_eq!(Seconds::read(wait), Ok(Seconds(5)));
     }
 
     #[test]
@@ -512,13 +460,16 @@ mod tests {
             &["-tail", "../../etc/shadow,100"][..],
             &["-tail", "con0,many"],
             &["-connect", "tty1"],
+            &["-record", "con1"],
+            &["-wait-ready", "9,con1"],
             &["-sysrq", "help"],
             &["-sysrq", ""],
             &["-wait", "-1"],
             &["-set", "mem"],
             &["-set", "=3"],
         ] {
-            assert_eq!(commands(args).unwrap_err().exit, Exit::Usage, "{args:?}");
+            let refused = tasks(args).map(|_| ()).unwrap_err();
+            assert_eq!(refused.exit, Exit::Usage, "{args:?}");
         }
     }
 }

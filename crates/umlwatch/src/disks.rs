@@ -12,13 +12,12 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nix::sys::signal::Signal;
 use rpc_xdr::client::{ClientError, Ticket};
 use rpc_xdr::umlmonctrl::{
-    DiskEntry, DiskJob, DiskListArgs, DiskProgress, DiskType, DiskUser, DiskWaitArgs,
+    DiskEntry, DiskJob, DiskJobResult, DiskListArgs, DiskProgress, DiskType, DiskUser, DiskWaitArgs,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
-use crate::disk_command::DiskCommand;
 use crate::run::Runner;
 
 /// How long one call waits for the end of a job: the bar moves as often.
@@ -30,22 +29,13 @@ const PATIENCE_WITH_MONITOR: Duration = Duration::from_secs(3);
 
 impl Runner {
     /// Has the work done, and waits for it. CTRL-C cancels it.
-    pub(crate) fn work(&mut self, command: &DiskCommand) -> Result<(), Failure> {
+    pub(crate) fn work(
+        &mut self,
+        send: impl FnOnce(&mut Monitor) -> Result<Ticket<DiskJobResult>, ClientError>,
+    ) -> Result<(), Failure> {
         // From here on a signal does not end us before the job is cancelled.
         let mut signals = Interruption::hold()?;
-        let begun = self.answer(
-            &mut signals,
-            PATIENCE_WITH_MONITOR,
-            |client| match command {
-                DiskCommand::Create(args) => client.send_disk_create(args),
-                DiskCommand::CreateCow(args) => client.send_disk_create_cow(args),
-                DiskCommand::Delete(args) => client.send_disk_delete(args),
-                DiskCommand::Copy(args) => client.send_disk_copy(args),
-                DiskCommand::Resize(args) => client.send_disk_resize(args),
-                DiskCommand::Import(args) => client.send_disk_import(args),
-                DiskCommand::Commit(args) => client.send_disk_commit(args),
-            },
-        )?;
+        let begun = self.answer(&mut signals, PATIENCE_WITH_MONITOR, send)?;
         let begun = begun.into_result().map_err(refused)?;
         let mut bar = Bar::default();
         let ended = self.follow(&begun, &mut signals, &mut bar);

@@ -12,8 +12,9 @@ use rustyline::history::FileHistory;
 use rustyline::validate::Validator;
 use rustyline::{CompletionType, Config, Context, Editor, Helper};
 
-use crate::command::{COMMANDS, Command, OPTIONS, PROGRAM};
-use crate::run::{Runner, Style, Taken};
+use crate::command::{COMMANDS, Command, PROGRAM, Task};
+use crate::run::Runner;
+use crate::style::{OPTIONS, Style, Taken};
 
 /// What is remembered of former lines, in the home directory.
 const HISTORY: &str = ".umlwatch_history";
@@ -30,7 +31,7 @@ const OWN_WORDS: &[(&str, &str)] = &[
 #[derive(Debug, PartialEq)]
 enum Input {
     Nothing,
-    Command(Command, Style),
+    Command(Given, Style),
     Help,
     Version,
     Quit,
@@ -121,7 +122,11 @@ fn on_terminal(runner: &mut Runner) -> Result<Exit, Failure> {
 fn carry_out(runner: &mut Runner, line: &str) -> Result<bool, Failure> {
     match parse(line, runner.style())? {
         Input::Nothing => {}
-        Input::Command(command, style) => runner.run_with(&command, style)?,
+        Input::Command(given, style) => {
+            if let Some(task) = Task::of(&given)? {
+                runner.run_with(task, style)?;
+            }
+        }
         Input::Help => runner.print(&help())?,
         Input::Version => runner.print(&PROGRAM.version())?,
         Input::Quit => return Ok(false),
@@ -147,7 +152,7 @@ fn parse(line: &str, mut style: Style) -> Result<Input, Failure> {
         "quit" | "exit" => return Ok(Input::Quit),
         _ => {}
     }
-    let Some(word) = COMMANDS.iter().find(|word| word.name == name) else {
+    let Some(Command { word, .. }) = Command::find(name) else {
         let hint =
             similar(name, names()).map_or(String::new(), |name| format!("; '{name}' is similar"));
         return Err(Failure::usage(format_args!(
@@ -169,13 +174,11 @@ fn parse(line: &str, mut style: Style) -> Result<Input, Failure> {
         (None, false) => return Err(Failure::usage(format_args!("{name} takes no argument"))),
         _ => {}
     }
-    let command = Given {
+    let given = Given {
         name: word.name,
         value: value.into(),
     };
-    // Every word of COMMANDS is a command.
-    let command = Command::of(&command)?;
-    Ok(command.map_or(Input::Nothing, |command| Input::Command(command, style)))
+    Ok(Input::Command(given, style))
 }
 
 /// Takes the options before a command; returns the rest.
@@ -212,14 +215,14 @@ fn take_last_options<'a>(value: &'a str, style: &mut Style) -> Result<&'a str, F
 
 fn names() -> impl Iterator<Item = &'static str> {
     let own = OWN_WORDS.iter().map(|(name, _)| *name);
-    COMMANDS.iter().map(|word| word.name).chain(own)
+    COMMANDS.iter().map(|command| command.word.name).chain(own)
 }
 
 fn help() -> String {
-    let commands = COMMANDS.iter().map(|word| (word.form(), word.help));
-    let options = OPTIONS
-        .iter()
-        .map(|word| (format!("-{}", word.form()), word.help));
+    let commands = COMMANDS.iter().map(|command| &command.word);
+    let commands = commands.map(|word| (word.form(), word.help));
+    let options = OPTIONS.iter().map(|option| &option.word);
+    let options = options.map(|word| (format!("-{}", word.form()), word.help));
     let own = OWN_WORDS
         .iter()
         .map(|(name, help)| ((*name).to_owned(), *help));
@@ -244,7 +247,11 @@ impl Words {
         let typed = before.get(start..).unwrap_or_default();
         let mut words = before.split_whitespace().filter(|word| !is_flag(word));
         let command = words.next().filter(|_| start > 0);
-        let options = || OPTIONS.iter().map(|word| format!("-{}", word.name));
+        let options = || {
+            OPTIONS
+                .iter()
+                .map(|option| format!("-{}", option.word.name))
+        };
         let possible: Vec<String> = match command {
             _ if typed.starts_with('-') => options().collect(),
             None => names().map(with_room_for_argument).collect(),
@@ -256,8 +263,7 @@ impl Words {
     }
 
     fn arguments(&self, command: &str, typed: &str) -> Vec<String> {
-        let word = COMMANDS.iter().find(|word| word.name == command);
-        let arg = word.and_then(|word| word.arg);
+        let arg = Command::find(command).and_then(|command| command.word.arg);
         arg.map_or(Vec::new(), |Arg { kind, .. }| self.values(kind, typed))
     }
 
@@ -296,13 +302,12 @@ fn is_flag(word: &str) -> bool {
     let name = word.strip_prefix('-');
     OPTIONS
         .iter()
-        .any(|option| option.arg.is_none() && Some(option.name) == name)
+        .any(|option| option.word.arg.is_none() && Some(option.word.name) == name)
 }
 
 /// A word as completion puts it: if it takes an argument, that comes next.
 fn with_room_for_argument(name: &str) -> String {
-    let word = COMMANDS.iter().find(|word| word.name == name);
-    match word.and_then(|word| word.arg) {
+    match Command::find(name).and_then(|command| command.word.arg) {
         Some(_) => format!("{name} "),
         None => name.to_owned(),
     }
@@ -345,22 +350,26 @@ mod tests {
     use crate::keys::Escape;
 
     /// What a line without options asks for.
-    fn plain(line: &str) -> Command {
+    fn plain(line: &str) -> Given {
         match parse(line, Style::default()) {
-            Ok(Input::Command(command, style)) if style == Style::default() => command,
+            Ok(Input::Command(given, style)) if style == Style::default() => given,
             other => panic!("{line}: {other:?}"),
         }
     }
 
     #[test]
     fn lines_are_commands_without_dash() {
-        assert_eq!(plain("  info "), Command::Info);
-        assert_eq!(plain("-info"), Command::Info);
+        let given = |name, value: &str| Given {
+            name,
+            value: value.into(),
+        };
+        assert_eq!(plain("  info "), given("info", ""));
+        assert_eq!(plain("-info"), given("info", ""));
         assert_eq!(parse("", Style::default()).unwrap(), Input::Nothing);
         assert_eq!(parse("exit", Style::default()).unwrap(), Input::Quit);
         assert_eq!(
             plain("start-with  init=/bin/sh -raw"),
-            Command::Start(vec![b"init=/bin/sh -raw".to_vec()])
+            given("start-with", "init=/bin/sh -raw")
         );
         assert_eq!(
             parse("inof", Style::default()).unwrap_err().message,

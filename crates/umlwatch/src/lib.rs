@@ -1,9 +1,10 @@
 //! umlwatch, the users' client of the monitor: the table of its commands, and what carries them out. It reaches the
 //! monitor through the Unix Domain socket of the VM, or on another host over TCP with a password.
 
+mod argument;
 mod attach;
 pub mod command;
-mod disk_command;
+mod disk_argument;
 mod disks;
 mod events;
 mod guard;
@@ -17,8 +18,10 @@ mod record;
 mod replay;
 mod run;
 mod screen;
+mod style;
 mod terminal;
 
 pub use guard::{guard, is_guard};
 pub use interactive::interact;
-pub use run::{Runner, Style};
+pub use run::Runner;
+pub use style::Style;

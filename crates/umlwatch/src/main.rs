@@ -4,8 +4,7 @@ use std::process::ExitCode;
 
 use cli::{Exit, Failure, Line};
 use client::{Client, Options};
-use umlwatch::command::{Command, PROGRAM};
-use umlwatch::keys::Escape;
+use umlwatch::command::{PROGRAM, Task};
 use umlwatch::{Runner, Style, guard, interact, is_guard};
 
 fn main() -> ExitCode {
@@ -17,32 +16,20 @@ fn main() -> ExitCode {
 }
 
 fn run(line: Line) -> Result<Exit, Failure> {
-    let commands = line
-        .words
-        .iter()
-        .filter_map(|word| Command::of(word).transpose());
-    let commands: Vec<Command> = commands.collect::<Result<_, _>>()?;
+    let tasks = line.words.iter().filter_map(|w| Task::of(w).transpose());
+    let tasks: Vec<Task> = tasks.collect::<Result<_, _>>()?;
     let options = Options::of(&line)?;
     let client = Client::new(
         line.one_operand(&PROGRAM, "VM")?,
         line.config.as_deref(),
         options,
     )?;
-    let style = Style {
-        json: line.has("json"),
-        raw: line.has("raw"),
-        follow: line.has("follow"),
-        escape: match line.value("escape") {
-            Some(key) => Escape::parse(&key.to_string_lossy())?,
-            None => Escape::default(),
-        },
-    };
-    let mut runner = Runner::new(client, style);
-    if commands.is_empty() {
+    let mut runner = Runner::new(client, Style::of(&line)?);
+    if tasks.is_empty() {
         return interact(&mut runner);
     }
-    for command in &commands {
-        runner.run(command)?;
+    for task in tasks {
+        runner.run(task)?;
     }
     Ok(Exit::Done)
 }

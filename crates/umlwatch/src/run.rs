@@ -11,8 +11,8 @@ use rpc_xdr::umlmonctrl::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::attach;
-use crate::command::Command;
-use crate::keys::Escape;
+use crate::command::Task;
+use crate::style::Style;
 use crate::{info, json};
 
 /// How many bytes of a log are asked for at once.
@@ -23,50 +23,6 @@ const FOLLOW: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 200_000_000,
 };
-
-/// How the results of commands are shown.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Style {
-    /// `-json`
-    pub json: bool,
-    /// `-raw`
-    pub raw: bool,
-    /// `-follow`
-    pub follow: bool,
-    /// `-escape`
-    pub escape: Escape,
-}
-
-/// What [`Style::set`] made use of.
-pub(crate) enum Taken {
-    /// It is no option.
-    Nothing,
-    /// The option.
-    Option,
-    /// The option and the word after it.
-    OptionAndKey,
-}
-
-impl Style {
-    /// Sets an option, given without its dash; `next` is the word after it.
-    ///
-    /// # Errors
-    /// A usage failure.
-    pub(crate) fn set(&mut self, option: &str, next: &str) -> Result<Taken, Failure> {
-        match option.split_once('=').unwrap_or((option, "")) {
-            ("json", "") => self.json = true,
-            ("raw", "") => self.raw = true,
-            ("follow", "") => self.follow = true,
-            ("escape", "") => {
-                self.escape = Escape::parse(next)?;
-                return Ok(Taken::OptionAndKey);
-            }
-            ("escape", key) => self.escape = Escape::parse(key)?,
-            _ => return Ok(Taken::Nothing),
-        }
-        Ok(Taken::Option)
-    }
-}
 
 /// What carries out commands: the client of a VM, and where the results go.
 pub struct Runner {
@@ -146,75 +102,17 @@ impl Runner {
         self.write(text.as_bytes())
     }
 
-    /// Carries out a command with other options than those of the command line.
-    pub(crate) fn run_with(&mut self, command: &Command, style: Style) -> Result<(), Failure> {
+    /// Carries out a task with other options than those of the command line.
+    pub(crate) fn run_with(&mut self, task: Task, style: Style) -> Result<(), Failure> {
         let usual = std::mem::replace(&mut self.style, style);
-        let done = self.run(command);
+        let done = self.run(task);
         self.style = usual;
         done
     }
 
-    /// Carries out a command; the failure says what could not be done, with which VM.
-    pub fn run(&mut self, command: &Command) -> Result<(), Failure> {
-        self.carry_out(command).map_err(|failure| {
-            failure.about(format_args!("{}: cannot {}", self.name(), command.verb()))
-        })
-    }
-
-    fn carry_out(&mut self, command: &Command) -> Result<(), Failure> {
-        match command {
-            Command::Info => self.info(),
-            Command::Tail { file, lines } => self.tail(file, *lines),
-            Command::Connect { channel, mode } => {
-                attach::attach(&self.client, &channel.to_string(), *mode, self.style.escape)
-            }
-            Command::Screen(channel) => self.screen(&channel.to_string()),
-            Command::Record { channel, file } => self.record(&channel.to_string(), file),
-            Command::Start(extra) => {
-                self.client.start(extra)?;
-                self.started = true;
-                Ok(())
-            }
-            Command::Suspend => self.call(|client| Ok(client.vm_suspend()?.into_result())),
-            Command::Continue => self.call(|client| Ok(client.vm_continue()?.into_result())),
-            Command::Halt => self.call(|client| Ok(client.vm_halt()?.into_result())),
-            Command::CtrlAltDel => {
-                let args = VmCtrlaltdelArgs { stop: false };
-                self.call(|client| Ok(client.vm_ctrlaltdel(&args)?.into_result()))
-            }
-            Command::Kill => self.call(|client| Ok(client.vm_kill()?.into_result())),
-            Command::Sysrq(letter) => {
-                let args = VmSysrqArgs {
-                    letter: letter.to_string(),
-                };
-                self.call(|client| Ok(client.vm_sysrq(&args)?.into_result()))
-            }
-            Command::Rotate => self.call(|client| Ok(client.log_rotate()?.into_result())),
-            Command::Wait(seconds) => self.wait(*seconds),
-            Command::WaitReady { seconds, sign } => self.wait_ready(*seconds, sign),
-            Command::Events => self.events(),
-            Command::Port => {
-                let tcp = self.call(|client| Ok(client.port_get()?.into_result()))?;
-                self.print(&format!("{}\n", tcp.port))
-            }
-            Command::Set { param, value } => {
-                let args = ConfigSetArgs {
-                    param: param.clone(),
-                    value: value.clone(),
-                };
-                self.call(|client| Ok(client.config_set(&args)?.into_result()))
-            }
-            Command::Del(param) => {
-                let args = ConfigDelArgs {
-                    param: param.clone(),
-                };
-                self.call(|client| Ok(client.config_del(&args)?.into_result()))
-            }
-            Command::ChangePassword => self.change_password(),
-            Command::Site(arg) => self.site(arg),
-            Command::Disk(command) => self.work(command),
-            Command::DiskList => self.list_disks(),
-        }
+    /// Carries out a task; the failure says what could not be done, with which VM.
+    pub fn run(&mut self, task: Task) -> Result<(), Failure> {
+        task.run(self)
     }
 
     /// One call, connecting first if need be. After a broken conversation the next call connects anew.
@@ -231,7 +129,22 @@ impl Runner {
             .map_err(|e| Failure::new(Exit::Failed, e).about("cannot write to stdout"))
     }
 
-    fn info(&mut self) -> Result<(), Failure> {
+    pub(crate) fn connect(&mut self, channel: &str, mode: ConMode) -> Result<(), Failure> {
+        attach::attach(&self.client, channel, mode, self.style.escape)
+    }
+
+    pub(crate) fn start(&mut self, extra: &[Vec<u8>]) -> Result<(), Failure> {
+        self.client.start(extra)?;
+        self.started = true;
+        Ok(())
+    }
+
+    pub(crate) fn port(&mut self) -> Result<(), Failure> {
+        let tcp = self.call(|client| Ok(client.port_get()?.into_result()))?;
+        self.print(&format!("{}\n", tcp.port))
+    }
+
+    pub(crate) fn info(&mut self) -> Result<(), Failure> {
         let info = self.client.info()?;
         let text = match self.style.json {
             true => json::document(&info),
@@ -240,7 +153,7 @@ impl Runner {
         self.print(&text)
     }
 
-    fn tail(&mut self, file: &str, lines: u32) -> Result<(), Failure> {
+    pub(crate) fn tail(&mut self, file: &str, lines: u32) -> Result<(), Failure> {
         let args = LogTailArgs {
             file: file.to_owned(),
             lines,
@@ -279,7 +192,7 @@ impl Runner {
     }
 
     /// Neither the old nor the new password goes to the monitor, but what only who knows the old one can use.
-    fn change_password(&mut self) -> Result<(), Failure> {
+    pub(crate) fn change_password(&mut self) -> Result<(), Failure> {
         // Whoever may not command the VM is not asked first.
         self.client.connection()?;
         let name = self.name();
@@ -310,7 +223,7 @@ impl Runner {
         self.print("The password is changed; it counts from the next connection on.\n")
     }
 
-    fn wait(&mut self, seconds: u32) -> Result<(), Failure> {
+    pub(crate) fn wait(&mut self, seconds: u32) -> Result<(), Failure> {
         let waited = self.client.wait(seconds)?;
         match waited.inactive {
             true => Ok(()),
@@ -321,7 +234,7 @@ impl Runner {
         }
     }
 
-    fn site(&mut self, arg: &[u8]) -> Result<(), Failure> {
+    pub(crate) fn site(&mut self, arg: &[u8]) -> Result<(), Failure> {
         let args = SiteRunArgs { arg: arg.to_vec() };
         let output = self.call(|client| Ok(client.site_run(&args)?.into_result()))?;
         let mut shown = Shown::new(self);
