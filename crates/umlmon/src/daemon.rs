@@ -21,20 +21,20 @@ use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 
-use crate::access::Guarded;
 use crate::announce::announce;
-use crate::channels::Channels;
-use crate::holdings;
-use crate::jobs::Jobs;
-use crate::link::Link;
-use crate::monitor::{Handle, Monitor};
+use crate::disks::holdings;
+use crate::disks::jobs::Jobs;
+use crate::disks::process;
+use crate::life::channels::Channels;
+use crate::life::monitor::{Handle, Monitor};
+use crate::life::run::group_name;
+use crate::life::state::Request;
 use crate::remote::Sockets;
-use crate::run::group_name;
+use crate::second::link::Link;
 use crate::service::Service;
-use crate::session::Session;
+use crate::service::access::Guarded;
+use crate::service::session::Session;
 use crate::setup::Setup;
-use crate::state::Request;
-use crate::work;
 
 /// Connections to the control socket at once; a further one waits in the socket's queue.
 const MAX_CONNECTIONS: usize = 256;
@@ -127,7 +127,7 @@ fn account(vm: &Vm) -> anyhow::Result<Account> {
 fn provide_devices(global: &Global) -> anyhow::Result<Devices> {
     let devices =
         Devices::open(&global.shared).context("cannot open the shared directory of disks")?;
-    crate::devices::provide(&devices, &global.devices).map_err(anyhow::Error::msg)?;
+    crate::disks::devices::provide(&devices, &global.devices).map_err(anyhow::Error::msg)?;
     Ok(devices)
 }
 
@@ -136,7 +136,7 @@ fn provide_devices(global: &Global) -> anyhow::Result<Devices> {
 async fn tidy(setup: &Setup) {
     let tidied = match setup.disks.any(disks::work::is_partial) {
         Ok(false) => Ok(()),
-        Ok(true) => work::tidy(setup).await,
+        Ok(true) => process::tidy(setup).await,
         Err(error) => Err(holdings::unusable(error)),
     };
     if let Err(failure) = tidied {

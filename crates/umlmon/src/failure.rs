@@ -2,7 +2,7 @@
 //!
 //! `service.rs` translates these to the codes of the wire.
 
-use crate::{mconsole, state::Denied};
+use crate::life::{mconsole, state::Denied};
 
 /// Why a request was not carried out.
 #[derive(Debug, thiserror::Error)]

@@ -1,35 +1,18 @@
 //! The monitor daemon of one virtual machine (umlmon). `daemon.rs` is the recipe; read on from there.
+//!
+//! `second` is the second process, without any of the rest; `life` a run of the kernel and what may follow what; `disks`
+//! what the VM may use of its disks, and work on them; `service` what clients may ask; `remote` clients of other hosts.
 
-mod access;
 mod announce;
-mod channels;
-pub mod child;
-mod confined;
 pub mod daemon;
-mod devices;
-mod ending;
-mod events;
+mod disks;
 mod failure;
-mod holdings;
-mod jobs;
-mod kernel_args;
-mod link;
-pub mod mconsole;
-mod monitor;
-mod networks;
+pub mod life;
 mod options;
-mod remarks;
 mod remote;
-mod run;
+pub mod second;
 mod service;
-mod session;
 mod setup;
-mod site;
 mod snapshot;
-pub mod state;
-mod status;
-mod talk;
-mod work;
-mod worker;
 
 pub use options::PROGRAM;

@@ -1,6 +1,6 @@
 //! umlmon, the monitor daemon of one virtual machine: `umlmon [-fg] [-boot] [-config FILE] VM`.
 //!
-//! The same program is also the second process, which stops being root and keeps the kernel: see `child.rs`.
+//! The same program is also the second process, which stops being root and keeps the kernel: see `second/child.rs`.
 
 use std::process::ExitCode;
 
@@ -10,8 +10,8 @@ use umlmon::PROGRAM;
 use umlmon::daemon::Manner;
 
 fn main() -> ExitCode {
-    if umlmon::child::is_child() {
-        return umlmon::child::main();
+    if umlmon::second::child::is_child() {
+        return umlmon::second::child::main();
     }
     cli::main(&PROGRAM, run)
 }

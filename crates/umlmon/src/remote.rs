@@ -26,9 +26,9 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 
-use crate::access::Guarded;
 use crate::service::Service;
-use crate::session::{Session, Trust};
+use crate::service::access::Guarded;
+use crate::service::session::{Session, Trust};
 use gate::{Gate, Source};
 use penalties::Penalties;
 

@@ -3,12 +3,15 @@
 //! Each translates its arguments, asks the monitor task, a channel or the configuration, and translates the answer.
 //! Here, and nowhere else in the daemon, types of the wire meet those of the daemon.
 
+pub(crate) mod access;
 mod disks;
 mod events;
 mod info;
 mod logs;
 mod password;
 mod screen;
+pub(crate) mod session;
+mod site;
 mod wire;
 
 use std::rc::Rc;
@@ -21,16 +24,15 @@ use rpc_xdr::umlmonctrl::*;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::events::Happening;
+use crate::disks::holdings;
+use crate::disks::jobs::Jobs;
 use crate::failure::Failure;
-use crate::holdings;
-use crate::jobs::Jobs;
-use crate::monitor::Handle;
-use crate::run::Start;
-use crate::session::Session;
+use crate::life::events::Happening;
+use crate::life::monitor::Handle;
+use crate::life::run::Start;
+use crate::life::state::{Denied, Phase, Request};
+use crate::service::session::Session;
 use crate::setup::Setup;
-use crate::site;
-use crate::state::{Denied, Phase, Request};
 
 /// How long a call that ends the kernel waits until nothing of it is left.
 const END_DEADLINE: Duration = Duration::from_secs(10);

@@ -10,10 +10,10 @@ use jail::Jail;
 use net::Records;
 use tokio::sync::{Mutex, Semaphore};
 
-use crate::channels::Channels;
-use crate::events::Events;
 use crate::failure::Failure;
-use crate::link::Link;
+use crate::life::channels::Channels;
+use crate::life::events::Events;
+use crate::second::link::Link;
 use crate::snapshot::Snapshot;
 
 /// What the monitor holds as long as it lives, and every run uses.

@@ -9,12 +9,12 @@ use disks::{Access, Holder};
 use rpc_xdr::umlmonctrl::*;
 use tokio::time::timeout;
 
+use crate::disks::holdings;
+use crate::disks::jobs::Progress;
+use crate::disks::process;
 use crate::failure::Failure;
-use crate::holdings;
-use crate::jobs::Progress;
+use crate::service::session::Session;
 use crate::service::{MAX_WAIT, Service, wire};
-use crate::session::Session;
-use crate::work;
 
 type Parsed = Result<Task, Failure>;
 
@@ -142,7 +142,7 @@ impl Service {
     }
 
     pub(super) async fn list_disks(&self, args: &DiskListArgs) -> Result<DiskPage, Failure> {
-        let entries = work::list(&self.setup).await?;
+        let entries = process::list(&self.setup).await?;
         let holders = self.setup.locks.holders().map_err(holdings::refusal)?;
         let after = String::from_utf8_lossy(&args.after).into_owned();
         let mut rest = entries.iter().filter(|entry| *entry.disk.as_str() > *after);

@@ -4,11 +4,11 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use rpc_xdr::umlmonctrl::*;
 
-use crate::events::{Event, Happening};
 use crate::failure::Failure;
+use crate::life::events::{Event, Happening};
+use crate::life::state::{Denied, Phase};
+use crate::service::session::Session;
 use crate::service::{MAX_WAIT, Service, wire};
-use crate::session::Session;
-use crate::state::{Denied, Phase};
 
 impl Service {
     /// Tells that a client asks for something, carries it out, and tells if the client does not get it.

@@ -9,9 +9,9 @@ use pty::{Channel, ClientInfo};
 use rpc_xdr::umlmonctrl::*;
 
 use crate::failure::Failure;
-use crate::mconsole;
-use crate::monitor::Look;
-use crate::networks::{self, NicLook};
+use crate::life::mconsole;
+use crate::life::networks::{self, NicLook};
+use crate::life::run::Look;
 use crate::service::{Service, wire};
 
 /// How long the kernel may take to say its version before it counts as not responding.

@@ -6,7 +6,7 @@ use rpc_xdr::umlmonctrl::{AuthNonce, PasswordSetArgs};
 
 use crate::failure::Failure;
 use crate::service::Service;
-use crate::session::{Session, Trust};
+use crate::service::session::{Session, Trust};
 
 impl Service {
     pub(super) fn set_password(

@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rpc_xdr::umlmonctrl::*;
 
 use crate::failure::Failure;
-use crate::mconsole;
-use crate::state::{Denied, Phase};
-use crate::status::{How, LastEnd};
+use crate::life::mconsole;
+use crate::life::state::{Denied, Phase};
+use crate::life::status::{How, LastEnd};
 
 /// A sentence for people, cut to what the wire allows.
 pub fn text(mut text: String) -> String {

@@ -10,14 +10,14 @@
     clippy::panic
 )]
 
-#[path = "../../src/child.rs"]
-mod child;
-#[path = "../../src/confined.rs"]
-mod confined;
-#[path = "../../src/link.rs"]
-mod link;
-#[path = "../../src/worker.rs"]
-mod worker;
+#[path = "../../src/second"]
+mod second {
+    pub(crate) mod child;
+    pub(crate) mod confined;
+    mod disk_worker;
+    pub(crate) mod link;
+    pub(crate) mod orders;
+}
 
 mod confinement;
 
@@ -32,12 +32,14 @@ use std::time::Duration;
 use std::{env, fs};
 
 use jail::{Account, Jail, Places, Scheduler, TmpMount};
-use link::{FromChild, Launch, Link};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{PidfdFlags, pidfd_open};
+use second::child;
+use second::link::Link;
+use second::orders::{FromChild, Launch};
 
 const UID: u32 = 64017;
 const GID: u32 = 64018;

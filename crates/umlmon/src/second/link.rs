@@ -1,80 +1,16 @@
-//! The monitor's handle on the process that keeps the kernel, and what the two say to each other (umlmon, the monitor
-//! process; the second process uses the message types only).
+//! The monitor's handle on the process that keeps the kernel (umlmon, the monitor process).
 //!
-//! There is one enum per direction. The second process is not trusted: a message that is too long, malformed or not
-//! expected at that point kills it, and the VM with it.
+//! The second process is not trusted: a message that is too long, malformed or not expected at that point kills it, and
+//! the VM with it.
 
 use std::cell::Cell;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
-use disks::work::Task;
-use jail::Confinement;
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 
-use crate::confined::{Confined, printable};
-
-/// What the second process is to run.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Launch {
-    /// Name of the VM, shown in the process listing.
-    pub name: String,
-    /// How to confine itself.
-    pub confinement: Confinement,
-    /// The kernel, as seen in the jail.
-    pub kernel: String,
-    /// Its arguments, with the zeroth.
-    pub argv: Vec<String>,
-    /// Its environment, as `NAME=value`.
-    pub env: Vec<String>,
-    /// Whether it is in an empty network namespace.
-    pub own_network: bool,
-}
-
-/// Work on disks that a second process is to do.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Job {
-    /// How to confine itself.
-    pub confinement: Confinement,
-    /// The work.
-    pub task: Task,
-}
-
-/// From the monitor to a second process.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum ToChild {
-    /// As first message: start the kernel, with this number of channels.
-    Launch(Box<Launch>, usize),
-    /// As first message: work on disks, then end.
-    Work(Box<Job>),
-    /// Make the kernel look at its descriptors again (SIGIO).
-    Nudge,
-}
-
-/// From the second process to the monitor: `Started` or `Failed`, then, if it was started, `Exited`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum FromChild {
-    /// The kernel is executing.
-    Started {
-        /// Its process ID on the host, 0 if it cannot be told.
-        kernel_pid: u32,
-    },
-    /// The kernel could not be started.
-    Failed {
-        /// What was being done.
-        step: String,
-        /// Why it did not work.
-        error: String,
-    },
-    /// The kernel has ended.
-    Exited {
-        /// Exit status, if it exited.
-        status: Option<i32>,
-        /// The signal, if one ended it.
-        signal: Option<i32>,
-    },
-}
+use crate::second::confined::{Confined, printable};
+use crate::second::orders::{FromChild, Launch, ToChild};
 
 /// The monitor's handle on the second process of a running kernel. Dropping it kills all processes of the VM.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use rpc_xdr::server::{Answer, Call, Program, Reject};
 use rpc_xdr::umlmonctrl::{UMLMONCTRL_V1_PROCEDURES, UmlmonctrlV1Program};
 
 use crate::service::Service;
-use crate::session::{Session, Trust};
+use crate::service::session::{Session, Trust};
 
 /// To whom a procedure is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

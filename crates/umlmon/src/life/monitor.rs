@@ -3,25 +3,23 @@
 //! Requests of the clients, messages of the child and notices of the kernel arrive here one after the other. The state
 //! machine says what each means; this file carries the actions out.
 
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use crate::ending::{self, Evidence};
-use crate::events::Happening;
 use crate::failure::Failure;
-use crate::mconsole::Notice;
-use crate::networks::NicLook;
-use crate::remarks::{Remarks, Verdict};
-use crate::run::{Run, RunEvent, Start};
+use crate::life::ending::{self, Evidence};
+use crate::life::events::Happening;
+use crate::life::mconsole::Notice;
+use crate::life::remarks::{Remarks, Verdict};
+use crate::life::run::{Look, Run, RunEvent, Start};
+use crate::life::state::{self, Action, Event, Phase, Request, State};
+use crate::life::status::{How, LastEnd, Status};
+use crate::life::talk::{self, Talk};
 use crate::setup::Setup;
 use crate::snapshot::Snapshot;
-use crate::state::{self, Action, Event, Phase, Request, State};
-use crate::status::{How, LastEnd, Status};
-use crate::talk::{self, Talk};
 
 /// A kernel that lives this long after its execution, or reports its mconsole, is taken as started: what it checks of
 /// its environment it checks before.
@@ -51,27 +49,6 @@ pub enum Command {
     },
     /// A look at the present run.
     Look(oneshot::Sender<Option<Look>>),
-}
-
-/// The present run, for `-info`.
-#[derive(Debug)]
-pub struct Look {
-    /// The configuration in effect.
-    pub vm: config::Vm,
-    /// The disks as they were found at the start.
-    pub disks: Vec<crate::kernel_args::Ubd>,
-    /// The network interfaces that are connected with the host, by number.
-    pub nics: BTreeMap<u8, NicLook>,
-    /// When this kernel was started.
-    pub started: Instant,
-    /// The child process.
-    pub child_pid: u32,
-    /// The kernel process.
-    pub kernel_pid: u32,
-    /// Bytes of the guest's memory that the host backs at the moment.
-    pub mem_used: u64,
-    /// The way to ask the kernel something.
-    pub mconsole: Rc<crate::mconsole::Mconsole>,
 }
 
 /// The clients' side of the monitor task.
@@ -429,7 +406,7 @@ impl Monitor {
         }
     }
 
-    fn on_end(&mut self, exit: &crate::run::Exit) -> bool {
+    fn on_end(&mut self, exit: &crate::life::run::Exit) -> bool {
         let Some(run) = &mut self.run else {
             return false;
         };

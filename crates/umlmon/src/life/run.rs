@@ -5,6 +5,7 @@
 //! itself, so a start that fails half-way leaves nothing behind.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::rc::Rc;
@@ -15,16 +16,16 @@ use disks::{Claim, Lease};
 use jail::{Bounds, ControlGroup, Jail, Kernel, Limits, Shortage, Terms, TmpMount};
 use tokio::time::Instant;
 
-use crate::channels::{CON0, Channels};
-use crate::devices;
-use crate::ending::CON0_TAIL;
+use crate::disks::devices;
+use crate::disks::holdings::{self, Cows};
 use crate::failure::Failure;
-use crate::holdings::{self, Cows};
-use crate::kernel_args::{self, Ubd};
-use crate::link::{FromChild, Launch, Link};
-use crate::mconsole::{Mconsole, Notice, Notices};
-use crate::monitor::Look;
-use crate::networks::Wiring;
+use crate::life::channels::{CON0, Channels};
+use crate::life::ending::CON0_TAIL;
+use crate::life::kernel_args::{self, Ubd};
+use crate::life::mconsole::{Mconsole, Notice, Notices};
+use crate::life::networks::{NicLook, Wiring};
+use crate::second::link::Link;
+use crate::second::orders::{FromChild, Launch};
 use crate::setup::Setup;
 use crate::snapshot::Snapshot;
 
@@ -74,6 +75,27 @@ pub enum RunEvent {
     Notice(Notice),
     /// Everything in the namespace has ended.
     Ended(Exit),
+}
+
+/// The present run, for `-info`.
+#[derive(Debug)]
+pub struct Look {
+    /// The configuration in effect.
+    pub vm: Vm,
+    /// The disks as they were found at the start.
+    pub disks: Vec<Ubd>,
+    /// The network interfaces that are connected with the host, by number.
+    pub nics: BTreeMap<u8, NicLook>,
+    /// When this kernel was started.
+    pub started: Instant,
+    /// The child process.
+    pub child_pid: u32,
+    /// The kernel process.
+    pub kernel_pid: u32,
+    /// Bytes of the guest's memory that the host backs at the moment.
+    pub mem_used: u64,
+    /// The way to ask the kernel something.
+    pub mconsole: Rc<Mconsole>,
 }
 
 /// A run of the kernel. Its fields are released from top to bottom: first the processes, at last what they used.

@@ -24,14 +24,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::io::unix::AsyncFd;
 
-/// The number under which the second process inherits its end of the pipe.
-pub(crate) const PIPE_FD: i32 = 3;
-/// The number of the first further descriptor that it inherits.
-pub(crate) const FIRST_END_FD: i32 = 4;
-/// The longest order. One for a kernel has its arguments in it.
-pub(crate) const MAX_ORDER: usize = 64 << 10;
-/// The longest report.
-const MAX_REPORT: usize = 8 << 10;
+use crate::second::orders::{ARGUMENT, FIRST_END_FD, MAX_ORDER, MAX_REPORT, PIPE_FD};
 
 /// How long the drop waits for the namespace to be empty. It takes milliseconds, unless a process hangs in the host's
 /// kernel; then the daemon must go on.
@@ -69,7 +62,7 @@ impl Confined {
         let null = null.as_fd();
         let mut fds = vec![(null, 0), (null, 1), (null, 2), (theirs.as_fd(), PIPE_FD)];
         fds.extend(ends.iter().copied().zip(FIRST_END_FD..));
-        let argv = [CString::new(title)?, crate::child::ARGUMENT.to_owned()];
+        let argv = [CString::new(title)?, ARGUMENT.to_owned()];
         let child = sys::spawn_namespaced(&argv, &fds, own_network).map_err(explained)?;
         Self::of(child, ours)
     }

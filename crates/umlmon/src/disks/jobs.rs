@@ -10,13 +10,13 @@ use disks::{Access, Claim, Identity};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
 
-use crate::events::Happening;
+use crate::disks::holdings;
+use crate::disks::process::{self, Work};
 use crate::failure::Failure;
-use crate::holdings;
+use crate::life::events::Happening;
+use crate::life::state::Denied;
+use crate::second::orders::FromWorker;
 use crate::setup::Setup;
-use crate::state::Denied;
-use crate::work::Work;
-use crate::worker::FromWorker;
 
 /// Jobs of one VM at once: they compete for the same disk of the host.
 const MAX_JOBS: usize = 4;
@@ -205,7 +205,7 @@ async fn follow(work: &Work, progress: &watch::Sender<Progress>) -> Option<Resul
 async fn killed(setup: &Setup, task: &Task, work: &Work) -> String {
     work.end().await;
     if let Some(disk) = makes(task)
-        && let Err(failure) = crate::work::discard(setup, disk.clone()).await
+        && let Err(failure) = process::discard(setup, disk.clone()).await
     {
         tracing::warn!("what is left of {task}: {failure}");
     }

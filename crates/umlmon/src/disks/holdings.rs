@@ -10,10 +10,10 @@ use config::{DiskKind, DiskName, Vm};
 use disks::work::{CowEntry, Entry, Task};
 use disks::{Access, Claim, Cow, Disk};
 
+use crate::disks::process;
 use crate::failure::Failure;
-use crate::kernel_args::Ubd;
+use crate::life::kernel_args::Ubd;
 use crate::setup::Setup;
-use crate::work;
 
 /// The copy-on-write images in both directories, and what their headers say.
 #[derive(Debug, Default)]
@@ -31,7 +31,7 @@ pub async fn look(setup: &Setup) -> Result<Cows, Failure> {
         .any(|name| name.ends_with(b".cow"))
         .map_err(unusable)?;
     let entries = if any {
-        work::list(setup).await?
+        process::list(setup).await?
     } else {
         Vec::new()
     };

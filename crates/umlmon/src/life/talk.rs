@@ -9,9 +9,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 use crate::failure::Failure;
-use crate::mconsole::{Error, Mconsole};
-use crate::state::{Action, Event, Phase};
-use crate::status::Status;
+use crate::life::mconsole::{Error, Mconsole};
+use crate::life::state::{Action, Event, Phase};
+use crate::life::status::Status;
 
 /// How long the kernel may take to answer a command.
 const DEADLINE: Duration = Duration::from_secs(5);

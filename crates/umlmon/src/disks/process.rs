@@ -7,11 +7,10 @@ use config::DiskName;
 use disks::work::{CowEntry, Entry, MAX_LISTED, Task};
 use tokio::time::timeout;
 
-use crate::confined::{Confined, printable};
 use crate::failure::Failure;
-use crate::link::{Job, ToChild};
+use crate::second::confined::{Confined, printable};
+use crate::second::orders::{DiskOrder, FromWorker, ToChild};
 use crate::setup::Setup;
-use crate::worker::FromWorker;
 
 /// How long looking at the disks, or removing what is half-made, may take. A few files are read; only a file system that
 /// hangs takes longer.
@@ -31,7 +30,7 @@ impl Work {
     pub fn begin(setup: &Setup, task: Task) -> io::Result<Work> {
         let title = format!("umlmon: {} {}", setup.name(), task.command());
         let confinement = setup.jail.confinement_for_disks();
-        let order = ToChild::Work(Box::new(Job { confinement, task }));
+        let order = ToChild::Work(Box::new(DiskOrder { confinement, task }));
         let process = Confined::launch(&title, &order, &[], false)?;
         Ok(Work { process })
     }

@@ -5,9 +5,9 @@
 use config::{ChannelName, DiskName, Vm};
 use disks::Disk;
 
-use crate::channels::CON0;
-use crate::mconsole::NOTIFY_NAME;
-use crate::networks::Wiring;
+use crate::life::channels::CON0;
+use crate::life::mconsole::NOTIFY_NAME;
+use crate::life::networks::Wiring;
 
 /// The kernel's whole environment: it looks for a place for its memory file and for its sockets.
 pub const ENVIRONMENT: [&str; 3] = ["TMPDIR=/tmp", "HOME=/tmp", "PATH=/"];

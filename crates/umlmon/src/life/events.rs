@@ -12,8 +12,8 @@ use config::ChannelName;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::state::Phase;
-use crate::status::LastEnd;
+use crate::life::state::Phase;
+use crate::life::status::LastEnd;
 
 /// So many events are kept.
 const KEPT: usize = 256;

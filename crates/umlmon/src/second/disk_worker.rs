@@ -16,36 +16,16 @@ use std::time::{Duration, Instant};
 use disks::work::{Entry, Watch, Workplace};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
-use serde::{Deserialize, Serialize};
 
-use crate::child::{Failed, confine, report};
-use crate::link::Job;
+use crate::second::orders::{DiskOrder, Failed, FromWorker, confine, report};
 
 /// How often progress is reported at most.
 const REPORT_EVERY: Duration = Duration::from_millis(50);
 
-/// From the process that works on disks to the monitor: anything of the first two, then one of the last two.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum FromWorker {
-    /// So much is done.
-    Progress {
-        /// Bytes.
-        done: u64,
-        /// Bytes.
-        total: u64,
-    },
-    /// A disk was found.
-    Found(Box<Entry>),
-    /// All is done.
-    Done,
-    /// It was not done, and why.
-    Failed(String),
-}
-
 /// Does the task, for the exit status of the process.
-pub(crate) fn work(pipe: &OwnedFd, job: &Job) -> ExitCode {
-    let result = match confine(&job.confinement) {
-        Ok(()) => perform(pipe, job),
+pub(crate) fn work(pipe: &OwnedFd, order: &DiskOrder) -> ExitCode {
+    let result = match confine(&order.confinement) {
+        Ok(()) => perform(pipe, order),
         Err(Failed { step, error }) => Err(format!("{step}: {error}")),
     };
     let (last, status) = match result {
@@ -56,10 +36,10 @@ pub(crate) fn work(pipe: &OwnedFd, job: &Job) -> ExitCode {
     status
 }
 
-fn perform(pipe: &OwnedFd, job: &Job) -> Result<(), String> {
+fn perform(pipe: &OwnedFd, order: &DiskOrder) -> Result<(), String> {
     let mut reporter = Reporter { pipe, last: None };
     Workplace::open(Path::new("/"))
-        .and_then(|place| place.perform(&job.task, &mut reporter))
+        .and_then(|place| place.perform(&order.task, &mut reporter))
         .map_err(|error| error.to_string())
 }
 

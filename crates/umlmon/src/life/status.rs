@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
-use crate::state::Phase;
+use crate::life::state::Phase;
 
 /// How a run of the kernel ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //! processes, and takes all of them with it when it ends (umlmon, the child process; this file is all of it).
 //!
 //! It is this program, executed anew: no runtime, no threads, no descriptors but those it was given. Work on disks is
-//! done by a process that begins in the same way, and goes on in `worker.rs`.
+//! done by a process that begins in the same way, and goes on in `disk_worker.rs`.
 //!
 //! ```text
 //! monitor == pipe (descriptor 3) ==> confine, execute the kernel, say so, then wait for
@@ -11,46 +11,27 @@
 //!    the monitor's end  -> exit (SIGKILL comes too; either is enough)
 //! ```
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitCode;
 
-use jail::Confinement;
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::{Errno, retry_on_intr};
-use rustix::net::{RecvFlags, SendFlags, recv, send};
-use serde::Serialize;
+use rustix::net::{RecvFlags, recv};
 
-use crate::confined::{FIRST_END_FD, MAX_ORDER, PIPE_FD};
-use crate::link::{FromChild, Launch, ToChild};
-use crate::worker;
-
-/// The argument that tells this process from the monitor.
-pub(crate) const ARGUMENT: &CStr = c"--child";
+use crate::second::disk_worker;
+use crate::second::orders::{
+    ARGUMENT, FIRST_END_FD, Failed, FromChild, Launch, MAX_ORDER, PIPE_FD, ToChild, confine, report,
+};
 
 /// What helps if the kernel cannot have a process.
 const TOO_MANY: &str = "the user of the VM may have no further process: see pids_limit in umlmon(5), what else runs as \
                         this user, and the limit on processes that the monitor was started with (ulimit -u)";
-
-/// A step that failed, to be reported.
-pub(crate) struct Failed {
-    pub(crate) step: String,
-    pub(crate) error: String,
-}
-
-impl Failed {
-    fn at(step: &str) -> impl Fn(io::Error) -> Self + '_ {
-        move |error| Self {
-            step: step.to_owned(),
-            error: error.to_string(),
-        }
-    }
-}
 
 /// Whether this process is a second process.
 #[must_use]
@@ -72,7 +53,7 @@ pub fn main() -> ExitCode {
     let _ = rustix::thread::set_name(c"umlmon");
     let ended = match receive_order(&pipe) {
         Ok(ToChild::Launch(launch, ends)) => keep_kernel(&pipe, *launch, ends),
-        Ok(ToChild::Work(job)) => return worker::work(&pipe, &job),
+        Ok(ToChild::Work(order)) => return disk_worker::work(&pipe, &order),
         Ok(ToChild::Nudge) => Err(Failed {
             step: "read the task".to_owned(),
             error: "the first message is another one".to_owned(),
@@ -86,14 +67,6 @@ pub fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Confines this process for good.
-pub(crate) fn confine(confinement: &Confinement) -> Result<(), Failed> {
-    confinement.confine().map_err(|error| Failed {
-        step: "confine the child".to_owned(),
-        error: error.to_string(),
-    })
 }
 
 fn keep_kernel(pipe: &OwnedFd, launch: Launch, ends: usize) -> Result<(), Failed> {
@@ -223,12 +196,5 @@ fn reap(signals: &SignalFd, kernel: Pid) -> Option<FromChild> {
             Ok(WaitStatus::StillAlive) | Err(_) => return None,
             Ok(_) => {}
         }
-    }
-}
-
-/// Tells the monitor. If it is gone, that is seen at the next step.
-pub(crate) fn report(pipe: &OwnedFd, message: &impl Serialize) {
-    if let Ok(text) = serde_json::to_vec(message) {
-        let _ = retry_on_intr(|| send(pipe, &text, SendFlags::NOSIGNAL));
     }
 }

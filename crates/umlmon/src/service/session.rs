@@ -11,8 +11,8 @@ use config::ChannelName;
 use pty::Attachment;
 use rpc_xdr::umlmonctrl::AuthNonce;
 
-use crate::events::{Events, Happening};
-use crate::jobs::Job;
+use crate::disks::jobs::Job;
+use crate::life::events::{Events, Happening};
 
 /// Jobs of a connection whose end nobody has asked for.
 const MAX_KEPT: usize = 64;

@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, WaitIdOptions, WaitIdStatus};
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep_until};
 
-use crate::confined;
+use crate::second::confined;
 
 /// How long the site command may run.
 pub const DEADLINE: Duration = Duration::from_secs(60);

@@ -1,0 +1,14 @@
+//! The life of the VM: what may follow what, a run of the kernel, and how it ended (umlmon, the monitor process).
+
+pub(crate) mod channels;
+pub(crate) mod ending;
+pub(crate) mod events;
+pub(crate) mod kernel_args;
+pub mod mconsole;
+pub(crate) mod monitor;
+pub(crate) mod networks;
+pub(crate) mod remarks;
+pub(crate) mod run;
+pub mod state;
+pub(crate) mod status;
+pub(crate) mod talk;

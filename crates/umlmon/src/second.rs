@@ -1,0 +1,10 @@
+//! The second process, which stops being root: what the monitor tells it and how it is watched, and what it does itself
+//! (umlmon, both processes).
+//!
+//! Nothing here uses the rest of the monitor.
+
+pub mod child;
+pub(crate) mod confined;
+mod disk_worker;
+pub(crate) mod link;
+pub(crate) mod orders;

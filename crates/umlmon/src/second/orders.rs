@@ -1,0 +1,135 @@
+//! What the monitor and a second process say to each other, and what the second process begins with (umlmon, both
+//! processes).
+//!
+//! There is one enum per direction. Messages are JSON, one per packet of a `SOCK_SEQPACKET` pair.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use disks::work::{Entry, Task};
+use jail::Confinement;
+use rustix::io::retry_on_intr;
+use rustix::net::{SendFlags, send};
+use serde::{Deserialize, Serialize};
+
+/// The argument that tells this process from the monitor.
+pub(crate) const ARGUMENT: &CStr = c"--child";
+
+/// The number under which the second process inherits its end of the pipe.
+pub(crate) const PIPE_FD: i32 = 3;
+/// The number of the first further descriptor that it inherits.
+pub(crate) const FIRST_END_FD: i32 = 4;
+/// The longest order. One for a kernel has its arguments in it.
+pub(crate) const MAX_ORDER: usize = 64 << 10;
+/// The longest report.
+pub(crate) const MAX_REPORT: usize = 8 << 10;
+
+/// What the second process is to run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Launch {
+    /// Name of the VM, shown in the process listing.
+    pub name: String,
+    /// How to confine itself.
+    pub confinement: Confinement,
+    /// The kernel, as seen in the jail.
+    pub kernel: String,
+    /// Its arguments, with the zeroth.
+    pub argv: Vec<String>,
+    /// Its environment, as `NAME=value`.
+    pub env: Vec<String>,
+    /// Whether it is in an empty network namespace.
+    pub own_network: bool,
+}
+
+/// Work on disks that a second process is to do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskOrder {
+    /// How to confine itself.
+    pub confinement: Confinement,
+    /// The work.
+    pub task: Task,
+}
+
+/// From the monitor to a second process.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ToChild {
+    /// As first message: start the kernel, with this number of channels.
+    Launch(Box<Launch>, usize),
+    /// As first message: work on disks, then end.
+    Work(Box<DiskOrder>),
+    /// Make the kernel look at its descriptors again (SIGIO).
+    Nudge,
+}
+
+/// From the second process to the monitor: `Started` or `Failed`, then, if it was started, `Exited`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromChild {
+    /// The kernel is executing.
+    Started {
+        /// Its process ID on the host, 0 if it cannot be told.
+        kernel_pid: u32,
+    },
+    /// The kernel could not be started.
+    Failed {
+        /// What was being done.
+        step: String,
+        /// Why it did not work.
+        error: String,
+    },
+    /// The kernel has ended.
+    Exited {
+        /// Exit status, if it exited.
+        status: Option<i32>,
+        /// The signal, if one ended it.
+        signal: Option<i32>,
+    },
+}
+
+/// From the process that works on disks to the monitor: anything of the first two, then one of the last two.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromWorker {
+    /// So much is done.
+    Progress {
+        /// Bytes.
+        done: u64,
+        /// Bytes.
+        total: u64,
+    },
+    /// A disk was found.
+    Found(Box<Entry>),
+    /// All is done.
+    Done,
+    /// It was not done, and why.
+    Failed(String),
+}
+
+/// A step that failed, to be reported.
+pub(crate) struct Failed {
+    pub(crate) step: String,
+    pub(crate) error: String,
+}
+
+impl Failed {
+    pub(crate) fn at(step: &str) -> impl Fn(io::Error) -> Self + '_ {
+        move |error| Self {
+            step: step.to_owned(),
+            error: error.to_string(),
+        }
+    }
+}
+
+/// Confines this process for good.
+pub(crate) fn confine(confinement: &Confinement) -> Result<(), Failed> {
+    confinement.confine().map_err(|error| Failed {
+        step: "confine the child".to_owned(),
+        error: error.to_string(),
+    })
+}
+
+/// Tells the monitor. If it is gone, that is seen at the next step.
+pub(crate) fn report(pipe: &OwnedFd, message: &impl Serialize) {
+    if let Ok(text) = serde_json::to_vec(message) {
+        let _ = retry_on_intr(|| send(pipe, &text, SendFlags::NOSIGNAL));
+    }
+}
