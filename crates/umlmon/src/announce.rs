@@ -71,7 +71,10 @@ async fn register(
 ) -> Result<UmldirV1Client<Stream>, Error> {
     let stream = client::connect(&directory.join("ctrl"), Duration::ZERO)?;
     stream.set_nonblocking(true)?;
-    let mut client = UmldirV1Client::new(Stream(UnixStream::from_std(stream)?));
+    let stream = UnixStream::from_std(stream)?;
+    // A new stream counts as not writable until the event loop has looked at it, and the call below does not wait.
+    stream.writable().await?;
+    let mut client = UmldirV1Client::new(Stream(stream));
     let ticket = client.send_vm_register(&VmRegisterArgs {
         vm: vm.to_string(),
         port: port.unwrap_or(0).into(),
