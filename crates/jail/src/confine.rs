@@ -16,7 +16,7 @@ use rustix::process::{set_dumpable_behavior, set_parent_process_death_signal, um
 use serde::{Deserialize, Serialize};
 use sys::MountAttr;
 
-use crate::{Error, Result, directories, mounts, seccomp};
+use crate::{Calls, Error, Result, directories, mounts, seccomp};
 
 /// The number of the device (the kernel's Documentation/networking/tuntap.rst).
 const TUN: (u32, u32) = (10, 200);
@@ -48,15 +48,6 @@ pub struct Confinement {
     pub groups_to_join: Vec<PathBuf>,
     /// To which system calls it is restricted.
     pub calls: Calls,
-}
-
-/// What a confined process is for, and so which system calls it may make.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Calls {
-    /// To keep a User Mode Linux kernel.
-    Kernel,
-    /// To work on files of disks.
-    Disks,
 }
 
 /// A file of the host to be seen in the jail, for the life of the second process only.
@@ -332,7 +323,7 @@ fn apply(root: &OwnedFd, bind: &Bind) -> io::Result<()> {
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     let source = match &bind.source {
         Source::Host(path) => openat(CWD, path, flags, Mode::empty())?,
-        Source::Jail(path) => crate::kernel::in_jail(root, path, flags)?,
+        Source::Jail(path) => directories::in_jail(root, path, flags)?,
     };
     let attr = if bind.writable {
         MountAttr::NO_SUID

@@ -1,16 +1,18 @@
-//! Directories that root works in: made or opened, and refused if somebody else could exchange them. Monitor only.
+//! Directories that root works in: made or opened, and refused if somebody else could exchange them. The monitor, and
+//! its second process as long as it is root.
 //!
 //! A path of the configuration is walked once, component by component. Each directory on it must belong to root and be
 //! writable by root only, or have the sticky bit; symbolic links count if root made them. What lies below is opened
-//! relative to the directory held, never following a link.
+//! relative to the directory held, never following a link. [`in_jail`] alone follows links, as far as the jail goes.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags, Stat};
+use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use crate::{Error, Result};
@@ -98,6 +100,19 @@ pub(crate) fn open_below(
         trusted(&fs::fstat(&directory).map_err(failed(shown))?, shown, false)?;
     }
     Ok(directory)
+}
+
+/// Opens `path` as a process in the jail would: links are followed, but never lead out.
+pub(crate) fn in_jail(root: &OwnedFd, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
+    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
+    for _ in 0..16 {
+        // EAGAIN: something was renamed at the same time.
+        match fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+            Err(Errno::AGAIN) => {}
+            result => return Ok(result?),
+        }
+    }
+    Err(Errno::AGAIN.into())
 }
 
 /// What kind of file a mode tells, with its article.

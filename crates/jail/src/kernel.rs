@@ -1,5 +1,5 @@
 //! The kernel file: checked before the start, so that each fault has its own message, and its loader and libraries found.
-//! Monitor only, except for [`in_jail`].
+//! Monitor only.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -7,10 +7,10 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, StatVfsMountFlags};
+use rustix::fs::{self, AtFlags, FileType, Mode, OFlags, Stat, StatVfsMountFlags};
 use rustix::io::Errno;
 
-use crate::directories::{Access, kind, open_below};
+use crate::directories::{Access, in_jail, kind, open_below};
 use crate::elf_file::Needs;
 use crate::{Account, Bind, Error, Result, Source};
 
@@ -123,19 +123,6 @@ pub fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
     };
     libraries.collect(&Needs::read(&file, program)?)?;
     Ok(libraries.found)
-}
-
-/// Opens `path` as a process in the jail would: links are followed, but never lead out.
-pub(crate) fn in_jail(root: &OwnedFd, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    for _ in 0..16 {
-        // EAGAIN: something was renamed at the same time.
-        match fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
-            Err(Errno::AGAIN) => {}
-            result => return Ok(result?),
-        }
-    }
-    Err(Errno::AGAIN.into())
 }
 
 /// Opens and checks the kernel. Gives its real path in the jail too, after links.

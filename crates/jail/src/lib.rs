@@ -18,8 +18,9 @@ mod seccomp;
 
 pub use account::Account;
 pub use bounds::{Bounds, ControlGroup, Shortage};
-pub use confine::{Bind, Calls, Confinement, Limits, Scheduler, Source};
+pub use confine::{Bind, Confinement, Limits, Scheduler, Source};
 pub use error::{Error, Result};
 pub use jail::{Jail, Places, Terms};
 pub use kernel::{Kernel, libraries};
 pub use mounts::TmpMount;
+pub use seccomp::Calls;

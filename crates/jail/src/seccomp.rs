@@ -15,8 +15,16 @@ use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
     SeccompFilter, SeccompRule, TargetArch,
 };
+use serde::{Deserialize, Serialize};
 
-use crate::Calls;
+/// What a confined process is for, and so which system calls it may make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Calls {
+    /// To keep a User Mode Linux kernel.
+    Kernel,
+    /// To work on files of disks.
+    Disks,
+}
 
 /// Allowed with any argument, most frequent first does not matter: the running kernel caches the verdicts.
 #[rustfmt::skip]

@@ -21,7 +21,6 @@ const EXCEPTIONS: &[(&str, usize)] = &[
     ("config", 15),
     ("daemon", 2),
     ("disks", 4),
-    ("jail", 3),
     ("net", 2),
     ("pty", 9),
     ("rpc-xdr", 5),
