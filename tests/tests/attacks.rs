@@ -416,17 +416,16 @@ fn calls_are_allowed_by_their_arguments() {
     vm.kill();
 }
 
-/// A41, F8
+/// A41, A60, F8
 #[test]
 fn a_lying_mconsole_deceives_nobody() {
     let Some(world) = World::new() else { return };
-    for (name, user) in [("endless", "nobody"), ("nonsense", "games")] {
-        let vm = world
-            .vm(name)
-            .user(user)
-            .con(1)
-            .fake(&format!("{name}-mconsole"))
-            .monitor();
+    for (name, lie) in [
+        ("endless", "endless-mconsole"),
+        ("empty", "endless-mconsole:0"),
+        ("nonsense", "nonsense-mconsole"),
+    ] {
+        let vm = world.vm(name).con(1).fake(lie).monitor();
         vm.start();
         let mut console = vm.connect("con1");
         console.expect("fake login on con1");
@@ -445,6 +444,26 @@ fn a_lying_mconsole_deceives_nobody() {
         console.leave();
         vm.kill();
     }
+}
+
+/// A60
+#[test]
+fn what_is_asked_of_a_silent_kernel_ends_with_the_client() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("vm1").fake("silent-mconsole").monitor();
+    vm.start();
+    // In less time than a kernel may take to answer.
+    for _ in 0..1000 {
+        let mut client = client(&vm);
+        let letter = "h".into();
+        client.send_vm_sysrq(&VmSysrqArgs { letter }).unwrap();
+        client.send_vm_suspend().unwrap();
+    }
+    client(&vm).ctl_null().unwrap();
+    let open = fs::read_dir(format!("/proc/{}/fd", vm.monitor_pid())).unwrap();
+    let open = open.count();
+    assert!(open < 600, "{open} files are open");
+    vm.kill();
 }
 
 /// A42

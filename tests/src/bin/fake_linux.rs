@@ -7,7 +7,8 @@
 //! poweroff  reboot  crash  panic:TEXT  exit:N  kill-yourself   how to end, and at once
 //! flood:CONSOLE:BYTES                                          writes so much of `e2e::flood`
 //! hang-cad  reboot-on-cad                                      what CTRL-ALT-DEL does; it powers off otherwise
-//! silent-mconsole  endless-mconsole  nonsense-mconsole         how the mconsole answers; properly otherwise
+//! silent-mconsole  endless-mconsole:N  nonsense-mconsole       how the mconsole answers, in parts of N bytes; properly
+//!                                                              otherwise
 //! notices:N                                                    sends so many messages of the guest to the monitor
 //! attack                                                       tries to get out of the jail, and says what worked
 //! execute:PROGRAM,ARG...                                       runs it on con0, and says how it ended
@@ -80,7 +81,8 @@ struct Kernel {
 enum Answers {
     Properly,
     Never,
-    Endlessly,
+    /// In parts of so many bytes.
+    Endlessly(u32),
     Nonsense,
 }
 
@@ -257,7 +259,9 @@ impl Kernel {
             ("hang-cad", _) => self.cad = Cad::Hangs,
             ("reboot-on-cad", _) => self.cad = Cad::Reboots,
             ("silent-mconsole", _) => self.answers = Answers::Never,
-            ("endless-mconsole", _) => self.answers = Answers::Endlessly,
+            ("endless-mconsole", part) => {
+                self.answers = Answers::Endlessly(part.parse().unwrap_or(512));
+            }
             ("nonsense-mconsole", _) => self.answers = Answers::Nonsense,
             ("notices", n) => {
                 (0..n.parse().unwrap_or(0)).for_each(|n| self.notify(3, &format!("notice {n}")))
@@ -380,9 +384,10 @@ impl Kernel {
         match self.answers {
             Answers::Properly => {}
             Answers::Never => return Ok(()),
-            Answers::Endlessly => {
+            Answers::Endlessly(size) => {
                 // Until whoever asked has had enough.
-                let part = [words(&[0, 1, 512]), vec![b'x'; 512]].concat();
+                let text = vec![b'x'; usize::try_from(size)?];
+                let part = [words(&[0, 1, size]), text].concat();
                 while self.mconsole.send_to_addr(&part, &from).is_ok() {}
                 return Ok(());
             }

@@ -6,7 +6,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::failure::Failure;
@@ -118,6 +118,8 @@ pub struct Monitor {
     run: Option<Run>,
     commands: mpsc::Receiver<Command>,
     talk_events: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
+    /// The turn of whoever suspends the kernel, or lets it go on.
+    turn: Rc<Semaphore>,
     status: watch::Sender<Status>,
     /// Who waits for the outcome of the start, and until when it is still open.
     starter: Option<(Reply, Instant)>,
@@ -148,6 +150,7 @@ impl Monitor {
             run: None,
             commands: receiver,
             talk_events: mpsc::unbounded_channel(),
+            turn: Rc::new(Semaphore::new(1)),
             status,
             starter: None,
             up_early: false,
@@ -292,9 +295,20 @@ impl Monitor {
             events: self.talk_events.0.clone(),
         };
         let status = self.status.subscribe();
+        let turn = Rc::clone(&self.turn);
         tokio::task::spawn_local(async move {
-            let result = talk::carry_out(&talk, actions, status).await;
-            asked.answer(result);
+            let mut asked = asked;
+            let talking = talk::carry_out(&talk, actions, status);
+            // Whether the kernel is stopped must be known, even if whoever asked for it goes: one at a time is heard out.
+            let decides = |action: &Action| matches!(action, Action::SendStop | Action::SendGo);
+            if actions.iter().any(decides) {
+                let Some(_turn) = asked.unless_gone(turn.acquire()).await else {
+                    return;
+                };
+                asked.answer(talking.await);
+            } else if let Some(result) = asked.unless_gone(talking).await {
+                asked.answer(result);
+            }
         });
     }
 
@@ -487,6 +501,18 @@ struct Asked {
 }
 
 impl Asked {
+    /// What the future gives; `None` if nobody waits for the answer any more, who has waited for it.
+    async fn unless_gone<T>(&mut self, future: impl Future<Output = T>) -> Option<T> {
+        let Some(reply) = &mut self.reply else {
+            return Some(future.await);
+        };
+        tokio::select! {
+            biased;
+            result = future => Some(result),
+            () = reply.closed() => None,
+        }
+    }
+
     fn answer(self, result: Result<(), Failure>) {
         match (self.reply, result) {
             // The client may have gone away meanwhile.
