@@ -26,9 +26,8 @@ use crate::disks::holdings;
 use crate::disks::jobs::Jobs;
 use crate::disks::process;
 use crate::life::channels::Channels;
-use crate::life::monitor::{Handle, Monitor};
+use crate::life::monitor::{Ask, Handle, Monitor};
 use crate::life::run::group_name;
-use crate::life::state::Request;
 use crate::remote::Sockets;
 use crate::second::link::Link;
 use crate::service::Service;
@@ -293,7 +292,7 @@ async fn serve(parts: Box<Parts>, readiness: Rc<Readiness>, manner: Manner) -> a
     announcement.abort();
     jobs.close().await;
     // Denied only if the monitor is ending already.
-    let _ = handle.request(Request::Quit).await;
+    let _ = handle.ask(Ask::Quit).await;
     let _ = (&mut monitor).await;
     tracing::info!("monitor ended");
     Ok(())

@@ -28,9 +28,9 @@ use crate::disks::holdings;
 use crate::disks::jobs::Jobs;
 use crate::failure::Failure;
 use crate::life::events::Happening;
-use crate::life::monitor::Handle;
+use crate::life::monitor::{Ask, Handle};
 use crate::life::run::Start;
-use crate::life::state::{Denied, Phase, Request};
+use crate::life::state::{Denied, Phase};
 use crate::service::session::Session;
 use crate::setup::Setup;
 
@@ -83,8 +83,8 @@ impl Service {
         }
     }
 
-    async fn ending(&self, request: Request) -> Result<(), Failure> {
-        self.monitor.request(request).await?;
+    async fn ending(&self, ask: Ask) -> Result<(), Failure> {
+        self.monitor.ask(ask).await?;
         if self.monitor.inactive_within(END_DEADLINE).await {
             return Ok(());
         }
@@ -104,16 +104,14 @@ impl Service {
             cows: holdings::look(&self.setup).await?,
             ..Start::default()
         };
-        self.monitor.request_with(Request::Start, None, start).await
+        self.monitor.ask(Ask::Start(start)).await
     }
 
     async fn sysrq(&self, letters: &str) -> Result<(), Failure> {
         let mut letters = letters.chars();
         match (letters.next(), letters.next()) {
-            (Some(letter), None) if letter.is_ascii_alphanumeric() => {
-                self.monitor
-                    .request_with(Request::Sysrq, Some(letter), Start::default())
-                    .await
+            (Some(key), None) if key.is_ascii_alphanumeric() => {
+                self.monitor.ask(Ask::Sysrq(key)).await
             }
             _ => Err(Failure::Invalid(
                 "a system request is one letter or digit (h shows a list on con0)".into(),
@@ -251,29 +249,27 @@ impl UmlmonctrlV1 for Service {
     }
 
     async fn vm_suspend(&self, session: &Session) -> CtlResult {
-        let suspend = self.monitor.request(Request::Suspend);
+        let suspend = self.monitor.ask(Ask::Suspend);
         wire::done(self.asked(session, "suspends the VM", suspend).await)
     }
 
     async fn vm_continue(&self, session: &Session) -> CtlResult {
-        let resume = self.monitor.request(Request::Continue);
+        let resume = self.monitor.ask(Ask::Continue);
         wire::done(self.asked(session, "resumes the VM", resume).await)
     }
 
     async fn vm_halt(&self, session: &Session) -> CtlResult {
-        let halt = self.ending(Request::Halt);
+        let halt = self.ending(Ask::Halt);
         wire::done(self.asked(session, "halts the VM", halt).await)
     }
 
     async fn vm_ctrlaltdel(&self, session: &Session, args: VmCtrlaltdelArgs) -> CtlResult {
-        let press = self
-            .monitor
-            .request(Request::CtrlAltDel { stop: args.stop });
+        let press = self.monitor.ask(Ask::CtrlAltDel { stop: args.stop });
         wire::done(self.asked(session, "sends CTRL-ALT-DEL", press).await)
     }
 
     async fn vm_kill(&self, session: &Session) -> CtlResult {
-        let kill = self.ending(Request::Kill);
+        let kill = self.ending(Ask::Kill);
         wire::done(self.asked(session, "kills the VM", kill).await)
     }
 

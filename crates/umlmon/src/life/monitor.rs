@@ -15,7 +15,7 @@ use crate::life::events::Happening;
 use crate::life::mconsole::Notice;
 use crate::life::remarks::{Remarks, Verdict};
 use crate::life::run::{Look, Run, RunEvent, Start};
-use crate::life::state::{self, Action, Event, Phase, Request, State};
+use crate::life::state::{self, Action, Denied, Event, Phase, Say, State};
 use crate::life::status::{How, LastEnd, Status};
 use crate::life::talk::{self, Talk};
 use crate::setup::Setup;
@@ -33,20 +33,14 @@ const READY: &str = "ready";
 /// Where the answer to a request goes.
 pub type Reply = oneshot::Sender<Result<(), Failure>>;
 
-/// What the clients' side may ask of the monitor task.
+/// What the monitor task is asked for.
+pub type Ask = state::Ask<Start>;
+
+/// What the clients' side sends to the monitor task.
 #[derive(Debug)]
-pub enum Command {
-    /// A request for the state machine. `letter` is for [`Request::Sysrq`], `start` for [`Request::Start`].
-    Do {
-        /// What is wanted.
-        request: Request,
-        /// The key of a system request.
-        letter: Option<char>,
-        /// What a start is given.
-        start: Start,
-        /// Where the answer goes.
-        reply: Reply,
-    },
+enum Message {
+    /// Something for the state machine, and where the answer goes.
+    Ask(Ask, Reply),
     /// A look at the present run.
     Look(oneshot::Sender<Option<Look>>),
 }
@@ -54,7 +48,7 @@ pub enum Command {
 /// The clients' side of the monitor task.
 #[derive(Debug, Clone)]
 pub struct Handle {
-    commands: mpsc::Sender<Command>,
+    messages: mpsc::Sender<Message>,
     status: watch::Receiver<Status>,
 }
 
@@ -63,38 +57,18 @@ impl Handle {
     ///
     /// # Errors
     /// See [`Failure`].
-    pub async fn request(&self, request: Request) -> Result<(), Failure> {
-        self.request_with(request, None, Start::default()).await
-    }
-
-    /// The same with the key of a system request, or what a start is given.
-    ///
-    /// # Errors
-    /// See [`Failure`].
-    pub async fn request_with(
-        &self,
-        request: Request,
-        letter: Option<char>,
-        start: Start,
-    ) -> Result<(), Failure> {
+    pub async fn ask(&self, ask: Ask) -> Result<(), Failure> {
         let (reply, answer) = oneshot::channel();
-        let gone = || Failure::Denied(state::Denied::Quitting);
-        self.commands
-            .send(Command::Do {
-                request,
-                letter,
-                start,
-                reply,
-            })
-            .await
-            .map_err(|_| gone())?;
+        let gone = || Failure::Denied(Denied::Quitting);
+        let message = Message::Ask(ask, reply);
+        self.messages.send(message).await.map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 
     /// Looks at the present run, if there is one.
     pub async fn look(&self) -> Option<Look> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Look(reply)).await.ok()?;
+        self.messages.send(Message::Look(reply)).await.ok()?;
         answer.await.ok()?
     }
 
@@ -116,7 +90,7 @@ pub struct Monitor {
     setup: Rc<Setup>,
     state: State,
     run: Option<Run>,
-    commands: mpsc::Receiver<Command>,
+    messages: mpsc::Receiver<Message>,
     talk_events: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
     /// The turn of whoever suspends the kernel, or lets it go on.
     turn: Rc<Semaphore>,
@@ -142,13 +116,13 @@ struct Reboot {
 impl Monitor {
     /// Makes the task and the handle for the clients' side.
     pub fn new(setup: Rc<Setup>) -> (Monitor, Handle) {
-        let (commands, receiver) = mpsc::channel(32);
+        let (messages, receiver) = mpsc::channel(32);
         let (status, status_receiver) = watch::channel(Status::initial());
         let monitor = Monitor {
             setup,
             state: State::INITIAL,
             run: None,
-            commands: receiver,
+            messages: receiver,
             talk_events: mpsc::unbounded_channel(),
             turn: Rc::new(Semaphore::new(1)),
             status,
@@ -161,19 +135,19 @@ impl Monitor {
         (
             monitor,
             Handle {
-                commands,
+                messages,
                 status: status_receiver,
             },
         )
     }
 
-    /// Runs until a [`Request::Quit`] has been carried out.
+    /// Runs until a [`state::Ask::Quit`] has been carried out.
     pub async fn run(mut self) {
         loop {
             let start_settled = self.starter.as_ref().map(|(_, until)| *until);
             let reboot_due = self.reboot.as_ref().map(|reboot| reboot.due);
             let exit = tokio::select! {
-                Some(command) = self.commands.recv() => self.on_command(command),
+                Some(message) = self.messages.recv() => self.on_message(message),
                 Some(event) = self.talk_events.1.recv() => self.on_event(event),
                 event = next_event(&mut self.run) => self.on_run_event(event),
                 () = at(start_settled) => self.started(),
@@ -185,50 +159,31 @@ impl Monitor {
         }
     }
 
-    fn on_command(&mut self, command: Command) -> bool {
-        match command {
-            Command::Look(reply) => {
+    fn on_message(&mut self, message: Message) -> bool {
+        match message {
+            Message::Look(reply) => {
                 // A client that went away needs no answer.
                 let _ = reply.send(self.run.as_ref().map(Run::look));
                 false
             }
-            Command::Do {
-                request,
-                letter,
-                start,
-                reply,
-            } => match state::step(self.state, Event::Request(request)) {
+            Message::Ask(ask, reply) => match state::asked(self.state, ask) {
                 Err(denied) => {
-                    let _ = reply.send(Err(denied.into()));
+                    Asker(Some(reply)).answer(Err(denied.into()));
                     false
                 }
-                Ok((next, actions)) => {
+                Ok((next, action)) => {
                     self.enter(next);
-                    self.act(
-                        actions,
-                        Asked {
-                            letter,
-                            start,
-                            reply: Some(reply),
-                        },
-                    )
+                    self.act(action, Asker(Some(reply)))
                 }
             },
         }
     }
 
-    /// Something has happened; the state machine cannot deny it.
+    /// Something has happened that nobody asked for.
     fn on_event(&mut self, event: Event) -> bool {
-        match state::step(self.state, event) {
-            Ok((next, actions)) => {
-                self.enter(next);
-                self.act(actions, Asked::default())
-            }
-            Err(denied) => {
-                tracing::error!("{event:?} was denied: {denied}");
-                false
-            }
-        }
+        let (next, action) = state::happened(self.state, event);
+        self.enter(next);
+        self.act(action, Asker(None))
     }
 
     fn enter(&mut self, next: State) {
@@ -249,70 +204,59 @@ impl Monitor {
         }
     }
 
-    /// Carries actions out; true if the daemon shall end. `asked` is answered by the last of them.
-    fn act(&mut self, actions: &'static [Action], asked: Asked) -> bool {
-        let Some(first) = actions.first() else {
-            asked.answer(Ok(()));
-            return false;
-        };
-        match first {
-            Action::Launch => self.launch(asked),
-            Action::Relaunch => self.schedule_reboot(),
-            Action::KillChild => {
-                if let Some(run) = &mut self.run {
-                    run.kill();
-                }
-                asked.answer(Ok(()));
-                if self.run.is_none() {
-                    self.on_event(Event::Ended(state::Ending::Down))
-                } else {
-                    false
-                }
-            }
+    /// Carries an action out; true if the daemon shall end. Who asked for it is answered when it is done.
+    fn act(&mut self, action: Action<Start>, asker: Asker) -> bool {
+        match action {
+            Action::Launch(start) => return self.launch(start, asker),
+            Action::Relaunch => return self.schedule_reboot(),
             Action::CleanUp => {
                 self.clean_up();
-                self.on_event(Event::Cleaned)
+                return self.on_event(Event::Cleaned);
             }
+            Action::KillChild => {
+                asker.answer(Ok(()));
+                match &mut self.run {
+                    Some(run) => run.kill(),
+                    None => return self.on_event(Event::Ended(state::Ending::Down)),
+                }
+            }
+            Action::Say(words) => self.talk(words, asker),
+            Action::Nothing => asker.answer(Ok(())),
             Action::Exit => {
-                asked.answer(Ok(()));
-                true
-            }
-            _ => {
-                self.talk(actions, asked);
-                false
+                asker.answer(Ok(()));
+                return true;
             }
         }
+        false
     }
 
-    fn talk(&self, actions: &'static [Action], asked: Asked) {
+    fn talk(&self, words: Vec<Say>, mut asker: Asker) {
         let Some(run) = &self.run else {
-            return asked.answer(Err(state::Denied::NotRunning.into()));
+            return asker.answer(Err(Denied::NotRunning.into()));
         };
         let talk = Talk {
             mconsole: Rc::clone(&run.mconsole),
             started: run.started,
-            letter: asked.letter,
             events: self.talk_events.0.clone(),
         };
         let status = self.status.subscribe();
         let turn = Rc::clone(&self.turn);
         tokio::task::spawn_local(async move {
-            let mut asked = asked;
-            let talking = talk::carry_out(&talk, actions, status);
+            let talking = talk::say_all(&talk, &words, status);
             // Whether the kernel is stopped must be known, even if whoever asked for it goes: one at a time is heard out.
-            let decides = |action: &Action| matches!(action, Action::SendStop | Action::SendGo);
-            if actions.iter().any(decides) {
-                let Some(_turn) = asked.unless_gone(turn.acquire()).await else {
+            let decides = |word: &Say| matches!(word, Say::Stop | Say::Go);
+            if words.iter().any(decides) {
+                let Some(_turn) = asker.unless_gone(turn.acquire()).await else {
                     return;
                 };
-                asked.answer(talking.await);
-            } else if let Some(result) = asked.unless_gone(talking).await {
-                asked.answer(result);
+                asker.answer(talking.await);
+            } else if let Some(result) = asker.unless_gone(talking).await {
+                asker.answer(result);
             }
         });
     }
 
-    fn launch(&mut self, asked: Asked) -> bool {
+    fn launch(&mut self, start: Start, asker: Asker) -> bool {
         self.delay = Duration::ZERO;
         self.up_early = false;
         self.status.send_modify(|status| {
@@ -322,20 +266,16 @@ impl Monitor {
         let started = self
             .setup
             .configuration()
-            .and_then(|snapshot| Run::start(&self.setup, snapshot, asked.start));
+            .and_then(|snapshot| Run::start(&self.setup, snapshot, start));
         match started {
             Ok(run) => {
                 self.run = Some(run);
-                self.starter = asked
-                    .reply
-                    .map(|reply| (reply, Instant::now() + LONGEST_DELAY));
+                self.starter = asker.0.map(|reply| (reply, Instant::now() + LONGEST_DELAY));
                 false
             }
             Err(failure) => {
                 self.not_started(&failure);
-                if let Some(reply) = asked.reply {
-                    let _ = reply.send(Err(failure));
-                }
+                asker.answer(Err(failure));
                 self.on_event(Event::NotExecuted)
             }
         }
@@ -492,18 +432,13 @@ impl Monitor {
     }
 }
 
-/// What came with a request, and where its answer goes.
-#[derive(Default)]
-struct Asked {
-    letter: Option<char>,
-    start: Start,
-    reply: Option<Reply>,
-}
+/// Who asked for something, and waits for the answer; nobody, if it just happened.
+struct Asker(Option<Reply>);
 
-impl Asked {
+impl Asker {
     /// What the future gives; `None` if nobody waits for the answer any more, who has waited for it.
     async fn unless_gone<T>(&mut self, future: impl Future<Output = T>) -> Option<T> {
-        let Some(reply) = &mut self.reply else {
+        let Some(reply) = &mut self.0 else {
             return Some(future.await);
         };
         tokio::select! {
@@ -514,7 +449,7 @@ impl Asked {
     }
 
     fn answer(self, result: Result<(), Failure>) {
-        match (self.reply, result) {
+        match (self.0, result) {
             // The client may have gone away meanwhile.
             (Some(reply), result) => drop(reply.send(result)),
             (None, Err(failure)) => tracing::warn!("{failure}"),

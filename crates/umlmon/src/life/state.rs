@@ -13,8 +13,8 @@
 //!                 +----------+
 //! ```
 //!
-//! [`step`] is a pure function: it neither waits nor touches anything. The monitor task asks it, and then carries the
-//! actions out. A refusal is an answer with a reason, not an error.
+//! [`asked`] and [`happened`] are pure functions: they neither wait nor touch anything. The monitor task calls them, and then
+//! carries the action out. A refusal is an answer with a reason, not an error.
 
 /// Where the VM is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,18 +63,25 @@ impl State {
     };
 
     fn to_be_stopped(self) -> State {
+        self.pending(true)
+    }
+
+    /// A stop that is pending stays so.
+    fn pending(self, stop: bool) -> State {
         State {
-            stop_pending: true,
+            stop_pending: self.stop_pending || stop,
             ..self
         }
     }
 }
 
-/// What a client, or the daemon itself, asks for.
+/// What a client, or the daemon itself, asks for, with what is needed for it.
+///
+/// `S` is what a start is given. The rules here do not depend on it, and pass it on to [`Action::Launch`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Request {
+pub enum Ask<S> {
     /// Start the kernel.
-    Start,
+    Start(S),
     /// Suspend the kernel.
     Suspend,
     /// Resume the suspended kernel.
@@ -88,8 +95,8 @@ pub enum Request {
     },
     /// Kill the kernel.
     Kill,
-    /// Send a system request.
-    Sysrq,
+    /// Send the system request with this key.
+    Sysrq(char),
     /// End the daemon (SIGTERM, SIGINT).
     Quit,
 }
@@ -103,11 +110,9 @@ pub enum Ending {
     Down,
 }
 
-/// What has happened.
+/// What has happened. Nobody can refuse it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Event {
-    /// Somebody asks for something.
-    Request(Request),
     /// The kernel is executing.
     Executing,
     /// The kernel could not be executed.
@@ -122,23 +127,17 @@ pub enum Event {
     Cleaned,
 }
 
-/// What the monitor shall do now, in this order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Action {
+/// What the monitor shall do now.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Action<S> {
+    /// Nothing.
+    Nothing,
     /// Execute the kernel for a new run.
-    Launch,
+    Launch(S),
     /// Execute the kernel again after a reboot of the guest.
     Relaunch,
-    /// Send `stop` to the mconsole.
-    SendStop,
-    /// Send `go` to the mconsole.
-    SendGo,
-    /// Send `halt` to the mconsole.
-    SendHalt,
-    /// Send `cad` to the mconsole as soon as the guest handles it.
-    SendCtrlAltDel,
-    /// Send the system request to the mconsole.
-    SendSysrq,
+    /// Say this to the kernel, in this order.
+    Say(Vec<Say>),
     /// Kill the child process, and so everything in its namespace.
     KillChild,
     /// Release what the run has acquired, then report [`Event::Cleaned`].
@@ -146,6 +145,24 @@ pub enum Action {
     /// End the daemon.
     Exit,
 }
+
+/// What is said to the kernel over its mconsole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Say {
+    /// `stop`; the answer is [`Event::Stopped`].
+    Stop,
+    /// `go`; the answer is [`Event::Resumed`].
+    Go,
+    /// `halt`.
+    Halt,
+    /// `cad`, as soon as the guest handles it.
+    CtrlAltDel,
+    /// `sysrq` with this key.
+    Sysrq(char),
+}
+
+/// The next state, and what is to be done.
+pub type Step<S> = (State, Action<S>);
 
 /// Why a request is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
@@ -176,152 +193,147 @@ pub enum Denied {
     Quitting,
 }
 
-/// The next state and what is to be done, or why not.
+/// What follows from what somebody asks for, or why it is refused.
 ///
 /// # Errors
-/// [`Denied`] for a [`Event::Request`] that makes no sense now; other events are never denied, as they have happened.
-pub fn step(state: State, event: Event) -> Step {
+/// [`Denied`] if it makes no sense now.
+pub fn asked<S>(state: State, ask: Ask<S>) -> Result<Step<S>, Denied> {
+    if matches!(ask, Ask::Quit) {
+        return Ok(quit(state));
+    }
+    if state.quitting {
+        return Err(Denied::Quitting);
+    }
+    match state.phase {
+        Phase::Inactive => when_inactive(state, ask),
+        Phase::Starting => when_starting(state, ask),
+        Phase::Running => when_running(state, ask),
+        Phase::Suspended => when_suspended(state, ask),
+        Phase::Stopping => match ask {
+            Ask::Kill => Ok(kill(state)),
+            _ => Err(Denied::Stopping),
+        },
+    }
+}
+
+/// What follows from what has happened.
+pub fn happened<S>(state: State, event: Event) -> Step<S> {
     match event {
-        Event::Request(Request::Quit) => Ok(quit(state)),
-        Event::Request(request) => on_request(state, request),
-        Event::Executing => Ok(on_executing(state)),
-        Event::NotExecuted => Ok((
-            State {
-                phase: Phase::Stopping,
-                ..state
-            },
-            &[Action::CleanUp],
-        )),
-        Event::Stopped => Ok((enter(state, Phase::Running, Phase::Suspended), &[])),
-        Event::Resumed => Ok((enter(state, Phase::Suspended, Phase::Running), &[])),
-        Event::Ended(ending) => Ok(on_end(state, ending)),
+        Event::Executing => on_executing(state),
+        Event::NotExecuted => (at(state, Phase::Stopping), Action::CleanUp),
+        Event::Stopped => (
+            enter(state, Phase::Running, Phase::Suspended),
+            Action::Nothing,
+        ),
+        Event::Resumed => (
+            enter(state, Phase::Suspended, Phase::Running),
+            Action::Nothing,
+        ),
+        Event::Ended(ending) => on_end(state, ending),
         Event::Cleaned => {
             let next = State {
-                phase: Phase::Inactive,
                 stop_pending: false,
-                ..state
+                ..at(state, Phase::Inactive)
             };
-            Ok((next, if state.quitting { &[Action::Exit] } else { &[] }))
+            match state.quitting {
+                true => (next, Action::Exit),
+                false => (next, Action::Nothing),
+            }
         }
     }
+}
+
+fn at(state: State, phase: Phase) -> State {
+    State { phase, ..state }
 }
 
 /// Goes from one phase to another; a message that comes too late (the VM is elsewhere by now) changes nothing.
 fn enter(state: State, from: Phase, to: Phase) -> State {
-    State {
-        phase: if state.phase == from { to } else { state.phase },
-        ..state
-    }
+    at(state, if state.phase == from { to } else { state.phase })
 }
 
-fn quit(state: State) -> (State, &'static [Action]) {
+fn quit<S>(state: State) -> Step<S> {
     let quitting = State {
         quitting: true,
-        stop_pending: true,
-        ..state
+        ..state.to_be_stopped()
     };
     match state.phase {
-        Phase::Inactive => (quitting, &[Action::Exit]),
-        Phase::Stopping => (quitting, &[]),
-        _ => (
-            State {
-                phase: Phase::Stopping,
-                ..quitting
-            },
-            &[Action::KillChild],
-        ),
+        Phase::Inactive => (quitting, Action::Exit),
+        Phase::Stopping => (quitting, Action::Nothing),
+        Phase::Starting | Phase::Running | Phase::Suspended => kill(quitting),
     }
 }
 
-/// What a step gives: the next state with what is to be done, or why not.
-pub type Step = Result<(State, &'static [Action]), Denied>;
+fn kill<S>(state: State) -> Step<S> {
+    let stopping = at(state.to_be_stopped(), Phase::Stopping);
+    (stopping, Action::KillChild)
+}
 
-fn on_request(state: State, request: Request) -> Step {
-    if state.quitting {
-        return Err(Denied::Quitting);
+fn say<S>(state: State, words: &[Say]) -> Result<Step<S>, Denied> {
+    Ok((state, Action::Say(words.to_vec())))
+}
+
+fn when_inactive<S>(state: State, ask: Ask<S>) -> Result<Step<S>, Denied> {
+    match ask {
+        Ask::Start(start) => Ok((at(state, Phase::Starting), Action::Launch(start))),
+        _ => Err(Denied::NotRunning),
     }
-    let to_stopping = State {
-        phase: Phase::Stopping,
-        stop_pending: true,
-        ..state
-    };
-    match (state.phase, request) {
-        (_, Request::Quit) => Ok(quit(state)),
-        (Phase::Inactive, Request::Start) => {
-            let starting = State {
-                phase: Phase::Starting,
-                ..state
-            };
-            Ok((starting, &[Action::Launch]))
-        }
-        (Phase::Inactive, _) => Err(Denied::NotRunning),
-        (_, Request::Kill) => Ok((to_stopping, &[Action::KillChild])),
-        (Phase::Stopping, _) => Err(Denied::Stopping),
-        (Phase::Starting, Request::Start) => Err(Denied::AlreadyStarting),
+}
+
+fn when_starting<S>(state: State, ask: Ask<S>) -> Result<Step<S>, Denied> {
+    match ask {
+        Ask::Start(_) => Err(Denied::AlreadyStarting),
+        Ask::Kill => Ok(kill(state)),
         // A reboot waits in this phase for its turn: a stop that comes now must not be lost.
-        (Phase::Starting, Request::CtrlAltDel { stop: true }) => Ok((state.to_be_stopped(), &[])),
-        (Phase::Starting, _) => Err(Denied::StillStarting),
-        (Phase::Running, _) => on_running(state, request),
-        (Phase::Suspended, _) => on_suspended(state, request),
+        Ask::CtrlAltDel { stop: true } => Ok((state.to_be_stopped(), Action::Nothing)),
+        _ => Err(Denied::StillStarting),
     }
 }
 
-fn on_running(state: State, request: Request) -> Step {
-    match request {
-        Request::Suspend => Ok((state, &[Action::SendStop])),
-        Request::Continue => Err(Denied::NotSuspended),
-        Request::Halt => Ok((state.to_be_stopped(), &[Action::SendHalt])),
-        Request::CtrlAltDel { stop: true } => {
-            Ok((state.to_be_stopped(), &[Action::SendCtrlAltDel]))
-        }
-        Request::CtrlAltDel { stop: false } => Ok((state, &[Action::SendCtrlAltDel])),
-        Request::Sysrq => Ok((state, &[Action::SendSysrq])),
-        Request::Start | Request::Kill | Request::Quit => Err(Denied::AlreadyRunning),
+fn when_running<S>(state: State, ask: Ask<S>) -> Result<Step<S>, Denied> {
+    match ask {
+        Ask::Start(_) => Err(Denied::AlreadyRunning),
+        Ask::Suspend => say(state, &[Say::Stop]),
+        Ask::Continue => Err(Denied::NotSuspended),
+        Ask::Halt => say(state.to_be_stopped(), &[Say::Halt]),
+        Ask::CtrlAltDel { stop } => say(state.pending(stop), &[Say::CtrlAltDel]),
+        Ask::Sysrq(key) => say(state, &[Say::Sysrq(key)]),
+        Ask::Kill => Ok(kill(state)),
+        Ask::Quit => Ok(quit(state)),
     }
 }
 
 /// A suspended kernel carries nothing out before it goes on.
-fn on_suspended(state: State, request: Request) -> Step {
-    match request {
-        Request::Suspend => Err(Denied::AlreadySuspended),
-        Request::Continue => Ok((state, &[Action::SendGo])),
-        Request::Halt => Ok((state.to_be_stopped(), &[Action::SendGo, Action::SendHalt])),
-        Request::CtrlAltDel { stop } => {
-            let next = if stop { state.to_be_stopped() } else { state };
-            Ok((next, &[Action::SendGo, Action::SendCtrlAltDel]))
-        }
-        Request::Sysrq => Ok((state, &[Action::SendSysrq])),
-        Request::Start | Request::Kill | Request::Quit => Err(Denied::AlreadyRunning),
+fn when_suspended<S>(state: State, ask: Ask<S>) -> Result<Step<S>, Denied> {
+    match ask {
+        Ask::Start(_) => Err(Denied::AlreadyRunning),
+        Ask::Suspend => Err(Denied::AlreadySuspended),
+        Ask::Continue => say(state, &[Say::Go]),
+        Ask::Halt => say(state.to_be_stopped(), &[Say::Go, Say::Halt]),
+        Ask::CtrlAltDel { stop } => say(state.pending(stop), &[Say::Go, Say::CtrlAltDel]),
+        Ask::Sysrq(key) => say(state, &[Say::Sysrq(key)]),
+        Ask::Kill => Ok(kill(state)),
+        Ask::Quit => Ok(quit(state)),
     }
 }
 
 /// A stop that was asked for while the kernel was not there yet is passed on now.
-fn on_executing(state: State) -> (State, &'static [Action]) {
+fn on_executing<S>(state: State) -> Step<S> {
     let next = enter(state, Phase::Starting, Phase::Running);
     match next.phase {
-        Phase::Running if state.stop_pending => (next, &[Action::SendCtrlAltDel]),
-        _ => (next, &[]),
+        Phase::Running if state.stop_pending => (next, Action::Say(vec![Say::CtrlAltDel])),
+        _ => (next, Action::Nothing),
     }
 }
 
-fn on_end(state: State, ending: Ending) -> (State, &'static [Action]) {
+fn on_end<S>(state: State, ending: Ending) -> Step<S> {
     let again = ending == Ending::Rebooted && !state.stop_pending && !state.quitting;
     match state.phase {
-        Phase::Inactive => (state, &[]),
-        Phase::Starting | Phase::Running | Phase::Suspended if again => (
-            State {
-                phase: Phase::Starting,
-                ..state
-            },
-            &[Action::Relaunch],
-        ),
-        _ => (
-            State {
-                phase: Phase::Stopping,
-                ..state
-            },
-            &[Action::CleanUp],
-        ),
+        Phase::Inactive => (state, Action::Nothing),
+        Phase::Starting | Phase::Running | Phase::Suspended if again => {
+            (at(state, Phase::Starting), Action::Relaunch)
+        }
+        _ => (at(state, Phase::Stopping), Action::CleanUp),
     }
 }
 
@@ -336,23 +348,36 @@ mod tests {
         Phase::Suspended,
         Phase::Stopping,
     ];
-    const REQUESTS: [Request; 9] = [
-        Request::Start,
-        Request::Suspend,
-        Request::Continue,
-        Request::Halt,
-        Request::CtrlAltDel { stop: false },
-        Request::CtrlAltDel { stop: true },
-        Request::Kill,
-        Request::Sysrq,
-        Request::Quit,
+    const ASKS: [Ask<()>; 9] = [
+        Ask::Start(()),
+        Ask::Suspend,
+        Ask::Continue,
+        Ask::Halt,
+        Ask::CtrlAltDel { stop: false },
+        Ask::CtrlAltDel { stop: true },
+        Ask::Kill,
+        Ask::Sysrq('h'),
+        Ask::Quit,
+    ];
+    const EVENTS: [Event; 7] = [
+        Event::Executing,
+        Event::NotExecuted,
+        Event::Stopped,
+        Event::Resumed,
+        Event::Ended(Ending::Rebooted),
+        Event::Ended(Ending::Down),
+        Event::Cleaned,
     ];
 
-    fn at(phase: Phase) -> State {
-        State {
-            phase,
-            ..State::INITIAL
-        }
+    /// What comes to a state, and what follows.
+    type Pair = (State, String, Step<()>);
+
+    fn initial(phase: Phase) -> State {
+        at(State::INITIAL, phase)
+    }
+
+    fn happened(state: State, event: Event) -> Step<()> {
+        super::happened(state, event)
     }
 
     fn all_states() -> Vec<State> {
@@ -369,79 +394,67 @@ mod tests {
         states
     }
 
-    fn all_events() -> Vec<Event> {
-        let mut events: Vec<Event> = REQUESTS.into_iter().map(Event::Request).collect();
-        events.extend([
-            Event::Executing,
-            Event::NotExecuted,
-            Event::Stopped,
-            Event::Resumed,
-            Event::Ended(Ending::Rebooted),
-            Event::Ended(Ending::Down),
-            Event::Cleaned,
-        ]);
-        events
+    /// All that is not denied.
+    fn all_pairs() -> Vec<Pair> {
+        let mut pairs = Vec::new();
+        for state in all_states() {
+            for ask in ASKS {
+                if let Ok(step) = asked(state, ask) {
+                    pairs.push((state, format!("{ask:?}"), step));
+                }
+            }
+            for event in EVENTS {
+                pairs.push((state, format!("{event:?}"), happened(state, event)));
+            }
+        }
+        pairs
     }
 
     /// What holds for every pair of state and event.
     #[test]
     fn invariants_over_all_pairs() {
-        for state in all_states() {
-            for event in all_events() {
-                let result = step(state, event);
-                if !matches!(event, Event::Request(_)) {
-                    assert!(
-                        result.is_ok(),
-                        "{state:?} {event:?} has happened and cannot be denied"
-                    );
-                }
-                let Ok((next, actions)) = result else {
-                    continue;
-                };
-                assert!(
-                    !state.quitting || next.quitting,
-                    "{state:?} {event:?}: a quit is never forgotten"
-                );
-                assert!(
-                    !(state.stop_pending && actions.contains(&Action::Relaunch)),
-                    "{state:?} {event:?}: a pending stop lets no reboot through"
-                );
-                assert_eq!(
-                    actions.contains(&Action::Launch),
-                    state.phase == Phase::Inactive && next.phase == Phase::Starting,
-                    "{state:?} {event:?}: a run begins exactly when inactive becomes starting"
-                );
-                if next.phase == Phase::Inactive && state.phase != Phase::Inactive {
-                    assert_eq!(
-                        event,
-                        Event::Cleaned,
-                        "only cleaning up makes a VM inactive"
-                    );
-                }
-                if actions.contains(&Action::Exit) {
-                    assert!(next.quitting && next.phase == Phase::Inactive);
-                }
+        for (state, what, (next, action)) in all_pairs() {
+            assert!(
+                !state.quitting || next.quitting,
+                "{state:?} {what}: a quit is never forgotten"
+            );
+            assert!(
+                !(state.stop_pending && action == Action::Relaunch),
+                "{state:?} {what}: a pending stop lets no reboot through"
+            );
+            assert_eq!(
+                action == Action::Launch(()),
+                state.phase == Phase::Inactive && next.phase == Phase::Starting,
+                "{state:?} {what}: a run begins exactly when inactive becomes starting"
+            );
+            if next.phase == Phase::Inactive && state.phase != Phase::Inactive {
+                assert_eq!(what, "Cleaned", "only cleaning up makes a VM inactive");
             }
+            if action == Action::Exit {
+                assert!(next.quitting && next.phase == Phase::Inactive);
+            }
+            assert_ne!(action, Action::Say(Vec::new()), "{state:?} {what}");
         }
     }
 
     #[test]
     fn the_second_start_is_told() {
-        let start = Event::Request(Request::Start);
-        let (starting, actions) = step(State::INITIAL, start).unwrap();
-        assert_eq!(actions, [Action::Launch]);
-        assert_eq!(step(starting, start), Err(Denied::AlreadyStarting));
-        let (running, _) = step(starting, Event::Executing).unwrap();
-        assert_eq!(step(running, start), Err(Denied::AlreadyRunning));
+        let (starting, action) = asked(State::INITIAL, Ask::Start("extra")).unwrap();
+        assert_eq!(action, Action::Launch("extra"));
+        let again = asked(starting, Ask::Start(()));
+        assert_eq!(again, Err(Denied::AlreadyStarting));
+        let (running, _) = happened(starting, Event::Executing);
+        let again = asked(running, Ask::Start(()));
+        assert_eq!(again, Err(Denied::AlreadyRunning));
     }
 
     #[test]
     fn requests_without_a_kernel_are_denied() {
-        for request in REQUESTS {
-            let result = step(at(Phase::Inactive), Event::Request(request));
-            match request {
-                Request::Start | Request::Quit => assert!(result.is_ok()),
-                _ => assert_eq!(result, Err(Denied::NotRunning), "{request:?}"),
+        for ask in ASKS {
+            let result = asked(initial(Phase::Inactive), ask);
+            match ask {
+                Ask::Start(()) | Ask::Quit => assert!(result.is_ok()),
+                _ => assert_eq!(result, Err(Denied::NotRunning), "{ask:?}"),
             }
         }
     }
@@ -449,44 +462,51 @@ mod tests {
     #[test]
     fn a_reboot_starts_the_kernel_again_unless_a_stop_is_pending() {
         let reboot = Event::Ended(Ending::Rebooted);
-        let (next, actions) = step(at(Phase::Running), reboot).unwrap();
-        assert_eq!(
-            (next.phase, actions),
-            (Phase::Starting, &[Action::Relaunch][..])
-        );
+        let running = initial(Phase::Running);
+        let (next, action) = happened(running, reboot);
+        assert_eq!((next.phase, action), (Phase::Starting, Action::Relaunch));
 
-        let stop = Event::Request(Request::CtrlAltDel { stop: true });
-        let (pending, _) = step(at(Phase::Running), stop).unwrap();
-        let (next, actions) = step(pending, reboot).unwrap();
-        assert_eq!(
-            (next.phase, actions),
-            (Phase::Stopping, &[Action::CleanUp][..])
-        );
+        let stop = Ask::<()>::CtrlAltDel { stop: true };
+        let (pending, _) = asked(running, stop).unwrap();
+        let (next, action) = happened(pending, reboot);
+        assert_eq!((next.phase, action), (Phase::Stopping, Action::CleanUp));
     }
 
     #[test]
     fn a_stop_that_comes_while_a_reboot_waits_is_kept() {
-        let (waiting, _) = step(at(Phase::Running), Event::Ended(Ending::Rebooted)).unwrap();
-        let (pending, _) =
-            step(waiting, Event::Request(Request::CtrlAltDel { stop: true })).unwrap();
+        let reboot = Event::Ended(Ending::Rebooted);
+        let (waiting, _) = happened(initial(Phase::Running), reboot);
+        let stop = Ask::<()>::CtrlAltDel { stop: true };
+        let (pending, _) = asked(waiting, stop).unwrap();
         assert!(pending.stop_pending);
     }
 
     #[test]
     fn a_suspended_kernel_goes_on_before_it_is_stopped() {
-        for request in [Request::Halt, Request::CtrlAltDel { stop: true }] {
-            let (_, actions) = step(at(Phase::Suspended), Event::Request(request)).unwrap();
-            assert_eq!(actions.first(), Some(&Action::SendGo));
+        for (ask, word) in [
+            (Ask::<()>::Halt, Say::Halt),
+            (Ask::CtrlAltDel { stop: true }, Say::CtrlAltDel),
+        ] {
+            let (_, action) = asked(initial(Phase::Suspended), ask).unwrap();
+            assert_eq!(action, Action::Say(vec![Say::Go, word]));
+        }
+    }
+
+    #[test]
+    fn the_key_of_a_system_request_reaches_the_kernel() {
+        for phase in [Phase::Running, Phase::Suspended] {
+            let (_, action) = asked(initial(phase), Ask::<()>::Sysrq('t')).unwrap();
+            assert_eq!(action, Action::Say(vec![Say::Sysrq('t')]));
         }
     }
 
     #[test]
     fn quitting_kills_the_kernel_and_then_exits() {
-        let (stopping, actions) = step(at(Phase::Running), Event::Request(Request::Quit)).unwrap();
-        assert_eq!(actions, [Action::KillChild]);
-        let (stopping, actions) = step(stopping, Event::Ended(Ending::Down)).unwrap();
-        assert_eq!(actions, [Action::CleanUp]);
-        let (_, actions) = step(stopping, Event::Cleaned).unwrap();
-        assert_eq!(actions, [Action::Exit]);
+        let (stopping, action) = asked(initial(Phase::Running), Ask::<()>::Quit).unwrap();
+        assert_eq!(action, Action::KillChild);
+        let (stopping, action) = happened(stopping, Event::Ended(Ending::Down));
+        assert_eq!(action, Action::CleanUp);
+        let (_, action) = happened(stopping, Event::Cleaned);
+        assert_eq!(action, Action::Exit);
     }
 }

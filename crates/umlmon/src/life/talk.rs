@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::failure::Failure;
 use crate::life::mconsole::{Error, Mconsole};
-use crate::life::state::{Action, Event, Phase};
+use crate::life::state::{Event, Phase, Say};
 use crate::life::status::Status;
 
 /// How long the kernel may take to answer a command.
@@ -26,38 +26,38 @@ pub struct Talk {
     pub mconsole: Rc<Mconsole>,
     /// When the kernel was started.
     pub started: Instant,
-    /// The key of a system request.
-    pub letter: Option<char>,
     /// Where confirmations go.
     pub events: mpsc::UnboundedSender<Event>,
 }
 
-/// Carries the actions out one after the other; the first failure ends it.
+/// Says the words one after the other; the first failure ends it.
 ///
 /// # Errors
 /// See [`Failure`]. That the VM goes down meanwhile is a success for a halt.
-pub async fn carry_out(
+pub async fn say_all(
     talk: &Talk,
-    actions: &[Action],
+    words: &[Say],
     mut status: watch::Receiver<Status>,
 ) -> Result<(), Failure> {
     let down = status.wait_for(|status| !matches!(status.phase, Phase::Running | Phase::Suspended));
     tokio::select! {
         biased;
-        result = say_all(talk, actions) => result,
-        ended = down => match actions.last() {
-            Some(Action::SendHalt | Action::SendCtrlAltDel) => Ok(()),
-            _ => Err(Failure::Ended(ended.map(|status| status.last_end.to_string()).unwrap_or_default())),
+        result = one_by_one(talk, words) => result,
+        ended = down => match words.last() {
+            Some(Say::Halt | Say::CtrlAltDel) => Ok(()),
+            Some(Say::Stop | Say::Go | Say::Sysrq(_)) | None => {
+                Err(Failure::Ended(ended.map(|status| status.last_end.to_string()).unwrap_or_default()))
+            }
         },
     }
 }
 
-async fn say_all(talk: &Talk, actions: &[Action]) -> Result<(), Failure> {
-    for action in actions {
-        let result = say(talk, *action).await;
+async fn one_by_one(talk: &Talk, words: &[Say]) -> Result<(), Failure> {
+    for word in words {
+        let result = say(talk, *word).await;
         match result {
             // A halting kernel need not find the time to answer.
-            Err(Failure::Mconsole(Error::Unreachable(_))) if *action == Action::SendHalt => {}
+            Err(Failure::Mconsole(Error::Unreachable(_))) if *word == Say::Halt => {}
             // It is going down; the caller's other branch knows why.
             Err(Failure::Mconsole(Error::Unreachable(_))) => {
                 sleep(DEADLINE).await;
@@ -69,35 +69,27 @@ async fn say_all(talk: &Talk, actions: &[Action]) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn say(talk: &Talk, action: Action) -> Result<(), Failure> {
-    let call = |command: String| async move { talk.mconsole.call(&command, DEADLINE).await };
+async fn say(talk: &Talk, word: Say) -> Result<(), Failure> {
+    let call = async |command: &str| talk.mconsole.call(command, DEADLINE).await.map(drop);
     let confirm = |event| {
         // Nobody listens only when the daemon ends.
         let _ = talk.events.send(event);
     };
-    match action {
-        Action::SendStop => {
-            call("stop".into()).await?;
+    match word {
+        Say::Stop => {
+            call("stop").await?;
             confirm(Event::Stopped);
         }
-        Action::SendGo => {
-            call("go".into()).await?;
+        Say::Go => {
+            call("go").await?;
             confirm(Event::Resumed);
         }
-        Action::SendHalt => {
-            call("halt".into()).await?;
-        }
-        Action::SendCtrlAltDel => {
+        Say::Halt => call("halt").await?,
+        Say::CtrlAltDel => {
             guest_handles_ctrl_alt_del(talk).await?;
-            call("cad".into()).await?;
+            call("cad").await?;
         }
-        Action::SendSysrq => {
-            let letter = talk
-                .letter
-                .ok_or_else(|| Failure::Invalid("a system request needs a letter".into()))?;
-            call(format!("sysrq {letter}")).await?;
-        }
-        _ => {}
+        Say::Sysrq(key) => call(&format!("sysrq {key}")).await?,
     }
     Ok(())
 }
