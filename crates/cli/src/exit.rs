@@ -1,9 +1,7 @@
-//! How a program ends: one exit status, one sentence on stderr.
+//! How a program ends: its exit status, and the reason if it failed. Used by all programs.
 
 use std::fmt;
 use std::process::ExitCode;
-
-use crate::words::{Line, Program, Request};
 
 /// The exit status of all programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +27,7 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// Why a program ends early: the exit status, and the sentence that [`main`] prints after the program's name.
+/// Why a program ends early: the exit status, and the sentence that [`crate::main`] prints after the program's name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// The exit status; never [`Exit::Done`].
@@ -80,26 +78,6 @@ impl From<std::io::Error> for Failure {
     }
 }
 
-/// The whole of a program's `main`: reads the command line, answers `-help` and `-version`, else runs `run`, and
-/// prints a failure once on stderr.
-pub fn main(program: &Program, run: impl FnOnce(Line) -> Result<Exit, Failure>) -> ExitCode {
-    let ended = match program.parse(std::env::args_os().skip(1)) {
-        Ok(Request::Print(text)) => crate::Output::stdout()
-            .write(text.as_bytes())
-            .map(|()| Exit::Done)
-            .map_err(|e| Failure::from(e).about("cannot write to stdout")),
-        Ok(Request::Run(line)) => run(line),
-        Err(failure) => Err(failure),
-    };
-    match ended {
-        Ok(exit) => exit.into(),
-        Err(failure) => {
-            report(program, &failure);
-            failure.exit.into()
-        }
-    }
-}
-
 /// An error with its causes, each of them once: many errors of ours name theirs already.
 pub fn causes(error: &anyhow::Error) -> String {
     let mut text = error.to_string();
@@ -110,20 +88,6 @@ pub fn causes(error: &anyhow::Error) -> String {
         }
     }
     text
-}
-
-/// Prints a failure as `main` does. The text may stem from a daemon or a guest, so only its printable part is shown.
-fn report(program: &Program, failure: &Failure) {
-    use std::io::Write;
-    let mut stderr = std::io::stderr().lock();
-    // Nobody is left to be told if stderr cannot be written.
-    if !failure.message.is_empty() {
-        let message = crate::printable(failure.message.as_bytes());
-        let _ = writeln!(stderr, "{}: {message}", program.name);
-    }
-    if failure.exit == Exit::Usage {
-        let _ = writeln!(stderr, "Try '{} -help' for help.", program.name);
-    }
 }
 
 #[cfg(test)]

@@ -32,9 +32,13 @@
 mod arg;
 mod exit;
 mod output;
+mod run;
+mod similar;
 mod words;
 
 pub use arg::{Arg, Kind};
-pub use exit::{Exit, Failure, causes, main};
+pub use exit::{Exit, Failure, causes};
 pub use output::{Output, Visible, incomplete_at_end, printable};
-pub use words::{Given, Line, Program, Request, Section, Word, entry, similar};
+pub use run::main;
+pub use similar::similar;
+pub use words::{Given, Line, Program, Request, Section, Word, entry};

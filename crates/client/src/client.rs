@@ -9,14 +9,14 @@ use cli::{Exit, Failure};
 use config::{Config, Overview, VmName};
 use rpc_xdr::auth::Key;
 use rpc_xdr::client::ClientError;
-use rpc_xdr::umlmonctrl::{AuthNonce, CtlError, VmInfo, VmStartArgs, VmWaitArgs, VmWaited};
+use rpc_xdr::umlmonctrl::{CtlError, VmInfo, VmStartArgs, VmWaitArgs, VmWaited};
 
 use crate::call::{broken, refused};
 use crate::dial::LIMIT;
 use crate::far::Far;
 use crate::near::Near;
 use crate::options::Options;
-use crate::stream::Monitor;
+use crate::stream::{Connection, Monitor};
 use crate::target::Target;
 
 /// A VM, on this host or another one, and the connection to its monitor as soon as there is one.
@@ -35,15 +35,6 @@ pub struct Client {
 enum Address {
     Near(Near),
     Far(Box<Far>),
-}
-
-/// A connection to the monitor of a VM that accepts calls.
-#[derive(Debug)]
-pub struct Connection {
-    /// The procedures of the monitor.
-    pub monitor: Monitor,
-    /// What a change of the password is bound to; zeros for a monitor on this host.
-    pub server_nonce: AuthNonce,
 }
 
 impl Client {

@@ -1,5 +1,5 @@
 //! The way to the monitor of a VM on another host: by the directory service there, directly or through the redirector, and
-//! past the question for the password Runs in the clients.
+//! past the question for the password. Runs in the clients.
 
 use std::cell::RefCell;
 use std::io::ErrorKind;
@@ -14,12 +14,11 @@ use rpc_xdr::client::{Authenticated, ClientError, Login, LoginError, authenticat
 use rpc_xdr::umlmonctrl::CtlCode;
 
 use crate::call::tell;
-use crate::client::Connection;
 use crate::dial::{addresses, dial};
 use crate::directory::{Directory, Offer, redirect, unreachable};
 use crate::options::{Options, Via};
 use crate::password;
-use crate::stream::{Monitor, Stream};
+use crate::stream::{Connection, Monitor, Stream};
 use crate::target::Host;
 use crate::tls::{NewHost, Tls};
 

@@ -43,10 +43,10 @@ pub mod when;
 pub mod words;
 
 pub use call::{broken, refused};
-pub use client::{Client, Connection};
+pub use client::Client;
 pub use dial::LIMIT;
 pub use directory::Directory;
 pub use options::{Options, REMOTE, Via};
-pub use stream::{Monitor, Stream, TlsStream};
+pub use stream::{Connection, Monitor, Stream, TlsStream};
 pub use target::{Host, Target};
 pub use tls::Wish;

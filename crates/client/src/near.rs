@@ -9,8 +9,7 @@ use config::VmName;
 use rpc_xdr::client::connect;
 use rpc_xdr::umlmonctrl::AuthNonce;
 
-use crate::client::Connection;
-use crate::stream::{Monitor, Stream};
+use crate::stream::{Connection, Monitor, Stream};
 
 /// What is known of a VM on this host.
 #[derive(Debug)]

@@ -7,12 +7,21 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use rpc_xdr::client;
-use rpc_xdr::umlmonctrl::UmlmonctrlV1Client;
+use rpc_xdr::umlmonctrl::{AuthNonce, UmlmonctrlV1Client};
 use rustix::io::Errno;
 use rustls::{ClientConnection, IoState};
 
 /// The procedures of a monitor, at the other end of a stream.
 pub type Monitor = UmlmonctrlV1Client<Stream>;
+
+/// A connection to the monitor of a VM that accepts calls.
+#[derive(Debug)]
+pub struct Connection {
+    /// The procedures of the monitor.
+    pub monitor: Monitor,
+    /// What a change of the password is bound to; zeros for a monitor on this host.
+    pub server_nonce: AuthNonce,
+}
 
 /// A stream to a monitor.
 #[derive(Debug)]

@@ -7,8 +7,6 @@ use cli::{Arg, Failure, Given, Kind};
 use config::ChannelName;
 use rpc_xdr::umlmonctrl::{ConfigDelArgs, ConfigSetArgs};
 
-use crate::ready::Sign;
-
 /// How many lines `-tail` shows if nothing is said.
 const TAIL_LINES: u32 = 20;
 
@@ -48,6 +46,20 @@ pub(crate) struct Recording {
 pub(crate) struct Ready {
     pub(crate) seconds: u32,
     pub(crate) sign: Sign,
+}
+
+/// What shows that a guest is ready.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Sign {
+    /// The guest's own word: `echo ready > /proc/mconsole`.
+    Word,
+    /// A text that a channel shows.
+    Shown {
+        /// The channel.
+        channel: ChannelName,
+        /// The text; never empty.
+        text: String,
+    },
 }
 
 /// The letter of a system request.

@@ -335,8 +335,11 @@ impl Task {
             .transpose()
     }
 
-    /// Carries it out; the failure says what could not be done, with which VM.
-    pub(crate) fn run(self, runner: &mut Runner) -> Result<(), Failure> {
+    /// Carries it out.
+    ///
+    /// # Errors
+    /// The failure says what could not be done, with which VM.
+    pub fn run(self, runner: &mut Runner) -> Result<(), Failure> {
         (self.act)(runner).map_err(|failure| {
             failure.about(format_args!("{}: cannot {}", runner.name(), self.cannot))
         })

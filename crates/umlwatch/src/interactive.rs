@@ -124,7 +124,7 @@ fn carry_out(runner: &mut Runner, line: &str) -> Result<bool, Failure> {
         Input::Nothing => {}
         Input::Command(given, style) => {
             if let Some(task) = Task::of(&given)? {
-                runner.run_with(task, style)?;
+                runner.styled(style, |runner| task.run(runner))?;
             }
         }
         Input::Help => runner.print(&help())?,

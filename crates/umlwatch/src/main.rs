@@ -29,7 +29,7 @@ fn run(line: Line) -> Result<Exit, Failure> {
         return interact(&mut runner);
     }
     for task in tasks {
-        runner.run(task)?;
+        task.run(&mut runner)?;
     }
     Ok(Exit::Done)
 }

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use cli::{Exit, Failure};
 use client::words::how_ended;
-use config::ChannelName;
 use rpc_xdr::umlmonctrl::{ConMode, ConOpenArgs, ConReadArgs, VmLastEnd, VmState, VmWaitArgs};
 
+use crate::argument::Sign;
 use crate::run::Runner;
 use crate::terminal;
 
@@ -14,20 +14,6 @@ use crate::terminal;
 const OUTPUT_MAX: u32 = 65_536;
 /// The longest that one call waits, in milliseconds.
 const WAIT_MS: u128 = 60_000;
-
-/// What is waited for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Sign {
-    /// The guest's own word: `echo ready > /proc/mconsole`.
-    Word,
-    /// A text that a channel shows.
-    Shown {
-        /// the channel
-        channel: ChannelName,
-        /// the text, never empty
-        text: String,
-    },
-}
 
 impl Runner {
     /// Waits for a sign of the present run of the kernel.

@@ -11,7 +11,6 @@ use rpc_xdr::umlmonctrl::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::attach;
-use crate::command::Task;
 use crate::style::Style;
 use crate::{info, json};
 
@@ -102,17 +101,12 @@ impl Runner {
         self.write(text.as_bytes())
     }
 
-    /// Carries out a task with other options than those of the command line.
-    pub(crate) fn run_with(&mut self, task: Task, style: Style) -> Result<(), Failure> {
+    /// Does something while results are shown in another way than the command line says.
+    pub(crate) fn styled<T>(&mut self, style: Style, act: impl FnOnce(&mut Runner) -> T) -> T {
         let usual = std::mem::replace(&mut self.style, style);
-        let done = self.run(task);
+        let done = act(self);
         self.style = usual;
         done
-    }
-
-    /// Carries out a task; the failure says what could not be done, with which VM.
-    pub fn run(&mut self, task: Task) -> Result<(), Failure> {
-        task.run(self)
     }
 
     /// One call, connecting first if need be. After a broken conversation the next call connects anew.

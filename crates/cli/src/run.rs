@@ -1,0 +1,41 @@
+//! The `main` of all programs: the command line, the work, and how it ended.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use crate::exit::{Exit, Failure};
+use crate::output::{Output, printable};
+use crate::words::{Line, Program, Request};
+
+/// The whole of a program's `main`: reads the command line, answers `-help` and `-version`, else runs `run`, and
+/// prints a failure once on stderr.
+pub fn main(program: &Program, run: impl FnOnce(Line) -> Result<Exit, Failure>) -> ExitCode {
+    let ended = match program.parse(std::env::args_os().skip(1)) {
+        Ok(Request::Print(text)) => Output::stdout()
+            .write(text.as_bytes())
+            .map(|()| Exit::Done)
+            .map_err(|e| Failure::from(e).about("cannot write to stdout")),
+        Ok(Request::Run(line)) => run(line),
+        Err(failure) => Err(failure),
+    };
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            report(program, &failure);
+            failure.exit.into()
+        }
+    }
+}
+
+/// Prints a failure as `main` does. The text may stem from a daemon or a guest, so only its printable part is shown.
+fn report(program: &Program, failure: &Failure) {
+    let mut stderr = std::io::stderr().lock();
+    // Nobody is left to be told if stderr cannot be written.
+    if !failure.message.is_empty() {
+        let message = printable(failure.message.as_bytes());
+        let _ = writeln!(stderr, "{}: {message}", program.name);
+    }
+    if failure.exit == Exit::Usage {
+        let _ = writeln!(stderr, "Try '{} -help' for help.", program.name);
+    }
+}
