@@ -3,12 +3,15 @@
 //! The jail, its monitor and its disks are in a temporary directory; nothing of the host's configuration is used or
 //! changed. The guest's init is this program itself, see `guest`.
 
+mod boot;
 pub(crate) mod guest;
 mod image;
 mod memory;
 mod network;
+mod pattern;
 mod site;
 mod talk;
+mod trial;
 mod trials;
 mod watch;
 
@@ -21,54 +24,8 @@ use serde_json::{Value, json};
 
 use crate::report::{Report, table};
 use site::Site;
+use trial::{Found, Trial, Verdict};
 use watch::Watch;
-
-/// Whether a VM can do with something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    Works,
-    /// It is better left alone, and can be.
-    Beware,
-    Fails,
-}
-
-impl Verdict {
-    fn word(self) -> &'static str {
-        match self {
-            Verdict::Works => "works",
-            Verdict::Beware => "beware",
-            Verdict::Fails => "fails",
-        }
-    }
-}
-
-/// What was found out about one thing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Row {
-    /// The thing.
-    what: &'static str,
-    verdict: Verdict,
-    /// In words.
-    found: String,
-}
-
-impl Row {
-    fn of(what: &'static str, found: Result<String, String>) -> Row {
-        let (verdict, found) = match found {
-            Ok(found) => (Verdict::Works, found),
-            Err(why) => (Verdict::Fails, why),
-        };
-        Row {
-            what,
-            verdict,
-            found,
-        }
-    }
-
-    fn json(&self) -> Value {
-        json!({"what": self.what, "verdict": self.verdict.word(), "found": self.found})
-    }
-}
 
 pub(crate) fn run(kernel: &Path, as_json: bool) -> Result<Exit, Failure> {
     if !rustix::process::geteuid().is_root() {
@@ -81,8 +38,8 @@ pub(crate) fn run(kernel: &Path, as_json: bool) -> Result<Exit, Failure> {
         Watch::begin().map_err(|error| Failure::from(error).about("cannot watch for Ctrl-C"))?;
     let about = |error: String| Failure::new(Exit::Failed, error).about(kernel.display());
     let mut rows = vec![
-        Row::of("libraries", libraries(kernel)),
-        Row::of("networks", networks(kernel)),
+        Trial::of("libraries", libraries(kernel)),
+        Trial::of("networks", networks(kernel)),
     ];
     if !has_failed(&rows) {
         // The interfaces of the trial are nothing to the host.
@@ -99,7 +56,7 @@ pub(crate) fn run(kernel: &Path, as_json: bool) -> Result<Exit, Failure> {
     }
     let report = Report::new();
     if as_json {
-        let all: Vec<Value> = rows.iter().map(Row::json).collect();
+        let all: Vec<Value> = rows.iter().map(Trial::json).collect();
         report.print(&format!(
             "{:#}\n",
             json!({"kernel": kernel, "results": all})
@@ -116,12 +73,12 @@ pub(crate) fn run(kernel: &Path, as_json: bool) -> Result<Exit, Failure> {
     }
 }
 
-fn has_failed(rows: &[Row]) -> bool {
+fn has_failed(rows: &[Trial]) -> bool {
     rows.iter().any(|row| row.verdict == Verdict::Fails)
 }
 
 /// What the kernel must be given to be loaded.
-fn libraries(kernel: &Path) -> Result<String, String> {
+fn libraries(kernel: &Path) -> Found {
     let found = jail::libraries(kernel).map_err(|error| error.to_string())?;
     let names = found.iter().map(|path| path.display().to_string());
     Ok(match found.is_empty() {
@@ -136,7 +93,7 @@ fn drivers(kernel: &Path) -> Result<Drivers, String> {
     drivers.map_err(|error| error.to_string())
 }
 
-fn networks(kernel: &Path) -> Result<String, String> {
+fn networks(kernel: &Path) -> Found {
     match drivers(kernel)? {
         Drivers {
             vec: true,

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use super::{Finding, Subject};
+use super::subject::{Finding, Subject};
 
 /// Writable by the group or by others.
 const WRITABLE: u32 = 0o022;
@@ -63,7 +63,7 @@ fn fault(path: &Path) -> Option<(String, String)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::findings;
+    use super::super::subject::tests::findings;
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
 

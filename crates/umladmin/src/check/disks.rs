@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use config::{DiskKind, DiskName, Vm};
 use jail::Account;
 
-use super::{Finding, Subject};
+use super::subject::{Finding, Subject};
 
 pub(super) fn check(subject: &Subject) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -104,7 +104,7 @@ fn on_host(subject: &Subject, vm: &Vm, disk: &DiskName) -> PathBuf {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::findings;
+    use super::super::subject::tests::findings;
     use super::*;
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use config::{Nic, StartType};
 
-use super::{Finding, Subject};
+use super::subject::{Finding, Subject};
 
 const TUN: &str = "/dev/net/tun";
 
@@ -204,7 +204,7 @@ fn has_service(services: &str, name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::findings;
+    use super::super::subject::tests::findings;
     use super::*;
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use config::{JailPath, Vm};
 
-use super::{Finding, Subject};
+use super::subject::{Finding, Subject};
 
 pub(super) fn check(subject: &Subject) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -77,7 +77,7 @@ fn fault(path: &Path) -> Option<(String, String)> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::findings;
+    use super::super::subject::tests::findings;
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
 

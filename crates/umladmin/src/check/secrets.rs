@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 
 use config::TlsPolicy;
 
-use super::{Finding, Subject};
+use super::subject::{Finding, Subject};
 
 pub(super) fn check(subject: &Subject) -> Vec<Finding> {
     let path = subject.places.path();
@@ -104,7 +104,7 @@ fn certificate(subject: &Subject) -> Vec<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::findings;
+    use super::super::subject::tests::findings;
     use super::*;
     use std::os::unix::fs::PermissionsExt as _;
     use std::path::Path;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jail::Account;
 
-use super::{Finding, Subject};
+use super::subject::{Finding, Subject};
 
 pub(super) fn check(subject: &Subject) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -38,7 +38,7 @@ pub(super) fn check(subject: &Subject) -> Vec<Finding> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::findings;
+    use super::super::subject::tests::findings;
     use super::*;
 
     #[test]

@@ -4,6 +4,8 @@
 //! What it finds out it prints on con0 as `kernelcheck NAME=VALUE`; then it obeys what is typed on con1, and repeats what
 //! is typed on ssl0.
 
+pub(super) mod network;
+
 use std::convert::Infallible;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -21,8 +23,7 @@ use rustix::system::{RebootCommand, reboot};
 use rustix::termios::tcgetwinsize;
 use signal_hook::consts::SIGINT;
 
-use super::image::{self, AT, CHANGED, COW_SEED, FLAT_SEED, NEW_COW_SEED, NEW_FLAT_SEED};
-use super::network;
+use super::pattern::{AT, CHANGED, COW_SEED, FLAT_SEED, NEW_COW_SEED, NEW_FLAT_SEED, pattern};
 
 /// The path of this program in the guest.
 pub(crate) const INIT: &str = "/init";
@@ -97,10 +98,10 @@ fn disk(path: &str, seed: u8, new_seed: u8) -> io::Result<()> {
     expect(
         &disk,
         0,
-        &image::pattern(seed, CHANGED),
+        &pattern(seed, CHANGED),
         "what is read is not what was there",
     )?;
-    let new = image::pattern(new_seed, CHANGED);
+    let new = pattern(new_seed, CHANGED);
     disk.write_all_at(&new, AT)?;
     disk.sync_all()?;
     expect(&disk, AT, &new, "what is read is not what was written")

@@ -1,15 +1,16 @@
 //! With how little memory does a kernel boot? (umladmin)
 
+use super::boot::boot;
 use super::site::{MEMORY, Site};
 use super::talk::Talk;
-use super::trials::boot;
+use super::trial::Found;
 
 /// What is tried, in megabytes.
 const LOWEST: u32 = 12;
 const STEP: u32 = 4;
 
 /// Halves the span between what is too little and what is enough until it is one step.
-pub(super) fn least(site: &Site, talk: &mut Talk) -> Result<String, String> {
+pub(super) fn least(site: &Site, talk: &mut Talk) -> Found {
     let enough = search(LOWEST, MEMORY, |megabytes| {
         site.set(megabytes, "")?;
         let booted = boot(talk, &[]).is_ok();

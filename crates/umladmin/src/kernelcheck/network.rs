@@ -1,51 +1,24 @@
 //! Does a line to the host work, with each of the kernel's network drivers? The host is a network namespace of the
-//! program's own, and both ends of the line are this program (umladmin, and in the guest).
+//! program's own, and this is its end of the line; for that of the guest see `guest::network` (umladmin).
 
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
 
 use net::Drivers;
 
+use super::boot::{boot, value};
+use super::guest::network::{ANSWER, GUEST, HOST, PORT};
 use super::site::{MEMORY, Site};
 use super::talk::Talk;
-use super::trials::{Found, boot, value};
-use super::{Row, Verdict};
-
-/// What the interface may be called in the guest, by its driver.
-pub(super) const NICS: [&str; 2] = ["vec0", "eth0"];
+use super::trial::{Found, Trial, Verdict};
 
 const TUN: &str = "/dev/net/tun";
-const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
-const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
-const PORT: u16 = 7;
-/// How long an answer may take, and how often it is asked.
-const ANSWER: Duration = Duration::from_millis(500);
-const CALLS: u32 = 10;
-
-/// In the guest: configures its interface, calls the host, and waits for its answer.
-pub(super) fn call(nic: &str) -> io::Result<()> {
-    net::configure(nic, GUEST, HOST)?;
-    let socket = UdpSocket::bind((GUEST, 0))?;
-    socket.connect((HOST, PORT))?;
-    socket.set_read_timeout(Some(ANSWER))?;
-    let mut answer = [0; 16];
-    for _ in 0..CALLS {
-        // The first one may be too early for the other end.
-        let called = socket.send(nic.as_bytes());
-        let heard = called.and_then(|_| socket.recv(&mut answer));
-        if heard.is_ok_and(|length| answer.get(..length) == Some(nic.as_bytes())) {
-            return Ok(());
-        }
-    }
-    Err(io::Error::other("what it sends is not answered"))
-}
 
 /// Boots the guest with each driver that the kernel has.
-pub(super) fn all(site: &Site, talk: &mut Talk, drivers: Drivers) -> Result<Vec<Row>, String> {
+pub(super) fn all(site: &Site, talk: &mut Talk, drivers: Drivers) -> Result<Vec<Trial>, String> {
     let drivers = [
         (drivers.vec, "network vec0", "vec"),
         (drivers.eth, "network eth0", "tuntap"),
@@ -54,7 +27,7 @@ pub(super) fn all(site: &Site, talk: &mut Talk, drivers: Drivers) -> Result<Vec<
     for (_, what, transport) in drivers.into_iter().filter(|(has, ..)| *has) {
         if !Path::new(TUN).exists() {
             let (verdict, found) = (Verdict::Beware, format!("not tried: the host has no {TUN}"));
-            rows.push(Row {
+            rows.push(Trial {
                 what,
                 verdict,
                 found,
@@ -66,7 +39,7 @@ pub(super) fn all(site: &Site, talk: &mut Talk, drivers: Drivers) -> Result<Vec<
              eth0 = host_to_host(proxy_if=kernelcheck, proxy_addr={HOST}, guest_addr={GUEST})\n"
         );
         site.set(MEMORY, &line)?;
-        rows.push(Row::of(what, answered(talk)));
+        rows.push(Trial::of(what, answered(talk)));
         talk.kill()?;
         site.set(MEMORY, "")?;
     }

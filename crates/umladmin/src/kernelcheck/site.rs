@@ -13,7 +13,9 @@ use jail::Account;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
+use super::guest::INIT;
 use super::image::{self, cannot};
+use super::pattern;
 use super::talk::Talk;
 use super::watch::Watch;
 use crate::{monitor, start};
@@ -89,11 +91,11 @@ impl Site {
         image::make_root(&tree, &self.disk("root.dsk"))?;
         fs::remove_dir_all(&tree).map_err(|error| cannot("remove", &tree, &error))?;
         for (name, seed) in [
-            ("flat.dsk", image::FLAT_SEED),
-            ("base.dsk", image::COW_SEED),
+            ("flat.dsk", pattern::FLAT_SEED),
+            ("base.dsk", pattern::COW_SEED),
         ] {
             let disk = self.disk(name);
-            fs::write(&disk, image::pattern(seed, image::SIZE))
+            fs::write(&disk, pattern::pattern(seed, pattern::SIZE))
                 .map_err(|error| cannot("write", &disk, &error))?;
         }
         let account = Account::resolve(USER, None).map_err(|error| error.to_string())?;
@@ -157,8 +159,7 @@ fn write_configuration(path: &Path, megabytes: u32, lines: &str) -> Result<(), S
          [{NAME}]\nvmuser = {USER}\nmem = {megabytes}\nkernel = /shared/kernels/linux\nlogfile = monitor\n\
          con0 = pty:con0\ncon1 = pty\nssl0 = pty\n\
          ubd0 = /disks/root.dsk\nubd1 = /disks/flat.dsk\nubd2 = /disks/x.cow\n\
-         kernelarg = root=/dev/ubda\nkernelarg = ro\nkernelarg = init={}\n{lines}",
-        super::guest::INIT
+         kernelarg = root=/dev/ubda\nkernelarg = ro\nkernelarg = init={INIT}\n{lines}"
     );
     for directory in ["var", "run"] {
         let directory = path.join(directory);

@@ -4,78 +4,40 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use net::Drivers;
-use rpc_xdr::umlmonctrl::{VmEnd, VmLastEnd};
+use rpc_xdr::umlmonctrl::VmEnd;
 
+use super::boot::{BOOT, boot, describe, value};
 use super::guest::MARK;
+use super::pattern::{self, pattern};
 use super::site::{MEMORY, Site};
 use super::talk::Talk;
-use super::{Row, Verdict, image, memory, network};
+use super::trial::{Found, Trial, Verdict};
+use super::{image, memory, network};
 
-/// How long the guest may take to boot.
-const BOOT: Duration = Duration::from_mins(1);
 /// How long anything else may take.
 const SHORT: Duration = Duration::from_secs(10);
 /// How long a suspended guest must be silent; it would beat ten times a second.
 const SILENCE: Duration = Duration::from_millis(1500);
 
-pub(super) type Found = Result<String, String>;
-
 /// All of them. An error means that nothing can be tried at all.
-pub(crate) fn all(site: &Site, drivers: Drivers) -> Result<Vec<Row>, String> {
+pub(crate) fn all(site: &Site, drivers: Drivers) -> Result<Vec<Trial>, String> {
     let mut talk = site.talk()?;
     let mut rows = Vec::new();
     match boot(&mut talk, &[]) {
         Err(why) => {
-            rows.push(Row::of("boot", Err(why)));
+            rows.push(Trial::of("boot", Err(why)));
             return Ok(rows);
         }
         Ok(con0) => with_guest(&mut rows, site, &mut talk, &con0),
     }
     talk.kill()?;
     rows.extend(network::all(site, &mut talk, drivers)?);
-    rows.push(Row::of("panic is told", panic_is_told(&mut talk)));
+    rows.push(Trial::of("panic is told", panic_is_told(&mut talk)));
     talk.kill()?;
     rows.push(sysrq_t(&mut talk));
     talk.kill()?;
-    rows.push(Row::of("least memory", memory::least(site, &mut talk)));
+    rows.push(Trial::of("least memory", memory::least(site, &mut talk)));
     Ok(rows)
-}
-
-/// Boots the guest; what con0 shows until it is up.
-pub(super) fn boot(talk: &mut Talk, extra: &[&str]) -> Found {
-    let from = talk.open("con0", 24, 80)?;
-    talk.start(extra)?;
-    let done = format!("{MARK}done=");
-    let con0 = talk.read("con0", from, BOOT, |text| text.contains(&done))?;
-    if con0.contains(&done) {
-        return Ok(con0);
-    }
-    let end = talk.end(0)?.map(|end| describe(&end));
-    let why = end.unwrap_or_else(|| format!("the guest is not up after {} s", BOOT.as_secs()));
-    Err(why)
-}
-
-fn describe(end: &VmLastEnd) -> String {
-    let how = match end.how {
-        VmEnd::Panicked => "it panicked",
-        VmEnd::Crashed => "it crashed",
-        VmEnd::Halted => "it halted",
-        _ => "it ended",
-    };
-    match end.text.as_str() {
-        "" => how.to_owned(),
-        text => format!("{how}: {text}"),
-    }
-}
-
-/// What the guest has said of something.
-pub(super) fn value(con0: &str, name: &str) -> Found {
-    let begin = format!("{MARK}{name}=");
-    let said = con0
-        .split_once(&begin)
-        .and_then(|(_, rest)| rest.lines().next());
-    let said = said.map(|text| text.trim().to_owned());
-    said.ok_or_else(|| "the guest does not tell".into())
 }
 
 fn is(found: Found, wanted: &str, words: &str) -> Found {
@@ -85,8 +47,8 @@ fn is(found: Found, wanted: &str, words: &str) -> Found {
     }
 }
 
-fn with_guest(rows: &mut Vec<Row>, site: &Site, talk: &mut Talk, con0: &str) {
-    let mut put = |what, found| rows.push(Row::of(what, found));
+fn with_guest(rows: &mut Vec<Trial>, site: &Site, talk: &mut Talk, con0: &str) {
+    let mut put = |what, found| rows.push(Trial::of(what, found));
     put("boot", Ok(format!("with {MEMORY} MB of memory")));
     put("version", value(con0, "version"));
     put(
@@ -123,8 +85,8 @@ fn with_guest(rows: &mut Vec<Row>, site: &Site, talk: &mut Talk, con0: &str) {
     put("sysrq h", sysrq_h(talk));
     put("suspend, continue", suspend(talk));
     rows.push(reboots(talk));
-    rows.push(Row::of("ctrlaltdel", ctrlaltdel(talk)));
-    rows.push(Row::of("disks afterwards", disks(site)));
+    rows.push(Trial::of("ctrlaltdel", ctrlaltdel(talk)));
+    rows.push(Trial::of("disks afterwards", disks(site)));
 }
 
 /// Types a word into a channel; the size of the window that the guest sees.
@@ -183,19 +145,19 @@ fn suspend(talk: &mut Talk) -> Found {
 }
 
 /// A kernel can panic while it shuts down, now and then; so one that does is tried once more.
-fn reboots(talk: &mut Talk) -> Row {
+fn reboots(talk: &mut Talk) -> Trial {
     let what = "reboot";
     let first = match reboot(talk) {
         Err(why) if matches!(talk.end(0), Ok(Some(end)) if end.how == VmEnd::Panicked) => why,
-        found => return Row::of(what, found),
+        found => return Trial::of(what, found),
     };
     match boot(talk, &[]).and_then(|_| reboot(talk)) {
-        Ok(_) => Row {
+        Ok(_) => Trial {
             what,
             verdict: Verdict::Beware,
             found: format!("not each time: {first}"),
         },
-        Err(_) => Row::of(what, Err(first)),
+        Err(_) => Trial::of(what, Err(first)),
     }
 }
 
@@ -234,18 +196,18 @@ fn disks(site: &Site) -> Found {
         fs::read(&path).map_err(|error| image::cannot("read", &path, &error))
     };
     let has = |disk: &[u8], seed| {
-        let part = image::pattern(seed, image::CHANGED);
+        let part = pattern(seed, pattern::CHANGED);
         disk.windows(part.len())
             .step_by(512)
             .any(|window| window == part)
     };
-    if !has(&read("flat.dsk")?, image::NEW_FLAT_SEED) {
+    if !has(&read("flat.dsk")?, pattern::NEW_FLAT_SEED) {
         return Err("what was written is not on the flat disk".into());
     }
-    if read("base.dsk")? != image::pattern(image::COW_SEED, image::SIZE) {
+    if read("base.dsk")? != pattern(pattern::COW_SEED, pattern::SIZE) {
         return Err("the backing file was changed".into());
     }
-    if !has(&read("x.cow")?, image::NEW_COW_SEED) {
+    if !has(&read("x.cow")?, pattern::NEW_COW_SEED) {
         return Err("what was written is not in the copy-on-write image".into());
     }
     Ok("everything is where it belongs".into())
@@ -264,7 +226,7 @@ fn panic_is_told(talk: &mut Talk) -> Found {
 }
 
 /// Some kernels do not survive it; nobody needs it.
-fn sysrq_t(talk: &mut Talk) -> Row {
+fn sysrq_t(talk: &mut Talk) -> Trial {
     let asked = boot(talk, &[]).map(|_| talk.sysrq("t"));
     let (verdict, found) = match (talk.end(3), asked) {
         (_, Err(why)) | (Err(why), _) => (Verdict::Fails, why),
@@ -275,7 +237,7 @@ fn sysrq_t(talk: &mut Talk) -> Row {
         (Ok(None), Ok(Err(why))) => (Verdict::Beware, format!("do not use it: {why}")),
         (Ok(None), Ok(Ok(()))) => (Verdict::Works, "answers".to_owned()),
     };
-    Row {
+    Trial {
         what: "sysrq t",
         verdict,
         found,

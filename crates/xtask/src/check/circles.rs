@@ -22,7 +22,6 @@ const EXCEPTIONS: &[(&str, usize)] = &[
     ("net", 2),
     ("pty", 9),
     ("rpc-xdr", 5),
-    ("umladmin", 14),
     ("umlmon", 15),
     ("xtask", 26),
 ];

@@ -1,0 +1,53 @@
+//! What a trial of `kernelcheck` finds (umladmin).
+
+use serde_json::{Value, json};
+
+/// What was found, in words; an error is why it does not work.
+pub(super) type Found = Result<String, String>;
+
+/// Whether a VM can use something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Works,
+    /// It is better left alone, and can be.
+    Beware,
+    Fails,
+}
+
+impl Verdict {
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Verdict::Works => "works",
+            Verdict::Beware => "beware",
+            Verdict::Fails => "fails",
+        }
+    }
+}
+
+/// What was found out about one thing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Trial {
+    /// The thing.
+    pub(super) what: &'static str,
+    pub(super) verdict: Verdict,
+    /// In words.
+    pub(super) found: String,
+}
+
+impl Trial {
+    pub(super) fn of(what: &'static str, found: Found) -> Trial {
+        let (verdict, found) = match found {
+            Ok(found) => (Verdict::Works, found),
+            Err(why) => (Verdict::Fails, why),
+        };
+        Trial {
+            what,
+            verdict,
+            found,
+        }
+    }
+
+    pub(super) fn json(&self) -> Value {
+        json!({"what": self.what, "verdict": self.verdict.word(), "found": self.found})
+    }
+}
