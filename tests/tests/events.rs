@@ -70,7 +70,7 @@ fn a_life_is_told_and_logged_from_one_place() {
     events.state("vm1", "inactive");
 
     vm.umlwatch(&["-start", "-wait-ready", "60"]).ok();
-    assert_eq!(events.kind("request")["detail"], "starts the VM");
+    assert_eq!(events.kind("request")["verb"], "start");
     events.state("vm1", "starting");
     // The fake kernel may be up before the child has told that it executes.
     let others = Cell::new(0);
@@ -84,7 +84,8 @@ fn a_life_is_told_and_logged_from_one_place() {
     let complaint = vm.umlwatch(&["-start"]).fails(1);
     let refused = events.kind("refused");
     assert!(complaint.contains(refused["detail"].as_str().unwrap()));
-    assert!(refused["who"].as_str().unwrap().starts_with("uid 0 (root)"));
+    assert_eq!(refused["verb"], "start");
+    assert!(refused["who"].as_str().unwrap().starts_with("root, pid "));
 
     let mut console = vm.connect("con1");
     console.expect("fake login on con1");
@@ -111,7 +112,7 @@ fn a_life_is_told_and_logged_from_one_place() {
     let log = std::fs::read_to_string(vm.file("log/monitor")).unwrap();
     for line in [
         "INFO vm1: the guest is ready\n",
-        "starts the VM, which was refused: ",
+        "WARN vm1: start refused (root, pid ",
         "attached to con1 (write)\n",
         "INFO vm1: the guest says: notice 0\n",
         "WARN vm1: kernel panic: No init\\u{1b}[2J found\n",
@@ -147,11 +148,10 @@ fn work_on_disks_is_told() {
     let mut events = Listener::new(vm.command(&["-json", "-events"]));
     events.state("vm1", "inactive");
     vm.umlwatch(&["-disk-create", "/disks/a.dsk:1"]).ok();
-    assert!(
-        events.kind("request")["detail"]
-            .as_str()
-            .unwrap()
-            .contains("/disks/a.dsk")
+    let request = events.kind("request");
+    assert_eq!(
+        (&request["verb"], &request["detail"]),
+        (&"disk-create".into(), &"/disks/a.dsk".into())
     );
     assert_eq!(events.kind("disk")["detail"], "");
     vm.umlwatch(&["-disk-create", "/disks/a.dsk:1"]).fails(1);

@@ -162,7 +162,7 @@ fn without_memory_a_start_fails_at_any_step_and_leaves_nothing() {
         match start.status {
             // It can go on without some of it, as a control group.
             Some(0) => drop(vm.umlwatch(&["-kill"]).ok()),
-            Some(3) if start.stderr.contains("the monitor has gone") => lost += 1,
+            Some(3) if start.stderr.contains("the monitor has ended") => lost += 1,
             _ => {
                 let complaint = start.fails(1);
                 assert!(
@@ -389,7 +389,7 @@ fn an_error_of_a_log_or_a_connection_costs_that_one_only() {
         }
     });
     first.send("into the void\n");
-    first.expect_remark("the monitor has gone");
+    first.expect_remark("the monitor has ended");
     second.send("still here");
     second.expect("still here");
     let mut third = vm.connect("con1");

@@ -1,5 +1,4 @@
-//! What follows from a call that did not do what was asked: the reason for people, and the exit status for scripts. Runs in
-//! the clients.
+//! Failed calls: the reason for people, and the exit status for scripts. Runs in the clients.
 
 use std::ffi::OsStr;
 use std::io::ErrorKind;
@@ -9,7 +8,7 @@ use cli::{Exit, Failure};
 use rpc_xdr::client::ClientError;
 use rpc_xdr::umlmonctrl::{CtlCode, CtlError};
 
-/// The failure that the refusal of a monitor is.
+/// The failure for a request that the monitor refused.
 pub fn refused(error: CtlError) -> Failure {
     let exit = match error.code {
         CtlCode::NotRunning => Exit::NotRunning,
@@ -20,7 +19,7 @@ pub fn refused(error: CtlError) -> Failure {
     Failure::new(exit, error.text)
 }
 
-/// The failure that a connection is on which a call broke off. A monitor that has ended takes its connections along.
+/// The failure for a call whose connection broke. It breaks when the monitor ends.
 pub fn broken(error: ClientError) -> Failure {
     match error {
         ClientError::Lost(error)
@@ -34,14 +33,17 @@ pub fn broken(error: ClientError) -> Failure {
         {
             Failure::new(Exit::Failed, error).about("the connection was lost")
         }
+        ClientError::Lost(error) if error.kind() == ErrorKind::UnexpectedEof => {
+            Failure::new(Exit::NotRunning, "the monitor has ended")
+        }
         ClientError::Lost(error) => {
-            Failure::new(Exit::NotRunning, error).about("the monitor has gone")
+            Failure::new(Exit::NotRunning, error).about("the monitor has ended")
         }
         error => Failure::new(Exit::Failed, error),
     }
 }
 
-/// A line on stderr about what ends nothing, with the name under which the program was started.
+/// Prints a note on stderr, with the name under which the program was started.
 pub(crate) fn tell(text: &str) {
     let path = std::env::args_os().next().map(PathBuf::from);
     let name = path.as_deref().and_then(Path::file_name);

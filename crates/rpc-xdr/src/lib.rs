@@ -19,10 +19,10 @@ pub mod umldir;
 pub mod umlmonctrl;
 pub mod xdr;
 
-/// Why a connection broke. An end that was not announced is told in our words: TLS has a lecture about it, with a link.
+/// Why a connection broke. For an end without notice, the text of rustls is too long, and has a link.
 fn why_broken(error: &std::io::Error) -> String {
     match error.kind() {
-        std::io::ErrorKind::UnexpectedEof => "the other side has gone without a word".into(),
+        std::io::ErrorKind::UnexpectedEof => "the other side closed it without notice".into(),
         _ => error.to_string(),
     }
 }

@@ -732,7 +732,7 @@ pub type ConfigSettings = Vec<ConfigSetting>;
 /// A client that is attached to a channel.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConClient {
-    /// for people: "uid 1000 (anna), pid 4711"
+    /// for people: "anna, pid 4711"
     ///
     /// At most 1024 bytes.
     pub who: CtlText,
@@ -2969,9 +2969,9 @@ pub enum EventKind {
     Panic = 4,
     /// the guest kernel reports a hang
     Hang = 5,
-    /// a client asks for something; detail: what
+    /// a client asks for something; detail: for which parameter or disk, or ""
     Request = 6,
-    /// a client does not get it; detail: why
+    /// a request is refused; detail: why
     Refused = 7,
     /// a client is attached to a channel; detail: what for
     Attached = 8,
@@ -3022,6 +3022,10 @@ pub struct VmEvent {
     ///
     /// At most 64 bytes.
     pub channel: CtlName,
+    /// of EVENT_REQUEST and EVENT_REFUSED: the command of umlwatch(1); else ""
+    ///
+    /// At most 64 bytes.
+    pub verb: CtlName,
     /// the client, if one has to do with it; else ""
     ///
     /// At most 1024 bytes.
@@ -3043,6 +3047,7 @@ impl Pack for VmEvent {
         self.kind.pack(out)?;
         self.state.pack(out)?;
         pack_string(&self.channel, 64, out)?;
+        pack_string(&self.verb, 64, out)?;
         pack_string(&self.who, 1024, out)?;
         pack_string(&self.text, 1024, out)?;
         pack_string(&self.detail, 1024, out)?;
@@ -3059,6 +3064,7 @@ impl Unpack for VmEvent {
             kind: take(input)?,
             state: take(input)?,
             channel: unpack_string(input, 64)?,
+            verb: unpack_string(input, 64)?,
             who: unpack_string(input, 1024)?,
             text: unpack_string(input, 1024)?,
             detail: unpack_string(input, 1024)?,
@@ -3654,7 +3660,7 @@ pub const UMLMONCTRL_V1_PROCEDURES: &[Procedure] = &[
         name: "EVENT_READ",
         doc: "What has happened, and happens.",
         max_args: 12,
-        max_result: 101656,
+        max_result: 103832,
     },
     Procedure {
         number: 50,
@@ -4408,7 +4414,7 @@ impl<S: Stream> UmlmonctrlV1Client<S> {
     ) -> std::result::Result<Ticket<EventReadResult>, ClientError> {
         self.rpc.send(
             70,
-            101656,
+            103832,
             |out| {
                 args.pack(out)?;
                 Ok(())

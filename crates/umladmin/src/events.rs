@@ -168,11 +168,13 @@ impl<'a> Listener<'a> {
             Err(why) => {
                 self.open = None;
                 self.told = true;
-                self.say(
-                    report,
-                    "monitor-ended",
-                    &format!("its monitor has ended: {why}"),
-                )
+                let text = match why {
+                    ClientError::Lost(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+                        "its monitor has ended".to_owned()
+                    }
+                    why => format!("its monitor has ended: {why}"),
+                };
+                self.say(report, "monitor-ended", &text)
             }
         }
     }

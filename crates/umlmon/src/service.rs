@@ -27,7 +27,7 @@ use tokio::time::Instant;
 use crate::disks::holdings;
 use crate::disks::jobs::Jobs;
 use crate::failure::Failure;
-use crate::life::events::Happening;
+use crate::life::events::{Happening, Wish};
 use crate::life::monitor::{Ask, Handle};
 use crate::life::run::Start;
 use crate::life::state::{Denied, Phase};
@@ -245,37 +245,37 @@ impl UmlmonctrlV1 for Service {
 
     async fn vm_start(&self, session: &Session, args: VmStartArgs) -> CtlResult {
         let start = async { self.start(Self::start_arguments(args)?).await };
-        wire::done(self.asked(session, "starts the VM", start).await)
+        wire::done(self.asked(session, "start", start).await)
     }
 
     async fn vm_suspend(&self, session: &Session) -> CtlResult {
         let suspend = self.monitor.ask(Ask::Suspend);
-        wire::done(self.asked(session, "suspends the VM", suspend).await)
+        wire::done(self.asked(session, "suspend", suspend).await)
     }
 
     async fn vm_continue(&self, session: &Session) -> CtlResult {
         let resume = self.monitor.ask(Ask::Continue);
-        wire::done(self.asked(session, "resumes the VM", resume).await)
+        wire::done(self.asked(session, "continue", resume).await)
     }
 
     async fn vm_halt(&self, session: &Session) -> CtlResult {
         let halt = self.ending(Ask::Halt);
-        wire::done(self.asked(session, "halts the VM", halt).await)
+        wire::done(self.asked(session, "halt", halt).await)
     }
 
     async fn vm_ctrlaltdel(&self, session: &Session, args: VmCtrlaltdelArgs) -> CtlResult {
         let press = self.monitor.ask(Ask::CtrlAltDel { stop: args.stop });
-        wire::done(self.asked(session, "sends CTRL-ALT-DEL", press).await)
+        wire::done(self.asked(session, "ctrlaltdel", press).await)
     }
 
     async fn vm_kill(&self, session: &Session) -> CtlResult {
         let kill = self.ending(Ask::Kill);
-        wire::done(self.asked(session, "kills the VM", kill).await)
+        wire::done(self.asked(session, "kill", kill).await)
     }
 
     async fn vm_sysrq(&self, session: &Session, args: VmSysrqArgs) -> CtlResult {
-        let what = format!("sends the system request {}", args.letter);
-        wire::done(self.asked(session, what, self.sysrq(&args.letter)).await)
+        let wish = Wish::new("sysrq", args.letter.as_str());
+        wire::done(self.asked(session, wish, self.sysrq(&args.letter)).await)
     }
 
     async fn vm_wait(&self, _: &Session, args: VmWaitArgs) -> VmWaitResult {
@@ -298,8 +298,8 @@ impl UmlmonctrlV1 for Service {
         match self.open_channel(session, &args) {
             Ok(opened) => ConOpenResult::Ok(opened),
             Err(failure) => {
-                let what = format!("asks for {}", args.channel);
-                self.refused(session.peer().to_owned(), what, &failure);
+                let wish = Wish::new(wire::connect_verb(args.mode), args.channel);
+                self.refused(session, wish, &failure);
                 ConOpenResult::Error(wire::error(&failure))
             }
         }
@@ -383,7 +383,7 @@ impl UmlmonctrlV1 for Service {
     }
 
     async fn config_set(&self, session: &Session, args: ConfigSetArgs) -> CtlResult {
-        let what = format!("sets {}", args.param);
+        let wish = Wish::new("set", args.param.as_str());
         let set = async {
             let not_text =
                 |_| Failure::Invalid(format!("the value of {} must be UTF-8", args.param));
@@ -392,43 +392,49 @@ impl UmlmonctrlV1 for Service {
                 changes.set(config, self.setup.name(), &args.param, &value)
             })
         };
-        wire::done(self.asked(session, what, set).await)
+        wire::done(self.asked(session, wish, set).await)
     }
 
     async fn config_del(&self, session: &Session, args: ConfigDelArgs) -> CtlResult {
-        let what = format!("resets {} to the administrator's value", args.param);
+        let wish = Wish::new("del", args.param.as_str());
         let del = async {
             self.change(|changes, config| changes.del(config, self.setup.name(), &args.param))
         };
-        wire::done(self.asked(session, what, del).await)
+        wire::done(self.asked(session, wish, del).await)
     }
 
     async fn disk_create(&self, session: &Session, args: DiskCreateArgs) -> DiskJobResult {
-        self.begin(session, disks::create(&args)).await
+        self.begin(session, "disk-create", disks::create(&args))
+            .await
     }
 
     async fn disk_create_cow(&self, session: &Session, args: DiskCreateCowArgs) -> DiskJobResult {
-        self.begin(session, disks::create_cow(&args)).await
+        self.begin(session, "disk-create-cow", disks::create_cow(&args))
+            .await
     }
 
     async fn disk_delete(&self, session: &Session, args: DiskDeleteArgs) -> DiskJobResult {
-        self.begin(session, disks::delete(&args)).await
+        self.begin(session, "disk-delete", disks::delete(&args))
+            .await
     }
 
     async fn disk_copy(&self, session: &Session, args: DiskCopyArgs) -> DiskJobResult {
-        self.begin(session, disks::copy(&args)).await
+        self.begin(session, "disk-copy", disks::copy(&args)).await
     }
 
     async fn disk_resize(&self, session: &Session, args: DiskResizeArgs) -> DiskJobResult {
-        self.begin(session, disks::resize(&args)).await
+        self.begin(session, "disk-resize", disks::resize(&args))
+            .await
     }
 
     async fn disk_import(&self, session: &Session, args: DiskImportArgs) -> DiskJobResult {
-        self.begin(session, disks::import(&args)).await
+        self.begin(session, "disk-import", disks::import(&args))
+            .await
     }
 
     async fn disk_commit(&self, session: &Session, args: DiskCommitArgs) -> DiskJobResult {
-        self.begin(session, disks::commit(&args)).await
+        self.begin(session, "disk-commit", disks::commit(&args))
+            .await
     }
 
     async fn disk_wait(&self, session: &Session, args: DiskWaitArgs) -> DiskWaitResult {
@@ -467,12 +473,12 @@ impl UmlmonctrlV1 for Service {
 
     async fn password_set(&self, session: &Session, args: PasswordSetArgs) -> CtlResult {
         let set = async { self.set_password(session, &args) };
-        wire::done(self.asked(session, "changes the password", set).await)
+        wire::done(self.asked(session, "change-password", set).await)
     }
 
     async fn site_run(&self, session: &Session, args: SiteRunArgs) -> SiteRunResult {
         let run = self.run_site_command(args.arg);
-        match self.asked(session, "runs the site command", run).await {
+        match self.asked(session, "site", run).await {
             Ok(output) => SiteRunResult::Ok(output),
             Err(failure) => SiteRunResult::Error(wire::error(&failure)),
         }

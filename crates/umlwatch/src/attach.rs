@@ -502,8 +502,8 @@ impl<'a> Attached<'a> {
         let (former, new) = chunk.data.split_at(former);
         self.show_former(former)?;
         self.show(new)?;
-        if !chunk.data.is_empty() {
-            self.lost.iter_mut().for_each(Loss::covered);
+        if let Some(lost) = &mut self.lost {
+            lost.shown(new);
         }
         self.offset = chunk.offset.saturating_add(chunk.data.len() as u64);
         if let Some(since) = self.quiet_since.as_mut().filter(|_| !chunk.data.is_empty()) {

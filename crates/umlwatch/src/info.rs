@@ -79,7 +79,10 @@ fn write_state(page: &mut String, info: &VmInfo) -> fmt::Result {
         let uptime = span(info.uptime.into());
         fact(page, "Uptime", &format!("{uptime}{reboots}{ready}"))?;
     }
-    fact(page, "Last end", &last_end(&info.last_end))?;
+    // A start that failed before says nothing about a VM that runs.
+    if info.state == VmState::Inactive || info.last_end.how != VmEnd::NotStarted {
+        fact(page, "Last end", &last_end(&info.last_end))?;
+    }
     if info.kernel_pid != 0 {
         let version = match info.kernel_version.as_str() {
             "" => String::new(),

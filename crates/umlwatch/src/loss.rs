@@ -11,9 +11,9 @@ const STANDS: Duration = Duration::from_secs(1);
 pub(crate) struct Loss {
     text: String,
     told: Instant,
-    /// The guest has written since.
+    /// The guest has painted its screen since, and probably over the remark.
     covered: bool,
-    /// It is to be told again: once after the first time, and whenever the user types nevertheless.
+    /// Tell it again when it is covered: once after the first time, and whenever the user types nevertheless.
     again: bool,
 }
 
@@ -28,9 +28,14 @@ impl Loss {
         }
     }
 
-    /// The guest wrote something.
-    pub(crate) fn covered(&mut self) {
-        self.covered = true;
+    /// The guest wrote something. What moves the cursor to a place (CUP) paints; all else appears below the remark.
+    pub(crate) fn shown(&mut self, output: &[u8]) {
+        let mut sequences = output.split(|&byte| byte == 0x1b).skip(1);
+        self.covered |= sequences.any(|sequence| {
+            let parameter = |byte: &u8| byte.is_ascii_digit() || *byte == b';';
+            let text = sequence.strip_prefix(b"[");
+            text.and_then(|text| text.iter().find(|byte| !parameter(byte))) == Some(&b'H')
+        });
     }
 
     /// The user typed something.
@@ -64,12 +69,14 @@ mod tests {
         let mut loss = Loss::new("lost".to_owned());
         let earlier = Instant::now().checked_sub(STANDS).unwrap();
         assert_eq!(loss.waits(), None, "it is still to be seen");
-        loss.covered();
+        loss.shown(b"H\r\n\x1b[01;32mroot\x1b[0m \x1b[K");
+        assert_eq!(loss.waits(), None, "what a shell writes comes below");
+        loss.shown(b"\x1b[?25l\x1b[12;1Htext");
         assert!(loss.waits().is_some_and(|left| left > Duration::ZERO));
         assert_eq!(loss.due(), None);
         loss.told = earlier;
         assert_eq!(loss.due().as_deref(), Some("lost"));
-        loss.covered();
+        loss.shown(b"\x1b[H");
         loss.told = earlier;
         assert_eq!(loss.due(), None, "who only looks on is not bothered");
         loss.typed();

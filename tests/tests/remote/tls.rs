@@ -129,7 +129,7 @@ fn tls_goes_from_end_to_end() {
     // Both clients have gone without the goodbye of TLS.
     let gone = wait_for("the end of both", || {
         let log = fs::read_to_string(vm.file("log/monitor")).unwrap();
-        let gone = "the connection broke: the other side has gone without a word\n";
+        let gone = "the connection broke: the other side closed it without notice\n";
         (log.matches(gone).count() == 2).then_some(log)
     });
     assert!(!gone.contains("rustls"), "{gone}");

@@ -463,7 +463,7 @@ fn the_end_of_a_connection_is_told() {
     terminal.send("secret\r");
     terminal.expect("connected with con1");
     setup.world.umladmin(&["stop", "vm1"]).status.unwrap();
-    terminal.expect("cannot connect to con1: the monitor has gone");
+    terminal.expect("cannot connect to con1: the monitor has ended");
     assert_eq!(terminal.wait(), Some(3));
 }
 

@@ -151,17 +151,16 @@ impl Task {
     }
 }
 
-/// The command with its disks.
-impl fmt::Display for Task {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.command())?;
+impl Task {
+    /// The disks as umlwatch(1) takes them, such as `/disks/a.dsk:/disks/b.dsk`; empty if there are none.
+    pub fn disks(&self) -> String {
         match self {
             Task::Create { disk, .. }
             | Task::Resize { disk, .. }
             | Task::Delete { disk }
-            | Task::Discard { disk } => write!(f, " {disk}"),
+            | Task::Discard { disk } => disk.to_string(),
             Task::CreateCow { disk, backing } | Task::Import { disk, backing } => {
-                write!(f, " {disk}:{backing}")
+                format!("{disk}:{backing}")
             }
             Task::Copy {
                 source,
@@ -170,8 +169,19 @@ impl fmt::Display for Task {
             | Task::Commit {
                 source,
                 destination,
-            } => write!(f, " {source}:{destination}"),
-            Task::List | Task::Tidy => Ok(()),
+            } => format!("{source}:{destination}"),
+            Task::List | Task::Tidy => String::new(),
+        }
+    }
+}
+
+/// The command with its disks.
+impl fmt::Display for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.command())?;
+        match self.disks().as_str() {
+            "" => Ok(()),
+            disks => write!(f, " {disks}"),
         }
     }
 }

@@ -88,7 +88,7 @@ fn describe(evidence: &Evidence<'_>) -> (How, String) {
         ),
         (None, None) => (
             How::Crashed,
-            "the child process vanished without a word (was it killed?)".into(),
+            "the child process ended without a report (was it killed?)".into(),
         ),
     }
 }

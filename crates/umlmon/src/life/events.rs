@@ -20,6 +20,40 @@ const KEPT: usize = 256;
 /// Of the words of a guest or a client so many bytes: an event is a line, and not a store.
 const WORDS: usize = 512;
 
+/// What a client asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// The command of umlwatch(1) that asks for it, such as "set".
+    pub verb: &'static str,
+    /// A parameter, a channel, disks, or the letter of a system request; empty if the verb says it all.
+    pub object: String,
+}
+
+impl Wish {
+    /// A request for `verb` with `object`.
+    pub fn new(verb: &'static str, object: impl Into<String>) -> Wish {
+        Wish {
+            verb,
+            object: object.into(),
+        }
+    }
+}
+
+impl From<&'static str> for Wish {
+    fn from(verb: &'static str) -> Wish {
+        Wish::new(verb, "")
+    }
+}
+
+impl fmt::Display for Wish {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.object.as_str() {
+            "" => f.write_str(self.verb),
+            object => write!(f, "{} {object}", self.verb),
+        }
+    }
+}
+
 /// Something that happens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Happening {
@@ -39,16 +73,16 @@ pub enum Happening {
     Request {
         /// The client.
         who: String,
-        /// Such as "starts the VM".
-        what: String,
+        /// The request.
+        wish: Wish,
     },
     /// A client does not get what it asked for.
     Refused {
         /// The client.
         who: String,
-        /// As it was asked.
-        what: String,
-        /// Why not.
+        /// The request.
+        wish: Wish,
+        /// The reason.
         why: String,
     },
     /// A client is attached to a channel.
@@ -85,9 +119,9 @@ impl fmt::Display for Happening {
             Happening::Guest(text) => write!(f, "the guest says: {text}"),
             Happening::Panic(text) => write!(f, "kernel panic: {text}"),
             Happening::Hang => f.write_str("the kernel reports a hang"),
-            Happening::Request { who, what } => write!(f, "{who} {what}"),
-            Happening::Refused { who, what, why } => {
-                write!(f, "{who} {what}, which was refused: {why}")
+            Happening::Request { who, wish } => write!(f, "{wish} requested ({who})"),
+            Happening::Refused { who, wish, why } => {
+                write!(f, "{wish} refused ({who}): {why}")
             }
             Happening::Attached { channel, who, mode } => {
                 write!(f, "{who} attached to {channel} ({mode})")

@@ -13,6 +13,7 @@ use crate::disks::holdings;
 use crate::disks::jobs::Progress;
 use crate::disks::process;
 use crate::failure::Failure;
+use crate::life::events::Wish;
 use crate::service::session::Session;
 use crate::service::{MAX_WAIT, Service, wire};
 
@@ -82,13 +83,16 @@ fn no_job(number: u32) -> Failure {
 }
 
 impl Service {
-    pub(super) async fn begin(&self, session: &Session, task: Parsed) -> DiskJobResult {
-        let what = match &task {
-            Ok(task) => format!("begins {task}"),
-            Err(_) => "begins work on a disk".into(),
-        };
+    pub(super) async fn begin(
+        &self,
+        session: &Session,
+        verb: &'static str,
+        task: Parsed,
+    ) -> DiskJobResult {
+        let disks = task.as_ref().map_or_else(|_| String::new(), Task::disks);
+        let wish = Wish::new(verb, disks);
         let begun = async { Ok(session.keep(self.jobs.begin(&self.setup, task?).await?)) };
-        match self.asked(session, what, begun).await {
+        match self.asked(session, wish, begun).await {
             Ok(job) => DiskJobResult::Ok(DiskJob { job }),
             Err(failure) => DiskJobResult::Error(wire::error(&failure)),
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use rpc_xdr::umlmonctrl::*;
 
 use crate::failure::Failure;
-use crate::life::events::{Event, Happening};
+use crate::life::events::{Event, Happening, Wish};
 use crate::life::state::{Denied, Phase};
 use crate::service::session::Session;
 use crate::service::{MAX_WAIT, Service, wire};
@@ -15,23 +15,23 @@ impl Service {
     pub(super) async fn asked<T>(
         &self,
         session: &Session,
-        what: impl Into<String>,
+        wish: impl Into<Wish>,
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
-        let (who, what) = (session.peer().to_owned(), what.into());
+        let wish = wish.into();
         self.setup.events.tell(Happening::Request {
-            who: who.clone(),
-            what: what.clone(),
+            who: session.peer().to_owned(),
+            wish: wish.clone(),
         });
         let result = work.await;
         if let Err(failure) = &result {
-            self.refused(who, what, failure);
+            self.refused(session, wish, failure);
         }
         result
     }
 
     /// Tells that a client does not get something, unless everybody has been told already why the start failed.
-    pub(super) fn refused(&self, who: String, what: String, failure: &Failure) {
+    pub(super) fn refused(&self, session: &Session, wish: Wish, failure: &Failure) {
         let why = failure.to_string();
         if self
             .monitor
@@ -42,9 +42,10 @@ impl Service {
         {
             return;
         }
+        let who = session.peer().to_owned();
         self.setup
             .events
-            .tell(Happening::Refused { who, what, why });
+            .tell(Happening::Refused { who, wish, why });
     }
 
     pub(super) async fn read_events(&self, args: &EventReadArgs) -> EventPage {
@@ -77,6 +78,10 @@ impl Service {
 
 fn event(event: &Event) -> VmEvent {
     let (kind, channel, who, detail) = parts(&event.what);
+    let verb = match &event.what {
+        Happening::Request { wish, .. } | Happening::Refused { wish, .. } => wish.verb,
+        _ => "",
+    };
     let time = event.time.duration_since(UNIX_EPOCH).unwrap_or_default();
     VmEvent {
         number: event.number,
@@ -84,6 +89,7 @@ fn event(event: &Event) -> VmEvent {
         kind,
         state: wire::state(event.phase),
         channel,
+        verb: verb.into(),
         who: wire::text(who),
         text: wire::text(event.what.to_string()),
         detail: wire::text(detail),
@@ -100,7 +106,7 @@ fn parts(what: &Happening) -> (EventKind, String, String, String) {
         Happening::Guest(text) => (EventKind::Guest, none(), none(), text),
         Happening::Panic(text) => (EventKind::Panic, none(), none(), text),
         Happening::Hang => (EventKind::Hang, none(), none(), none()),
-        Happening::Request { who, what } => (EventKind::Request, none(), who, what),
+        Happening::Request { who, wish } => (EventKind::Request, none(), who, wish.object),
         Happening::Refused { who, why, .. } => (EventKind::Refused, none(), who, why),
         Happening::Attached { channel, who, mode } => {
             (EventKind::Attached, channel.to_string(), who, mode.into())

@@ -53,9 +53,9 @@ impl Session {
     pub fn local(uid: u32, pid: Option<i32>, events: Rc<Events>) -> Session {
         // Asking the user database once per connection is enough.
         let user = nix::unistd::User::from_uid(uid.into()).ok().flatten();
-        let name = user.map_or_else(|| "unknown".into(), |user| user.name);
+        let name = user.map_or_else(|| format!("uid {uid}"), |user| user.name);
         let pid = pid.map_or_else(String::new, |pid| format!(", pid {pid}"));
-        Session::new(format!("uid {uid} ({name}){pid}"), Trust::Local, events)
+        Session::new(format!("{name}{pid}"), Trust::Local, events)
     }
 
     /// A session of `peer`, whose attachments are told as events.

@@ -112,6 +112,15 @@ pub fn mode(mode: ConMode) -> &'static str {
     }
 }
 
+/// The command of umlwatch(1) that attaches a client in this mode.
+pub fn connect_verb(mode: ConMode) -> &'static str {
+    match mode {
+        ConMode::Watch => "watch",
+        ConMode::Write => "connect",
+        ConMode::Force => "force-connect",
+    }
+}
+
 /// How the last run ended.
 pub fn last_end(end: &LastEnd) -> VmLastEnd {
     let how = match end.how {

@@ -166,7 +166,7 @@ fn the_end_of_the_monitor_ends_it() {
     let monitor = Monitor::start("login: ");
     let mut terminal = connected(&monitor);
     drop(monitor);
-    terminal.expect("umlwatch: vm1: cannot connect to con0: the monitor has gone");
+    terminal.expect("umlwatch: vm1: cannot connect to con0: the monitor has ended");
     assert_eq!(terminal.ended(), 3);
 }
 
@@ -223,7 +223,7 @@ fn a_robbed_session_goes_on_watching() {
     terminal.type_keys("\x1b[24;80R");
     // The guest paints over the remark.
     let mut thief = Terminal::run(monitor.umlwatch(&["vm1", "-force-connect", "con0"]));
-    thief.type_keys("covered");
+    thief.type_keys("\x1b[Hcovered");
     thief.expect("covered");
     thief.type_keys("\x1d.");
     assert_eq!(thief.ended(), 0);
@@ -237,7 +237,7 @@ fn a_robbed_session_goes_on_watching() {
         .try_iter()
         .filter(|call| call.starts_with("type"))
         .collect();
-    assert_eq!(typed, ["type \"steal\"", "type \"covered\""]);
+    assert_eq!(typed, ["type \"steal\"", "type \"\\u{1b}[Hcovered\""]);
 }
 
 #[test]

@@ -30,7 +30,7 @@ fn events_are_lines_until_ctrl_c() {
     assert!(lines[1].ends_with(" UTC vm1: 1 events before these were missed"));
     assert_eq!(
         lines[2],
-        "2026-11-24 03:32:32 UTC vm1: uid 7 (eva) starts the VM"
+        "2026-11-24 03:32:32 UTC vm1: sysrq h requested (eva)"
     );
     assert_eq!(
         lines[3],
@@ -52,7 +52,9 @@ fn events_are_json_lines_until_the_monitor_ends() {
         .collect();
     let kinds: Vec<_> = values.iter().map(|value| value["kind"].clone()).collect();
     assert_eq!(kinds, ["state", "missed", "request", "guest"]);
-    assert_eq!(values[2]["who"], "uid 7 (eva)");
+    assert_eq!(values[2]["who"], "eva");
+    assert_eq!(values[2]["verb"], "sysrq");
+    assert_eq!(values[2]["detail"], "h");
     assert_eq!(values[3]["detail"], "\x1b[2Jhi");
     assert_eq!(values[3]["number"], 5);
     assert_eq!(values[3]["time_ms"], 1_795_491_152_345_u64);
@@ -61,7 +63,7 @@ fn events_are_json_lines_until_the_monitor_ends() {
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(3));
     let stderr = String::from_utf8(output.stderr).unwrap();
-    assert!(stderr.contains("the monitor has gone"), "{stderr}");
+    assert!(stderr.contains("the monitor has ended"), "{stderr}");
 }
 
 #[test]

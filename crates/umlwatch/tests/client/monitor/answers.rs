@@ -133,12 +133,13 @@ fn nic_link() -> NicLink {
 
 /// What happens: three events, of which one is missed, and nothing more.
 pub(super) fn events(after: u64) -> EventPage {
-    let event = |number, kind, who: &str, text: &str, detail: &str| VmEvent {
+    let event = |number, kind, verb: &str, who: &str, text: &str, detail: &str| VmEvent {
         number,
         time_ms: 1_795_491_152_345,
         kind,
         state: VmState::Running,
         channel: String::new(),
+        verb: verb.into(),
         who: who.into(),
         text: text.into(),
         detail: detail.into(),
@@ -148,13 +149,15 @@ pub(super) fn events(after: u64) -> EventPage {
             event(
                 4,
                 EventKind::Request,
-                "uid 7 (eva)",
-                "uid 7 (eva) starts the VM",
-                "starts the VM",
+                "sysrq",
+                "eva",
+                "sysrq h requested (eva)",
+                "h",
             ),
             event(
                 5,
                 EventKind::Guest,
+                "",
                 "",
                 "the guest says: \x1b[2Jhi",
                 "\x1b[2Jhi",
