@@ -5,6 +5,7 @@ mod aside;
 mod background;
 #[cfg(feature = "server")]
 mod crowd;
+mod error;
 #[cfg(feature = "server")]
 mod listen;
 mod log;
@@ -20,7 +21,7 @@ pub use aside::aside;
 pub use background::{Readiness, background, require_proc};
 #[cfg(feature = "server")]
 pub use crowd::{Crowd, Place, source};
-pub use files::LogDir;
+pub use error::Error;
 #[cfg(feature = "server")]
 pub use listen::{Acceptor, CtrlSocket};
 pub use log::{LogHandle, LogTo};
@@ -30,63 +31,3 @@ pub use pidfile::PidFile;
 pub use signals::{Signals, Told};
 #[cfg(feature = "server")]
 pub use tcp::{TcpAcceptor, listen_tcp};
-
-use std::io;
-use std::path::PathBuf;
-
-/// What could not be done.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Somebody holds the lock.
-    #[error("already running, pid {pid}")]
-    Running {
-        /// The process ID of the daemon that runs.
-        pid: u32,
-    },
-    /// Somebody holds the lock and has not written who yet.
-    #[error("just being started by somebody else ({} is locked); try again", path.display())]
-    Starting {
-        /// The pid file.
-        path: PathBuf,
-    },
-    /// The pid file cannot be used.
-    #[error("cannot {what} the pid file {}: {source}", path.display())]
-    PidFile {
-        /// A verb phrase.
-        what: &'static str,
-        /// The pid file.
-        path: PathBuf,
-        /// The error of the system call, or what is wrong with the file.
-        source: io::Error,
-    },
-    /// `/proc` is not there.
-    #[error(
-        "/proc is not mounted on this host, without which no daemon can work; mount it first: mount -t proc proc /proc"
-    )]
-    NoProc,
-    /// The way to the background is blocked.
-    #[error("cannot go to the background: {0}")]
-    Background(#[source] io::Error),
-    /// The log file cannot be used.
-    #[error("cannot open the log file {}: {source}", path.display())]
-    Log {
-        /// The log file.
-        path: PathBuf,
-        /// The error of the system call, or what is wrong with the file.
-        source: io::Error,
-    },
-    /// Something is where the socket should be, and no former daemon has made it.
-    #[error("{} exists and is not a socket of a former daemon; remove it", .0.display())]
-    InTheWay(PathBuf),
-    /// The socket cannot be bound.
-    #[error("cannot listen on {}: {source}", path.display())]
-    Listen {
-        /// The socket.
-        path: PathBuf,
-        /// The error of the system call.
-        source: io::Error,
-    },
-    /// There is a log already in this process.
-    #[error("the log has been set up before")]
-    LogTwice,
-}

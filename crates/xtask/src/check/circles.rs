@@ -17,7 +17,6 @@ use crate::steps::repository;
 /// a crate without circles must not be here.
 const EXCEPTIONS: &[(&str, usize)] = &[
     ("config", 15),
-    ("daemon", 2),
     ("disks", 4),
     ("net", 2),
     ("pty", 9),
