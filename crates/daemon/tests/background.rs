@@ -15,7 +15,8 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Output};
 use std::time::Duration;
 
-use daemon::{LogDir, LogHandle, LogTo, PidFile, aside, background};
+use daemon::{LogHandle, LogTo, PidFile, aside, background};
+use files::LogDir;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().collect();

@@ -19,7 +19,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use config::ChannelName;
-use pty::{Channel, Log, LogDir, LogStyle, Nudge};
+use files::LogDir;
+use pty::{Channel, Log, LogStyle, Nudge};
 use rustix::process::{Pid, Signal, kill_process};
 
 const BEGIN: &[u8] = b"<<<BEGIN>>>";

@@ -4,8 +4,7 @@
 //! byte into a [`History`] and, if configured, a [`Log`], whether or not anyone is attached. Clients attach by
 //! [`Channel::attach`]; they read by absolute offset, so that replay, live view and reconnection are the same call and a
 //! slow client delays nobody; at most one of them holds the right to write, and what it types goes in at a pace that the
-//! kernel bears. [`Nudge`] cures the wake-ups that a pseudo
-//! terminal loses. A [`Screen`] is what a Linux console would show of the bytes.
+//! kernel bears. [`Nudge`] cures the wake-ups that a pseudo terminal loses. A [`Screen`] is what a Linux console would show of the bytes.
 
 mod attachment;
 mod channel;
@@ -22,7 +21,6 @@ pub use attachment::{Attachment, ClientInfo};
 pub use channel::Channel;
 pub use endpoint::Endpoint;
 pub use error::Error;
-pub use files::LogDir;
 pub use history::{HISTORY_BYTES, History};
 pub use log::{Log, LogStyle, OLD};
 pub use nudge::{Kernel, Nudge};

@@ -17,7 +17,8 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use config::ChannelName;
-use pty::{Attachment, Channel, Error, HISTORY_BYTES, Kernel, Log, LogDir, LogStyle, Nudge};
+use files::LogDir;
+use pty::{Attachment, Channel, Error, HISTORY_BYTES, Kernel, Log, LogStyle, Nudge};
 
 const LONG: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(20);

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use config::{Config, Global};
-use daemon::{CtrlSocket, LogDir, LogHandle, LogTo, PidFile, Readiness, Signals, Told};
+use daemon::{CtrlSocket, LogHandle, LogTo, PidFile, Readiness, Signals, Told};
+use files::LogDir;
 use rpc_xdr::server::Limits;
 use rpc_xdr::umldir::{DIR_VMS_MAX, UMLDIR_V1_LIMITS, serve_umldir_v1};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};

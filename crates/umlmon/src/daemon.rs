@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use config::{Config, Global, StartType, Vm, VmName};
-use daemon::{Acceptor, CtrlSocket, LogDir, LogHandle, LogTo, PidFile, Readiness, Signals, Told};
+use daemon::{Acceptor, CtrlSocket, LogHandle, LogTo, PidFile, Readiness, Signals, Told};
 use disks::{Devices, Disks, Locks};
+use files::LogDir;
 use jail::{Account, ControlGroup, Jail, Places};
 use net::Records;
 use pty::{Kernel, Nudge};

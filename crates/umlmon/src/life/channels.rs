@@ -9,7 +9,8 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
 use config::{ChannelName, Terminal, Vm};
-use pty::{Channel, Error, Log, LogDir, LogStyle, Nudge};
+use files::LogDir;
+use pty::{Channel, Error, Log, LogStyle, Nudge};
 
 /// The channel of the kernel's own messages. It exists even if it is not configured: the kernel's last words are needed
 /// to know why it ended.

@@ -4,7 +4,8 @@
 
 use std::rc::Rc;
 
-use pty::{Log, LogDir, LogStyle};
+use files::LogDir;
+use pty::{Log, LogStyle};
 use rpc_xdr::umlmonctrl::*;
 
 use crate::failure::Failure;
