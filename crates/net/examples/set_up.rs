@@ -8,7 +8,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use config::{MacPool, Nic};
-use net::{Driver, Networks, Place, Records, Request};
+use net::{Driver, Eth, Networks, Owner, Records};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let words: Vec<String> = std::env::args().skip(1).collect();
@@ -21,18 +21,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     let nic: Nic =
         format!("bridged(bridge_if={bridge},proxy_if=b0,proxy_hwaddr=pool,guest_hwaddr=pool)")
             .parse()?;
-    let place = Place {
+    let owner = Owner {
         vm_dir: directory,
         uid: 65534,
         pool: MacPool::default(),
         driver: Driver::Vec,
     };
-    let request = Request {
+    let eth = Eth {
         number: 0,
         nic: &nic,
     };
     let begun = Instant::now();
-    let networks = Networks::set_up(&records, &place, &[request])?;
+    let networks = Networks::set_up(&records, &owner, &[eth])?;
     let taken = begun.elapsed();
     drop(networks);
     println!("{:.4}", taken.as_secs_f64() * 1e3);

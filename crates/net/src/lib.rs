@@ -4,6 +4,7 @@
 //! [`Networks::set_up`] checks everything, then does everything. What it made is undone when the [`Networks`] are
 //! dropped; of a monitor that was killed, by the next one that sets up anything with the same shared directory.
 
+mod connection;
 mod error;
 mod host;
 mod kernel;
@@ -13,8 +14,9 @@ mod records;
 mod setup;
 mod undo;
 
+pub use connection::{Connection, Eth, Owner};
 pub use error::Error;
 pub use host::{Counters, Kind, configure, kind, leave_host};
 pub use kernel::{Driver, Drivers};
 pub use records::Records;
-pub use setup::{Connection, Networks, Place, Request};
+pub use setup::Networks;

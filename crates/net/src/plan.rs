@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use config::{HwAddr, InterfaceName, MacAddr, Mtu, Nic};
+use config::{HwAddr, InterfaceName, MacAddr, Nic};
 
+use crate::connection::{Connection, Eth, Owner};
 use crate::error::Error;
 use crate::host::{self, Host, Link, Way};
 use crate::records::{All, Holding, Memories, Proxy, Record, Records, Thing, namespace};
-use crate::setup::{Connection, Place, Request};
 
 /// So much of the VM's directory is in an alias; the kernel takes 255 bytes in all (IFALIASZ).
 const MAX_DIRECTORY: usize = 240;
@@ -17,7 +17,7 @@ const MAX_DIRECTORY: usize = 240;
 /// What is planned so far.
 pub(crate) struct Planning<'a> {
     records: &'a Records,
-    place: &'a Place<'a>,
+    owner: &'a Owner<'a>,
     host: &'a mut Host,
     others: &'a All,
     macs: BTreeSet<MacAddr>,
@@ -30,13 +30,13 @@ pub(crate) struct Planning<'a> {
 impl<'a> Planning<'a> {
     pub(crate) fn new(
         records: &'a Records,
-        place: &'a Place<'a>,
+        owner: &'a Owner<'a>,
         host: &'a mut Host,
         others: &'a All,
     ) -> Planning<'a> {
         Planning {
             records,
-            place,
+            owner,
             host,
             others,
             macs: others.macs(),
@@ -49,17 +49,17 @@ impl<'a> Planning<'a> {
     }
 
     /// What is configured as an address must not come from the pool for another interface of the VM.
-    pub(crate) fn reserve(&mut self, requests: &[Request<'_>]) {
-        let wanted = requests.iter().flat_map(|request| hardware(request.nic));
+    pub(crate) fn reserve(&mut self, interfaces: &[Eth<'_>]) {
+        let wanted = interfaces.iter().flat_map(|eth| hardware(eth.nic));
         self.macs.extend(wanted.filter_map(|wanted| match wanted {
             Some(HwAddr::Mac(mac)) => Some(mac),
             _ => None,
         }));
     }
 
-    pub(crate) fn plan(&mut self, request: &Request<'_>) -> Result<Option<Connection>, Error> {
-        let eth = format!("eth{}", request.number);
-        let Some(mut connection) = connection(request) else {
+    pub(crate) fn plan(&mut self, interface: &Eth<'_>) -> Result<Option<Connection>, Error> {
+        let eth = format!("eth{}", interface.number);
+        let Some(mut connection) = Connection::configured(interface) else {
             return Ok(None);
         };
         let name = connection.proxy_if.clone();
@@ -67,7 +67,7 @@ impl<'a> Planning<'a> {
         self.check_name(&eth, &name)?;
         self.record
             .taps
-            .push((name.to_string(), alias(self.place, request.number)));
+            .push((name.to_string(), alias(self.owner, interface.number)));
         if let Some(bridge) = &connection.bridge_if {
             self.check_bridge(&eth, bridge)?;
         }
@@ -80,7 +80,7 @@ impl<'a> Planning<'a> {
                 self.plan_proxy(&eth, host_if, guest)?;
             }
         }
-        let [proxy, guest] = hardware(request.nic);
+        let [proxy, guest] = hardware(interface.nic);
         connection.proxy_mac = self.mac(&eth, "proxy", proxy)?;
         connection.guest_mac = self.mac(&eth, "guest", guest)?;
         Ok(Some(connection))
@@ -141,7 +141,7 @@ impl<'a> Planning<'a> {
         let Some(link) = self.host.link(name.as_str()).map_err(Error::host(look()))? else {
             return Ok(());
         };
-        if link.is_tap && link.alias.starts_with(&alias_of(self.place)) {
+        if link.is_tap && link.alias.starts_with(&alias_of(self.owner)) {
             let what = format!("{eth}: remove {name}, which a former run has left");
             return self.host.delete(link.index).map_err(Error::host(what));
         }
@@ -216,7 +216,7 @@ impl<'a> Planning<'a> {
             Some(HwAddr::Mac(mac)) => mac,
             Some(HwAddr::Pool) => {
                 let key = format!("{} {eth} {end}", self.records.vm());
-                let pool = self.place.pool;
+                let pool = self.owner.pool;
                 let chosen = self.memories.choose(pool, &self.macs, &key);
                 chosen.ok_or_else(|| Error::PoolExhausted {
                     eth: eth.to_owned(),
@@ -228,45 +228,6 @@ impl<'a> Planning<'a> {
         self.hold(eth, &format!("{end}_hwaddr"), Thing::Mac(mac))?;
         self.macs.insert(mac);
         Ok(Some(mac))
-    }
-}
-
-/// What is configured, without what is yet to be found out; None for text, which is the kernel's own matter.
-pub(crate) fn connection(request: &Request<'_>) -> Option<Connection> {
-    let bare = |proxy_if: &InterfaceName, mtu: &Option<Mtu>| Connection {
-        number: request.number,
-        proxy_if: proxy_if.clone(),
-        proxy_mac: None,
-        guest_mac: None,
-        mtu: mtu.map(Mtu::bytes),
-        addresses: None,
-        host_if: None,
-        bridge_if: None,
-        queue: None,
-    };
-    match request.nic {
-        Nic::HostToHost {
-            proxy_if,
-            proxy_addr,
-            guest_addr,
-            host_if,
-            mtu,
-            ..
-        } => Some(Connection {
-            addresses: Some((*proxy_addr, *guest_addr)),
-            host_if: host_if.clone(),
-            ..bare(proxy_if, mtu)
-        }),
-        Nic::Bridged {
-            bridge_if,
-            proxy_if,
-            mtu,
-            ..
-        } => Some(Connection {
-            bridge_if: Some(bridge_if.clone()),
-            ..bare(proxy_if, mtu)
-        }),
-        Nic::Raw(_) => None,
     }
 }
 
@@ -288,15 +249,15 @@ fn hardware(nic: &Nic) -> [Option<HwAddr>; 2] {
 }
 
 /// What the taps of this VM are marked with: its directory, of which there is one on the host.
-fn alias_of(place: &Place<'_>) -> String {
-    let directory = place.vm_dir.to_string_lossy();
+fn alias_of(owner: &Owner<'_>) -> String {
+    let directory = owner.vm_dir.to_string_lossy();
     let excess = directory.len().saturating_sub(MAX_DIRECTORY);
     let cut = directory.ceil_char_boundary(excess);
     format!("umlmon {} ", directory.get(cut..).unwrap_or_default())
 }
 
-pub(crate) fn alias(place: &Place<'_>, number: u8) -> String {
-    format!("{}eth{number}", alias_of(place))
+pub(crate) fn alias(owner: &Owner<'_>, number: u8) -> String {
+    format!("{}eth{number}", alias_of(owner))
 }
 
 #[cfg(test)]
@@ -311,13 +272,13 @@ mod tests {
     #[test]
     fn an_alias_fits_and_tells_the_vm() {
         let of = |vm_dir: &str| {
-            let place = Place {
+            let owner = Owner {
                 vm_dir: Path::new(vm_dir),
                 uid: 1,
                 pool: MacPool::default(),
                 driver: Driver::Vec,
             };
-            alias(&place, 15)
+            alias(&owner, 15)
         };
         assert_eq!(
             of("/var/lib/umlmon/vm1"),

@@ -1,87 +1,25 @@
-//! Setting networks up: everything is checked, then everything is done.
+//! Setting networks up: everything is checked, then everything is done. By the monitor, as root.
 
 use std::fs::File;
 use std::io;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::Path;
 use std::rc::Rc;
 
-use config::{InterfaceName, MacAddr, MacPool, Nic};
+use config::{InterfaceName, MacAddr};
 use rustix::io::Errno;
 use sys::open_tap;
 
+use crate::connection::{Connection, Eth, Owner};
 use crate::error::Error;
-use crate::host::{self, Change, Counters, Host};
+use crate::host::{self, Change, Host};
 use crate::kernel::Driver;
-use crate::plan::{Planning, alias, connection};
+use crate::plan::{Planning, alias};
 use crate::records::{All, Record, Records};
 use crate::undo::{clean, undo};
 
 /// The first octet of a bridge port's address, if none is configured: a local one that is higher than those of other
 /// ports, of which the bridge takes the lowest.
 const HIGH: u8 = 0xfe;
-
-/// An interface of the VM that is to be connected; text for the kernel is not.
-#[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
-    /// The N of ethN.
-    pub number: u8,
-    /// What is configured.
-    pub nic: &'a Nic,
-}
-
-/// For whom networks are set up.
-#[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
-    /// The directory of the VM, of which there is one on the host.
-    pub vm_dir: &'a Path,
-    /// The user that the kernel runs as.
-    pub uid: u32,
-    /// Where addresses come from.
-    pub pool: MacPool,
-    /// By which driver the kernel is connected.
-    pub driver: Driver,
-}
-
-/// A connection of the VM with the host.
-#[derive(Debug)]
-pub struct Connection {
-    /// The N of ethN.
-    pub number: u8,
-    /// The tap.
-    pub proxy_if: InterfaceName,
-    /// MAC address of the tap.
-    pub proxy_mac: Option<MacAddr>,
-    /// MAC address that the VM is told to use; None lets its kernel choose.
-    pub guest_mac: Option<MacAddr>,
-    /// Largest packet in bytes, if it was configured.
-    pub mtu: Option<u32>,
-    /// Addresses of the host's and of the VM's end, if the host has one.
-    pub addresses: Option<(Ipv4Addr, Ipv4Addr)>,
-    /// Where the VM's address is announced.
-    pub host_if: Option<InterfaceName>,
-    /// The bridge that the tap is a port of.
-    pub bridge_if: Option<InterfaceName>,
-    pub(crate) queue: Option<OwnedFd>,
-}
-
-impl Connection {
-    /// The open tap that the kernel is to inherit, if it does not attach to it itself.
-    pub fn queue(&self) -> Option<BorrowedFd<'_>> {
-        self.queue.as_ref().map(AsFd::as_fd)
-    }
-
-    /// What the interface has carried, and whether the kernel of the VM has it open; None if it is gone.
-    pub fn look(&self) -> Option<(Counters, bool)> {
-        let link = Host::open()
-            .ok()?
-            .link(self.proxy_if.as_str())
-            .ok()
-            .flatten()?;
-        Some((link.counters, link.carrier))
-    }
-}
 
 /// The connections of a VM. Dropping it undoes them.
 #[derive(Debug)]
@@ -95,16 +33,19 @@ pub struct Networks {
 }
 
 impl Networks {
-    /// Connects the VM with the host. Without any request, nothing is looked at or left behind.
+    /// Connects the VM with the host. If none of its `interfaces` is to be connected, nothing is looked at or left behind.
     ///
     /// # Errors
     /// The first thing that is wrong, before anything is changed; or what could not be done, and then all is undone.
     pub fn set_up(
         records: &Rc<Records>,
-        place: &Place<'_>,
-        requests: &[Request<'_>],
+        owner: &Owner<'_>,
+        interfaces: &[Eth<'_>],
     ) -> Result<Option<Networks>, Error> {
-        if requests.iter().all(|request| connection(request).is_none()) {
+        if interfaces
+            .iter()
+            .all(|eth| Connection::configured(eth).is_none())
+        {
             return Ok(None);
         }
         let _mutex = records.mutex()?;
@@ -113,17 +54,17 @@ impl Networks {
         clean(&mut host, records, &mut all)?;
 
         // Validate everything ...
-        let mut planning = Planning::new(records, place, &mut host, &all);
-        planning.reserve(requests);
+        let mut planning = Planning::new(records, owner, &mut host, &all);
+        planning.reserve(interfaces);
         let mut connections = Vec::new();
-        for request in requests {
-            connections.extend(planning.plan(request)?);
+        for eth in interfaces {
+            connections.extend(planning.plan(eth)?);
         }
         let (record, memories) = (planning.record, planning.memories);
 
         // ... then do everything. From the first line on, the guard undoes it.
         let mut networks = Networks {
-            driver: place.driver,
+            driver: owner.driver,
             connections,
             _lease: records.write(&record)?,
             records: Rc::clone(records),
@@ -131,7 +72,7 @@ impl Networks {
         };
         records.remember(&memories);
         for connection in &mut networks.connections {
-            if let Err(error) = connect(&mut host, place, connection) {
+            if let Err(error) = connect(&mut host, owner, connection) {
                 networks.release(&mut host, &all);
                 return Err(error);
             }
@@ -144,7 +85,7 @@ impl Networks {
         self.driver
     }
 
-    /// The connections, in the order of the requests.
+    /// The connections, in the order of the interfaces.
     pub fn connections(&self) -> &[Connection] {
         &self.connections
     }
@@ -192,7 +133,7 @@ impl Drop for Networks {
 }
 
 /// Makes a connection that was planned.
-fn connect(host: &mut Host, place: &Place<'_>, connection: &mut Connection) -> Result<(), Error> {
+fn connect(host: &mut Host, owner: &Owner<'_>, connection: &mut Connection) -> Result<(), Error> {
     let name = connection.proxy_if.clone();
     let name = name.as_str();
     let cannot = |what: &str| Error::host(format!("eth{}: cannot {what}", connection.number));
@@ -211,12 +152,12 @@ fn connect(host: &mut Host, place: &Place<'_>, connection: &mut Connection) -> R
         None => None,
     };
     let change = Change {
-        alias: &alias(place, connection.number),
+        alias: &alias(owner, connection.number),
         mac,
         mtu: connection.mtu,
         bridge: bridge.map(|bridge| bridge.index),
     };
-    queue.owned_by(place.uid).map_err(cannot(&step))?;
+    queue.owned_by(owner.uid).map_err(cannot(&step))?;
     host::without_ipv6(name).map_err(cannot(&step))?;
     host.change(link.index, &change).map_err(cannot(&step))?;
     if let Some((own, guest)) = connection.addresses {
@@ -228,7 +169,7 @@ fn connect(host: &mut Host, place: &Place<'_>, connection: &mut Connection) -> R
                 .map_err(cannot(&format!("announce {guest} at {host_if}")))?;
         }
     }
-    match place.driver.attaches() {
+    match owner.driver.attaches() {
         true => queue.keep().map_err(cannot(&step))?,
         false => connection.queue = Some(queue.into()),
     }

@@ -1,8 +1,8 @@
 //! How the kernel is connected with the networks of the host, and what it is told about that (umlmon, the monitor
 //! process).
 //!
-//! Set-up on the host is the business of the crate `net`; here is decided by which of its drivers the kernel takes part: the configuration has a wish, [`Transport`], the kernel
-//! its [`Drivers`], and what comes of both is a [`Driver`].
+//! The crate `net` sets up what is needed on the host. Here is decided which of its drivers the kernel uses: the
+//! configuration has a wish, [`Transport`], the kernel its [`Drivers`], and what comes of both is a [`Driver`].
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -10,7 +10,7 @@ use std::os::fd::BorrowedFd;
 use std::path::Path;
 
 use config::{InterfaceName, MacAddr, Nic, Transport, Vm};
-use net::{Connection, Counters, Driver, Drivers, Networks, Place, Request};
+use net::{Connection, Counters, Driver, Drivers, Eth, Networks, Owner};
 
 use crate::failure::Failure;
 use crate::setup::Setup;
@@ -36,10 +36,10 @@ impl Wiring {
     /// [`Failure::NotStarted`] with what is wrong; nothing is left behind.
     pub fn set_up(setup: &Setup, snapshot: &Snapshot, kernel: &Path) -> Result<Wiring, Failure> {
         let vm = &snapshot.vm;
-        let requests: Vec<Request<'_>> = vm
+        let interfaces: Vec<Eth<'_>> = vm
             .eth
             .iter()
-            .map(|(number, nic)| Request {
+            .map(|(number, nic)| Eth {
                 number: *number,
                 nic,
             })
@@ -59,13 +59,13 @@ impl Wiring {
         let attaches = driver.is_some_and(Driver::attaches);
         let networks = match driver {
             Some(driver) => {
-                let place = Place {
+                let owner = Owner {
                     vm_dir: &snapshot.vm_dir,
                     uid: setup.jail.account().uid,
                     pool: snapshot.pool,
                     driver,
                 };
-                Networks::set_up(&setup.records, &place, &requests).map_err(refuse)?
+                Networks::set_up(&setup.records, &owner, &interfaces).map_err(refuse)?
             }
             None => None,
         };

@@ -18,7 +18,6 @@ use crate::steps::repository;
 const EXCEPTIONS: &[(&str, usize)] = &[
     ("config", 15),
     ("disks", 4),
-    ("net", 2),
     ("pty", 9),
     ("rpc-xdr", 5),
     ("umlmon", 15),

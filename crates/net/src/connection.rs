@@ -1,0 +1,111 @@
+//! A connection of a VM with the host: the interface that is configured, for whom, and what is made of it. Used by the
+//! monitor, as root.
+
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use config::{InterfaceName, MacAddr, MacPool, Mtu, Nic};
+
+use crate::host::{Counters, Host};
+use crate::kernel::Driver;
+
+/// An interface of the VM, as it is configured.
+#[derive(Clone, Copy, Debug)]
+pub struct Eth<'a> {
+    /// The N of ethN.
+    pub number: u8,
+    /// What is configured.
+    pub nic: &'a Nic,
+}
+
+/// The VM for which networks are set up.
+#[derive(Clone, Copy, Debug)]
+pub struct Owner<'a> {
+    /// The directory of the VM, of which there is one on the host.
+    pub vm_dir: &'a Path,
+    /// The user that the kernel runs as.
+    pub uid: u32,
+    /// Where addresses come from.
+    pub pool: MacPool,
+    /// By which driver the kernel is connected.
+    pub driver: Driver,
+}
+
+/// A connection of the VM with the host.
+#[derive(Debug)]
+pub struct Connection {
+    /// The N of ethN.
+    pub number: u8,
+    /// The tap.
+    pub proxy_if: InterfaceName,
+    /// MAC address of the tap.
+    pub proxy_mac: Option<MacAddr>,
+    /// MAC address that the VM is told to use; None lets its kernel choose.
+    pub guest_mac: Option<MacAddr>,
+    /// Largest packet in bytes, if it was configured.
+    pub mtu: Option<u32>,
+    /// Addresses of the host's and of the VM's end, if the host has one.
+    pub addresses: Option<(Ipv4Addr, Ipv4Addr)>,
+    /// Where the VM's address is announced.
+    pub host_if: Option<InterfaceName>,
+    /// The bridge that the tap is a port of.
+    pub bridge_if: Option<InterfaceName>,
+    pub(crate) queue: Option<OwnedFd>,
+}
+
+impl Connection {
+    /// What is configured, without what is yet to be found out; None for text, which is the kernel's own matter.
+    pub(crate) fn configured(eth: &Eth<'_>) -> Option<Connection> {
+        let bare = |proxy_if: &InterfaceName, mtu: &Option<Mtu>| Connection {
+            number: eth.number,
+            proxy_if: proxy_if.clone(),
+            proxy_mac: None,
+            guest_mac: None,
+            mtu: mtu.map(Mtu::bytes),
+            addresses: None,
+            host_if: None,
+            bridge_if: None,
+            queue: None,
+        };
+        match eth.nic {
+            Nic::HostToHost {
+                proxy_if,
+                proxy_addr,
+                guest_addr,
+                host_if,
+                mtu,
+                ..
+            } => Some(Connection {
+                addresses: Some((*proxy_addr, *guest_addr)),
+                host_if: host_if.clone(),
+                ..bare(proxy_if, mtu)
+            }),
+            Nic::Bridged {
+                bridge_if,
+                proxy_if,
+                mtu,
+                ..
+            } => Some(Connection {
+                bridge_if: Some(bridge_if.clone()),
+                ..bare(proxy_if, mtu)
+            }),
+            Nic::Raw(_) => None,
+        }
+    }
+
+    /// The open tap that the kernel is to inherit, if it does not attach to it itself.
+    pub fn queue(&self) -> Option<BorrowedFd<'_>> {
+        self.queue.as_ref().map(AsFd::as_fd)
+    }
+
+    /// What the interface has carried, and whether the kernel of the VM has it open; None if it is gone.
+    pub fn look(&self) -> Option<(Counters, bool)> {
+        let link = Host::open()
+            .ok()?
+            .link(self.proxy_if.as_str())
+            .ok()
+            .flatten()?;
+        Some((link.counters, link.carrier))
+    }
+}
