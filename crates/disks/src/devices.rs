@@ -277,19 +277,19 @@ mod tests {
     use super::*;
 
     /// A directory for nodes, and two block devices of memory that nobody opens (major 1).
-    struct Place {
+    struct World {
         directory: tempfile::TempDir,
         devices: Devices,
     }
 
-    impl Place {
+    impl World {
         /// None where device nodes cannot be made.
-        fn new() -> Option<Place> {
+        fn new() -> Option<World> {
             let directory = tempfile::tempdir().unwrap();
             std::fs::create_dir(directory.path().join("disks")).unwrap();
             let devices = Devices::open(directory.path()).unwrap();
-            let place = Place { directory, devices };
-            place.target(1).then_some(place)
+            let world = World { directory, devices };
+            world.target(1).then_some(world)
         }
 
         /// Makes the target another device.
@@ -321,54 +321,54 @@ mod tests {
 
     #[test]
     fn a_node_is_made_for_the_group() {
-        let Some(place) = Place::new() else { return };
-        assert_eq!(place.provide("check"), Ok(vec![]));
-        let node = place.node();
+        let Some(world) = World::new() else { return };
+        assert_eq!(world.provide("check"), Ok(vec![]));
+        let node = world.node();
         assert!(node.file_type().is_block_device());
         assert_eq!(node.rdev(), fs::makedev(1, 1));
         assert_eq!((node.uid(), node.gid()), (0, 6));
         assert_eq!(node.permissions().mode() & 0o7777, 0o660);
-        let entries = std::fs::read_dir(place.directory.path().join("disks")).unwrap();
+        let entries = std::fs::read_dir(world.directory.path().join("disks")).unwrap();
         assert_eq!(entries.count(), 1, "only the node is there");
     }
 
     #[test]
     fn another_device_is_refused_followed_or_ignored() {
-        let Some(place) = Place::new() else { return };
-        place.provide("check").unwrap();
-        assert!(place.target(2));
-        let refused = place.provide("check").unwrap_err();
+        let Some(world) = World::new() else { return };
+        world.provide("check").unwrap();
+        assert!(world.target(2));
+        let refused = world.provide("check").unwrap_err();
         assert!(refused.contains("is the device 1:2 now"), "{refused}");
         assert!(refused.contains("was made for 1:1"), "{refused}");
-        assert_eq!(place.provide("ignore"), Ok(vec![]));
-        assert_eq!(place.node().rdev(), fs::makedev(1, 1));
-        assert_eq!(place.provide("update"), Ok(vec![]));
-        assert_eq!(place.node().rdev(), fs::makedev(1, 2));
+        assert_eq!(world.provide("ignore"), Ok(vec![]));
+        assert_eq!(world.node().rdev(), fs::makedev(1, 1));
+        assert_eq!(world.provide("update"), Ok(vec![]));
+        assert_eq!(world.node().rdev(), fs::makedev(1, 2));
     }
 
     #[test]
     fn a_device_that_is_gone_is_told() {
-        let Some(place) = Place::new() else { return };
-        place.provide("check").unwrap();
-        std::fs::remove_file(place.directory.path().join("target")).unwrap();
-        let refused = place.provide("check").unwrap_err();
+        let Some(world) = World::new() else { return };
+        world.provide("check").unwrap();
+        std::fs::remove_file(world.directory.path().join("target")).unwrap();
+        let refused = world.provide("check").unwrap_err();
         assert!(refused.contains("does not exist"), "{refused}");
-        assert_eq!(place.provide("ignore"), Ok(vec![]));
-        let notes = place.provide("update").unwrap();
+        assert_eq!(world.provide("ignore"), Ok(vec![]));
+        let notes = world.provide("update").unwrap();
         assert!(notes[0].contains("there is no such disk"), "{notes:?}");
-        assert!(!place.directory.path().join("disks/a.dev").exists());
+        assert!(!world.directory.path().join("disks/a.dev").exists());
     }
 
     #[test]
     fn what_is_no_block_device_is_refused() {
-        let Some(place) = Place::new() else { return };
-        std::fs::write(place.directory.path().join("disks/a.dev"), "").unwrap();
-        let refused = place.provide("update").unwrap_err();
+        let Some(world) = World::new() else { return };
+        std::fs::write(world.directory.path().join("disks/a.dev"), "").unwrap();
+        let refused = world.provide("update").unwrap_err();
         assert!(refused.contains("is there already"), "{refused}");
-        std::fs::remove_file(place.directory.path().join("disks/a.dev")).unwrap();
-        std::fs::remove_file(place.directory.path().join("target")).unwrap();
-        std::fs::write(place.directory.path().join("target"), "").unwrap();
-        let refused = place.provide("check").unwrap_err();
+        std::fs::remove_file(world.directory.path().join("disks/a.dev")).unwrap();
+        std::fs::remove_file(world.directory.path().join("target")).unwrap();
+        std::fs::write(world.directory.path().join("target"), "").unwrap();
+        let refused = world.provide("check").unwrap_err();
         assert!(refused.ends_with("is not a block device"), "{refused}");
     }
 }

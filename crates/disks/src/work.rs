@@ -21,112 +21,18 @@ mod error;
 mod extents;
 mod list;
 mod meter;
-mod place;
+mod perform;
 mod resize;
+mod size;
 mod space;
 mod task;
+mod watch;
+mod workplace;
 
+pub use draft::{PARTIAL_PREFIX, PARTIAL_SUFFIX, is_partial};
 pub use error::Error;
-pub use place::Workplace;
-pub use task::{MAX_BYTES, MIN_BYTES, Task, megabytes};
-
-use config::DiskName;
-use serde::{Deserialize, Serialize};
-
-/// What the name of a half-made file begins with: `.root.dsk.part` will be `root.dsk`. No disk can have such a name.
-pub const PARTIAL_PREFIX: &str = ".";
-/// What the name of a half-made file ends with.
-pub const PARTIAL_SUFFIX: &str = ".part";
-
-/// The most disks that [`Task::List`] finds.
-pub const MAX_LISTED: usize = 4096;
-
-/// Is this the name of a half-made file, so that [`Task::Tidy`] would remove it?
-pub fn is_partial(name: &[u8]) -> bool {
-    let name = std::str::from_utf8(name).unwrap_or_default();
-    let name = name.strip_prefix(PARTIAL_PREFIX);
-    let name = name.and_then(|name| name.strip_suffix(PARTIAL_SUFFIX));
-    name.is_some_and(|name| format!("/disks/{name}").parse::<DiskName>().is_ok())
-}
-
-/// A disk as [`Task::List`] finds it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
-    /// Its name.
-    pub disk: DiskName,
-    /// Bytes of the file; 0 for a block device. A copy-on-write image is a bit longer than its disk.
-    pub size: u64,
-    /// Bytes that it occupies.
-    pub allocated: u64,
-    /// When it was last modified, in seconds since 1970.
-    pub modified: i64,
-    /// For a copy-on-write image.
-    pub cow: Option<CowEntry>,
-}
-
-/// What a copy-on-write image says of itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum CowEntry {
-    /// The header can be read.
-    Header {
-        /// 1, 2 or 3; only 3 can be imported.
-        version: u32,
-        /// The name of the backing file: at most 255 bytes of it, printable ASCII, the rest as `\xNN`.
-        backing: String,
-        /// Bytes of the disk.
-        size: u64,
-        /// The low 32 bits of when the backing file was last modified, in seconds since 1970.
-        modified: u32,
-        /// Why the kernel will refuse the pair of image and backing file, if it will.
-        problem: Option<String>,
-    },
-    /// Why it is not an image that can be used.
-    Unusable(String),
-}
-
-/// Who is told what happens.
-pub trait Watch {
-    /// So many bytes of `total` are done, or disks for [`Task::List`]; the last call has `done == total`. While a copy or
-    /// commit counts its data, `done` is 0 and `total` an estimate. Nothing is told where nothing takes time. The answer
-    /// `false` cancels the work, which then undoes what it did and ends with [`Error::Cancelled`].
-    fn progress(&mut self, done: u64, total: u64) -> bool;
-
-    /// [`Task::List`] has found a disk.
-    fn found(&mut self, entry: Entry);
-}
-
-impl Workplace {
-    /// Does the work, from checking the task to leaving nothing behind.
-    ///
-    /// # Errors
-    /// See [`Error`]. Nothing has changed then.
-    pub fn perform(&self, task: &Task, watch: &mut dyn Watch) -> Result<(), Error> {
-        task.check()?;
-        match task {
-            Task::Create {
-                disk,
-                bytes,
-                sparse,
-            } => self.create(disk, *bytes, *sparse, watch),
-            Task::CreateCow { disk, backing } => self.create_cow(disk, backing),
-            Task::Delete { disk } => self.delete(disk),
-            Task::Copy {
-                source,
-                destination,
-            } => self.copy(source, destination, watch),
-            Task::Resize {
-                disk,
-                bytes,
-                sparse,
-            } => self.resize(disk, *bytes, *sparse, watch),
-            Task::Import { disk, backing } => self.import(disk, backing),
-            Task::Commit {
-                source,
-                destination,
-            } => self.commit(source, destination, watch),
-            Task::List => self.list(watch),
-            Task::Tidy => self.tidy(),
-            Task::Discard { disk } => draft::discard(self, disk),
-        }
-    }
-}
+pub use list::MAX_LISTED;
+pub use size::{MAX_BYTES, MIN_BYTES};
+pub use task::{Task, megabytes};
+pub use watch::{CowEntry, Entry, Watch};
+pub use workplace::Workplace;

@@ -11,7 +11,7 @@ use super::error::{failed, refused};
 use super::extents::{Extent, Extents, Transfer};
 use super::list::mismatch;
 use super::meter::Meter;
-use super::place::Image;
+use super::workplace::Image;
 use super::{Error, Watch, Workplace, space};
 use crate::cow::{Geometry, Header};
 
@@ -61,7 +61,7 @@ impl Workplace {
         image.check_unchanged()?;
         base.check_unchanged()?;
         meter.finish()?;
-        draft.place(Content::LeftToHost)
+        draft.finish(Content::LeftToHost)
     }
 }
 

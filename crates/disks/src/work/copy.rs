@@ -7,7 +7,7 @@ use super::draft::{Content, Draft};
 use super::error::failed;
 use super::extents::{Extents, Transfer};
 use super::meter::Meter;
-use super::place::{Facts, Image};
+use super::workplace::{Facts, Image};
 use super::{Error, Watch, Workplace, space};
 
 impl Workplace {
@@ -25,7 +25,7 @@ impl Workplace {
         fill(&image, &draft, shared, watch)?;
         image.check_unchanged()?;
         set_time(&draft, &image.facts)?;
-        draft.place(Content::LeftToHost)
+        draft.finish(Content::LeftToHost)
     }
 }
 

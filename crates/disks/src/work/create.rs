@@ -8,7 +8,7 @@ use config::DiskName;
 use super::draft::{Content, Draft, flush};
 use super::error::{failed, refused};
 use super::meter::Meter;
-use super::place::Image;
+use super::workplace::Image;
 use super::{Error, Watch, Workplace, space};
 use crate::cow::{Header, Layout, MIN_BACKING, SECTOR_BYTES, Unusable};
 
@@ -32,7 +32,7 @@ impl Workplace {
         }
         let sized = rustix::fs::ftruncate(&draft.file, bytes);
         sized.map_err(|errno| failed("create", disk, errno))?;
-        draft.place(Content::LeftToHost)
+        draft.finish(Content::LeftToHost)
     }
 
     pub(super) fn create_cow(&self, disk: &DiskName, backing: &DiskName) -> Result<(), Error> {
@@ -50,7 +50,7 @@ impl Workplace {
         let sized = rustix::fs::ftruncate(&draft.file, length);
         sized.map_err(|errno| failed("create", disk, errno))?;
         base.check_unchanged()?;
-        draft.place(Content::Flushed)
+        draft.finish(Content::Flushed)
     }
 
     /// One write, so that no crash leaves half a header.

@@ -7,7 +7,12 @@ use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 
 use super::error::failed;
-use super::{Error, PARTIAL_PREFIX, PARTIAL_SUFFIX, Workplace};
+use super::{Error, Workplace};
+
+/// What the name of a half-made file begins with: `.root.dsk.part` will be `root.dsk`. No disk can have such a name.
+pub const PARTIAL_PREFIX: &str = ".";
+/// What the name of a half-made file ends with.
+pub const PARTIAL_SUFFIX: &str = ".part";
 
 /// Owner and group may read it, as the VM's user may want to back up or check it; only the owner may write.
 const MODE: Mode = Mode::RUSR.union(Mode::WUSR).union(Mode::RGRP);
@@ -21,26 +26,26 @@ pub(super) enum Content {
     LeftToHost,
 }
 
-/// A half-made file, which is removed unless it is placed.
+/// A half-made file, which is removed unless it is finished.
 pub(super) struct Draft<'a> {
-    place: &'a Workplace,
+    workplace: &'a Workplace,
     pub(super) disk: &'a DiskName,
     pub(super) file: File,
-    /// Empty when it is placed.
+    /// Empty when it is finished.
     partial: String,
 }
 
 impl<'a> Draft<'a> {
     /// Begins a file that will have this name, which must be free.
-    pub(super) fn begin(place: &'a Workplace, disk: &'a DiskName) -> Result<Draft<'a>, Error> {
-        place.check_absent(disk)?;
+    pub(super) fn begin(workplace: &'a Workplace, disk: &'a DiskName) -> Result<Draft<'a>, Error> {
+        workplace.check_absent(disk)?;
         let partial = partial(disk);
-        discard(place, disk)?;
+        workplace.discard(disk)?;
         let flags =
             OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let fd = rustix::fs::openat(place.own(), &partial, flags, MODE);
+        let fd = rustix::fs::openat(workplace.own(), &partial, flags, MODE);
         Ok(Draft {
-            place,
+            workplace,
             disk,
             file: fd.map_err(|errno| failed("create", disk, errno))?.into(),
             partial,
@@ -48,11 +53,11 @@ impl<'a> Draft<'a> {
     }
 
     /// Gives it its name.
-    pub(super) fn place(mut self, content: Content) -> Result<(), Error> {
+    pub(super) fn finish(mut self, content: Content) -> Result<(), Error> {
         if content == Content::Flushed {
             flush(self.disk, &self.file)?;
         }
-        let directory = self.place.own();
+        let directory = self.workplace.own();
         let (from, to) = (&self.partial, self.disk.file_name());
         let mut named =
             rustix::fs::renameat_with(directory, from, directory, to, RenameFlags::NOREPLACE);
@@ -72,15 +77,25 @@ impl<'a> Draft<'a> {
     }
 }
 
+/// Is this the name of a half-made file, so that [`Task::Tidy`](super::Task::Tidy) would remove it?
+pub fn is_partial(name: &[u8]) -> bool {
+    let name = std::str::from_utf8(name).unwrap_or_default();
+    let name = name.strip_prefix(PARTIAL_PREFIX);
+    let name = name.and_then(|name| name.strip_suffix(PARTIAL_SUFFIX));
+    name.is_some_and(|name| format!("/disks/{name}").parse::<DiskName>().is_ok())
+}
+
 fn partial(disk: &DiskName) -> String {
     format!("{PARTIAL_PREFIX}{}{PARTIAL_SUFFIX}", disk.file_name())
 }
 
-/// Removes a half-made file that a killed process has left.
-pub(super) fn discard(place: &Workplace, disk: &DiskName) -> Result<(), Error> {
-    match rustix::fs::unlinkat(place.own(), partial(disk), AtFlags::empty()) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(errno) => Err(failed("remove what is left of a former", disk, errno)),
+impl Workplace {
+    /// Removes a half-made file that a killed process has left.
+    pub(super) fn discard(&self, disk: &DiskName) -> Result<(), Error> {
+        match rustix::fs::unlinkat(self.own(), partial(disk), AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(failed("remove what is left of a former", disk, errno)),
+        }
     }
 }
 
@@ -88,7 +103,7 @@ impl Drop for Draft<'_> {
     fn drop(&mut self) {
         if !self.partial.is_empty() {
             // If that fails, the next task of this name, or a `Tidy`, tries it again.
-            let _ = discard(self.place, self.disk);
+            let _ = self.workplace.discard(self.disk);
         }
     }
 }

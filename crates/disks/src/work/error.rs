@@ -5,7 +5,7 @@ use std::io;
 use config::DiskName;
 use rustix::io::Errno;
 
-use super::task::{MAX_BYTES, MIN_BYTES};
+use super::size::{MAX_BYTES, MIN_BYTES};
 use crate::cow::Unusable;
 
 /// Why the work was not done. Whatever it had done is undone.

@@ -12,7 +12,7 @@ use rustix::io::{Errno, retry_on_intr};
 use super::Error;
 use super::error::failed;
 use super::meter::Meter;
-use super::place::Image;
+use super::workplace::Image;
 
 /// Bytes that the kernel copies at once: on slow disks a step of some tenths of a second, after which it can be
 /// cancelled.

@@ -7,9 +7,12 @@ use rustix::fs::{AtFlags, Dir, FileType};
 use rustix::io::Errno;
 
 use super::meter::Meter;
-use super::place::Facts;
-use super::{CowEntry, Entry, Error, MAX_LISTED, Watch, Workplace, is_partial};
+use super::workplace::Facts;
+use super::{CowEntry, Entry, Error, Watch, Workplace, is_partial};
 use crate::cow::Header;
+
+/// The most disks that [`Task::List`](super::Task::List) finds.
+pub const MAX_LISTED: usize = 4096;
 
 /// The most names in a directory, of disks or not, that we look at.
 const MAX_NAMES: usize = 65536;

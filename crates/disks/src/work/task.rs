@@ -7,12 +7,8 @@ use config::{DiskKind, DiskName};
 use serde::{Deserialize, Serialize};
 
 use super::Error;
-use crate::cow::SECTOR_BYTES;
-
-/// The smallest disk, in bytes: 1 MiB. The kernel has trouble with copy-on-write images of tiny ones.
-pub const MIN_BYTES: u64 = 1 << 20;
-/// The largest disk, in bytes: 16 TiB, where ext4 with blocks of 4096 bytes ends.
-pub const MAX_BYTES: u64 = 16 << 40;
+use super::error::refused;
+use super::size::is_possible;
 
 /// Work on the disks of one VM. It travels as JSON over the private pipe from the monitor.
 ///
@@ -23,7 +19,7 @@ pub enum Task {
     Create {
         /// The new disk, `.dsk`.
         disk: DiskName,
-        /// Its size, from [`MIN_BYTES`] to [`MAX_BYTES`], in whole sectors of 512.
+        /// Its size, from [`MIN_BYTES`](super::MIN_BYTES) to [`MAX_BYTES`](super::MAX_BYTES), in whole sectors of 512.
         bytes: u64,
         /// Do not allocate any blocks.
         sparse: bool,
@@ -187,11 +183,10 @@ impl fmt::Display for Task {
 }
 
 fn check_size(bytes: u64) -> Result<(), Error> {
-    let sector = u64::from(SECTOR_BYTES);
-    if (MIN_BYTES..=MAX_BYTES).contains(&bytes) && bytes.is_multiple_of(sector) {
-        return Ok(());
+    match is_possible(bytes) {
+        true => Ok(()),
+        false => Err(Error::Size { bytes }),
     }
-    Err(Error::Size { bytes })
 }
 
 fn own(disk: &DiskName) -> Result<(), Error> {
@@ -214,15 +209,9 @@ fn kind(disk: &DiskName, wanted: DiskKind) -> Result<(), Error> {
     Err(refused(disk, why))
 }
 
-fn refused(disk: &DiskName, why: &str) -> Error {
-    Error::Refused {
-        disk: disk.clone(),
-        why: why.to_owned(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::{MAX_BYTES, MIN_BYTES};
     use super::*;
 
     fn name(text: &str) -> DiskName {

@@ -12,8 +12,8 @@ use config::DiskName;
 use disks::work::{Task, Workplace};
 use rustix::fs::{CWD, FileType, Mode};
 
-use crate::place::{
-    MIB, Place, assert_same, commit, copy, create, create_cow, delete, import, is_root, resize,
+use crate::world::{
+    MIB, World, assert_same, commit, copy, create, create_cow, delete, import, is_root, resize,
 };
 
 /// Everything that can be done with `/disks/x.dsk` and `/disks/x.cow`, and that needs what is there.
@@ -32,34 +32,34 @@ fn uses() -> Vec<Task> {
     ]
 }
 
-fn prepared() -> Place {
-    let place = Place::new();
-    place.image("/disks/good.dsk");
-    place.done(&create_cow("/disks/good.cow", "/disks/good.dsk"));
-    place
+fn prepared() -> World {
+    let world = World::new();
+    world.image("/disks/good.dsk");
+    world.done(&create_cow("/disks/good.cow", "/disks/good.dsk"));
+    world
 }
 
 /// A1: a link is neither followed nor replaced, and its target is not touched.
 #[test]
 fn symbolic_links() {
-    let place = prepared();
-    let target = place.path("/secret");
+    let world = prepared();
+    let target = world.path("/secret");
     fs::write(&target, "secret").unwrap();
     for disk in ["/disks/x.dsk", "/disks/x.cow"] {
-        symlink(&target, place.path(disk)).unwrap();
+        symlink(&target, world.path(disk)).unwrap();
     }
     for task in uses() {
-        place.refused(&task, "is not a regular file, but a symbolic link");
+        world.refused(&task, "is not a regular file, but a symbolic link");
     }
     // Dangling or not: the name is taken.
-    symlink("/nonexistent", place.path("/disks/dangling.dsk")).unwrap();
+    symlink("/nonexistent", world.path("/disks/dangling.dsk")).unwrap();
     for disk in ["/disks/x.dsk", "/disks/dangling.dsk"] {
-        place.refused(&create(disk, MIB, true), "exists already");
-        place.refused(&create(disk, MIB, false), "exists already");
-        place.refused(&copy("/disks/good.dsk", disk), "exists already");
-        place.refused(&commit("/disks/good.cow", disk), "exists already");
+        world.refused(&create(disk, MIB, true), "exists already");
+        world.refused(&create(disk, MIB, false), "exists already");
+        world.refused(&copy("/disks/good.dsk", disk), "exists already");
+        world.refused(&commit("/disks/good.cow", disk), "exists already");
     }
-    place.refused(
+    world.refused(
         &create_cow("/disks/x.cow", "/disks/good.dsk"),
         "exists already",
     );
@@ -69,8 +69,8 @@ fn symbolic_links() {
 /// A1: the same at the name of a half-made file.
 #[test]
 fn links_at_partial_names() {
-    let place = prepared();
-    let target = place.path("/secret");
+    let world = prepared();
+    let target = world.path("/secret");
     fs::write(&target, "secret").unwrap();
     let tasks = [
         create("/disks/x.dsk", MIB, false),
@@ -78,30 +78,30 @@ fn links_at_partial_names() {
         commit("/disks/good.cow", "/disks/x.dsk"),
     ];
     for task in tasks {
-        symlink(&target, place.path("/disks/.x.dsk.part")).unwrap();
-        place.done(&task);
+        symlink(&target, world.path("/disks/.x.dsk.part")).unwrap();
+        world.done(&task);
         assert!(
-            fs::symlink_metadata(place.path("/disks/x.dsk"))
+            fs::symlink_metadata(world.path("/disks/x.dsk"))
                 .unwrap()
                 .is_file()
         );
-        place.done(&delete("/disks/x.dsk"));
+        world.done(&delete("/disks/x.dsk"));
     }
-    symlink(&target, place.path("/disks/.x.dsk.part")).unwrap();
-    place.done(&Task::Tidy);
+    symlink(&target, world.path("/disks/.x.dsk.part")).unwrap();
+    world.done(&Task::Tidy);
     assert_eq!(fs::read(&target).unwrap(), b"secret");
 }
 
 /// A2: another name of a file that may be anybody's. Reading it is no more than the user may do anyway.
 #[test]
 fn hard_links() {
-    let place = prepared();
+    let world = prepared();
     for (disk, kind) in [("/disks/x.dsk", "dsk"), ("/disks/x.cow", "cow")] {
-        let victim = place.path(&format!("/victim.{kind}"));
-        fs::copy(place.path(&format!("/disks/good.{kind}")), &victim).unwrap();
-        fs::hard_link(&victim, place.path(disk)).unwrap();
+        let victim = world.path(&format!("/victim.{kind}"));
+        fs::copy(world.path(&format!("/disks/good.{kind}")), &victim).unwrap();
+        fs::hard_link(&victim, world.path(disk)).unwrap();
     }
-    let before = fs::read(place.path("/victim.dsk")).unwrap();
+    let before = fs::read(world.path("/victim.dsk")).unwrap();
     for task in [
         delete("/disks/x.dsk"),
         delete("/disks/x.cow"),
@@ -109,11 +109,11 @@ fn hard_links() {
         resize("/disks/x.dsk", 8 * MIB, false),
         import("/disks/x.cow", "/disks/good.dsk"),
     ] {
-        place.refused(&task, "with 2 names, so it is not changed");
+        world.refused(&task, "with 2 names, so it is not changed");
     }
-    assert!(fs::read(place.path("/victim.dsk")).unwrap() == before);
-    place.done(&copy("/disks/x.dsk", "/disks/y.dsk"));
-    assert_eq!(fs::metadata(place.path("/disks/y.dsk")).unwrap().nlink(), 1);
+    assert!(fs::read(world.path("/victim.dsk")).unwrap() == before);
+    world.done(&copy("/disks/x.dsk", "/disks/y.dsk"));
+    assert_eq!(fs::metadata(world.path("/disks/y.dsk")).unwrap().nlink(), 1);
 }
 
 /// A2, A5: a file of somebody else.
@@ -122,11 +122,11 @@ fn files_of_others() {
     if !is_root() {
         return;
     }
-    let place = prepared();
-    place.image("/disks/x.dsk");
-    place.done(&create_cow("/disks/x.cow", "/disks/good.dsk"));
+    let world = prepared();
+    world.image("/disks/x.dsk");
+    world.done(&create_cow("/disks/x.cow", "/disks/good.dsk"));
     for disk in ["/disks/x.dsk", "/disks/x.cow"] {
-        chown(place.path(disk), Some(65534), None).unwrap();
+        chown(world.path(disk), Some(65534), None).unwrap();
     }
     for task in [
         delete("/disks/x.dsk"),
@@ -134,7 +134,7 @@ fn files_of_others() {
         resize("/disks/x.dsk", 2 * MIB, true),
         import("/disks/x.cow", "/disks/good.dsk"),
     ] {
-        place.refused(&task, "belongs to the user 65534 and not to the VM's, 0");
+        world.refused(&task, "belongs to the user 65534 and not to the VM's, 0");
     }
 }
 
@@ -146,7 +146,7 @@ type Plant<'a> = &'a dyn Fn(&Path);
 fn neither_files_nor_patience() {
     let (done, wait) = mpsc::channel();
     let worker = std::thread::spawn(move || {
-        let place = prepared();
+        let world = prepared();
         let plant_fifo = |path: &Path| {
             let mode = Mode::from_raw_mode(0o666);
             rustix::fs::mknodat(CWD, path, FileType::Fifo, mode, 0).unwrap();
@@ -160,13 +160,13 @@ fn neither_files_nor_patience() {
         ];
         for (plant, found) in plants {
             for disk in ["/disks/x.dsk", "/disks/x.cow"] {
-                plant(&place.path(disk));
+                plant(&world.path(disk));
             }
             for task in uses() {
-                place.refused(&task, &format!("is not a regular file, but {found}"));
+                world.refused(&task, &format!("is not a regular file, but {found}"));
             }
             for disk in ["/disks/x.dsk", "/disks/x.cow"] {
-                let path = place.path(disk);
+                let path = world.path(disk);
                 fs::remove_file(&path)
                     .or_else(|_| fs::remove_dir(&path))
                     .unwrap();
@@ -182,13 +182,13 @@ fn neither_files_nor_patience() {
 /// A4: the directories are those that were opened, whatever is there now; here it changes while a copy is made.
 #[test]
 fn directories_that_are_replaced() {
-    let place = prepared();
-    let (disks, elsewhere) = (place.path("/disks"), place.path("/elsewhere"));
+    let world = prepared();
+    let (disks, elsewhere) = (world.path("/disks"), world.path("/elsewhere"));
     fs::create_dir(&elsewhere).unwrap();
-    let moved = place.path("/moved");
+    let moved = world.path("/moved");
     let mut calls = 0;
     let task = copy("/disks/good.dsk", "/disks/a.dsk");
-    perform(&place, &task, &mut || {
+    perform(&world, &task, &mut || {
         calls += 1;
         if calls == 1 {
             fs::rename(&disks, &moved).unwrap();
@@ -199,7 +199,7 @@ fn directories_that_are_replaced() {
     assert_same(&moved.join("good.dsk"), &moved.join("a.dsk"));
     assert_eq!(fs::read_dir(&moved).unwrap().count(), 3);
     assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
-    let error = Workplace::open(&place.path("/")).unwrap_err().to_string();
+    let error = Workplace::open(&world.path("/")).unwrap_err().to_string();
     let why = "cannot open the directory";
     assert!(error.contains(why) && error.contains("disks"), "{error}");
 }
@@ -226,15 +226,15 @@ fn names() {
 /// A8: a flat image with the header of another format is a flat image.
 #[test]
 fn flat_images_are_never_parsed() {
-    let place = prepared();
-    let cow = fs::read(place.path("/disks/good.cow")).unwrap();
-    fs::write(place.path("/disks/x.dsk"), cow).unwrap();
-    place.done(&copy("/disks/x.dsk", "/disks/y.dsk"));
-    place.assert_same("/disks/x.dsk", "/disks/y.dsk");
-    place.done(&delete("/disks/x.dsk"));
+    let world = prepared();
+    let cow = fs::read(world.path("/disks/good.cow")).unwrap();
+    fs::write(world.path("/disks/x.dsk"), cow).unwrap();
+    world.done(&copy("/disks/x.dsk", "/disks/y.dsk"));
+    world.assert_same("/disks/x.dsk", "/disks/y.dsk");
+    world.done(&delete("/disks/x.dsk"));
     // Nor does one keep its pretended backing file.
-    fs::remove_file(place.path("/disks/good.cow")).unwrap();
-    place.done(&delete("/disks/good.dsk"));
+    fs::remove_file(world.path("/disks/good.cow")).unwrap();
+    world.done(&delete("/disks/good.dsk"));
 }
 
 /// F19, A10: on a file system of 16 MiB, in a mount namespace that only a second process of this test sees.
@@ -272,34 +272,34 @@ fn a_file_system_that_is_full() {
 
 fn on_a_small_file_system(root: &Path) {
     let directory = tempfile::Builder::new().tempdir_in(root).unwrap();
-    let place = Place::at(directory);
+    let world = World::at(directory);
     // What does not fit is known before; 5 % stay free.
-    place.refused(
+    world.refused(
         &create("/disks/a.dsk", 16 * MIB, false),
         "16 MiB are needed, 1",
     );
-    place.done(&create("/disks/a.dsk", 12 * MIB, false));
-    place.refused(
+    world.done(&create("/disks/a.dsk", 12 * MIB, false));
+    world.refused(
         &resize("/disks/a.dsk", 16 * MIB, false),
         "not enough space for /disks/a.dsk: 4 MiB are needed",
     );
-    place.refused(
+    world.refused(
         &copy("/disks/a.dsk", "/disks/b.dsk"),
         "not enough space for /disks/b.dsk",
     );
-    place.done(&delete("/disks/a.dsk"));
+    world.done(&delete("/disks/a.dsk"));
 
     // What is not known before. A sparse file has any size; somebody takes the space while it is copied.
-    place.done(&create("/disks/s.dsk", 16 << 30, true));
+    world.done(&create("/disks/s.dsk", 16 << 30, true));
     let source = File::options()
         .write(true)
-        .open(place.path("/disks/s.dsk"))
+        .open(world.path("/disks/s.dsk"))
         .unwrap();
     source.write_all_at(&vec![1; 7 << 20], 0).unwrap();
     let task = copy("/disks/s.dsk", "/disks/b.dsk");
-    place.done(&task);
-    place.done(&delete("/disks/b.dsk"));
-    let thief = place.path("/thief");
+    world.done(&task);
+    world.done(&delete("/disks/b.dsk"));
+    let thief = world.path("/thief");
     let mut calls = 0;
     let mut take = || {
         calls += 1;
@@ -308,18 +308,18 @@ fn on_a_small_file_system(root: &Path) {
             fs::write(&thief, vec![1; 4 << 20]).unwrap();
         }
     };
-    let error = perform(&place, &task, &mut take).unwrap_err().to_string();
+    let error = perform(&world, &task, &mut take).unwrap_err().to_string();
     assert!(
         error.contains("became full while /disks/b.dsk was written"),
         "{error}"
     );
-    assert!(!place.path("/disks/b.dsk").exists() && !place.path("/disks/.b.dsk.part").exists());
-    fs::remove_file(place.path("/thief")).unwrap();
-    place.done(&task);
+    assert!(!world.path("/disks/b.dsk").exists() && !world.path("/disks/.b.dsk.part").exists());
+    fs::remove_file(world.path("/thief")).unwrap();
+    world.done(&task);
 }
 
 /// Does a task, and calls the closure at each progress.
-fn perform(place: &Place, task: &Task, each: &mut dyn FnMut()) -> Result<(), disks::work::Error> {
+fn perform(world: &World, task: &Task, each: &mut dyn FnMut()) -> Result<(), disks::work::Error> {
     struct Each<'a>(&'a mut dyn FnMut());
     impl disks::work::Watch for Each<'_> {
         fn progress(&mut self, _: u64, _: u64) -> bool {
@@ -328,7 +328,7 @@ fn perform(place: &Place, task: &Task, each: &mut dyn FnMut()) -> Result<(), dis
         }
         fn found(&mut self, _: disks::work::Entry) {}
     }
-    Workplace::open(&place.path("/"))
+    Workplace::open(&world.path("/"))
         .unwrap()
         .perform(task, &mut Each(each))
 }
@@ -339,18 +339,18 @@ fn unreadable_files() {
     if is_root() {
         return;
     }
-    let place = prepared();
-    place
+    let world = prepared();
+    world
         .image("/disks/x.dsk")
         .set_permissions(fs::Permissions::from_mode(0o000))
         .unwrap();
-    place.refused(
+    world.refused(
         &copy("/disks/x.dsk", "/disks/y.dsk"),
         "is not readable by the VM's user",
     );
-    place.refused(
+    world.refused(
         &resize("/disks/x.dsk", 2 * MIB, true),
         "is not writable by the VM's user",
     );
-    place.done(&delete("/disks/x.dsk"));
+    world.done(&delete("/disks/x.dsk"));
 }

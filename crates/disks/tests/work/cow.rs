@@ -6,24 +6,24 @@ use std::time::{Duration, SystemTime};
 
 use disks::cow::Header;
 
-use crate::place::{
-    MIB, Place, assert_same, commit, create_cow, delete, import, installed, name, run,
+use crate::world::{
+    MIB, World, assert_same, commit, create_cow, delete, import, installed, name, run,
 };
 
 /// Byte for byte what uml_mkcow makes, but for the name: there it is that of the host, here that of the jail.
 #[test]
 fn as_uml_mkcow_makes_it() {
-    let place = Place::new();
-    place.image("/disks/a.dsk");
-    place.done(&create_cow("/disks/a.cow", "/disks/a.dsk"));
-    let (size, allocated) = place.sizes("/disks/a.cow");
+    let world = World::new();
+    world.image("/disks/a.dsk");
+    world.done(&create_cow("/disks/a.cow", "/disks/a.dsk"));
+    let (size, allocated) = world.sizes("/disks/a.cow");
     assert_eq!(size, 12288 + 4 * MIB);
     assert!(allocated <= 8192, "{allocated}");
     if !installed("uml_mkcow") {
         return;
     }
-    let theirs = place.path("/disks/theirs.cow");
-    let base = place.path("/disks/a.dsk");
+    let theirs = world.path("/disks/theirs.cow");
+    let base = world.path("/disks/a.dsk");
     run("uml_mkcow", &[&theirs, &base]);
     let file = File::options()
         .read(true)
@@ -38,50 +38,50 @@ fn as_uml_mkcow_makes_it() {
     assert_eq!(written, header.encode().unwrap());
     header.backing = b"/disks/a.dsk".to_vec();
     file.write_all_at(&header.encode().unwrap(), 0).unwrap();
-    place.assert_same("/disks/theirs.cow", "/disks/a.cow");
+    world.assert_same("/disks/theirs.cow", "/disks/a.cow");
 }
 
 #[test]
 fn backing_files_that_cannot_be() {
-    let place = Place::new();
+    let world = World::new();
     for (base, bytes) in [("tiny", 65024), ("odd", MIB + 1), ("empty", 0)] {
         let backing = format!("/disks/{base}.dsk");
-        place.file(&backing, bytes);
+        world.file(&backing, bytes);
         let why =
             format!("{backing}: it has {bytes} bytes, but a backing file needs at least 65536");
-        place.refused(&create_cow("/disks/a.cow", &backing), &why);
+        world.refused(&create_cow("/disks/a.cow", &backing), &why);
     }
-    place.file("/disks/huge.dsk", 9 << 40);
+    world.file("/disks/huge.dsk", 9 << 40);
     let why = "/disks/huge.dsk cannot be used: the size in its header is 9895604649984 bytes, which the ubd driver";
-    place.refused(&create_cow("/disks/a.cow", "/disks/huge.dsk"), why);
-    place.refused(
+    world.refused(&create_cow("/disks/a.cow", "/disks/huge.dsk"), why);
+    world.refused(
         &create_cow("/disks/a.cow", "/shared/disks/x.dsk"),
         "/shared/disks/x.dsk does not exist",
     );
-    place.image("/disks/a.dsk");
-    place.done(&create_cow("/disks/a.cow", "/disks/a.dsk"));
-    place.refused(
+    world.image("/disks/a.dsk");
+    world.done(&create_cow("/disks/a.cow", "/disks/a.dsk"));
+    world.refused(
         &create_cow("/disks/a.cow", "/disks/a.dsk"),
         "/disks/a.cow exists already",
     );
 }
 
 /// The image as the kernel of a guest would leave it: sectors from single ones to long runs, and a hole in one of them.
-fn written_image(place: &Place, sectors: u64) -> Vec<u8> {
-    let base = place.file("/disks/base.dsk", sectors * 512);
+fn written_image(world: &World, sectors: u64) -> Vec<u8> {
+    let base = world.file("/disks/base.dsk", sectors * 512);
     let mut expected = vec![0; usize::try_from(sectors * 512).unwrap()];
     for (start, length) in [(0, 70_000), (900_000, 512), (1 << 20, 600_000)] {
         expected[start..start + length].fill(0xba);
         base.write_all_at(&vec![0xba; length], start as u64)
             .unwrap();
     }
-    place.done(&create_cow("/disks/a.cow", "/disks/base.dsk"));
+    world.done(&create_cow("/disks/a.cow", "/disks/base.dsk"));
     let cow = File::options()
         .read(true)
         .write(true)
-        .open(place.path("/disks/a.cow"))
+        .open(world.path("/disks/a.cow"))
         .unwrap();
-    let geometry = Header::parse(&fs::read(place.path("/disks/a.cow")).unwrap())
+    let geometry = Header::parse(&fs::read(world.path("/disks/a.cow")).unwrap())
         .unwrap()
         .geometry()
         .unwrap();
@@ -115,63 +115,63 @@ fn written_image(place: &Place, sectors: u64) -> Vec<u8> {
 #[test]
 fn commit_as_uml_moo_does() {
     for sectors in [8192, 8195] {
-        let place = Place::new();
-        let expected = written_image(&place, sectors);
-        let log = place.done(&commit("/disks/a.cow", "/disks/new.dsk"));
-        assert!(fs::read(place.path("/disks/new.dsk")).unwrap() == expected);
-        let (size, allocated) = place.sizes("/disks/new.dsk");
+        let world = World::new();
+        let expected = written_image(&world, sectors);
+        let log = world.done(&commit("/disks/a.cow", "/disks/new.dsk"));
+        assert!(fs::read(world.path("/disks/new.dsk")).unwrap() == expected);
+        let (size, allocated) = world.sizes("/disks/new.dsk");
         assert_eq!(size, sectors * 512);
         assert!(allocated < 2 * MIB, "holes were filled: {allocated}");
         let (done, total) = *log.progress.last().unwrap();
         assert!(done == total && total < 2 * MIB, "{done} {total}");
         if installed("uml_moo") {
-            let theirs = place.path("/disks/theirs.dsk");
-            let (base, cow) = (place.path("/disks/base.dsk"), place.path("/disks/a.cow"));
+            let theirs = world.path("/disks/theirs.dsk");
+            let (base, cow) = (world.path("/disks/base.dsk"), world.path("/disks/a.cow"));
             run("uml_moo", &["-b".as_ref(), &base, &cow, &theirs]);
-            assert_same(&theirs, &place.path("/disks/new.dsk"));
+            assert_same(&theirs, &world.path("/disks/new.dsk"));
         }
         // The new disk needs neither of the two.
-        place.done(&delete("/disks/a.cow"));
-        place.done(&delete("/disks/base.dsk"));
+        world.done(&delete("/disks/a.cow"));
+        world.done(&delete("/disks/base.dsk"));
     }
 }
 
 #[test]
 fn commit_is_refused_or_cancelled() {
-    let place = Place::new();
-    written_image(&place, 8192);
+    let world = World::new();
+    written_image(&world, 8192);
     let task = commit("/disks/a.cow", "/disks/new.dsk");
-    let steps = place.done(&task).progress.len();
-    place.refused(&task, "/disks/new.dsk exists already");
-    place.done(&delete("/disks/new.dsk"));
+    let steps = world.done(&task).progress.len();
+    world.refused(&task, "/disks/new.dsk exists already");
+    world.done(&delete("/disks/new.dsk"));
     for call in 1..=steps {
-        place.cancelled(&task, call);
+        world.cancelled(&task, call);
     }
-    place.refused(
+    world.refused(
         &commit("/disks/x.cow", "/disks/new.dsk"),
         "/disks/x.cow does not exist",
     );
     let base = File::options()
         .write(true)
-        .open(place.path("/disks/base.dsk"))
+        .open(world.path("/disks/base.dsk"))
         .unwrap();
     base.set_modified(SystemTime::UNIX_EPOCH + Duration::from_secs(7))
         .unwrap();
-    place.refused(
+    world.refused(
         &task,
         "/disks/a.cow: its backing file was modified at 7 (seconds since 1970), but",
     );
     base.set_len(MIB).unwrap();
-    place.refused(
+    world.refused(
         &task,
         "/disks/a.cow: its backing file has 1048576 bytes, but had 4194304",
     );
     let cow = File::options()
         .write(true)
-        .open(place.path("/disks/a.cow"))
+        .open(world.path("/disks/a.cow"))
         .unwrap();
     cow.set_len(MIB).unwrap();
-    place.refused(
+    world.refused(
         &task,
         "/disks/a.cow cannot be used: it has 1048576 bytes, but its header promises 4206592",
     );
@@ -180,11 +180,11 @@ fn commit_is_refused_or_cancelled() {
 /// Attack A7: a header leads to the disks of the VM and nowhere else.
 #[test]
 fn commit_follows_no_header_out_of_the_jail() {
-    let place = Place::new();
-    written_image(&place, 8192);
+    let world = World::new();
+    written_image(&world, 8192);
     let cow = File::options()
         .write(true)
-        .open(place.path("/disks/a.cow"))
+        .open(world.path("/disks/a.cow"))
         .unwrap();
     for backing in [
         "/etc/shadow",
@@ -195,7 +195,7 @@ fn commit_follows_no_header_out_of_the_jail() {
     ] {
         cow.write_all_at(&[0; 64], 32).unwrap();
         cow.write_all_at(backing.as_bytes(), 32).unwrap();
-        place.refused(
+        world.refused(
             &commit("/disks/a.cow", "/disks/new.dsk"),
             &format!("its backing file is {backing}, which is no .dsk"),
         );
@@ -204,47 +204,47 @@ fn commit_follows_no_header_out_of_the_jail() {
 
 #[test]
 fn import_of_an_image_from_elsewhere() {
-    let place = Place::new();
-    let expected = written_image(&place, 8192);
-    let before = fs::read(place.path("/disks/a.cow")).unwrap();
+    let world = World::new();
+    let expected = written_image(&world, 8192);
+    let before = fs::read(world.path("/disks/a.cow")).unwrap();
     let cow = File::options()
         .write(true)
-        .open(place.path("/disks/a.cow"))
+        .open(world.path("/disks/a.cow"))
         .unwrap();
     cow.write_all_at(b"/home/me/a/name/that/is/longer\0", 32)
         .unwrap();
     fs::rename(
-        place.path("/disks/base.dsk"),
-        place.path("/shared/disks/base.dsk"),
+        world.path("/disks/base.dsk"),
+        world.path("/shared/disks/base.dsk"),
     )
     .unwrap();
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_500_000_000);
     let base = File::options()
         .write(true)
-        .open(place.path("/shared/disks/base.dsk"))
+        .open(world.path("/shared/disks/base.dsk"))
         .unwrap();
     base.set_modified(time).unwrap();
 
-    place.refused(&commit("/disks/a.cow", "/disks/new.dsk"), "import it first");
-    place.done(&import("/disks/a.cow", "/shared/disks/base.dsk"));
-    let after = fs::read(place.path("/disks/a.cow")).unwrap();
+    world.refused(&commit("/disks/a.cow", "/disks/new.dsk"), "import it first");
+    world.done(&import("/disks/a.cow", "/shared/disks/base.dsk"));
+    let after = fs::read(world.path("/disks/a.cow")).unwrap();
     let header = Header::parse(&after).unwrap();
     assert_eq!(
         header,
         Header::new(&name("/shared/disks/base.dsk"), 1_500_000_000, 4 * MIB)
     );
     assert!(after[4128..] == before[4128..]);
-    place.done(&commit("/disks/a.cow", "/disks/new.dsk"));
-    assert!(fs::read(place.path("/disks/new.dsk")).unwrap() == expected);
+    world.done(&commit("/disks/a.cow", "/disks/new.dsk"));
+    assert!(fs::read(world.path("/disks/new.dsk")).unwrap() == expected);
 
-    place.file("/disks/other.dsk", 2 * MIB);
+    world.file("/disks/other.dsk", 2 * MIB);
     let why = "/disks/a.cow: it belongs to a backing file of 4194304 bytes, but /disks/other.dsk has 2097152";
-    place.refused(&import("/disks/a.cow", "/disks/other.dsk"), why);
-    place.refused(
+    world.refused(&import("/disks/a.cow", "/disks/other.dsk"), why);
+    world.refused(
         &import("/disks/a.cow", "/disks/none.dsk"),
         "/disks/none.dsk does not exist",
     );
-    place.refused(
+    world.refused(
         &import("/disks/b.cow", "/shared/disks/base.dsk"),
         "/disks/b.cow does not exist",
     );
@@ -252,20 +252,20 @@ fn import_of_an_image_from_elsewhere() {
 
 #[test]
 fn old_versions_are_committed_but_not_imported() {
-    let place = Place::new();
-    let mtime = |disk| u32::try_from(fs::metadata(place.path(disk)).unwrap().mtime()).unwrap();
-    place.image("/disks/a.dsk");
-    let cow = place.file("/disks/a.cow", 8 * MIB);
+    let world = World::new();
+    let mtime = |disk| u32::try_from(fs::metadata(world.path(disk)).unwrap().mtime()).unwrap();
+    world.image("/disks/a.dsk");
+    let cow = world.file("/disks/a.cow", 8 * MIB);
     cow.write_all_at(b"OOOM\0\0\0\x02/disks/a.dsk\0", 0)
         .unwrap();
     cow.write_all_at(&mtime("/disks/a.dsk").to_be_bytes(), 4104)
         .unwrap();
     cow.write_all_at(&(4 * MIB).to_be_bytes(), 4108).unwrap();
     cow.write_all_at(&512_u32.to_be_bytes(), 4116).unwrap();
-    place.refused(
+    world.refused(
         &import("/disks/a.cow", "/disks/a.dsk"),
         "its header is of an old version",
     );
-    place.done(&commit("/disks/a.cow", "/disks/b.dsk"));
-    place.assert_same("/disks/a.dsk", "/disks/b.dsk");
+    world.done(&commit("/disks/a.cow", "/disks/b.dsk"));
+    world.assert_same("/disks/a.dsk", "/disks/b.dsk");
 }

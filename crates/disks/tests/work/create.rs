@@ -5,33 +5,33 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 
 use disks::work::{MAX_BYTES, Task};
 
-use crate::place::{MIB, Place, create, create_cow, delete, resize};
+use crate::world::{MIB, World, create, create_cow, delete, resize};
 
 #[test]
 fn sparse_and_allocated() {
-    let place = Place::new();
-    let log = place.done(&create("/disks/s.dsk", 8 * MIB, true));
-    assert_eq!(place.sizes("/disks/s.dsk"), (8 * MIB, 0));
+    let world = World::new();
+    let log = world.done(&create("/disks/s.dsk", 8 * MIB, true));
+    assert_eq!(world.sizes("/disks/s.dsk"), (8 * MIB, 0));
     assert_eq!(log.progress, []);
 
-    let log = place.done(&create("/disks/a.dsk", 8 * MIB, false));
-    let (size, allocated) = place.sizes("/disks/a.dsk");
+    let log = world.done(&create("/disks/a.dsk", 8 * MIB, false));
+    let (size, allocated) = world.sizes("/disks/a.dsk");
     assert_eq!(size, 8 * MIB);
     assert!(allocated >= size, "{allocated}");
     assert_eq!(log.progress.first(), Some(&(0, 8 * MIB)));
     assert_eq!(log.progress.last(), Some(&(8 * MIB, 8 * MIB)));
     for disk in ["/disks/a.dsk", "/disks/s.dsk"] {
-        let mode = fs::metadata(place.path(disk)).unwrap().permissions().mode();
+        let mode = fs::metadata(world.path(disk)).unwrap().permissions().mode();
         assert_eq!(mode & 0o7777, 0o640);
     }
 }
 
 #[test]
 fn an_existing_name_is_refused() {
-    let place = Place::new();
-    place.file("/disks/a.dsk", 5);
+    let world = World::new();
+    world.file("/disks/a.dsk", 5);
     for sparse in [false, true] {
-        place.refused(
+        world.refused(
             &create("/disks/a.dsk", MIB, sparse),
             "exists already; delete it first",
         );
@@ -41,11 +41,11 @@ fn an_existing_name_is_refused() {
 /// Attack A9: what the table of sizes lets pass, the file system may still refuse.
 #[test]
 fn impossible_sizes() {
-    let place = Place::new();
+    let world = World::new();
     for bytes in [0, 1, MAX_BYTES + MIB, u64::MAX] {
-        place.refused(&create("/disks/a.dsk", bytes, true), "from 1 MiB to 16 TiB");
+        world.refused(&create("/disks/a.dsk", bytes, true), "from 1 MiB to 16 TiB");
     }
-    place.refused(
+    world.refused(
         &create("/disks/a.dsk", MAX_BYTES, false),
         "not enough space for /disks/a.dsk",
     );
@@ -53,48 +53,48 @@ fn impossible_sizes() {
 
 #[test]
 fn cancelled() {
-    let place = Place::new();
+    let world = World::new();
     let task = create("/disks/a.dsk", 600 * MIB, false);
-    let steps = place.done(&task).progress.len();
+    let steps = world.done(&task).progress.len();
     assert!(steps >= 4, "no steps between: {steps}");
-    place.done(&delete("/disks/a.dsk"));
+    world.done(&delete("/disks/a.dsk"));
     for call in 1..=steps {
-        place.cancelled(&task, call);
+        world.cancelled(&task, call);
     }
 }
 
 /// What a process that was killed has left is in nobody's way (fault F37).
 #[test]
 fn stale_partial() {
-    let place = Place::new();
-    place
+    let world = World::new();
+    world
         .file("/disks/.a.dsk.part", 77)
         .write_all_at(b"old", 0)
         .unwrap();
-    place.done(&create("/disks/a.dsk", MIB, true));
+    world.done(&create("/disks/a.dsk", MIB, true));
     assert!(
-        fs::read(place.path("/disks/a.dsk"))
+        fs::read(world.path("/disks/a.dsk"))
             .unwrap()
             .iter()
             .all(|&byte| byte == 0)
     );
 
-    place.file("/disks/.a.dsk.part", 1);
+    world.file("/disks/.a.dsk.part", 1);
     for _ in 0..2 {
         let disk = "/disks/a.dsk".parse().unwrap();
-        place.done(&Task::Discard { disk });
-        assert!(place.path("/disks/a.dsk").exists());
+        world.done(&Task::Discard { disk });
+        assert!(world.path("/disks/a.dsk").exists());
     }
 
     for planted in ["a.dsk", "b.cow"] {
-        place.file(&format!("/disks/.{planted}.part"), 1);
+        world.file(&format!("/disks/.{planted}.part"), 1);
     }
     for other in [".a.dsk.partx", ".hidden", "..part", ".a.dev.part"] {
-        place.file(&format!("/disks/{other}"), 1);
+        world.file(&format!("/disks/{other}"), 1);
     }
-    fs::create_dir(place.path("/disks/.d.dsk")).unwrap();
-    place.done(&Task::Tidy);
-    let mut left: Vec<_> = fs::read_dir(place.path("/disks"))
+    fs::create_dir(world.path("/disks/.d.dsk")).unwrap();
+    world.done(&Task::Tidy);
+    let mut left: Vec<_> = fs::read_dir(world.path("/disks"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
@@ -134,15 +134,15 @@ fn partial_names() {
 
 #[test]
 fn delete_what_nobody_needs() {
-    let place = Place::new();
-    place.image("/disks/a.dsk");
-    place.image("/disks/b.dsk");
-    place.done(&create_cow("/disks/a.cow", "/disks/a.dsk"));
+    let world = World::new();
+    world.image("/disks/a.dsk");
+    world.image("/disks/b.dsk");
+    world.done(&create_cow("/disks/a.cow", "/disks/a.dsk"));
     let why = "/disks/a.dsk: it is the backing file of /disks/a.cow; delete or commit that first";
-    place.refused(&delete("/disks/a.dsk"), why);
-    place.refused(&resize("/disks/a.dsk", 8 * MIB, true), why);
-    place.done(&delete("/disks/b.dsk"));
-    place.done(&delete("/disks/a.cow"));
-    place.done(&delete("/disks/a.dsk"));
-    place.refused(&delete("/disks/a.dsk"), "/disks/a.dsk does not exist");
+    world.refused(&delete("/disks/a.dsk"), why);
+    world.refused(&resize("/disks/a.dsk", 8 * MIB, true), why);
+    world.done(&delete("/disks/b.dsk"));
+    world.done(&delete("/disks/a.cow"));
+    world.done(&delete("/disks/a.dsk"));
+    world.refused(&delete("/disks/a.dsk"), "/disks/a.dsk does not exist");
 }

@@ -11,5 +11,5 @@ mod copy;
 mod cow;
 mod create;
 mod list;
-mod place;
 mod resize;
+mod world;

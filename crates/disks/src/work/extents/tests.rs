@@ -1,7 +1,7 @@
 //! Data and holes, and both ways to copy.
 
 use super::*;
-use crate::work::place::Facts;
+use crate::work::workplace::Facts;
 use crate::work::{Entry, Watch};
 
 struct Silent;

@@ -1,4 +1,4 @@
-//! A place to work at, and shorthands for tasks.
+//! A world to work at, and shorthands for tasks.
 
 use std::fs::{self, File};
 use std::os::unix::fs::{FileExt, MetadataExt};
@@ -10,7 +10,7 @@ use disks::work::{Entry, Error, Task, Watch, Workplace};
 pub const MIB: u64 = 1 << 20;
 
 /// An empty jail, which is gone after the test.
-pub struct Place {
+pub struct World {
     root: tempfile::TempDir,
     work: Workplace,
 }
@@ -38,18 +38,18 @@ pub fn name(text: &str) -> DiskName {
     text.parse().unwrap()
 }
 
-impl Place {
-    pub fn new() -> Place {
+impl World {
+    pub fn new() -> World {
         Self::at(tempfile::tempdir().unwrap())
     }
 
     /// With the disks on a file system that the test chooses.
-    pub fn at(root: tempfile::TempDir) -> Place {
+    pub fn at(root: tempfile::TempDir) -> World {
         for directory in ["disks", "shared/disks"] {
             fs::create_dir_all(root.path().join(directory)).unwrap();
         }
         let work = Workplace::open(root.path()).unwrap();
-        Place { root, work }
+        World { root, work }
     }
 
     /// The file as the test sees it.
