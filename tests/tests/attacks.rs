@@ -7,6 +7,8 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -444,6 +446,46 @@ fn a_lying_mconsole_deceives_nobody() {
         console.leave();
         vm.kill();
     }
+}
+
+/// A62
+#[test]
+fn pid_files_are_root_s_and_no_stranger_is_killed_for_them() {
+    let Some(world) = World::new() else { return };
+    fs::set_permissions(world.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let vm = world.vm("vm1").monitor();
+    let mode = fs::metadata(vm.pid_file()).unwrap().mode();
+    assert_eq!(mode & 0o7777, 0o600);
+
+    // Ordinary users, who cannot lock what they cannot open, are told as before whether the monitor runs.
+    let listed = || {
+        let mut list = world.command("umladmin", &["-json", "list"]);
+        let list = e2e::run(list.uid(65534).gid(65534)).ok();
+        let list: serde_json::Value = serde_json::from_str(&list).unwrap();
+        (list[0]["state"].clone(), list[0]["monitor_pid"].clone())
+    };
+    let monitor = vm.monitor_pid();
+    assert_eq!(listed(), ("inactive".into(), monitor.into()));
+    let number = rustix::process::Pid::from_raw(monitor).unwrap();
+    rustix::process::kill_process(number, rustix::process::Signal::KILL).unwrap();
+    wait_for("the monitor is gone", || {
+        (!Path::new(&format!("/proc/{monitor}")).exists()).then_some(())
+    });
+    assert!(vm.pid_file().exists());
+    assert_eq!(listed(), ("off".into(), serde_json::Value::Null));
+
+    // Somebody else has its number now, and somebody holds the lock.
+    let mut stranger = Command::new("sleep").arg("1000").spawn().unwrap();
+    fs::write(vm.pid_file(), format!("{}\n", stranger.id())).unwrap();
+    let file = fs::File::open(vm.pid_file()).unwrap();
+    file.lock().unwrap();
+    let said = world.umladmin(&["stop"]).fails(1);
+    let survived = stranger.try_wait().unwrap().is_none();
+    stranger.kill().unwrap();
+    stranger.wait().unwrap();
+    assert!(survived && said.contains("another process"), "{said}");
+    drop(file);
+    vm.start_monitor().ok();
 }
 
 /// A60

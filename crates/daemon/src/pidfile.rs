@@ -1,11 +1,11 @@
 //! The pid file: a lock that says whether a daemon runs, and a number for people. Used by the daemons and by umladmin.
 //!
 //! Only the lock (flock(2)) counts. A file that is not locked is left over, whatever number it holds and whoever has
-//! that number today.
+//! that number today. Nobody but root can open the file: whoever can open a file can lock it.
 
-use std::fs::{File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ use crate::Error;
 /// How often a taken lock is tried again, and how long to wait in between: [`PidFile::holder`] takes it for a moment.
 const TRIES: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(5);
+/// The mode of the file.
+const MODE: u32 = 0o600;
 
 /// The lock on a pid file, held by this process and by those forked from it, as it belongs to the open file. Dropping
 /// it removes the file and frees the lock.
@@ -79,7 +81,7 @@ impl PidFile {
     ///
     /// # Errors
     /// [`Error::Starting`] if the lock is held but no process ID is there yet, [`Error::PidFile`] if the file cannot be
-    /// read.
+    /// read; only root can.
     pub fn holder(path: &Path) -> Result<Option<u32>, Error> {
         let fail = |what, source| Error::PidFile {
             what,
@@ -124,14 +126,19 @@ fn open(path: &Path, write: bool) -> io::Result<File> {
         .read(true)
         .write(write)
         .create(write)
-        .mode(0o644)
+        .mode(MODE)
         .custom_flags(flags.bits().cast_signed())
         .open(path)?;
-    if !file.metadata()?.is_file() {
+    let metadata = file.metadata()?;
+    if !metadata.is_file() || metadata.nlink() > 1 {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            "not a regular file",
+            "not a regular file with one name",
         ));
+    }
+    // Former releases let everybody read it.
+    if write && metadata.mode() & 0o7777 != MODE {
+        file.set_permissions(Permissions::from_mode(MODE))?;
     }
     Ok(file)
 }
@@ -180,8 +187,10 @@ mod tests {
         let (_dir, path) = scratch();
         std::fs::write(&path, "1\n").unwrap();
         assert_eq!(PidFile::holder(&path).unwrap(), None);
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         let lock = PidFile::lock(&path).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"");
+        assert_eq!(path.metadata().unwrap().mode() & 0o7777, MODE);
         drop(lock);
     }
 
@@ -197,6 +206,9 @@ mod tests {
         );
         std::fs::remove_file(&path).unwrap();
         std::fs::create_dir(&path).unwrap();
+        assert!(PidFile::lock(&path).is_err());
+        std::fs::remove_dir(&path).unwrap();
+        std::fs::hard_link(dir.path().join("victim"), &path).unwrap();
         assert!(PidFile::lock(&path).is_err());
     }
 

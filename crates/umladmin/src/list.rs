@@ -111,6 +111,16 @@ fn look(config: &Config, vm: &VmName) -> Seen {
             seen.monitor_pid = Some(pid);
             ask(&monitor::ctrl(config, vm, pid))
         }
+        // Root alone sees who holds the lock; but who listens is there.
+        Err(daemon::Error::PidFile { source, .. })
+            if source.kind() == ErrorKind::PermissionDenied =>
+        {
+            let ctrl = config.global.ctrl(vm);
+            if !monitor::listens(&ctrl) {
+                return seen;
+            }
+            ask(&ctrl)
+        }
         Err(e) => Err(e.to_string()),
     };
     match answer {
@@ -146,6 +156,7 @@ fn ask(ctrl: &Path) -> Result<VmInfo, String> {
 impl Seen {
     fn take(&mut self, info: &VmInfo) {
         self.state = words::state(info.state);
+        self.monitor_pid = Some(info.monitor_pid);
         self.mem_mb = Some(info.mem_mb);
         let how = info.last_end.how;
         self.last_end = (how != VmEnd::None).then(|| words::end(how));

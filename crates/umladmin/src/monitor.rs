@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,9 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, te
 
 /// How soon the lock is looked at again, once the process has ended and still somebody holds it.
 const AGAIN: Duration = Duration::from_millis(20);
+
+/// How long a monitor with many clients may take to let another one in.
+const CONNECT: Duration = Duration::from_secs(2);
 
 /// The VMs whose monitors run, configured or not, by the locked files in the run-time directory; sorted.
 pub(crate) fn running(config: &Config) -> io::Result<Vec<VmName>> {
@@ -55,6 +59,17 @@ pub(crate) fn ctrl(config: &Config, vm: &VmName, pid: u32) -> PathBuf {
     sockets.find(|path| path.exists()).unwrap_or(configured)
 }
 
+/// Whether somebody listens on the socket of a monitor, or may do so: who may not reach it cannot know.
+pub(crate) fn listens(ctrl: &Path) -> bool {
+    match rpc_xdr::client::connect(ctrl, CONNECT) {
+        Ok(_) => true,
+        Err(e) => !matches!(
+            e.kind(),
+            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+        ),
+    }
+}
+
 /// The process of a monitor, held so that its number cannot become another's.
 #[derive(Debug)]
 pub(crate) struct Process<'a> {
@@ -65,7 +80,7 @@ pub(crate) struct Process<'a> {
 
 impl<'a> Process<'a> {
     /// The process that holds the lock as `pid`, or nothing to wait for if it has just ended. An error if it is not ours
-    /// to end.
+    /// to end, or another that has got the number of a monitor.
     pub(crate) fn open(pid_file: &'a Path, pid: u32) -> io::Result<Process<'a>> {
         let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
         let number = number.ok_or_else(|| io::Error::other(format!("{pid} is no process ID")))?;
@@ -75,9 +90,38 @@ impl<'a> Process<'a> {
             Err(e) => return Err(e.into()),
         };
         match test_kill_process(number) {
-            Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(Process { pid_file, pid, fd }),
-            Err(e) => Err(e.into()),
+            Ok(()) | Err(rustix::io::Errno::SRCH) => {}
+            Err(e) => return Err(e.into()),
         }
+        let process = Process { pid_file, pid, fd };
+        if process.fd.is_some()
+            && !process.has_pid_file()?
+            && process.holds_lock().map_err(io::Error::other)?
+        {
+            return Err(io::Error::other(format!(
+                "it is another process; who has locked {0} is not known (fuser -v {0} shows it)",
+                pid_file.display()
+            )));
+        }
+        Ok(process)
+    }
+
+    /// Whether it has the pid file open, as no process has that merely got the number.
+    fn has_pid_file(&self) -> io::Result<bool> {
+        let identity = |path: &Path| {
+            let metadata = fs::metadata(path)?;
+            io::Result::Ok((metadata.dev(), metadata.ino()))
+        };
+        let wanted = match identity(self.pid_file) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+            wanted => wanted?,
+        };
+        let open = match fs::read_dir(format!("/proc/{}/fd", self.pid)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
+            open => open?,
+        };
+        let mut open = open.filter_map(|entry| identity(&entry.ok()?.path()).ok());
+        Ok(open.any(|open| open == wanted))
     }
 
     /// Whether it still holds the lock.
@@ -187,7 +231,25 @@ mod tests {
         let lock = PidFile::lock(&pid_file).unwrap();
         lock.write().unwrap();
         assert!(process.holds_lock().unwrap());
+        Process::open(&pid_file, std::process::id()).unwrap();
         drop(lock);
         assert!(!process.holds_lock().unwrap());
+    }
+
+    #[test]
+    fn a_process_that_has_got_the_number_of_a_monitor_is_not_taken_for_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let pid_file = dir.path().join("vm1.pid");
+        let mut stranger = std::process::Command::new("sleep")
+            .arg("1000")
+            .spawn()
+            .unwrap();
+        let lock = PidFile::lock(&pid_file).unwrap();
+        fs::write(&pid_file, format!("{}\n", stranger.id())).unwrap();
+        let error = Process::open(&pid_file, stranger.id()).unwrap_err();
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
+        assert!(error.to_string().contains("another process"), "{error}");
+        drop(lock);
     }
 }

@@ -101,7 +101,7 @@ fn bring_down(
         Ok(None) if selection::is_configured(config, vm) => return Ok(None),
         // No such VM: the configuration says it best.
         Ok(None) => return config.vm(vm).map(|_| None).map_err(|e| e.to_string()),
-        Err(e) => return Err(e.to_string()),
+        Err(e) => return Err(format!("cannot end its monitor: {e}")),
     };
     // Who may not end the monitor shall not shut the guest down first.
     let process = Process::open(&pid_file, pid)
