@@ -103,7 +103,7 @@ pub enum Rejection {
     #[error("it does not know this procedure; it may be older than this program")]
     ProcedureUnavailable,
     /// GARBAGE_ARGS
-    #[error("it cannot decode the arguments")]
+    #[error("it cannot decode the arguments; it may be older than this program")]
     GarbageArguments,
     /// SYSTEM_ERR
     #[error("it failed")]

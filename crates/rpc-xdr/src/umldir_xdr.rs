@@ -654,6 +654,61 @@ pub trait UmldirV1 {
     async fn host_info(&self, session: &Self::Session) -> HostInfoResult;
 }
 
+/// A server of UMLDIR_V1 for tests: it carries out the procedures whose methods it has, and refuses the others.
+#[cfg(feature = "server")]
+#[allow(
+    async_fn_in_trait,
+    reason = "all calls run on one thread, nothing has to be Send"
+)]
+pub trait PartialUmldirV1 {
+    /// State of a connection.
+    type Session: 'static;
+
+    /// What is answered to a call that is refused; `args` are its decoded arguments.
+    fn refusal(&self, procedure: &'static str, args: &dyn std::fmt::Debug) -> DirError;
+
+    /// Refuses GET_PORT.
+    async fn get_port(&self, session: &Self::Session, args: DirName) -> GetPortResult {
+        let _ = session;
+        GetPortResult::Error(self.refusal("GET_PORT", &args))
+    }
+
+    /// Refuses VM_LIST.
+    async fn vm_list(&self, session: &Self::Session) -> VmListResult {
+        let _ = session;
+        VmListResult::Error(self.refusal("VM_LIST", &()))
+    }
+
+    /// Refuses VM_REGISTER.
+    async fn vm_register(&self, session: &Self::Session, args: VmRegisterArgs) -> DirResult {
+        let _ = session;
+        DirResult::Error(self.refusal("VM_REGISTER", &args))
+    }
+
+    /// Refuses HOST_INFO.
+    async fn host_info(&self, session: &Self::Session) -> HostInfoResult {
+        let _ = session;
+        HostInfoResult::Error(self.refusal("HOST_INFO", &()))
+    }
+}
+
+#[cfg(feature = "server")]
+impl<T: PartialUmldirV1> UmldirV1 for T {
+    type Session = <T as PartialUmldirV1>::Session;
+    async fn get_port(&self, session: &Self::Session, args: DirName) -> GetPortResult {
+        PartialUmldirV1::get_port(self, session, args).await
+    }
+    async fn vm_list(&self, session: &Self::Session) -> VmListResult {
+        PartialUmldirV1::vm_list(self, session).await
+    }
+    async fn vm_register(&self, session: &Self::Session, args: VmRegisterArgs) -> DirResult {
+        PartialUmldirV1::vm_register(self, session, args).await
+    }
+    async fn host_info(&self, session: &Self::Session) -> HostInfoResult {
+        PartialUmldirV1::host_info(self, session).await
+    }
+}
+
 /// UMLDIR_V1 as the server sees it: which numbers it has and how its calls are decoded.
 #[cfg(feature = "server")]
 #[derive(Debug)]
@@ -824,6 +879,34 @@ pub trait UmlredirV1 {
     /// may end its direction alone. A VM that does not exist, one whose monitor does not run, and one whose
     /// monitor is not to be reached this way are the same error, DIR_NOT_FOUND; another call may follow it.
     async fn redirect(&self, session: &Self::Session, args: DirName) -> DirResult;
+}
+
+/// A server of UMLREDIR_V1 for tests: it carries out the procedures whose methods it has, and refuses the others.
+#[cfg(feature = "server")]
+#[allow(
+    async_fn_in_trait,
+    reason = "all calls run on one thread, nothing has to be Send"
+)]
+pub trait PartialUmlredirV1 {
+    /// State of a connection.
+    type Session: 'static;
+
+    /// What is answered to a call that is refused; `args` are its decoded arguments.
+    fn refusal(&self, procedure: &'static str, args: &dyn std::fmt::Debug) -> DirError;
+
+    /// Refuses REDIRECT.
+    async fn redirect(&self, session: &Self::Session, args: DirName) -> DirResult {
+        let _ = session;
+        DirResult::Error(self.refusal("REDIRECT", &args))
+    }
+}
+
+#[cfg(feature = "server")]
+impl<T: PartialUmlredirV1> UmlredirV1 for T {
+    type Session = <T as PartialUmlredirV1>::Session;
+    async fn redirect(&self, session: &Self::Session, args: DirName) -> DirResult {
+        PartialUmlredirV1::redirect(self, session, args).await
+    }
 }
 
 /// UMLREDIR_V1 as the server sees it: which numbers it has and how its calls are decoded.

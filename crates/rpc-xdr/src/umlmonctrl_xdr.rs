@@ -1464,20 +1464,20 @@ impl From<std::result::Result<VmReadiness, CtlError>> for VmReadyResult {
 /// At most 255 bytes.
 pub type DiskFile = Vec<u8>;
 
-/// The arguments of DISK_CREATE.
+/// A disk, and how large it is to be.
 #[derive(Debug, Clone, PartialEq)]
-pub struct DiskCreateArgs {
-    /// "/disks/data.dsk", not there yet
+pub struct DiskSize {
+    /// `disk`
     ///
     /// At most 255 bytes.
     pub disk: DiskFile,
     /// of 1048576 bytes
     pub megabytes: u64,
-    /// false: all blocks are allocated
+    /// false: all blocks, or all new ones, are allocated
     pub sparse: bool,
 }
 
-impl Pack for DiskCreateArgs {
+impl Pack for DiskSize {
     fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_opaque(&self.disk, 255, out)?;
         self.megabytes.pack(out)?;
@@ -1487,7 +1487,7 @@ impl Pack for DiskCreateArgs {
     }
 }
 
-impl Unpack for DiskCreateArgs {
+impl Unpack for DiskSize {
     fn unpack(input: &mut Strict<'_>) -> Result<Self> {
         Ok(Self {
             disk: unpack_opaque(input, 255)?,
@@ -1497,10 +1497,10 @@ impl Unpack for DiskCreateArgs {
     }
 }
 
-/// The arguments of DISK_CREATE_COW.
+/// A copy-on-write image and its backing file.
 #[derive(Debug, Clone, PartialEq)]
-pub struct DiskCreateCowArgs {
-    /// "/disks/root.cow", not there yet
+pub struct DiskBacking {
+    /// "/disks/root.cow"
     ///
     /// At most 255 bytes.
     pub disk: DiskFile,
@@ -1510,7 +1510,7 @@ pub struct DiskCreateCowArgs {
     pub backing: DiskFile,
 }
 
-impl Pack for DiskCreateCowArgs {
+impl Pack for DiskBacking {
     fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_opaque(&self.disk, 255, out)?;
         pack_opaque(&self.backing, 255, out)?;
@@ -1519,7 +1519,7 @@ impl Pack for DiskCreateCowArgs {
     }
 }
 
-impl Unpack for DiskCreateCowArgs {
+impl Unpack for DiskBacking {
     fn unpack(input: &mut Strict<'_>) -> Result<Self> {
         Ok(Self {
             disk: unpack_opaque(input, 255)?,
@@ -1528,45 +1528,20 @@ impl Unpack for DiskCreateCowArgs {
     }
 }
 
-/// The arguments of DISK_DELETE.
+/// A disk, and what is made of it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct DiskDeleteArgs {
-    /// `disk`
-    ///
-    /// At most 255 bytes.
-    pub disk: DiskFile,
-}
-
-impl Pack for DiskDeleteArgs {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
-        pack_opaque(&self.disk, 255, out)?;
-
-        Ok(())
-    }
-}
-
-impl Unpack for DiskDeleteArgs {
-    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
-        Ok(Self {
-            disk: unpack_opaque(input, 255)?,
-        })
-    }
-}
-
-/// The arguments of DISK_COPY.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DiskCopyArgs {
+pub struct DiskPair {
     /// `source`
     ///
     /// At most 255 bytes.
     pub source: DiskFile,
-    /// of the same kind, not there yet
+    /// not there yet
     ///
     /// At most 255 bytes.
     pub destination: DiskFile,
 }
 
-impl Pack for DiskCopyArgs {
+impl Pack for DiskPair {
     fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
         pack_opaque(&self.source, 255, out)?;
         pack_opaque(&self.destination, 255, out)?;
@@ -1575,7 +1550,7 @@ impl Pack for DiskCopyArgs {
     }
 }
 
-impl Unpack for DiskCopyArgs {
+impl Unpack for DiskPair {
     fn unpack(input: &mut Strict<'_>) -> Result<Self> {
         Ok(Self {
             source: unpack_opaque(input, 255)?,
@@ -1584,97 +1559,116 @@ impl Unpack for DiskCopyArgs {
     }
 }
 
-/// The arguments of DISK_RESIZE.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DiskResizeArgs {
-    /// a .dsk file
-    ///
-    /// At most 255 bytes.
-    pub disk: DiskFile,
-    /// `megabytes`
-    pub megabytes: u64,
-    /// false: new blocks are allocated
-    pub sparse: bool,
+/// What can be done to a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskVerb {
+    /// makes a flat image
+    Create = 1,
+    /// makes a copy-on-write image, as large as its backing file, sparse
+    CreateCow = 2,
+    /// removes an image
+    Delete = 3,
+    /// copies an image, .dsk to .dsk or .cow to .cow; holes stay holes
+    Copy = 4,
+    /// changes the size of a flat image; the file system in it is not touched
+    Resize = 5,
+    /// makes a copy-on-write image from elsewhere usable: writes where its backing file,
+    /// which must have the size that the header says, is now into its header
+    Import = 6,
+    /// makes a flat image of a copy-on-write image and its backing file
+    Commit = 7,
 }
 
-impl Pack for DiskResizeArgs {
+impl Pack for DiskVerb {
     fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
-        pack_opaque(&self.disk, 255, out)?;
-        self.megabytes.pack(out)?;
-        self.sparse.pack(out)?;
-
+        (*self as i32).pack(out)?;
         Ok(())
     }
 }
 
-impl Unpack for DiskResizeArgs {
+impl Unpack for DiskVerb {
     fn unpack(input: &mut Strict<'_>) -> Result<Self> {
-        Ok(Self {
-            disk: unpack_opaque(input, 255)?,
-            megabytes: take(input)?,
-            sparse: take(input)?,
+        Ok(match take::<i32>(input)? {
+            1 => Self::Create,
+            2 => Self::CreateCow,
+            3 => Self::Delete,
+            4 => Self::Copy,
+            5 => Self::Resize,
+            6 => Self::Import,
+            7 => Self::Commit,
+            other => return Err(XdrError::Value(other.into())),
         })
     }
 }
 
-/// The arguments of DISK_IMPORT.
+/// Work on a disk.
 #[derive(Debug, Clone, PartialEq)]
-pub struct DiskImportArgs {
-    /// a .cow file
+pub enum DiskTask {
+    /// makes a flat image
+    Create(DiskSize),
+    /// changes the size of a flat image; the file system in it is not touched
+    Resize(DiskSize),
+    /// makes a copy-on-write image, as large as its backing file, sparse
+    CreateCow(DiskBacking),
+    /// makes a copy-on-write image from elsewhere usable: writes where its backing file,
+    /// which must have the size that the header says, is now into its header
+    Import(DiskBacking),
+    /// copies an image, .dsk to .dsk or .cow to .cow; holes stay holes
+    Copy(DiskPair),
+    /// makes a flat image of a copy-on-write image and its backing file
+    Commit(DiskPair),
+    /// removes an image
     ///
     /// At most 255 bytes.
-    pub disk: DiskFile,
-    /// the name to write into its header; its size must be that in the header
-    ///
-    /// At most 255 bytes.
-    pub backing: DiskFile,
+    Delete(DiskFile),
 }
 
-impl Pack for DiskImportArgs {
+impl Pack for DiskTask {
     fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
-        pack_opaque(&self.disk, 255, out)?;
-        pack_opaque(&self.backing, 255, out)?;
-
+        match self {
+            Self::Create(value) => {
+                DiskVerb::Create.pack(out)?;
+                value.pack(out)?
+            }
+            Self::Resize(value) => {
+                DiskVerb::Resize.pack(out)?;
+                value.pack(out)?
+            }
+            Self::CreateCow(value) => {
+                DiskVerb::CreateCow.pack(out)?;
+                value.pack(out)?
+            }
+            Self::Import(value) => {
+                DiskVerb::Import.pack(out)?;
+                value.pack(out)?
+            }
+            Self::Copy(value) => {
+                DiskVerb::Copy.pack(out)?;
+                value.pack(out)?
+            }
+            Self::Commit(value) => {
+                DiskVerb::Commit.pack(out)?;
+                value.pack(out)?
+            }
+            Self::Delete(value) => {
+                DiskVerb::Delete.pack(out)?;
+                pack_opaque(value, 255, out)?
+            }
+        };
         Ok(())
     }
 }
 
-impl Unpack for DiskImportArgs {
+impl Unpack for DiskTask {
     fn unpack(input: &mut Strict<'_>) -> Result<Self> {
-        Ok(Self {
-            disk: unpack_opaque(input, 255)?,
-            backing: unpack_opaque(input, 255)?,
-        })
-    }
-}
-
-/// The arguments of DISK_COMMIT.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DiskCommitArgs {
-    /// a .cow file
-    ///
-    /// At most 255 bytes.
-    pub source: DiskFile,
-    /// a .dsk file, not there yet
-    ///
-    /// At most 255 bytes.
-    pub destination: DiskFile,
-}
-
-impl Pack for DiskCommitArgs {
-    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
-        pack_opaque(&self.source, 255, out)?;
-        pack_opaque(&self.destination, 255, out)?;
-
-        Ok(())
-    }
-}
-
-impl Unpack for DiskCommitArgs {
-    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
-        Ok(Self {
-            source: unpack_opaque(input, 255)?,
-            destination: unpack_opaque(input, 255)?,
+        Ok(match take::<DiskVerb>(input)? {
+            DiskVerb::Create => Self::Create(take(input)?),
+            DiskVerb::Resize => Self::Resize(take(input)?),
+            DiskVerb::CreateCow => Self::CreateCow(take(input)?),
+            DiskVerb::Import => Self::Import(take(input)?),
+            DiskVerb::Copy => Self::Copy(take(input)?),
+            DiskVerb::Commit => Self::Commit(take(input)?),
+            DiskVerb::Delete => Self::Delete(unpack_opaque(input, 255)?),
         })
     }
 }
@@ -1700,7 +1694,7 @@ impl Unpack for DiskJob {
     }
 }
 
-/// The result of DISK_CREATE.
+/// The result of DISK_BEGIN.
 #[derive(Debug, Clone, PartialEq)]
 pub enum DiskJobResult {
     /// `case CTL_OK`
@@ -3586,52 +3580,10 @@ pub const UMLMONCTRL_V1_PROCEDURES: &[Procedure] = &[
         max_result: 1036,
     },
     Procedure {
-        number: 60,
-        name: "DISK_CREATE",
-        doc: "Makes a flat image.",
-        max_args: 272,
-        max_result: 1036,
-    },
-    Procedure {
-        number: 61,
-        name: "DISK_CREATE_COW",
-        doc: "Makes a copy-on-write image, as large as its backing file, sparse.",
-        max_args: 520,
-        max_result: 1036,
-    },
-    Procedure {
-        number: 62,
-        name: "DISK_DELETE",
-        doc: "Removes an image.",
-        max_args: 260,
-        max_result: 1036,
-    },
-    Procedure {
-        number: 63,
-        name: "DISK_COPY",
-        doc: "Copies an image, .dsk to .dsk or .cow to .cow. Holes stay holes.",
-        max_args: 520,
-        max_result: 1036,
-    },
-    Procedure {
-        number: 64,
-        name: "DISK_RESIZE",
-        doc: "Changes the size of a flat image. The file system in it is not touched.",
-        max_args: 272,
-        max_result: 1036,
-    },
-    Procedure {
-        number: 65,
-        name: "DISK_IMPORT",
-        doc: "Makes a copy-on-write image from elsewhere usable: writes where its backing file is now into its header.",
-        max_args: 520,
-        max_result: 1036,
-    },
-    Procedure {
-        number: 66,
-        name: "DISK_COMMIT",
-        doc: "Makes a flat image of a copy-on-write image and its backing file.",
-        max_args: 520,
+        number: 71,
+        name: "DISK_BEGIN",
+        doc: "Begins work on a disk. 60 to 66 were procedures, one for each kind of work.",
+        max_args: 524,
         max_result: 1036,
     },
     Procedure {
@@ -4151,172 +4103,22 @@ impl<S: Stream> UmlmonctrlV1Client<S> {
         )
     }
 
-    /// Makes a flat image.
-    pub fn disk_create(
+    /// Begins work on a disk. 60 to 66 were procedures, one for each kind of work.
+    pub fn disk_begin(
         &mut self,
-        args: &DiskCreateArgs,
+        args: &DiskTask,
     ) -> std::result::Result<DiskJobResult, ClientError> {
-        let ticket = self.send_disk_create(args)?;
+        let ticket = self.send_disk_begin(args)?;
         self.rpc.wait(ticket)
     }
 
-    /// Sends DISK_CREATE without waiting for its result.
-    pub fn send_disk_create(
+    /// Sends DISK_BEGIN without waiting for its result.
+    pub fn send_disk_begin(
         &mut self,
-        args: &DiskCreateArgs,
+        args: &DiskTask,
     ) -> std::result::Result<Ticket<DiskJobResult>, ClientError> {
         self.rpc.send(
-            60,
-            1036,
-            |out| {
-                args.pack(out)?;
-                Ok(())
-            },
-            take,
-        )
-    }
-
-    /// Makes a copy-on-write image, as large as its backing file, sparse.
-    pub fn disk_create_cow(
-        &mut self,
-        args: &DiskCreateCowArgs,
-    ) -> std::result::Result<DiskJobResult, ClientError> {
-        let ticket = self.send_disk_create_cow(args)?;
-        self.rpc.wait(ticket)
-    }
-
-    /// Sends DISK_CREATE_COW without waiting for its result.
-    pub fn send_disk_create_cow(
-        &mut self,
-        args: &DiskCreateCowArgs,
-    ) -> std::result::Result<Ticket<DiskJobResult>, ClientError> {
-        self.rpc.send(
-            61,
-            1036,
-            |out| {
-                args.pack(out)?;
-                Ok(())
-            },
-            take,
-        )
-    }
-
-    /// Removes an image.
-    pub fn disk_delete(
-        &mut self,
-        args: &DiskDeleteArgs,
-    ) -> std::result::Result<DiskJobResult, ClientError> {
-        let ticket = self.send_disk_delete(args)?;
-        self.rpc.wait(ticket)
-    }
-
-    /// Sends DISK_DELETE without waiting for its result.
-    pub fn send_disk_delete(
-        &mut self,
-        args: &DiskDeleteArgs,
-    ) -> std::result::Result<Ticket<DiskJobResult>, ClientError> {
-        self.rpc.send(
-            62,
-            1036,
-            |out| {
-                args.pack(out)?;
-                Ok(())
-            },
-            take,
-        )
-    }
-
-    /// Copies an image, .dsk to .dsk or .cow to .cow. Holes stay holes.
-    pub fn disk_copy(
-        &mut self,
-        args: &DiskCopyArgs,
-    ) -> std::result::Result<DiskJobResult, ClientError> {
-        let ticket = self.send_disk_copy(args)?;
-        self.rpc.wait(ticket)
-    }
-
-    /// Sends DISK_COPY without waiting for its result.
-    pub fn send_disk_copy(
-        &mut self,
-        args: &DiskCopyArgs,
-    ) -> std::result::Result<Ticket<DiskJobResult>, ClientError> {
-        self.rpc.send(
-            63,
-            1036,
-            |out| {
-                args.pack(out)?;
-                Ok(())
-            },
-            take,
-        )
-    }
-
-    /// Changes the size of a flat image. The file system in it is not touched.
-    pub fn disk_resize(
-        &mut self,
-        args: &DiskResizeArgs,
-    ) -> std::result::Result<DiskJobResult, ClientError> {
-        let ticket = self.send_disk_resize(args)?;
-        self.rpc.wait(ticket)
-    }
-
-    /// Sends DISK_RESIZE without waiting for its result.
-    pub fn send_disk_resize(
-        &mut self,
-        args: &DiskResizeArgs,
-    ) -> std::result::Result<Ticket<DiskJobResult>, ClientError> {
-        self.rpc.send(
-            64,
-            1036,
-            |out| {
-                args.pack(out)?;
-                Ok(())
-            },
-            take,
-        )
-    }
-
-    /// Makes a copy-on-write image from elsewhere usable: writes where its backing file is now into its header.
-    pub fn disk_import(
-        &mut self,
-        args: &DiskImportArgs,
-    ) -> std::result::Result<DiskJobResult, ClientError> {
-        let ticket = self.send_disk_import(args)?;
-        self.rpc.wait(ticket)
-    }
-
-    /// Sends DISK_IMPORT without waiting for its result.
-    pub fn send_disk_import(
-        &mut self,
-        args: &DiskImportArgs,
-    ) -> std::result::Result<Ticket<DiskJobResult>, ClientError> {
-        self.rpc.send(
-            65,
-            1036,
-            |out| {
-                args.pack(out)?;
-                Ok(())
-            },
-            take,
-        )
-    }
-
-    /// Makes a flat image of a copy-on-write image and its backing file.
-    pub fn disk_commit(
-        &mut self,
-        args: &DiskCommitArgs,
-    ) -> std::result::Result<DiskJobResult, ClientError> {
-        let ticket = self.send_disk_commit(args)?;
-        self.rpc.wait(ticket)
-    }
-
-    /// Sends DISK_COMMIT without waiting for its result.
-    pub fn send_disk_commit(
-        &mut self,
-        args: &DiskCommitArgs,
-    ) -> std::result::Result<Ticket<DiskJobResult>, ClientError> {
-        self.rpc.send(
-            66,
+            71,
             1036,
             |out| {
                 args.pack(out)?;
@@ -4563,30 +4365,8 @@ pub trait UmlmonctrlV1 {
     /// Takes a user change back: what the administrator configured counts again.
     async fn config_del(&self, session: &Self::Session, args: ConfigDelArgs) -> CtlResult;
 
-    /// Makes a flat image.
-    async fn disk_create(&self, session: &Self::Session, args: DiskCreateArgs) -> DiskJobResult;
-
-    /// Makes a copy-on-write image, as large as its backing file, sparse.
-    async fn disk_create_cow(
-        &self,
-        session: &Self::Session,
-        args: DiskCreateCowArgs,
-    ) -> DiskJobResult;
-
-    /// Removes an image.
-    async fn disk_delete(&self, session: &Self::Session, args: DiskDeleteArgs) -> DiskJobResult;
-
-    /// Copies an image, .dsk to .dsk or .cow to .cow. Holes stay holes.
-    async fn disk_copy(&self, session: &Self::Session, args: DiskCopyArgs) -> DiskJobResult;
-
-    /// Changes the size of a flat image. The file system in it is not touched.
-    async fn disk_resize(&self, session: &Self::Session, args: DiskResizeArgs) -> DiskJobResult;
-
-    /// Makes a copy-on-write image from elsewhere usable: writes where its backing file is now into its header.
-    async fn disk_import(&self, session: &Self::Session, args: DiskImportArgs) -> DiskJobResult;
-
-    /// Makes a flat image of a copy-on-write image and its backing file.
-    async fn disk_commit(&self, session: &Self::Session, args: DiskCommitArgs) -> DiskJobResult;
+    /// Begins work on a disk. 60 to 66 were procedures, one for each kind of work.
+    async fn disk_begin(&self, session: &Self::Session, args: DiskTask) -> DiskJobResult;
 
     /// How far a job is; waits for its end.
     async fn disk_wait(&self, session: &Self::Session, args: DiskWaitArgs) -> DiskWaitResult;
@@ -4608,6 +4388,295 @@ pub trait UmlmonctrlV1 {
 
     /// Sets the password as a user change, in effect from the next connection on. A remote caller must seal.
     async fn password_set(&self, session: &Self::Session, args: PasswordSetArgs) -> CtlResult;
+}
+
+/// A server of UMLMONCTRL_V1 for tests: it carries out the procedures whose methods it has, and refuses the others.
+#[cfg(feature = "server")]
+#[allow(
+    async_fn_in_trait,
+    reason = "all calls run on one thread, nothing has to be Send"
+)]
+pub trait PartialUmlmonctrlV1 {
+    /// State of a connection.
+    type Session: 'static;
+
+    /// What is answered to a call that is refused; `args` are its decoded arguments.
+    fn refusal(&self, procedure: &'static str, args: &dyn std::fmt::Debug) -> CtlError;
+
+    /// Refuses VM_INFO.
+    async fn vm_info(&self, session: &Self::Session) -> VmInfoResult {
+        let _ = session;
+        VmInfoResult::Error(self.refusal("VM_INFO", &()))
+    }
+
+    /// Refuses VM_START.
+    async fn vm_start(&self, session: &Self::Session, args: VmStartArgs) -> CtlResult {
+        let _ = session;
+        CtlResult::Error(self.refusal("VM_START", &args))
+    }
+
+    /// Refuses VM_SUSPEND.
+    async fn vm_suspend(&self, session: &Self::Session) -> CtlResult {
+        let _ = session;
+        CtlResult::Error(self.refusal("VM_SUSPEND", &()))
+    }
+
+    /// Refuses VM_CONTINUE.
+    async fn vm_continue(&self, session: &Self::Session) -> CtlResult {
+        let _ = session;
+        CtlResult::Error(self.refusal("VM_CONTINUE", &()))
+    }
+
+    /// Refuses VM_HALT.
+    async fn vm_halt(&self, session: &Self::Session) -> CtlResult {
+        let _ = session;
+        CtlResult::Error(self.refusal("VM_HALT", &()))
+    }
+
+    /// Refuses VM_CTRLALTDEL.
+    async fn vm_ctrlaltdel(&self, session: &Self::Session, args: VmCtrlaltdelArgs) -> CtlResult {
+        let _ = session;
+        CtlResult::Error(self.refusal("VM_CTRLALTDEL", &args))
+    }
+
+    /// Refuses VM_KILL.
+    async fn vm_kill(&self, session: &Self::Session) -> CtlResult {
+        let _ = session;
+        CtlResult::Error(self.refusal("VM_KILL", &()))
+    }
+
+    /// Refuses VM_SYSRQ.
+    async fn vm_sysrq(&self, session: &Self::Session, args: VmSysrqArgs) -> CtlResult {
+        let _ = session;
+        CtlResult::Error(self.refusal("VM_SYSRQ", &args))
+    }
+
+    /// Refuses VM_WAIT.
+    async fn vm_wait(&self, session: &Self::Session, args: VmWaitArgs) -> VmWaitResult {
+        let _ = session;
+        VmWaitResult::Error(self.refusal("VM_WAIT", &args))
+    }
+
+    /// Refuses VM_READY.
+    async fn vm_ready(&self, session: &Self::Session, args: VmWaitArgs) -> VmReadyResult {
+        let _ = session;
+        VmReadyResult::Error(self.refusal("VM_READY", &args))
+    }
+
+    /// Refuses CON_OPEN.
+    async fn con_open(&self, session: &Self::Session, args: ConOpenArgs) -> ConOpenResult {
+        let _ = session;
+        ConOpenResult::Error(self.refusal("CON_OPEN", &args))
+    }
+
+    /// Refuses CON_READ.
+    async fn con_read(&self, session: &Self::Session, args: ConReadArgs) -> ConReadResult {
+        let _ = session;
+        ConReadResult::Error(self.refusal("CON_READ", &args))
+    }
+
+    /// Refuses CON_WRITE.
+    async fn con_write(&self, session: &Self::Session, args: ConWriteArgs) -> CtlResult {
+        let _ = session;
+        CtlResult::Error(self.refusal("CON_WRITE", &args))
+    }
+
+    /// Refuses CON_RESIZE.
+    async fn con_resize(&self, session: &Self::Session, args: ConResizeArgs) -> CtlResult {
+        let _ = session;
+        CtlResult::Error(self.refusal("CON_RESIZE", &args))
+    }
+
+    /// Refuses CON_CLOSE.
+    async fn con_close(&self, session: &Self::Session, args: CtlName) -> CtlResult {
+        let _ = session;
+        CtlResult::Error(self.refusal("CON_CLOSE", &args))
+    }
+
+    /// Refuses CON_SCREEN.
+    async fn con_screen(&self, session: &Self::Session, args: ConScreenArgs) -> ConScreenResult {
+        let _ = session;
+        ConScreenResult::Error(self.refusal("CON_SCREEN", &args))
+    }
+
+    /// Refuses LOG_TAIL.
+    async fn log_tail(&self, session: &Self::Session, args: LogTailArgs) -> LogTailResult {
+        let _ = session;
+        LogTailResult::Error(self.refusal("LOG_TAIL", &args))
+    }
+
+    /// Refuses LOG_READ.
+    async fn log_read(&self, session: &Self::Session, args: LogReadArgs) -> LogReadResult {
+        let _ = session;
+        LogReadResult::Error(self.refusal("LOG_READ", &args))
+    }
+
+    /// Refuses LOG_ROTATE.
+    async fn log_rotate(&self, session: &Self::Session) -> CtlResult {
+        let _ = session;
+        CtlResult::Error(self.refusal("LOG_ROTATE", &()))
+    }
+
+    /// Refuses CONFIG_GET.
+    async fn config_get(&self, session: &Self::Session) -> ConfigGetResult {
+        let _ = session;
+        ConfigGetResult::Error(self.refusal("CONFIG_GET", &()))
+    }
+
+    /// Refuses CONFIG_SET.
+    async fn config_set(&self, session: &Self::Session, args: ConfigSetArgs) -> CtlResult {
+        let _ = session;
+        CtlResult::Error(self.refusal("CONFIG_SET", &args))
+    }
+
+    /// Refuses CONFIG_DEL.
+    async fn config_del(&self, session: &Self::Session, args: ConfigDelArgs) -> CtlResult {
+        let _ = session;
+        CtlResult::Error(self.refusal("CONFIG_DEL", &args))
+    }
+
+    /// Refuses DISK_BEGIN.
+    async fn disk_begin(&self, session: &Self::Session, args: DiskTask) -> DiskJobResult {
+        let _ = session;
+        DiskJobResult::Error(self.refusal("DISK_BEGIN", &args))
+    }
+
+    /// Refuses DISK_WAIT.
+    async fn disk_wait(&self, session: &Self::Session, args: DiskWaitArgs) -> DiskWaitResult {
+        let _ = session;
+        DiskWaitResult::Error(self.refusal("DISK_WAIT", &args))
+    }
+
+    /// Refuses DISK_CANCEL.
+    async fn disk_cancel(&self, session: &Self::Session, args: DiskJob) -> CtlResult {
+        let _ = session;
+        CtlResult::Error(self.refusal("DISK_CANCEL", &args))
+    }
+
+    /// Refuses DISK_LIST.
+    async fn disk_list(&self, session: &Self::Session, args: DiskListArgs) -> DiskListResult {
+        let _ = session;
+        DiskListResult::Error(self.refusal("DISK_LIST", &args))
+    }
+
+    /// Refuses EVENT_READ.
+    async fn event_read(&self, session: &Self::Session, args: EventReadArgs) -> EventReadResult {
+        let _ = session;
+        EventReadResult::Error(self.refusal("EVENT_READ", &args))
+    }
+
+    /// Refuses PORT_GET.
+    async fn port_get(&self, session: &Self::Session) -> PortGetResult {
+        let _ = session;
+        PortGetResult::Error(self.refusal("PORT_GET", &()))
+    }
+
+    /// Refuses SITE_RUN.
+    async fn site_run(&self, session: &Self::Session, args: SiteRunArgs) -> SiteRunResult {
+        let _ = session;
+        SiteRunResult::Error(self.refusal("SITE_RUN", &args))
+    }
+
+    /// Refuses PASSWORD_SET.
+    async fn password_set(&self, session: &Self::Session, args: PasswordSetArgs) -> CtlResult {
+        let _ = session;
+        CtlResult::Error(self.refusal("PASSWORD_SET", &args))
+    }
+}
+
+#[cfg(feature = "server")]
+impl<T: PartialUmlmonctrlV1> UmlmonctrlV1 for T {
+    type Session = <T as PartialUmlmonctrlV1>::Session;
+    async fn vm_info(&self, session: &Self::Session) -> VmInfoResult {
+        PartialUmlmonctrlV1::vm_info(self, session).await
+    }
+    async fn vm_start(&self, session: &Self::Session, args: VmStartArgs) -> CtlResult {
+        PartialUmlmonctrlV1::vm_start(self, session, args).await
+    }
+    async fn vm_suspend(&self, session: &Self::Session) -> CtlResult {
+        PartialUmlmonctrlV1::vm_suspend(self, session).await
+    }
+    async fn vm_continue(&self, session: &Self::Session) -> CtlResult {
+        PartialUmlmonctrlV1::vm_continue(self, session).await
+    }
+    async fn vm_halt(&self, session: &Self::Session) -> CtlResult {
+        PartialUmlmonctrlV1::vm_halt(self, session).await
+    }
+    async fn vm_ctrlaltdel(&self, session: &Self::Session, args: VmCtrlaltdelArgs) -> CtlResult {
+        PartialUmlmonctrlV1::vm_ctrlaltdel(self, session, args).await
+    }
+    async fn vm_kill(&self, session: &Self::Session) -> CtlResult {
+        PartialUmlmonctrlV1::vm_kill(self, session).await
+    }
+    async fn vm_sysrq(&self, session: &Self::Session, args: VmSysrqArgs) -> CtlResult {
+        PartialUmlmonctrlV1::vm_sysrq(self, session, args).await
+    }
+    async fn vm_wait(&self, session: &Self::Session, args: VmWaitArgs) -> VmWaitResult {
+        PartialUmlmonctrlV1::vm_wait(self, session, args).await
+    }
+    async fn vm_ready(&self, session: &Self::Session, args: VmWaitArgs) -> VmReadyResult {
+        PartialUmlmonctrlV1::vm_ready(self, session, args).await
+    }
+    async fn con_open(&self, session: &Self::Session, args: ConOpenArgs) -> ConOpenResult {
+        PartialUmlmonctrlV1::con_open(self, session, args).await
+    }
+    async fn con_read(&self, session: &Self::Session, args: ConReadArgs) -> ConReadResult {
+        PartialUmlmonctrlV1::con_read(self, session, args).await
+    }
+    async fn con_write(&self, session: &Self::Session, args: ConWriteArgs) -> CtlResult {
+        PartialUmlmonctrlV1::con_write(self, session, args).await
+    }
+    async fn con_resize(&self, session: &Self::Session, args: ConResizeArgs) -> CtlResult {
+        PartialUmlmonctrlV1::con_resize(self, session, args).await
+    }
+    async fn con_close(&self, session: &Self::Session, args: CtlName) -> CtlResult {
+        PartialUmlmonctrlV1::con_close(self, session, args).await
+    }
+    async fn con_screen(&self, session: &Self::Session, args: ConScreenArgs) -> ConScreenResult {
+        PartialUmlmonctrlV1::con_screen(self, session, args).await
+    }
+    async fn log_tail(&self, session: &Self::Session, args: LogTailArgs) -> LogTailResult {
+        PartialUmlmonctrlV1::log_tail(self, session, args).await
+    }
+    async fn log_read(&self, session: &Self::Session, args: LogReadArgs) -> LogReadResult {
+        PartialUmlmonctrlV1::log_read(self, session, args).await
+    }
+    async fn log_rotate(&self, session: &Self::Session) -> CtlResult {
+        PartialUmlmonctrlV1::log_rotate(self, session).await
+    }
+    async fn config_get(&self, session: &Self::Session) -> ConfigGetResult {
+        PartialUmlmonctrlV1::config_get(self, session).await
+    }
+    async fn config_set(&self, session: &Self::Session, args: ConfigSetArgs) -> CtlResult {
+        PartialUmlmonctrlV1::config_set(self, session, args).await
+    }
+    async fn config_del(&self, session: &Self::Session, args: ConfigDelArgs) -> CtlResult {
+        PartialUmlmonctrlV1::config_del(self, session, args).await
+    }
+    async fn disk_begin(&self, session: &Self::Session, args: DiskTask) -> DiskJobResult {
+        PartialUmlmonctrlV1::disk_begin(self, session, args).await
+    }
+    async fn disk_wait(&self, session: &Self::Session, args: DiskWaitArgs) -> DiskWaitResult {
+        PartialUmlmonctrlV1::disk_wait(self, session, args).await
+    }
+    async fn disk_cancel(&self, session: &Self::Session, args: DiskJob) -> CtlResult {
+        PartialUmlmonctrlV1::disk_cancel(self, session, args).await
+    }
+    async fn disk_list(&self, session: &Self::Session, args: DiskListArgs) -> DiskListResult {
+        PartialUmlmonctrlV1::disk_list(self, session, args).await
+    }
+    async fn event_read(&self, session: &Self::Session, args: EventReadArgs) -> EventReadResult {
+        PartialUmlmonctrlV1::event_read(self, session, args).await
+    }
+    async fn port_get(&self, session: &Self::Session) -> PortGetResult {
+        PartialUmlmonctrlV1::port_get(self, session).await
+    }
+    async fn site_run(&self, session: &Self::Session, args: SiteRunArgs) -> SiteRunResult {
+        PartialUmlmonctrlV1::site_run(self, session, args).await
+    }
+    async fn password_set(&self, session: &Self::Session, args: PasswordSetArgs) -> CtlResult {
+        PartialUmlmonctrlV1::password_set(self, session, args).await
+    }
 }
 
 /// UMLMONCTRL_V1 as the server sees it: which numbers it has and how its calls are decoded.
@@ -4786,52 +4855,10 @@ impl<S: UmlmonctrlV1 + 'static> crate::server::Program<S> for UmlmonctrlV1Progra
                     |result, out| result.pack(out),
                 ))
             }
-            60 => {
-                let args = call.arguments(272, take)?;
+            71 => {
+                let args = call.arguments(524, take)?;
                 Ok(call.answer(
-                    async move { service.disk_create(&session, args).await },
-                    |result, out| result.pack(out),
-                ))
-            }
-            61 => {
-                let args = call.arguments(520, take)?;
-                Ok(call.answer(
-                    async move { service.disk_create_cow(&session, args).await },
-                    |result, out| result.pack(out),
-                ))
-            }
-            62 => {
-                let args = call.arguments(260, take)?;
-                Ok(call.answer(
-                    async move { service.disk_delete(&session, args).await },
-                    |result, out| result.pack(out),
-                ))
-            }
-            63 => {
-                let args = call.arguments(520, take)?;
-                Ok(call.answer(
-                    async move { service.disk_copy(&session, args).await },
-                    |result, out| result.pack(out),
-                ))
-            }
-            64 => {
-                let args = call.arguments(272, take)?;
-                Ok(call.answer(
-                    async move { service.disk_resize(&session, args).await },
-                    |result, out| result.pack(out),
-                ))
-            }
-            65 => {
-                let args = call.arguments(520, take)?;
-                Ok(call.answer(
-                    async move { service.disk_import(&session, args).await },
-                    |result, out| result.pack(out),
-                ))
-            }
-            66 => {
-                let args = call.arguments(520, take)?;
-                Ok(call.answer(
-                    async move { service.disk_commit(&session, args).await },
+                    async move { service.disk_begin(&session, args).await },
                     |result, out| result.pack(out),
                 ))
             }
@@ -5019,6 +5046,43 @@ pub trait UmlmonauthV1 {
 
     /// Proves that the caller knows the password; the answer proves it of the server.
     async fn auth_prove(&self, session: &Self::Session, args: AuthProof) -> AuthProveResult;
+}
+
+/// A server of UMLMONAUTH_V1 for tests: it carries out the procedures whose methods it has, and refuses the others.
+#[cfg(feature = "server")]
+#[allow(
+    async_fn_in_trait,
+    reason = "all calls run on one thread, nothing has to be Send"
+)]
+pub trait PartialUmlmonauthV1 {
+    /// State of a connection.
+    type Session: 'static;
+
+    /// What is answered to a call that is refused; `args` are its decoded arguments.
+    fn refusal(&self, procedure: &'static str, args: &dyn std::fmt::Debug) -> CtlError;
+
+    /// Refuses AUTH_BEGIN.
+    async fn auth_begin(&self, session: &Self::Session, args: AuthBeginArgs) -> AuthBeginResult {
+        let _ = session;
+        AuthBeginResult::Error(self.refusal("AUTH_BEGIN", &args))
+    }
+
+    /// Refuses AUTH_PROVE.
+    async fn auth_prove(&self, session: &Self::Session, args: AuthProof) -> AuthProveResult {
+        let _ = session;
+        AuthProveResult::Error(self.refusal("AUTH_PROVE", &args))
+    }
+}
+
+#[cfg(feature = "server")]
+impl<T: PartialUmlmonauthV1> UmlmonauthV1 for T {
+    type Session = <T as PartialUmlmonauthV1>::Session;
+    async fn auth_begin(&self, session: &Self::Session, args: AuthBeginArgs) -> AuthBeginResult {
+        PartialUmlmonauthV1::auth_begin(self, session, args).await
+    }
+    async fn auth_prove(&self, session: &Self::Session, args: AuthProof) -> AuthProveResult {
+        PartialUmlmonauthV1::auth_prove(self, session, args).await
+    }
 }
 
 /// UMLMONAUTH_V1 as the server sees it: which numbers it has and how its calls are decoded.

@@ -25,52 +25,14 @@ fn error<T: From<Result<O, CtlError>>, O>(code: CtlCode, text: &str) -> T {
     }))
 }
 
-/// Procedures that this service does not carry out.
-macro_rules! refused {
-    ($($procedure:ident($($args:ty)?) -> $result:ty;)*) => {
-        $(async fn $procedure(&self, _: &() $(, _: $args)?) -> $result {
-            error(CtlCode::NotRunning, "vm1 is not running")
-        })*
-    };
-}
-
-impl UmlmonctrlV1 for Service {
+impl PartialUmlmonctrlV1 for Service {
     type Session = ();
 
-    refused! {
-        vm_start(VmStartArgs) -> CtlResult;
-        vm_suspend() -> CtlResult;
-        vm_continue() -> CtlResult;
-        vm_halt() -> CtlResult;
-        vm_ctrlaltdel(VmCtrlaltdelArgs) -> CtlResult;
-        vm_kill() -> CtlResult;
-        vm_sysrq(VmSysrqArgs) -> CtlResult;
-        vm_wait(VmWaitArgs) -> VmWaitResult;
-        vm_ready(VmWaitArgs) -> VmReadyResult;
-        con_open(ConOpenArgs) -> ConOpenResult;
-        con_resize(ConResizeArgs) -> CtlResult;
-        con_close(CtlName) -> CtlResult;
-        con_screen(ConScreenArgs) -> ConScreenResult;
-        log_tail(LogTailArgs) -> LogTailResult;
-        log_read(LogReadArgs) -> LogReadResult;
-        log_rotate() -> CtlResult;
-        config_get() -> ConfigGetResult;
-        config_set(ConfigSetArgs) -> CtlResult;
-        config_del(ConfigDelArgs) -> CtlResult;
-        disk_create(DiskCreateArgs) -> DiskJobResult;
-        disk_create_cow(DiskCreateCowArgs) -> DiskJobResult;
-        disk_delete(DiskDeleteArgs) -> DiskJobResult;
-        disk_copy(DiskCopyArgs) -> DiskJobResult;
-        disk_resize(DiskResizeArgs) -> DiskJobResult;
-        disk_import(DiskImportArgs) -> DiskJobResult;
-        disk_commit(DiskCommitArgs) -> DiskJobResult;
-        disk_wait(DiskWaitArgs) -> DiskWaitResult;
-        disk_cancel(DiskJob) -> CtlResult;
-        disk_list(DiskListArgs) -> DiskListResult;
-        event_read(EventReadArgs) -> EventReadResult;
-        port_get() -> PortGetResult;
-        site_run(SiteRunArgs) -> SiteRunResult;
-        password_set(PasswordSetArgs) -> CtlResult;
+    fn refusal(&self, _: &str, _: &dyn std::fmt::Debug) -> CtlError {
+        CtlError {
+            code: CtlCode::NotRunning,
+            text: "vm1 is not running".into(),
+        }
     }
 
     async fn vm_info(&self, _: &()) -> VmInfoResult {
@@ -99,6 +61,19 @@ impl UmlmonctrlV1 for Service {
             error(CtlCode::Invalid, "other data than expected")
         }
     }
+
+    async fn disk_begin(&self, _: &(), task: DiskTask) -> DiskJobResult {
+        let (disk, sparse) = (b"/disks/a.dsk".to_vec(), true);
+        let expected = DiskTask::Resize(DiskSize {
+            disk,
+            megabytes: 1 << 33,
+            sparse,
+        });
+        match task == expected {
+            true => DiskJobResult::Ok(DiskJob { job: 7 }),
+            false => error(CtlCode::Invalid, "another task than expected"),
+        }
+    }
 }
 
 const EXPECTED: &str = "\
@@ -111,6 +86,7 @@ mem=64 from 1
 read: 65536 bytes at 4294967298 sum SUM writer 1
 read: error 2 nothing was asked for
 write: 0
+resize: job 7
 suspend: 1 3 vm1 is not running
 procedure 99: RPC: Procedure unavailable
 no arguments: RPC: Server can't decode arguments

@@ -403,38 +403,8 @@ impl UmlmonctrlV1 for Service {
         wire::done(self.asked(session, wish, del).await)
     }
 
-    async fn disk_create(&self, session: &Session, args: DiskCreateArgs) -> DiskJobResult {
-        self.begin(session, "disk-create", disks::create(&args))
-            .await
-    }
-
-    async fn disk_create_cow(&self, session: &Session, args: DiskCreateCowArgs) -> DiskJobResult {
-        self.begin(session, "disk-create-cow", disks::create_cow(&args))
-            .await
-    }
-
-    async fn disk_delete(&self, session: &Session, args: DiskDeleteArgs) -> DiskJobResult {
-        self.begin(session, "disk-delete", disks::delete(&args))
-            .await
-    }
-
-    async fn disk_copy(&self, session: &Session, args: DiskCopyArgs) -> DiskJobResult {
-        self.begin(session, "disk-copy", disks::copy(&args)).await
-    }
-
-    async fn disk_resize(&self, session: &Session, args: DiskResizeArgs) -> DiskJobResult {
-        self.begin(session, "disk-resize", disks::resize(&args))
-            .await
-    }
-
-    async fn disk_import(&self, session: &Session, args: DiskImportArgs) -> DiskJobResult {
-        self.begin(session, "disk-import", disks::import(&args))
-            .await
-    }
-
-    async fn disk_commit(&self, session: &Session, args: DiskCommitArgs) -> DiskJobResult {
-        self.begin(session, "disk-commit", disks::commit(&args))
-            .await
+    async fn disk_begin(&self, session: &Session, task: DiskTask) -> DiskJobResult {
+        self.begin_job(session, &task).await
     }
 
     async fn disk_wait(&self, session: &Session, args: DiskWaitArgs) -> DiskWaitResult {

@@ -1,12 +1,13 @@
 //! The commands of umlwatch: one table, which is the argument list, the interactive mode, the help and the completion.
 
-use cli::{Arg, Failure, Given, Program, Section, Word};
+use cli::{Arg, Failure, Given, Kind, Program, Section, Word};
 use client::{Monitor, REMOTE};
 use config::ChannelName;
-use rpc_xdr::client::{ClientError, Ticket};
+use rpc_xdr::client::ClientError;
 use rpc_xdr::umlmonctrl::*;
 
 use crate::argument::{Argument, Letter, Log, Ready, Recording, Seconds, Text};
+use crate::disk_argument::{backed, pair, sized};
 use crate::run::Runner;
 use crate::style::OPTIONS;
 
@@ -63,6 +64,27 @@ const fn command<T: Argument>(
 ) -> Command {
     let word = Word::new(name, T::ARG, help);
     Command { word, action }
+}
+
+/// A command that is work on a disk. Which disk is meant, the monitor says.
+struct Work {
+    arg: Arg,
+    /// What the argument asks for.
+    task: fn(&Given) -> Result<DiskTask, Failure>,
+    /// What could not be done, as in [`Task`].
+    cannot: &'static str,
+}
+
+impl Prepare for Work {
+    fn prepare(&self, given: &Given) -> Result<Task, Failure> {
+        let task = (self.task)(given)?;
+        Ok(Task::new(self.cannot, move |runner| runner.work(&task)))
+    }
+}
+
+const fn work(name: &'static str, help: &'static str, work: &'static Work) -> Command {
+    let word = Word::new(name, Some(work.arg), help);
+    Command { word, action: work }
 }
 
 /// Every command; the interactive mode knows the same ones.
@@ -224,66 +246,68 @@ pub const COMMANDS: &[Command] = &[
         "Shows the disks: type, size, backing file, users",
         &Action(|()| Task::new("list the disks", Runner::list_disks)),
     ),
-    command(
+    work(
         "disk-create",
         "Makes a flat image of MB megabytes",
-        &Action(|args: DiskCreateArgs| {
-            work("create a disk", move |monitor| {
-                monitor.send_disk_create(&args)
-            })
-        }),
+        &Work {
+            arg: Arg::new("NAME:MB[:sparse]", Kind::Pair(&Kind::NewDisk, &Kind::Value)),
+            task: |given| Ok(DiskTask::Create(sized(given)?)),
+            cannot: "create a disk",
+        },
     ),
-    command(
+    work(
         "disk-create-cow",
         "Makes a copy-on-write image on a backing file",
-        &Action(|args: DiskCreateCowArgs| {
-            work("create a disk", move |monitor| {
-                monitor.send_disk_create_cow(&args)
-            })
-        }),
+        &Work {
+            arg: Arg::new("NAME:BACKING", Kind::Pair(&Kind::NewDisk, &Kind::Disk)),
+            task: |given| Ok(DiskTask::CreateCow(backed(given)?)),
+            cannot: "create a disk",
+        },
     ),
-    command(
+    work(
         "disk-delete",
         "Deletes a disk",
-        &Action(|args: DiskDeleteArgs| {
-            work("delete a disk", move |monitor| {
-                monitor.send_disk_delete(&args)
-            })
-        }),
+        &Work {
+            arg: Arg::new("DISK", Kind::Disk),
+            task: |given| Ok(DiskTask::Delete(given.text()?.into())),
+            cannot: "delete a disk",
+        },
     ),
-    command(
+    work(
         "disk-copy",
         "Copies a disk to one of the same type",
-        &Action(|args: DiskCopyArgs| {
-            work("copy a disk", move |monitor| monitor.send_disk_copy(&args))
-        }),
+        &Work {
+            arg: Arg::new("DISK:NAME", Kind::Pair(&Kind::Disk, &Kind::NewDisk)),
+            task: |given| Ok(DiskTask::Copy(pair(given)?)),
+            cannot: "copy a disk",
+        },
     ),
-    command(
+    work(
         "disk-resize",
         "Makes a flat image longer or shorter",
-        &Action(|args: DiskResizeArgs| {
-            work("resize a disk", move |monitor| {
-                monitor.send_disk_resize(&args)
-            })
-        }),
+        &Work {
+            arg: Arg::new("DISK:MB[:sparse]", Kind::Pair(&Kind::Disk, &Kind::Value)),
+            task: |given| Ok(DiskTask::Resize(sized(given)?)),
+            cannot: "resize a disk",
+        },
     ),
-    command(
+    work(
         "disk-import",
         "Sets the backing file of an imported image",
-        &Action(|args: DiskImportArgs| {
-            work("import a disk", move |monitor| {
-                monitor.send_disk_import(&args)
-            })
-        }),
+        &Work {
+            arg: Arg::new("COW:BACKING", Kind::Pair(&Kind::Disk, &Kind::Disk)),
+            task: |given| Ok(DiskTask::Import(backed(given)?)),
+            cannot: "import a disk",
+        },
     ),
-    command(
+    work(
         "disk-commit",
         "Makes a flat image of a copy-on-write image",
-        &Action(|args: DiskCommitArgs| {
-            work("commit a disk", move |monitor| {
-                monitor.send_disk_commit(&args)
-            })
-        }),
+        &Work {
+            arg: Arg::new("COW:NAME", Kind::Pair(&Kind::Disk, &Kind::NewDisk)),
+            task: |given| Ok(DiskTask::Commit(pair(given)?)),
+            cannot: "commit a disk",
+        },
     ),
     command(
         "change-password",
@@ -354,14 +378,6 @@ fn call(
     Task::new(cannot, |runner| runner.call(call))
 }
 
-/// A task that is work on a disk. Which disk is meant, the monitor says.
-fn work(
-    cannot: &str,
-    send: impl FnOnce(&mut Monitor) -> Result<Ticket<DiskJobResult>, ClientError> + 'static,
-) -> Task {
-    Task::new(cannot, |runner| runner.work(send))
-}
-
 fn connect(channel: ChannelName, mode: ConMode) -> Task {
     let cannot = match mode {
         ConMode::Watch => format!("watch {channel}"),
@@ -402,9 +418,11 @@ mod tests {
                 "wait" | "wait-ready" => "9",
                 "sysrq" => "h",
                 "set" => "mem=32",
-                "disk-create" | "disk-resize" => "/disks/a.dsk:1",
-                name if name.starts_with("disk-") => "/disks/a.dsk:/disks/b.dsk",
-                _ => "x",
+                _ => match command.word.arg.map(|arg| arg.kind) {
+                    Some(Kind::Pair(_, Kind::Value)) => "/disks/a.dsk:1",
+                    Some(Kind::Pair(..)) => "/disks/a.dsk:/disks/b.dsk",
+                    _ => "x",
+                },
             };
             let given = Given {
                 name: command.word.name,

@@ -1,115 +1,15 @@
 //! What the arguments of the commands for disks mean (umlwatch). The monitor judges names and sizes; here only the form
 //! counts.
 
-use cli::{Arg, Failure, Given, Kind};
-use rpc_xdr::umlmonctrl::{
-    DiskCommitArgs, DiskCopyArgs, DiskCreateArgs, DiskCreateCowArgs, DiskDeleteArgs,
-    DiskImportArgs, DiskResizeArgs,
-};
-
-use crate::argument::Argument;
-
-impl Argument for DiskCreateArgs {
-    const ARG: Option<Arg> = Some(Arg::new(
-        "NAME:MB[:sparse]",
-        Kind::Pair(&Kind::NewDisk, &Kind::Value),
-    ));
-
-    fn read(given: &Given) -> Result<DiskCreateArgs, Failure> {
-        let (disk, megabytes, sparse) = sized(given)?;
-        Ok(DiskCreateArgs {
-            disk,
-            megabytes,
-            sparse,
-        })
-    }
-}
-
-impl Argument for DiskCreateCowArgs {
-    const ARG: Option<Arg> = Some(Arg::new(
-        "NAME:BACKING",
-        Kind::Pair(&Kind::NewDisk, &Kind::Disk),
-    ));
-
-    fn read(given: &Given) -> Result<DiskCreateCowArgs, Failure> {
-        let (disk, backing) = pair(given)?;
-        Ok(DiskCreateCowArgs { disk, backing })
-    }
-}
-
-impl Argument for DiskDeleteArgs {
-    const ARG: Option<Arg> = Some(Arg::new("DISK", Kind::Disk));
-
-    fn read(given: &Given) -> Result<DiskDeleteArgs, Failure> {
-        let disk = given.text()?.as_bytes().to_vec();
-        Ok(DiskDeleteArgs { disk })
-    }
-}
-
-impl Argument for DiskCopyArgs {
-    const ARG: Option<Arg> = Some(Arg::new(
-        "DISK:NAME",
-        Kind::Pair(&Kind::Disk, &Kind::NewDisk),
-    ));
-
-    fn read(given: &Given) -> Result<DiskCopyArgs, Failure> {
-        let (source, destination) = pair(given)?;
-        Ok(DiskCopyArgs {
-            source,
-            destination,
-        })
-    }
-}
-
-impl Argument for DiskResizeArgs {
-    const ARG: Option<Arg> = Some(Arg::new(
-        "DISK:MB[:sparse]",
-        Kind::Pair(&Kind::Disk, &Kind::Value),
-    ));
-
-    fn read(given: &Given) -> Result<DiskResizeArgs, Failure> {
-        let (disk, megabytes, sparse) = sized(given)?;
-        Ok(DiskResizeArgs {
-            disk,
-            megabytes,
-            sparse,
-        })
-    }
-}
-
-impl Argument for DiskImportArgs {
-    const ARG: Option<Arg> = Some(Arg::new(
-        "COW:BACKING",
-        Kind::Pair(&Kind::Disk, &Kind::Disk),
-    ));
-
-    fn read(given: &Given) -> Result<DiskImportArgs, Failure> {
-        let (disk, backing) = pair(given)?;
-        Ok(DiskImportArgs { disk, backing })
-    }
-}
-
-impl Argument for DiskCommitArgs {
-    const ARG: Option<Arg> = Some(Arg::new(
-        "COW:NAME",
-        Kind::Pair(&Kind::Disk, &Kind::NewDisk),
-    ));
-
-    fn read(given: &Given) -> Result<DiskCommitArgs, Failure> {
-        let (source, destination) = pair(given)?;
-        Ok(DiskCommitArgs {
-            source,
-            destination,
-        })
-    }
-}
+use cli::{Failure, Given};
+use rpc_xdr::umlmonctrl::{DiskBacking, DiskPair, DiskSize};
 
 fn malformed(given: &Given, text: &str, form: &str) -> Failure {
     Failure::usage(format_args!("-{}: '{text}' is not {form}", given.name))
 }
 
 /// `NAME:NAME`. No name of a disk has a colon.
-fn pair(given: &Given) -> Result<(Vec<u8>, Vec<u8>), Failure> {
+fn names(given: &Given) -> Result<(Vec<u8>, Vec<u8>), Failure> {
     let text = given.text()?;
     match text.split_once(':') {
         Some((one, other)) if !one.is_empty() && !other.is_empty() && !other.contains(':') => {
@@ -123,8 +23,23 @@ fn pair(given: &Given) -> Result<(Vec<u8>, Vec<u8>), Failure> {
     }
 }
 
+/// A disk, and what is made of it.
+pub(crate) fn pair(given: &Given) -> Result<DiskPair, Failure> {
+    let (source, destination) = names(given)?;
+    Ok(DiskPair {
+        source,
+        destination,
+    })
+}
+
+/// A copy-on-write image, and its backing file.
+pub(crate) fn backed(given: &Given) -> Result<DiskBacking, Failure> {
+    let (disk, backing) = names(given)?;
+    Ok(DiskBacking { disk, backing })
+}
+
 /// `NAME:MB` or `NAME:MB:sparse`.
-fn sized(given: &Given) -> Result<(Vec<u8>, u64, bool), Failure> {
+pub(crate) fn sized(given: &Given) -> Result<DiskSize, Failure> {
     let text = given.text()?;
     let wrong = || malformed(given, text, "NAME:MB or NAME:MB:sparse");
     let (name, rest) = text.split_once(':').ok_or_else(wrong)?;
@@ -141,7 +56,11 @@ fn sized(given: &Given) -> Result<(Vec<u8>, u64, bool), Failure> {
             given.name
         ))
     })?;
-    Ok((name.into(), megabytes, sparse))
+    Ok(DiskSize {
+        disk: name.into(),
+        megabytes,
+        sparse,
+    })
 }
 
 #[cfg(test)]
@@ -150,19 +69,19 @@ mod tests {
 
     use super::*;
 
-    fn read<T: Argument>(name: &'static str, value: &str) -> Result<T, Failure> {
+    fn given(name: &'static str, value: &str) -> Given {
         let value = value.into();
-        T::read(&Given { name, value })
+        Given { name, value }
     }
 
     #[test]
     fn sizes() {
-        let created = |megabytes, sparse| DiskCreateArgs {
+        let created = |megabytes, sparse| DiskSize {
             disk: b"/disks/a.dsk".to_vec(),
             megabytes,
             sparse,
         };
-        let command = |value| read::<DiskCreateArgs>("disk-create", value);
+        let command = |value| sized(&given("disk-create", value));
         assert_eq!(command("/disks/a.dsk:64").unwrap(), created(64, false));
         assert_eq!(
             command("/disks/a.dsk:64:sparse").unwrap(),
@@ -185,14 +104,14 @@ mod tests {
 
     #[test]
     fn pairs() {
-        let copied: DiskCopyArgs = read("disk-copy", "/disks/a.dsk:/disks/b.dsk").unwrap();
-        let expected = DiskCopyArgs {
+        let copied = pair(&given("disk-copy", "/disks/a.dsk:/disks/b.dsk")).unwrap();
+        let expected = DiskPair {
             source: b"/disks/a.dsk".to_vec(),
             destination: b"/disks/b.dsk".to_vec(),
         };
         assert_eq!(copied, expected);
         for bad in ["/disks/a.dsk", ":b", "a:", "a:b:c"] {
-            let refused = read::<DiskCopyArgs>("disk-copy", bad).unwrap_err();
+            let refused = pair(&given("disk-copy", bad)).unwrap_err();
             assert_eq!(refused.exit, Exit::Usage, "{bad:?}");
         }
     }

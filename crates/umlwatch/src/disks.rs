@@ -12,7 +12,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nix::sys::signal::Signal;
 use rpc_xdr::client::{ClientError, Ticket};
 use rpc_xdr::umlmonctrl::{
-    DiskEntry, DiskJob, DiskJobResult, DiskListArgs, DiskProgress, DiskType, DiskUser, DiskWaitArgs,
+    DiskEntry, DiskJob, DiskListArgs, DiskProgress, DiskTask, DiskType, DiskUser, DiskWaitArgs,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -29,13 +29,12 @@ const PATIENCE_WITH_MONITOR: Duration = Duration::from_secs(3);
 
 impl Runner {
     /// Has the work done, and waits for it. CTRL-C cancels it.
-    pub(crate) fn work(
-        &mut self,
-        send: impl FnOnce(&mut Monitor) -> Result<Ticket<DiskJobResult>, ClientError>,
-    ) -> Result<(), Failure> {
+    pub(crate) fn work(&mut self, task: &DiskTask) -> Result<(), Failure> {
         // From here on a signal does not end us before the job is cancelled.
         let mut signals = Interruption::hold()?;
-        let begun = self.answer(&mut signals, PATIENCE_WITH_MONITOR, send)?;
+        let begun = self.answer(&mut signals, PATIENCE_WITH_MONITOR, |client| {
+            client.send_disk_begin(task)
+        })?;
         let begun = begun.into_result().map_err(refused)?;
         let mut bar = Bar::default();
         let ended = self.follow(&begun, &mut signals, &mut bar);

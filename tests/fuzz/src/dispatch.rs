@@ -43,82 +43,37 @@ fn answer<P: Program<Refusing, Session = ()>>(data: &[u8], limits: Limits) {
 /// A service that decodes every call and refuses it, telling what it was asked.
 struct Refusing;
 
-fn text(args: &impl Debug) -> String {
+fn text(args: &dyn Debug) -> String {
     let mut text = format!("{args:?}");
     text.truncate(text.floor_char_boundary(1000));
     text
 }
 
-macro_rules! refuse {
-    ($interface:ident, $error:ident, $code:expr; $($procedure:ident($($args:ty)?) -> $result:ident;)*) => {
-        impl $interface for Refusing {
-            type Session = ();
-            $(refuse!(@ $error, $code, $procedure, $($args)?, $result);)*
-        }
-    };
-    (@ $error:ident, $code:expr, $procedure:ident, , $result:ident) => {
-        async fn $procedure(&self, (): &()) -> $result {
-            $result::Error($error { code: $code, text: text(&()) })
-        }
-    };
-    (@ $error:ident, $code:expr, $procedure:ident, $args:ty, $result:ident) => {
-        async fn $procedure(&self, (): &(), args: $args) -> $result {
-            $result::Error($error { code: $code, text: text(&args) })
-        }
-    };
+impl PartialUmlmonctrlV1 for Refusing {
+    type Session = ();
+
+    fn refusal(&self, _: &'static str, args: &dyn Debug) -> CtlError {
+        let (code, text) = (CtlCode::Failed, text(args));
+        CtlError { code, text }
+    }
 }
 
-refuse! {
-    UmldirV1, DirError, DirCode::Failed;
-    get_port(DirName) -> GetPortResult;
-    vm_list() -> VmListResult;
-    vm_register(VmRegisterArgs) -> DirResult;
-    host_info() -> HostInfoResult;
+impl PartialUmldirV1 for Refusing {
+    type Session = ();
+
+    fn refusal(&self, _: &'static str, args: &dyn Debug) -> DirError {
+        let (code, text) = (DirCode::Failed, text(args));
+        DirError { code, text }
+    }
 }
 
-refuse! {
-    UmlredirV1, DirError, DirCode::Failed;
-    redirect(DirName) -> DirResult;
-}
+impl PartialUmlredirV1 for Refusing {
+    type Session = ();
 
-refuse! {
-    UmlmonctrlV1, CtlError, CtlCode::Failed;
-    vm_info() -> VmInfoResult;
-    vm_start(VmStartArgs) -> CtlResult;
-    vm_suspend() -> CtlResult;
-    vm_continue() -> CtlResult;
-    vm_halt() -> CtlResult;
-    vm_ctrlaltdel(VmCtrlaltdelArgs) -> CtlResult;
-    vm_kill() -> CtlResult;
-    vm_sysrq(VmSysrqArgs) -> CtlResult;
-    vm_wait(VmWaitArgs) -> VmWaitResult;
-    vm_ready(VmWaitArgs) -> VmReadyResult;
-    con_open(ConOpenArgs) -> ConOpenResult;
-    con_read(ConReadArgs) -> ConReadResult;
-    con_write(ConWriteArgs) -> CtlResult;
-    con_resize(ConResizeArgs) -> CtlResult;
-    con_close(CtlName) -> CtlResult;
-    con_screen(ConScreenArgs) -> ConScreenResult;
-    log_tail(LogTailArgs) -> LogTailResult;
-    log_read(LogReadArgs) -> LogReadResult;
-    log_rotate() -> CtlResult;
-    config_get() -> ConfigGetResult;
-    config_set(ConfigSetArgs) -> CtlResult;
-    config_del(ConfigDelArgs) -> CtlResult;
-    disk_create(DiskCreateArgs) -> DiskJobResult;
-    disk_create_cow(DiskCreateCowArgs) -> DiskJobResult;
-    disk_delete(DiskDeleteArgs) -> DiskJobResult;
-    disk_copy(DiskCopyArgs) -> DiskJobResult;
-    disk_resize(DiskResizeArgs) -> DiskJobResult;
-    disk_import(DiskImportArgs) -> DiskJobResult;
-    disk_commit(DiskCommitArgs) -> DiskJobResult;
-    disk_wait(DiskWaitArgs) -> DiskWaitResult;
-    disk_cancel(DiskJob) -> CtlResult;
-    disk_list(DiskListArgs) -> DiskListResult;
-    event_read(EventReadArgs) -> EventReadResult;
-    port_get() -> PortGetResult;
-    site_run(SiteRunArgs) -> SiteRunResult;
-    password_set(PasswordSetArgs) -> CtlResult;
+    fn refusal(&self, _: &'static str, args: &dyn Debug) -> DirError {
+        let (code, text) = (DirCode::Failed, text(args));
+        DirError { code, text }
+    }
 }
 
 /// A call of each procedure, with arguments that some of them take.

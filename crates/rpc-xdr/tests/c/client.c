@@ -75,6 +75,24 @@ static int print_write(CLIENT *client)
     return 0;
 }
 
+static int print_resize(CLIENT *client)
+{
+    disk_task task = { .verb = DISK_RESIZE };
+    disk_size *size = &task.disk_task_u.size;
+    size->disk.disk_file_val = "/disks/a.dsk";
+    size->disk.disk_file_len = strlen(size->disk.disk_file_val);
+    size->megabytes = 1ULL << 33;
+    size->sparse = TRUE;
+    disk_job_result *result = disk_begin_1(task, client);
+    if (result == NULL)
+        return failed(client, "DISK_BEGIN");
+    if (result->status == CTL_OK)
+        printf("resize: job %u\n", result->disk_job_result_u.begun.job);
+    else
+        printf("resize: error %s\n", result->disk_job_result_u.error.text);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -90,7 +108,8 @@ int main(int argc, char **argv)
     client->cl_auth = authunix_create("host", 1, 2, 0, NULL);
 
     printf("null: %s\n", ctl_null_1(client) ? "answered" : "failed");
-    if (print_info(client) != 0 || print_read(client, 65536) != 0 || print_read(client, 0) != 0 || print_write(client))
+    if (print_info(client) != 0 || print_read(client, 65536) != 0 || print_read(client, 0) != 0 || print_write(client)
+        || print_resize(client))
         return 1;
 
     ctl_result *refused = vm_suspend_1(client);

@@ -111,10 +111,10 @@ impl Talk {
 
     pub(crate) fn make_cow(&mut self, disk: &str, backing: &str) -> Result<(), String> {
         let (disk, backing) = (disk.as_bytes().to_vec(), backing.as_bytes().to_vec());
-        let args = DiskCreateCowArgs { disk, backing };
+        let task = DiskTask::CreateCow(DiskBacking { disk, backing });
         let job = said(
             self.client
-                .disk_create_cow(&args)
+                .disk_begin(&task)
                 .map(DiskJobResult::into_result),
         )?;
         let args = DiskWaitArgs {

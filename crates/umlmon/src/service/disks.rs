@@ -17,8 +17,6 @@ use crate::life::events::Wish;
 use crate::service::session::Session;
 use crate::service::{MAX_WAIT, Service, wire};
 
-type Parsed = Result<Task, Failure>;
-
 fn name(bytes: &[u8]) -> Result<DiskName, Failure> {
     let text = String::from_utf8_lossy(bytes);
     text.parse::<DiskName>()
@@ -29,53 +27,61 @@ fn bytes(size: u64) -> Result<u64, Failure> {
     megabytes(size).map_err(|error| Failure::Invalid(error.to_string()))
 }
 
-pub(super) fn create(args: &DiskCreateArgs) -> Parsed {
-    Ok(Task::Create {
-        disk: name(&args.disk)?,
-        bytes: bytes(args.megabytes)?,
-        sparse: args.sparse,
-    })
+fn sized(it: &DiskSize, task: fn(DiskName, u64, bool) -> Task) -> Result<Task, Failure> {
+    Ok(task(name(&it.disk)?, bytes(it.megabytes)?, it.sparse))
 }
 
-pub(super) fn create_cow(args: &DiskCreateCowArgs) -> Parsed {
-    Ok(Task::CreateCow {
-        disk: name(&args.disk)?,
-        backing: name(&args.backing)?,
-    })
+fn backed(it: &DiskBacking, task: fn(DiskName, DiskName) -> Task) -> Result<Task, Failure> {
+    Ok(task(name(&it.disk)?, name(&it.backing)?))
 }
 
-pub(super) fn delete(args: &DiskDeleteArgs) -> Parsed {
-    let disk = name(&args.disk)?;
-    Ok(Task::Delete { disk })
+fn pair(it: &DiskPair, task: fn(DiskName, DiskName) -> Task) -> Result<Task, Failure> {
+    Ok(task(name(&it.source)?, name(&it.destination)?))
 }
 
-pub(super) fn copy(args: &DiskCopyArgs) -> Parsed {
-    Ok(Task::Copy {
-        source: name(&args.source)?,
-        destination: name(&args.destination)?,
-    })
-}
-
-pub(super) fn resize(args: &DiskResizeArgs) -> Parsed {
-    Ok(Task::Resize {
-        disk: name(&args.disk)?,
-        bytes: bytes(args.megabytes)?,
-        sparse: args.sparse,
-    })
-}
-
-pub(super) fn import(args: &DiskImportArgs) -> Parsed {
-    Ok(Task::Import {
-        disk: name(&args.disk)?,
-        backing: name(&args.backing)?,
-    })
-}
-
-pub(super) fn commit(args: &DiskCommitArgs) -> Parsed {
-    Ok(Task::Commit {
-        source: name(&args.source)?,
-        destination: name(&args.destination)?,
-    })
+/// The command that asks for a task, and the task, unless its names or sizes are wrong.
+fn parse(task: &DiskTask) -> (&'static str, Result<Task, Failure>) {
+    match task {
+        DiskTask::Create(it) => (
+            "disk-create",
+            sized(it, |disk, bytes, sparse| Task::Create {
+                disk,
+                bytes,
+                sparse,
+            }),
+        ),
+        DiskTask::CreateCow(it) => (
+            "disk-create-cow",
+            backed(it, |disk, backing| Task::CreateCow { disk, backing }),
+        ),
+        DiskTask::Delete(disk) => ("disk-delete", name(disk).map(|disk| Task::Delete { disk })),
+        DiskTask::Copy(it) => (
+            "disk-copy",
+            pair(it, |source, destination| Task::Copy {
+                source,
+                destination,
+            }),
+        ),
+        DiskTask::Resize(it) => (
+            "disk-resize",
+            sized(it, |disk, bytes, sparse| Task::Resize {
+                disk,
+                bytes,
+                sparse,
+            }),
+        ),
+        DiskTask::Import(it) => (
+            "disk-import",
+            backed(it, |disk, backing| Task::Import { disk, backing }),
+        ),
+        DiskTask::Commit(it) => (
+            "disk-commit",
+            pair(it, |source, destination| Task::Commit {
+                source,
+                destination,
+            }),
+        ),
+    }
 }
 
 fn no_job(number: u32) -> Failure {
@@ -83,12 +89,8 @@ fn no_job(number: u32) -> Failure {
 }
 
 impl Service {
-    pub(super) async fn begin(
-        &self,
-        session: &Session,
-        verb: &'static str,
-        task: Parsed,
-    ) -> DiskJobResult {
+    pub(super) async fn begin_job(&self, session: &Session, task: &DiskTask) -> DiskJobResult {
+        let (verb, task) = parse(task);
         let disks = task.as_ref().map_or_else(|_| String::new(), Task::disks);
         let wish = Wish::new(verb, disks);
         let begun = async { Ok(session.keep(self.jobs.begin(&self.setup, task?).await?)) };

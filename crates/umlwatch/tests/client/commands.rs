@@ -2,6 +2,8 @@
 
 use std::process::{Output, Stdio};
 
+use rpc_xdr::umlmonctrl::{DiskBacking, DiskPair, DiskSize, DiskTask};
+
 use crate::installation::{configuration, umlwatch};
 use crate::monitor::Monitor;
 use crate::terminal::Terminal;
@@ -247,30 +249,54 @@ fn a_screen_is_shown_as_text() {
 #[test]
 fn work_on_disks_is_begun_and_waited_for() {
     let monitor = Monitor::start("");
+    let (dsk, cow) = (|| b"/disks/a.dsk".to_vec(), || b"/disks/a.cow".to_vec());
+    let size = |megabytes, sparse| DiskSize {
+        disk: dsk(),
+        megabytes,
+        sparse,
+    };
+    let backing = |backing| DiskBacking {
+        disk: cow(),
+        backing,
+    };
+    let pair = |source, destination: &str| DiskPair {
+        source,
+        destination: destination.into(),
+    };
     let commands = [
-        ("-disk-create", "/disks/a.dsk:64:sparse"),
-        ("-disk-create-cow", "/disks/a.cow:/shared/disks/b.dsk"),
-        ("-disk-copy", "/disks/a.dsk:/disks/c.dsk"),
-        ("-disk-resize", "/disks/a.dsk:128"),
-        ("-disk-import", "/disks/a.cow:/disks/a.dsk"),
-        ("-disk-commit", "/disks/a.cow:/disks/d.dsk"),
-        ("-disk-delete", "/disks/a.dsk"),
+        (
+            ["-disk-create", "/disks/a.dsk:64:sparse"],
+            DiskTask::Create(size(64, true)),
+        ),
+        (
+            ["-disk-create-cow", "/disks/a.cow:/shared/disks/b.dsk"],
+            DiskTask::CreateCow(backing(b"/shared/disks/b.dsk".to_vec())),
+        ),
+        (
+            ["-disk-copy", "/disks/a.dsk:/disks/c.dsk"],
+            DiskTask::Copy(pair(dsk(), "/disks/c.dsk")),
+        ),
+        (
+            ["-disk-resize", "/disks/a.dsk:128"],
+            DiskTask::Resize(size(128, false)),
+        ),
+        (
+            ["-disk-import", "/disks/a.cow:/disks/a.dsk"],
+            DiskTask::Import(backing(dsk())),
+        ),
+        (
+            ["-disk-commit", "/disks/a.cow:/disks/d.dsk"],
+            DiskTask::Commit(pair(cow(), "/disks/d.dsk")),
+        ),
+        (["-disk-delete", "/disks/a.dsk"], DiskTask::Delete(dsk())),
     ];
-    let args = commands.iter().flat_map(|(word, arg)| [*word, *arg]);
+    let args = commands.iter().flat_map(|(args, _)| *args);
     let args: Vec<&str> = ["vm1"].into_iter().chain(args).collect();
     let output = monitor.run(&args);
     assert_eq!(String::from_utf8(output.stderr).unwrap(), "");
     assert_eq!(output.status.code(), Some(0));
     let calls: Vec<_> = monitor.calls.try_iter().collect();
-    let expected = [
-        "create /disks/a.dsk 64 true",
-        "create-cow /disks/a.cow /shared/disks/b.dsk",
-        "copy /disks/a.dsk /disks/c.dsk",
-        "resize /disks/a.dsk 128 false",
-        "import /disks/a.cow /disks/a.dsk",
-        "commit /disks/a.cow /disks/d.dsk",
-        "delete /disks/a.dsk",
-    ];
+    let expected = commands.map(|(_, task)| format!("{task:?}"));
     assert_eq!(calls, expected);
 }
 
@@ -291,7 +317,7 @@ fn ctrl_c_cancels_work_on_a_disk() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    monitor.expect("delete /disks/endless.dsk");
+    monitor.expect("Delete");
     let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap());
     nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGINT).unwrap();
     let output = child.wait_with_output().unwrap();

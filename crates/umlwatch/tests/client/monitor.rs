@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rpc_xdr::auth::{Key, PasswordChange};
 use rpc_xdr::umlmonctrl::*;
+use rpc_xdr::xdr::Pack as _;
 use tempfile::TempDir;
 use tokio::net::UnixListener;
 use tokio::sync::{Notify, oneshot};
@@ -187,22 +188,6 @@ impl Service {
         }
     }
 
-    /// Begins a job: one that never ends if a name says so.
-    fn begin(&self, what: &str, disks: &[&[u8]], more: impl std::fmt::Display) -> DiskJobResult {
-        let disks: Vec<_> = disks.iter().map(|d| String::from_utf8_lossy(d)).collect();
-        let disks = disks.join(" ");
-        self.note(format!("{what} {disks}{more}"));
-        if disks.contains("bad") {
-            return DiskJobResult::Error(error(CtlCode::Busy, "it is open read-write by vm2"));
-        }
-        let job = if disks.contains("endless") {
-            ENDLESS
-        } else {
-            1
-        };
-        DiskJobResult::Ok(DiskJob { job })
-    }
-
     fn turn(&self, state: VmState) -> CtlResult {
         self.guest.borrow_mut().state = state;
         self.changed.notify_waiters();
@@ -217,8 +202,12 @@ fn error(code: CtlCode, text: &str) -> CtlError {
     }
 }
 
-impl UmlmonctrlV1 for Service {
+impl PartialUmlmonctrlV1 for Service {
     type Session = u32;
+
+    fn refusal(&self, procedure: &str, _: &dyn std::fmt::Debug) -> CtlError {
+        error(CtlCode::Failed, procedure)
+    }
 
     async fn vm_info(&self, _: &u32) -> VmInfoResult {
         self.note("info");
@@ -448,36 +437,17 @@ impl UmlmonctrlV1 for Service {
         self.note(format!("del {}", args.param));
         CtlResult::Ok
     }
-    async fn disk_create(&self, _: &u32, args: DiskCreateArgs) -> DiskJobResult {
-        let DiskCreateArgs {
-            disk,
-            megabytes,
-            sparse,
-        } = args;
-        self.begin("create", &[&disk], format_args!(" {megabytes} {sparse}"))
-    }
-    async fn disk_create_cow(&self, _: &u32, args: DiskCreateCowArgs) -> DiskJobResult {
-        self.begin("create-cow", &[&args.disk, &args.backing], "")
-    }
-    async fn disk_delete(&self, _: &u32, args: DiskDeleteArgs) -> DiskJobResult {
-        self.begin("delete", &[&args.disk], "")
-    }
-    async fn disk_copy(&self, _: &u32, args: DiskCopyArgs) -> DiskJobResult {
-        self.begin("copy", &[&args.source, &args.destination], "")
-    }
-    async fn disk_resize(&self, _: &u32, args: DiskResizeArgs) -> DiskJobResult {
-        let DiskResizeArgs {
-            disk,
-            megabytes,
-            sparse,
-        } = args;
-        self.begin("resize", &[&disk], format_args!(" {megabytes} {sparse}"))
-    }
-    async fn disk_import(&self, _: &u32, args: DiskImportArgs) -> DiskJobResult {
-        self.begin("import", &[&args.disk, &args.backing], "")
-    }
-    async fn disk_commit(&self, _: &u32, args: DiskCommitArgs) -> DiskJobResult {
-        self.begin("commit", &[&args.source, &args.destination], "")
+    /// Begins a job: one that never ends if a name says so.
+    async fn disk_begin(&self, _: &u32, task: DiskTask) -> DiskJobResult {
+        self.note(format_args!("{task:?}"));
+        let mut bytes = Vec::new();
+        task.pack(&mut bytes).unwrap();
+        let text = String::from_utf8_lossy(&bytes);
+        if text.contains("bad") {
+            return DiskJobResult::Error(error(CtlCode::Busy, "it is open read-write by vm2"));
+        }
+        let job = if text.contains("endless") { ENDLESS } else { 1 };
+        DiskJobResult::Ok(DiskJob { job })
     }
     async fn disk_wait(&self, _: &u32, args: DiskWaitArgs) -> DiskWaitResult {
         let (done, total) = match args.job {

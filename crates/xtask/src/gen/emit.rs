@@ -29,7 +29,7 @@ pub(super) fn emit(file: &str, model: &Model) -> String {
                 );
             }
             Meaning::Program { number, interfaces } => {
-                program::emit(&mut out, name, *number, interfaces)
+                program::emit(&mut out, model, name, *number, interfaces)
             }
         }
     }
@@ -192,7 +192,15 @@ fn case_arm(arms: &mut Arms, model: &Model, union: &Union, case: &Case) {
     } else {
         value.clone()
     };
-    doc(&mut arms.variants, &case.name, "case", &case.ty);
+    let name = &Name {
+        doc: case
+            .name
+            .doc
+            .clone()
+            .or_else(|| said_of(model, union, case)),
+        ..case.name.clone()
+    };
+    doc(&mut arms.variants, name, "case", &case.ty);
     if case.ty == Type::Void {
         put(&mut arms.variants, format_args!("{variant},\n"));
         put(
@@ -255,15 +263,35 @@ fn default_arm(arms: &mut Arms, model: &Model, union: &Union, default: &Type) {
     );
 }
 
-/// Conversions for a union whose cases are called Ok and Error: it is a `Result` on the wire.
-fn as_result(out: &mut String, model: &Model, ty: &str, union: &Union) {
+/// The two cases of a union if they are called Ok and Error: it is a `Result` on the wire.
+fn result_cases<'a>(model: &Model, union: &'a Union) -> Option<(&'a Case, &'a Case)> {
     let [ok, error] = union.cases.as_slice() else {
-        return;
+        return None;
     };
     let named = variant_of(model, union, ok) == "Ok" && variant_of(model, union, error) == "Error";
-    if !named || union.default.is_some() || error.ty == Type::Void {
+    (named && union.default.is_none() && error.ty != Type::Void).then_some((ok, error))
+}
+
+/// The type of the error if `ty` is a union that is a `Result` on the wire.
+pub(super) fn error_type(model: &Model, ty: &Type) -> Option<String> {
+    let Type::Named(wanted) = ty.resolved() else {
+        return None;
+    };
+    let union = model
+        .items
+        .iter()
+        .find_map(|(name, meaning)| match meaning {
+            Meaning::Union(union) if name.text == *wanted => Some(union),
+            _ => None,
+        })?;
+    result_cases(model, union).map(|(_, error)| rust_type(&error.ty))
+}
+
+/// Conversions for a union that is a `Result` on the wire.
+fn as_result(out: &mut String, model: &Model, ty: &str, union: &Union) {
+    let Some((ok, error)) = result_cases(model, union) else {
         return;
-    }
+    };
     let (ok_type, error_type) = (rust_type(&ok.ty), rust_type(&error.ty));
     let (value, made) = if ok.ty == Type::Void {
         ("()", "Self::Ok")
@@ -418,6 +446,13 @@ fn switched_enum<'a>(model: &'a Model, union: &Union) -> Option<&'a [(Name, i64)
             Meaning::Enum(values) if name.text == *wanted => Some(values.as_slice()),
             _ => None,
         })
+}
+
+/// What is said about the value of an enum that `case` is for.
+fn said_of(model: &Model, union: &Union, case: &Case) -> Option<String> {
+    let values = switched_enum(model, union)?;
+    let (name, _) = values.iter().find(|(_, value)| *value == case.value)?;
+    name.doc.clone()
 }
 
 /// The variant of a union for `case`.

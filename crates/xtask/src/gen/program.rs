@@ -1,12 +1,20 @@
 //! The programs of an interface to Rust: numbers, table of procedures, client, server trait and dispatch. Runs in
 //! `cargo xtask gen`.
 
-use super::check::{Call, Interface, Type};
-use super::emit::{camel, decoder, field_name, markdown, pack, put, rust_type, unpack};
+use std::collections::BTreeSet;
+
+use super::check::{Call, Interface, Model, Type};
+use super::emit::{camel, decoder, error_type, field_name, markdown, pack, put, rust_type, unpack};
 use super::parser::Name;
 
 /// Everything for the program `name`.
-pub(super) fn emit(out: &mut String, name: &Name, number: u32, interfaces: &[Interface]) {
+pub(super) fn emit(
+    out: &mut String,
+    model: &Model,
+    name: &Name,
+    number: u32,
+    interfaces: &[Interface],
+) {
     put(
         out,
         format_args!(
@@ -18,6 +26,7 @@ pub(super) fn emit(out: &mut String, name: &Name, number: u32, interfaces: &[Int
         table(out, interface);
         client(out, &name.text, interface);
         service(out, interface);
+        partial(out, model, interface);
         dispatch(out, &name.text, interface);
         serve(out, interface);
     }
@@ -147,24 +156,94 @@ pub trait {ty} {{
 "
         ),
     );
-    for call in interface.calls.iter().filter(|call| call.number != 0) {
-        let method = field_name(&call.name.text);
-        let parameters: String = arguments(call)
-            .map(|(argument, ty)| format!(", {argument}: {}", rust_type(ty)))
-            .collect();
-        let result = match &call.result {
-            Type::Void => String::new(),
-            result => format!(" -> {}", rust_type(result)),
-        };
-        let doc = documentation(call);
-        put(
-            out,
-            format_args!(
-                "\n{doc}\nasync fn {method}(&self, session: &Self::Session{parameters}){result};\n"
-            ),
-        );
+    for call in served(interface) {
+        let (doc, signature) = (documentation(call), signature(call));
+        put(out, format_args!("\n{doc}\n{signature};\n"));
     }
     put(out, format_args!("}}\n\n"));
+}
+
+/// A server for tests, if all results have the same error: what it does not carry out it refuses.
+fn partial(out: &mut String, model: &Model, interface: &Interface) {
+    let errors: BTreeSet<Option<String>> = served(interface)
+        .map(|call| error_type(model, &call.result))
+        .collect();
+    let (1, Some(Some(error))) = (errors.len(), errors.first()) else {
+        return;
+    };
+    let (name, ty) = (&interface.name.text, camel(&interface.name.text));
+    let (mut refusals, mut passed_on) = (String::new(), String::new());
+    for call in served(interface) {
+        let names: Vec<String> = arguments(call).map(|(argument, _)| argument).collect();
+        let (shown, passed) = match names.as_slice() {
+            [] => ("()".to_owned(), String::new()),
+            [only] => (only.clone(), format!(", {only}")),
+            _ => (
+                format!("({})", names.join(", ")),
+                format!(", {}", names.join(", ")),
+            ),
+        };
+        let (signature, result) = (signature(call), rust_type(&call.result));
+        let (upper, method) = (&call.name.text, field_name(&call.name.text));
+        put(
+            &mut refusals,
+            format_args!(
+                "
+    /// Refuses {upper}.
+    {signature} {{
+        let _ = session;
+        {result}::Error(self.refusal(\"{upper}\", &{shown}))
+    }}
+"
+            ),
+        );
+        put(
+            &mut passed_on,
+            format_args!("{signature} {{ Partial{ty}::{method}(self, session{passed}).await }}\n"),
+        );
+    }
+    put(
+        out,
+        format_args!(
+            "/// A server of {name} for tests: it carries out the procedures whose methods it has, and refuses the others.
+#[cfg(feature = \"server\")]
+#[allow(async_fn_in_trait, reason = \"all calls run on one thread, nothing has to be Send\")]
+pub trait Partial{ty} {{
+    /// State of a connection.
+    type Session: 'static;
+
+    /// What is answered to a call that is refused; `args` are its decoded arguments.
+    fn refusal(&self, procedure: &'static str, args: &dyn std::fmt::Debug) -> {error};
+    {refusals}
+}}
+
+#[cfg(feature = \"server\")]
+impl<T: Partial{ty}> {ty} for T {{
+    type Session = <T as Partial{ty}>::Session;
+    {passed_on}
+}}
+
+"
+        ),
+    );
+}
+
+/// The procedures that a server carries out itself.
+fn served(interface: &Interface) -> impl Iterator<Item = &Call> {
+    interface.calls.iter().filter(|call| call.number != 0)
+}
+
+/// The method of a server, without its body.
+fn signature(call: &Call) -> String {
+    let method = field_name(&call.name.text);
+    let parameters: String = arguments(call)
+        .map(|(argument, ty)| format!(", {argument}: {}", rust_type(ty)))
+        .collect();
+    let result = match &call.result {
+        Type::Void => String::new(),
+        result => format!(" -> {}", rust_type(result)),
+    };
+    format!("async fn {method}(&self, session: &Self::Session{parameters}){result}")
 }
 
 fn dispatch(out: &mut String, program: &str, interface: &Interface) {
