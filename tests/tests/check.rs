@@ -24,7 +24,7 @@ fn everything_that_is_wrong_is_told_with_its_place() {
         ":10: the kernel ",
         ":13: mem: ",
         ":15: vm3 and vm1 run as the same user nobody",
-        ":16: vm3 is to have 1048576 MB of memory",
+        ":16: vm3 is configured with 1048576 MB of memory",
     ] {
         assert!(
             outcome.stdout.contains(&format!("{name}{line}")),

@@ -106,7 +106,7 @@ fn names_and_sizes_that_make_no_sense_are_refused() {
             "it must be in /disks or /shared/disks",
         ),
         ("-disk-create", "/shared/disks/x.dsk:1", "only read"),
-        ("-disk-create", "/disks/a.dsk:1", "exists already"),
+        ("-disk-create", "/disks/a.dsk:1", "already exists"),
         ("-disk-create", "/disks/x.dsk:0", "from 1 MiB to 16 TiB"),
         (
             "-disk-create",

@@ -101,8 +101,7 @@ fn without_pid_namespaces_it_is_said_what_is_missing() {
         umladmin list; umladmin stop";
     let said = host.run(&["sh", "-c", deepest, deepest]);
     assert!(
-        said.stderr
-            .contains("the host allows no further namespaces"),
+        said.stderr.contains("the host allows no more namespaces"),
         "{said:#?}"
     );
     // The monitor has gone on, and nothing is half done.

@@ -332,7 +332,7 @@ fn short_and_interrupted_calls_of_the_redirector_change_nothing() {
     let far = |commands: &[&str]| world.command("umlwatch", &[&far, commands].concat());
     wait_for("the registration", || {
         let listed = run(&mut far(&["-info"]));
-        (!listed.stderr.contains("knows no monitor")).then_some(())
+        (!listed.stderr.contains("no monitor of ")).then_some(())
     });
     let mut console = Console::of(&mut far(&["-connect", "con1"]));
     console.expect("fake login on con1");

@@ -131,7 +131,7 @@ fn a_root_that_is_no_mount_point_is_told_with_what_to_do() {
     let kernels = world.path().join("var/shared/kernels");
     fs::copy(program("fake_linux"), kernels.join("fake_linux")).unwrap();
     let said = vm.umlwatch(&["-start"]).fails(1);
-    let wanted = "cannot separate the mounts: / is no mount point here, as in a plain chroot; \
+    let wanted = "cannot separate the mounts: / is not a mount point here, as in a plain chroot; \
                   bind its directory on itself before (mount --rbind DIR DIR; chroot DIR)\n";
     assert!(said.ends_with(wanted), "{said}");
     vm.end_monitor();

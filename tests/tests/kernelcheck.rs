@@ -82,7 +82,7 @@ fn whoever_interrupts_it_finds_nothing_left() {
         let mut stderr = child.stderr.take().unwrap();
         stderr.read_to_string(&mut said).unwrap();
         assert_eq!(status.code(), Some(1), "{when}: {said}");
-        let wanted = format!("umladmin: {kernel}: interrupted; nothing of it is left\n");
+        let wanted = format!("umladmin: {kernel}: interrupted; everything was removed\n");
         assert_eq!(said, wanted, "{when}");
         assert_eq!(site(&world), None, "{when}");
     }

@@ -156,7 +156,7 @@ fn what_cannot_be_is_refused_before_the_kernel_runs() {
         ),
         (
             "bridged(bridge_if=br0,proxy_if=taken)".to_owned(),
-            "eth0: proxy_if: the host already has an interface taken, made by somebody else",
+            "eth0: proxy_if: the host already has an interface taken, not made by UMLMON",
         ),
         (
             h2h("proxy_addr=10.8.0.1,guest_addr=10.9.0.2"),

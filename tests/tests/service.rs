@@ -80,7 +80,7 @@ fn a_service_manager_that_is_gone_keeps_no_monitor_from_working() {
     started.ok();
     assert_eq!(vm.state(), "inactive");
     let log = fs::read_to_string(vm.file("log/monitor")).unwrap();
-    assert!(log.contains("the service manager cannot be told"), "{log}");
+    assert!(log.contains("cannot tell the service manager"), "{log}");
 }
 
 #[test]

@@ -26,7 +26,10 @@ const UNACKNOWLEDGED_MS: u32 = 45_000;
 /// If the host is not known.
 pub fn addresses(host: &Host, port: u16) -> Result<Vec<SocketAddr>, Failure> {
     let unknown = |why: &dyn std::fmt::Display| {
-        Failure::new(Exit::Failed, format_args!("there is no host {host}: {why}"))
+        Failure::new(
+            Exit::Failed,
+            format_args!("cannot resolve the host name {host}: {why}"),
+        )
     };
     let found = (host.as_str(), port)
         .to_socket_addrs()
@@ -110,7 +113,7 @@ mod tests {
         assert!(
             failure
                 .message
-                .starts_with("there is no host host.invalid: "),
+                .starts_with("cannot resolve the host name host.invalid: "),
             "{failure}"
         );
         let host = Host::parse("[::1]").unwrap().unwrap();

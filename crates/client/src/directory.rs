@@ -42,8 +42,7 @@ impl<'a> Directory<'a> {
             ErrorKind::ConnectionRefused => Failure::new(
                 Exit::Failed,
                 format_args!(
-                    "no directory service answers at {host}, port {port}: umldir does not run there, or without tcp and \
-                     tcp_redir in [GLOBAL] of its configuration"
+                    "no directory service answers at {host}, port {port}: umldir is not running there, or neither tcp nor tcp_redir is set in [GLOBAL] of its configuration"
                 ),
             ),
             _ => unreachable(host, port, &error),
@@ -150,9 +149,7 @@ fn no_answer(host: &Host, port: u16, what: &str, error: &ClientError) -> Failure
             | Rejection::RpcMismatch { .. },
         )
         | ClientError::BadReply(_) => {
-            format!(
-                "what answers at {host}, port {port}, is no {what} that this program understands: {error}"
-            )
+            format!("the server at {host}, port {port}, is not a compatible {what}: {error}")
         }
         error => format!("the {what} of {host}, port {port}, does not answer: {error}"),
     };
@@ -165,7 +162,7 @@ fn refused(host: &Host, vm: &VmName, error: DirError) -> Failure {
         DirCode::NotFound => Failure::new(
             Exit::NotRunning,
             format_args!(
-                "{host} knows no monitor of {vm}: there is no such VM, or its monitor does not run"
+                "no monitor of {vm} is registered at {host}: there is no such VM, or its monitor is not running"
             ),
         ),
         _ => odd(host, &error.text),

@@ -31,12 +31,7 @@ pub fn present_state(info: &VmInfo, number: u64) -> VmEvent {
 pub fn lines(vm: &str, page: &EventPage, json: bool) -> String {
     let missed = match page.missed {
         0 => String::new(),
-        n => remark(
-            vm,
-            "missed",
-            &format!("{n} events before these were missed"),
-            json,
-        ),
+        n => remark(vm, "missed", &format!("{n} earlier events were lost"), json),
     };
     let events = page.events.iter().map(|event| line(vm, event, json));
     missed + &events.collect::<String>()

@@ -217,13 +217,13 @@ impl Far {
         let (vm, host) = (&self.vm, &self.host);
         match (self.via, offer.direct, offer.redirector) {
             (Via::Direct, None, _) => refuse(format!(
-                "the monitor of {vm} does not listen on TCP (tcp is not true at {host}); leave -via out, or use -via redirector"
+                "the monitor of {vm} does not listen on TCP (tcp is not true at {host}); omit -via, or use -via redirector"
             )),
             (Via::Redirector, _, None) => refuse(format!(
-                "{host} has no redirector (tcp_redir is not true there); leave -via out, or use -via direct"
+                "{host} has no redirector (tcp_redir is not true there); omit -via, or use -via direct"
             )),
             (Via::Any, None, None) => refuse(format!(
-                "{host} lets nobody reach the monitor of {vm} from other hosts: neither tcp nor tcp_redir is true there"
+                "{host} does not allow remote access to {vm}: neither tcp nor tcp_redir is true there"
             )),
             (Via::Direct, Some(direct), _) | (Via::Any, Some(direct), None) => dial(
                 &[direct],
@@ -257,8 +257,7 @@ impl Far {
             ErrorKind::ConnectionRefused => Failure::new(
                 Exit::Failed,
                 format_args!(
-                    "no redirector answers at {host}, port {port}: umldir does not run there, or without tcp_redir in \
-                     [GLOBAL] of its configuration"
+                    "no redirector answers at {host}, port {port}: umldir is not running there, or tcp_redir is not set in [GLOBAL] of its configuration"
                 ),
             ),
             _ => unreachable(host, port, &error),
@@ -279,7 +278,7 @@ impl Far {
             LoginError::Impostor => Failure::new(
                 Exit::Failed,
                 format_args!(
-                    "who answers for {} does not know the password, so it is not its monitor; nothing was told to it",
+                    "the server that answers for {} does not know the password, so it is not the monitor; no command was sent to it",
                     self.name()
                 ),
             ),
@@ -292,9 +291,7 @@ impl Far {
         let name = self.name();
         let text = match error {
             ClientError::Rejected(_) | ClientError::BadReply(_) => {
-                format!(
-                    "what answers for {name} is no monitor that this program understands: {error}"
-                )
+                format!("the server that answers for {name} is not a compatible monitor: {error}")
             }
             ClientError::Lost(error) => format!(
                 "the monitor of {name} has closed the connection: {error}; it may have ended, or have too many connections"

@@ -36,22 +36,22 @@ pub const REMOTE: &[Word] = &[
     Word::new(
         "via",
         Some(Arg::new("WAY", Kind::Words(&["direct", "redirector"]))),
-        "By which way: direct, or redirector; else as offered",
+        "Connects only this way: direct or redirector",
     ),
     Word::new(
         "password-file",
         Some(Arg::FILE),
-        "Takes the password from the first line of this file",
+        "Reads the password from the first line of this file",
     ),
     Word::new(
         "tls",
         Some(Arg::new("HOW", Kind::Words(&["require", "off"]))),
-        "TLS: require, or off; otherwise if the host offers it",
+        "TLS: require or off; by default, if the host offers it",
     ),
     Word::new(
         "ca",
         Some(Arg::FILE),
-        "Takes only certificates signed by those in this file",
+        "Accepts only certificates signed by those in this file",
     ),
 ];
 
@@ -70,7 +70,7 @@ impl Options {
             password_file: line.value("password-file").map(PathBuf::from),
         };
         match options.ca.is_some() && options.tls == Wish::Off {
-            true => Err(Failure::usage("-ca makes no sense with -tls off")),
+            true => Err(Failure::usage("-ca cannot be used with -tls off")),
             false => Ok(options),
         }
     }
@@ -85,7 +85,7 @@ fn choice<T: Copy + Default>(line: &Line, name: &str, choices: &[(&str, T)]) -> 
     found.map(|(_, choice)| *choice).ok_or_else(|| {
         let words: Vec<&str> = choices.iter().map(|(word, _)| *word).collect();
         Failure::usage(format_args!(
-            "-{name}: {value:?} is none of {}",
+            "-{name}: {value:?} is not valid; use one of {}",
             words.join(", ")
         ))
     })
@@ -148,7 +148,7 @@ mod tests {
         }
         assert_eq!(
             options(&["-via", "tcp", "vm1"]).unwrap_err().message,
-            "-via: \"tcp\" is none of direct, redirector"
+            "-via: \"tcp\" is not valid; use one of direct, redirector"
         );
     }
 }

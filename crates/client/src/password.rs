@@ -128,7 +128,7 @@ pub(crate) fn read(path: &Path) -> Result<Key, Failure> {
     let mode = file.metadata().map_err(|e| refuse(&e))?.mode();
     if mode & 0o077 != 0 {
         return Err(refuse(&format_args!(
-            "others can read it; 'chmod 600 {shown}' changes that"
+            "others can read it; use 'chmod 600 {shown}'"
         )));
     }
     let mut text = Zeroizing::new(Vec::with_capacity(MAX + 2));
@@ -183,7 +183,7 @@ mod tests {
         for mode in [0o644, 0o640, 0o604, 0o666] {
             let refused = read_file(b"abc\n", mode).unwrap_err();
             assert!(
-                refused.contains("others can read it; 'chmod 600"),
+                refused.contains("others can read it; use 'chmod 600"),
                 "{refused}"
             );
         }

@@ -49,7 +49,7 @@ impl Host {
         if let Some(address) = inner {
             return match is_ipv6(address) {
                 true => Ok(Some(Host(address.to_ascii_lowercase()))),
-                false => Err(wrong(text, "in the brackets is no IPv6 address")),
+                false => Err(wrong(text, "the text in brackets is not an IPv6 address")),
             };
         }
         if is_ipv6(text) {
@@ -57,13 +57,15 @@ impl Host {
         }
         let is_name = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'.' | b'_');
         if text.is_empty() {
-            Err(wrong(text, "the name of a host is missing behind the '@'"))
+            Err(wrong(text, "the name of a host is missing after the '@'"))
         } else if text.contains(':') {
-            let why = "ports are not told here; they are those of /etc/services, or umldir_port and umlredir_port in \
-                       [GLOBAL] of the file that -config names";
+            let why = "a port cannot be given here; set it in /etc/services, or with umldir_port and umlredir_port in [GLOBAL] of the file that -config names";
             Err(wrong(text, why))
         } else if !text.bytes().all(is_name) || text.starts_with('-') || text.len() > MAX_NAME {
-            Err(wrong(text, "that is no name of a host and no address"))
+            Err(wrong(
+                text,
+                "this is neither the name of a host nor an address",
+            ))
         } else if text.eq_ignore_ascii_case("localhost") {
             Ok(None)
         } else {

@@ -100,14 +100,18 @@ impl Tls {
         let refuse = |why: &str| {
             Err(Failure::new(
                 Exit::Failed,
-                format_args!("{host} offers no TLS, {why}"),
+                format_args!("{host} does not offer TLS, {why}"),
             ))
         };
         match &self.trust {
-            _ if self.wish == Wish::Require => refuse("and -tls require forbids to go on without"),
-            Trust::Authority(_) => refuse("so -ca cannot be followed; -tls off goes on without"),
+            _ if self.wish == Wish::Require => {
+                refuse("and -tls require rejects unencrypted connections")
+            }
+            Trust::Authority(_) => {
+                refuse("so -ca cannot be checked; use -tls off to connect unencrypted")
+            }
             Trust::FirstUse(known, name) if known.find(name)?.is_some() => {
-                refuse("and did before: somebody may have come between; -tls off goes on without")
+                refuse("but did before: this may be an attack; use -tls off to connect unencrypted")
             }
             Trust::FirstUse(..) => Ok(()),
         }
@@ -157,7 +161,7 @@ impl Tls {
         known.add(name, &new.0)?;
         let (host, path) = (&self.host, known.path().display());
         tell(&format!(
-            "{host} is used for the first time; its certificate {} is trusted from now on ({path})",
+            "first connection to {host}: its certificate {} is trusted from now on ({path})",
             new.0
         ));
         Ok(())
@@ -174,8 +178,7 @@ impl Tls {
             Some(before) => Err(Failure::new(
                 Exit::Failed,
                 format_args!(
-                    "the certificate of {} has changed: it is {seen}, and was {before}. Somebody may have come between; \
-                     or the host has a new one: ask who runs it, then remove the line '{name}' from {}",
+                    "the certificate of {} has changed: it is {seen}, and was {before}. This may be an attack, or the host has a new certificate: ask its administrator, then remove the line '{name}' from {}",
                     self.host,
                     known.path().display()
                 ),

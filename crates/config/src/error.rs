@@ -69,7 +69,7 @@ pub enum Error {
     Protected { param: String },
     /// A user passed a kernel argument that belongs to the monitor or reaches out of the VM.
     #[error(
-        "the kernel argument {} is reserved to the administrator: {why}",
+        "the kernel argument {} is reserved for the administrator: {why}",
         quoted(argument)
     )]
     ReservedArgument { argument: String, why: &'static str },

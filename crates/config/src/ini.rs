@@ -152,7 +152,7 @@ impl Outline {
                 }
                 if names.len() > MAX_SECTIONS {
                     return Err(here(Error::Conflict(
-                        "these are more than 4096 sections".into(),
+                        "there are more than 4096 sections".into(),
                     )));
                 }
                 outline.push(format_args!("[{name}]"));
@@ -244,7 +244,7 @@ fn join<'a>(
     here: &impl Fn(Error) -> Error,
 ) -> Result<String> {
     let open = |text: &str| text.matches('(').count() > text.matches(')').count();
-    let unclosed = || here(Error::Conflict("'(' is never closed".into()));
+    let unclosed = || here(Error::Conflict("'(' is not closed".into()));
     let mut value = value.to_owned();
     while open(&value) {
         let (_, line) = lines.next().ok_or_else(unclosed)??;
@@ -318,11 +318,11 @@ mod tests {
         assert_eq!(entries("[a]\npassword=a(b\nmem=1").len(), 2);
         assert_eq!(
             problem("[a]\n\neth0=bridged(\nmem=1"),
-            "f:3: '(' is never closed"
+            "f:3: '(' is not closed"
         );
         assert_eq!(
             problem("[a]\neth0=bridged(\n[b]\nmem=1"),
-            "f:2: '(' is never closed"
+            "f:2: '(' is not closed"
         );
     }
 
@@ -382,7 +382,7 @@ mod tests {
         let sections: String = (0..=MAX_SECTIONS).map(|n| format!("[{n}]\n")).collect();
         assert_eq!(
             problem(&sections),
-            "f:4097: these are more than 4096 sections"
+            "f:4097: there are more than 4096 sections"
         );
     }
 

@@ -169,7 +169,7 @@ impl FromStr for MacPool {
         let last = first.to_u64() + u64::from(number) - 1;
         if last >> 40 != first.to_u64() >> 40 {
             return Err(Error::Conflict(
-                "the pool runs into addresses of another kind".into(),
+                "the pool would contain addresses of another kind".into(),
             ));
         }
         Ok(MacPool { first, number })

@@ -290,9 +290,9 @@ fn what_belongs_apart_is_kept_apart() {
     assert_eq!(problem("con0 = pty:con0\nssl0 = pty:con0"), log);
     let eth = "eth0 = bridged(bridge_if=br0,proxy_if=p)\neth1 = bridged(bridge_if=br1,proxy_if=p)";
     assert!(problem(eth).ends_with("use the same proxy_if"));
-    assert!(problem("jaildir = /j\nlogdir = /j/log").contains("must be apart"));
-    assert!(problem("jaildir = /var/lib").contains("must be apart"));
-    assert!(problem("jaildir = /var/lib/umlmon/shared/x").contains("must be apart"));
+    assert!(problem("jaildir = /j\nlogdir = /j/log").contains("must not contain each other"));
+    assert!(problem("jaildir = /var/lib").contains("must not contain each other"));
+    assert!(problem("jaildir = /var/lib/umlmon/shared/x").contains("must not contain each other"));
     assert!(
         problem("[vm2]\nlogdir = /var/lib/umlmon/vm1/log").contains("already a directory of vm1")
     );
@@ -300,7 +300,7 @@ fn what_belongs_apart_is_kept_apart() {
     let many = "kernelarg = x\n".repeat(65);
     assert_eq!(
         problem(&many),
-        "umlmon:68: kernelarg: these are more than 64 kernel arguments"
+        "umlmon:68: kernelarg: there are more than 64 kernel arguments"
     );
 }
 

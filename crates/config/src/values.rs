@@ -298,7 +298,7 @@ pub(crate) fn absolute_path(text: &str) -> Result<PathBuf> {
         return bad("it must not contain .. or control characters");
     }
     if path.file_name().is_none() {
-        return bad("the root directory is not meant here");
+        return bad("the root directory cannot be used here");
     }
     Ok(path.components().collect())
 }

@@ -173,7 +173,7 @@ impl Vm {
         let conflict = |what: &str, other: &PathBuf| {
             let (jail, other) = (jail.display(), other.display());
             Err(Error::Conflict(format!(
-                "[{}]: the jail {jail} and the {what} {other} must be apart",
+                "[{}]: the jail {jail} and the {what} {other} must not contain each other",
                 self.name
             )))
         };
@@ -192,7 +192,7 @@ impl Vm {
     fn check_kernelargs(&self, merged: &[Assignment]) -> Result<()> {
         match merged.iter().rfind(|a| a.param.name == "kernelarg") {
             Some(last) if self.kernelargs.len() > MAX_KERNELARGS => {
-                let why = format!("these are more than {MAX_KERNELARGS} kernel arguments");
+                let why = format!("there are more than {MAX_KERNELARGS} kernel arguments");
                 Err(last.blame(Error::Conflict(why).of("kernelarg")))
             }
             _ => Ok(()),

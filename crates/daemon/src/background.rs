@@ -81,7 +81,7 @@ impl Readiness {
             let _ = (&pipe).write_all(&[0]);
         }
         if let Err(error) = notify::ready() {
-            tracing::warn!("the service manager cannot be told that the daemon is ready: {error}");
+            tracing::warn!("cannot tell the service manager that the daemon is ready: {error}");
         }
         Ok(())
     }

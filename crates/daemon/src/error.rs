@@ -14,7 +14,7 @@ pub enum Error {
         pid: u32,
     },
     /// Somebody holds the lock and has not written who yet.
-    #[error("just being started by somebody else ({} is locked); try again", path.display())]
+    #[error("another process is starting it ({} is locked); try again", path.display())]
     Starting {
         /// The pid file.
         path: PathBuf,
@@ -31,7 +31,7 @@ pub enum Error {
     },
     /// `/proc` is not there.
     #[error(
-        "/proc is not mounted on this host, without which no daemon can work; mount it first: mount -t proc proc /proc"
+        "/proc is not mounted on this host, but required; mount it first: mount -t proc proc /proc"
     )]
     NoProc,
     /// The way to the background is blocked.

@@ -45,7 +45,7 @@ pub enum Unusable {
     #[error("it is too short for the header of a copy-on-write image")]
     Short,
     /// Another kind of file.
-    #[error("it does not begin as a copy-on-write image does")]
+    #[error("it does not begin with the header of a copy-on-write image")]
     Magic,
     /// Version 1 has the byte order of the host.
     #[error("it was made on a host with another byte order")]
@@ -72,7 +72,7 @@ pub enum Unusable {
     #[error("it is of version {0}, whose bitmap has no room for the last sectors of this size")]
     LastSectors(u32),
     /// It was cut off.
-    #[error("it has {found} bytes, but its header promises {promised}")]
+    #[error("it has {found} bytes, but according to its header {promised}")]
     Truncated {
         /// Bytes of the file.
         found: u64,

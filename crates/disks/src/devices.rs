@@ -56,7 +56,7 @@ pub enum Error {
     },
     /// The target is gone, so that nobody can say whether the node is right (`identity=check`).
     #[error(
-        "device {disk}: {target} does not exist, so what the disk was made for cannot be checked; \
+        "device {disk}: {target} does not exist, so the device of the disk cannot be checked; \
          attach the device, or remove {node}"
     )]
     Gone {

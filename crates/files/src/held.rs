@@ -53,7 +53,7 @@ impl std::fmt::Display for HeldError {
             ),
             HeldError::Stuck(path) => write!(
                 f,
-                "another monitor holds {} and does not go on",
+                "another monitor holds {} and does not release it",
                 path.display()
             ),
         }

@@ -284,11 +284,11 @@ fn enter(jail: OwnedFd) -> io::Result<()> {
 fn verify(uid: Uid, gid: Gid, mut groups: Vec<Gid>) -> Result<()> {
     let users = step("getresuid", getresuid())?;
     if uid.is_root() || [users.real, users.effective, users.saved] != [uid; 3] {
-        return Err(Error::StillPrivileged("the user ID is another one"));
+        return Err(Error::StillPrivileged("the user ID is wrong"));
     }
     let ids = step("getresgid", getresgid())?;
     if [ids.real, ids.effective, ids.saved] != [gid; 3] {
-        return Err(Error::StillPrivileged("the group ID is another one"));
+        return Err(Error::StillPrivileged("the group ID is wrong"));
     }
     let mut now = step("getgroups", getgroups())?;
     for list in [&mut now, &mut groups] {
@@ -296,7 +296,7 @@ fn verify(uid: Uid, gid: Gid, mut groups: Vec<Gid>) -> Result<()> {
         list.dedup();
     }
     if now != groups {
-        return Err(Error::StillPrivileged("the groups are other ones"));
+        return Err(Error::StillPrivileged("the groups are wrong"));
     }
     if setuid(Uid::from_raw(0)).is_ok() {
         return Err(Error::StillPrivileged(

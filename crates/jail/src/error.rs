@@ -172,7 +172,7 @@ pub enum Error {
     },
     /// The mounts of the jail cannot be kept apart from those of others.
     #[error(
-        "cannot separate the mounts: / is no mount point here, as in a plain chroot; \
+        "cannot separate the mounts: / is not a mount point here, as in a plain chroot; \
          bind its directory on itself before (mount --rbind DIR DIR; chroot DIR)"
     )]
     RootIsNoMountPoint,

@@ -36,7 +36,7 @@ pub enum Error {
     },
     /// What is configured as a bridge is none.
     #[error(
-        "{eth}: bridge_if: {name} is no bridge; give the name of one (ip link add br0 type bridge makes it)"
+        "{eth}: bridge_if: {name} is not a bridge; give the name of a bridge (ip link add br0 type bridge creates one)"
     )]
     NoBridge {
         /// Which interface of the VM needs it.
@@ -58,7 +58,7 @@ pub enum Error {
         holder: String,
     },
     /// An address is in use on the host.
-    #[error("{eth}: {param}: {what}; give another address, or take it away there")]
+    #[error("{eth}: {param}: {what}; give another address, or remove it there")]
     AddressInUse {
         /// Which interface of the VM wants it.
         eth: String,
@@ -97,7 +97,7 @@ pub enum Error {
     Kernel(String),
     /// What the monitor of another VM has written cannot be understood.
     #[error(
-        "{path} of the VM {vm}, which runs, is damaged ({problem}), so that nobody knows which addresses it has; stop \
+        "{path} of the VM {vm}, which runs, is damaged ({problem}), so its addresses are not known; stop \
          that VM (umladmin stop {vm}), or remove the file when it is down"
     )]
     Damaged {

@@ -146,8 +146,8 @@ impl<'a> Planning<'a> {
             return self.host.delete(link.index).map_err(Error::host(what));
         }
         let made = match link.alias.as_str() {
-            "" => "made by somebody else".to_owned(),
-            alias => format!("made by somebody else ({})", alias.escape_debug()),
+            "" => "not made by UMLMON".to_owned(),
+            alias => format!("not made by UMLMON ({})", alias.escape_debug()),
         };
         let holder = host::holder(name.as_str()).unwrap_or(made);
         let (eth, name) = (eth.to_owned(), name.clone());

@@ -175,7 +175,7 @@ impl Records {
         Memories(list.unwrap_or_else(|problem: io::Error| {
             if problem.kind() != io::ErrorKind::NotFound {
                 tracing::warn!(
-                    "which addresses of the pool belong to whom is forgotten: {DIRECTORY}/{REMEMBERED}: {problem}"
+                    "cannot read which addresses of the pool belong to which VM: {DIRECTORY}/{REMEMBERED}: {problem}"
                 );
             }
             Vec::new()

@@ -49,7 +49,7 @@ impl Networks {
             return Ok(None);
         }
         let _mutex = records.mutex()?;
-        let mut host = Host::open().map_err(Error::host("talk to the kernel about interfaces"))?;
+        let mut host = Host::open().map_err(Error::host("open a netlink socket"))?;
         let mut all = records.read()?;
         clean(&mut host, records, &mut all)?;
 

@@ -21,7 +21,7 @@ pub(crate) fn undo(host: &mut Host, record: &Record, others: &[(String, Record)]
         return;
     }
     for proxy in &record.proxies {
-        let what = format!("take back {} at {}", proxy.address, proxy.host_if);
+        let what = format!("remove {} at {}", proxy.address, proxy.host_if);
         let removed = match host.link(&proxy.host_if) {
             Ok(Some(link)) => host.remove_proxy(link.index, proxy.address),
             Ok(None) => Ok(()),

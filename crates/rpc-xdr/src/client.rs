@@ -358,9 +358,7 @@ impl<S: Stream> Client<S> {
         }
         let reply = reply(record.freeze())?;
         let Some(index) = self.sent.iter().position(|(xid, _)| *xid == reply.xid) else {
-            return Err(ClientError::BadReply(
-                "it belongs to no call of ours".into(),
-            ));
+            return Err(ClientError::BadReply("it answers none of our calls".into()));
         };
         self.sent.swap_remove(index);
         Ok(Some(reply))

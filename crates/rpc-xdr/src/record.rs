@@ -35,7 +35,7 @@ pub enum RecordError {
         max: usize,
     },
     /// Too many fragments, or an empty one that is not the last.
-    #[error("the peer cut a record into too many or empty fragments")]
+    #[error("the peer sent a record in too many fragments, or an empty fragment")]
     Fragments,
 }
 

@@ -22,7 +22,7 @@ const REPLY_VERIFIER: usize = MARK + 12;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
     /// The seal is missing or wrong, or one before was.
-    #[error("a message came without the right seal: it was changed, repeated or made up")]
+    #[error("a message has no valid seal: it was changed, repeated or forged")]
     Wrong,
     /// A message to be sent that has no verifier.
     #[error("the message cannot be sealed")]

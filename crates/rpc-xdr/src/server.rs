@@ -75,7 +75,7 @@ pub enum ServeError {
     #[error(transparent)]
     Record(#[from] RecordError),
     /// A record that is no call.
-    #[error("the peer sent something that is no call: {0}")]
+    #[error("the peer sent something that is not a call: {0}")]
     NoCall(String),
     /// Somebody has interfered with a connection that is sealed, or the peer does not seal.
     #[error(transparent)]

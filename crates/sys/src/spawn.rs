@@ -50,12 +50,12 @@ impl std::error::Error for SpawnError {
 pub fn shortage(error: &io::Error) -> Option<&'static str> {
     match error.raw_os_error()? {
         libc::EAGAIN => Some(
-            "the host allows no further process: see pids.max of the control group that this was started in, and \
+            "the host allows no more processes: see pids.max of the control group that this was started in, and \
              pid_max and threads-max in /proc/sys/kernel",
         ),
-        libc::ENOMEM => Some(
-            "the host has no memory for a further process: end something, or add memory or swap",
-        ),
+        libc::ENOMEM => {
+            Some("the host has no memory for another process: end something, or add memory or swap")
+        }
         _ => None,
     }
 }

@@ -8,7 +8,7 @@ use crate::selection::bad_config;
 
 pub(crate) fn run(config: &Config, names: &[&str], line: &Line) -> Result<Exit, Failure> {
     let &[name] = names else {
-        return Err(Failure::usage("config takes the name of one VM"));
+        return Err(Failure::usage("config needs the name of one VM"));
     };
     let vm = VmName::try_from(name).map_err(Failure::usage)?;
     let edits = line.words.iter().map(edit).collect::<Result<Vec<_>, _>>()?;

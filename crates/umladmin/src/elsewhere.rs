@@ -18,7 +18,7 @@ pub(crate) fn host(names: &[&str]) -> Result<Option<Host>, Failure> {
             None => Ok(None),
         },
         names if names.iter().any(|name| name.starts_with('@')) => Err(Failure::usage(
-            "one host can be listed at a time, and all of it: list @HOST",
+            "list takes one host, and no names of VMs with it: list @HOST",
         )),
         _ => Ok(None),
     }
@@ -27,7 +27,7 @@ pub(crate) fn host(names: &[&str]) -> Result<Option<Host>, Failure> {
 pub(crate) fn run(config: &Config, host: &Host, line: &Line) -> Result<Exit, Failure> {
     if let Some(word) = line.words.iter().find(|word| word.name != "json") {
         return Err(Failure::usage(format_args!(
-            "-{}: the directory service of another host does not tell that",
+            "-{} cannot be used with @HOST",
             word.name
         )));
     }

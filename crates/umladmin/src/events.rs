@@ -118,7 +118,7 @@ impl<'a> Listener<'a> {
                 self.open = Some(open);
                 self.told = false;
                 if std::mem::replace(&mut self.has_run, true) {
-                    self.say(report, "monitor-started", "its monitor runs again")?;
+                    self.say(report, "monitor-started", "its monitor is running again")?;
                 }
                 report.print(&begin)
             }
@@ -209,7 +209,7 @@ impl Open {
 fn unreachable(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            "its monitor does not run".into()
+            "its monitor is not running".into()
         }
         _ => format!("its monitor cannot be reached: {error}"),
     }

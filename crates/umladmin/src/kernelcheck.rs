@@ -50,7 +50,7 @@ pub(crate) fn run(kernel: &Path, as_json: bool) -> Result<Exit, Failure> {
             trials::all(&site, drivers)
         });
         if watch.is_over() {
-            return Err(about("interrupted; nothing of it is left".into()));
+            return Err(about("interrupted; everything was removed".into()));
         }
         rows.extend(tried.map_err(about)?);
     }

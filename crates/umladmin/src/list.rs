@@ -143,7 +143,7 @@ fn ask(ctrl: &Path) -> Result<VmInfo, String> {
     let broken = |e: &dyn std::fmt::Display| format!("the monitor does not respond: {e}");
     let mut client = patient::client(ctrl, until, &|| true).map_err(|e| match e.kind() {
         ErrorKind::PermissionDenied => {
-            format!("you may not ask its monitor: {}: {e}", ctrl.display())
+            format!("no permission to ask its monitor: {}: {e}", ctrl.display())
         }
         _ => broken(&e),
     })?;
@@ -246,7 +246,7 @@ fn shared_users(all: &[Seen]) -> Vec<String> {
                 n => format!(" and {n} more"),
             };
             format!(
-                "warning: {first}{more} run as the same user {user}: what breaks out of one can reach the disks of the others"
+                "warning: {first}{more} run as the same user {user}: a guest that escapes from one can reach the disks of the others"
             )
         })
         .collect()

@@ -33,11 +33,7 @@ struct Order<'a> {
 /// The modes, in the order of the help.
 pub const MODES: &[Mode] = &[
     Mode {
-        word: Word::new(
-            "list",
-            Some(Arg::VM),
-            "Shows the VMs and what state they are in",
-        ),
+        word: Word::new("list", Some(Arg::VM), "Shows the VMs and their states"),
         options: &["active", "inactive", "off", "json"],
         run: run_list,
     },
@@ -64,7 +60,7 @@ pub const MODES: &[Mode] = &[
         word: Word::new(
             "update",
             Some(Arg::VM),
-            "Starts what is new in the configuration, stops what is gone",
+            "Starts VMs new in the configuration, stops removed ones",
         ),
         options: &["timeout"],
         run: |order| update::run(&order.config()?, order.names, order.timeout),
@@ -82,7 +78,7 @@ pub const MODES: &[Mode] = &[
         word: Word::new(
             "check",
             Some(Arg::FILE),
-            "Tells all that is wrong with a configuration and the host",
+            "Reports what is wrong with a configuration and the host",
         ),
         options: &["json"],
         run: run_check,
@@ -91,7 +87,7 @@ pub const MODES: &[Mode] = &[
         word: Word::new(
             "kernelcheck",
             Some(Arg::FILE),
-            "Boots a tiny guest under a kernel, and tells what works",
+            "Boots a tiny guest under a kernel, and reports what works",
         ),
         options: &["json"],
         run: run_kernelcheck,
@@ -150,7 +146,7 @@ pub const PROGRAM: Program = Program {
             )],
         },
         Section {
-            heading: "For config, which only change what is printed",
+            heading: "For config, to change what is printed",
             words: &[
                 Word::new("clear", Some(Arg::PARAM), "Leaves this parameter out"),
                 Word::new("set", Some(Arg::SETTING), "Sets this parameter"),
@@ -160,7 +156,7 @@ pub const PROGRAM: Program = Program {
     ],
     modes: cli::words!(MODES),
     operand: None,
-    notes: "Without names of VMs, all that are configured are meant.",
+    notes: "Without names of VMs, all configured VMs are used.",
 };
 
 /// Does what the command line says.
@@ -169,7 +165,7 @@ pub fn run(line: Line) -> Result<Exit, Failure> {
     let Some((keyword, names)) = operands.split_first() else {
         let keywords: Vec<&str> = keywords().collect();
         return Err(Failure::usage(format_args!(
-            "what shall be done? Say one of {}",
+            "no mode is given; use one of {}",
             keywords.join(", ")
         )));
     };
@@ -252,7 +248,7 @@ fn mode(keyword: &str) -> Result<&'static Mode, Failure> {
     let hint = similar(keyword, keywords())
         .map_or(String::new(), |known| format!("; did you mean {known}?"));
     Err(Failure::usage(format_args!(
-        "'{keyword}' is none of the modes{hint}"
+        "unknown mode '{keyword}'{hint}"
     )))
 }
 
@@ -299,7 +295,7 @@ mod tests {
         assert!(usage(&[]).contains("list, start, stop"));
         assert_eq!(
             usage(&["strat"]),
-            "'strat' is none of the modes; did you mean start?"
+            "unknown mode 'strat'; did you mean start?"
         );
         assert_eq!(
             usage(&["-active", "stop"]),

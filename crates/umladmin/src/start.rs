@@ -84,7 +84,7 @@ fn start_one(
         return Ok(("monitor started", String::new()));
     }
     boot(&config.global.ctrl(vm))
-        .map_err(|e| format!("its monitor runs, but not the kernel: {e}"))?;
+        .map_err(|e| format!("its monitor is running, but the kernel did not start: {e}"))?;
     Ok(("booting", String::new()))
 }
 

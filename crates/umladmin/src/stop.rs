@@ -46,7 +46,7 @@ pub(crate) fn stop_all(
     }
     let interrupts = Interrupts::watch(|| {
         Report::new().warn(
-            "press Ctrl-C again to go on to the next measure at once, for all VMs that are still up (CTRL-ALT-DEL, sync and umount, halt, kill, end of the monitor)",
+            "press Ctrl-C again to take the next step at once, for all VMs that still run (CTRL-ALT-DEL, sync and umount, halt, kill, end of the monitor)",
         );
     })
     .map_err(|e| Failure::from(e).about("cannot watch for Ctrl-C"))?;
@@ -155,7 +155,7 @@ fn stop_kernel(
     };
     let rung = ladder::climb(ladder::KERNEL, timeout, &mut kernel);
     rung.map(Some)
-        .ok_or_else(|| "the kernel cannot be brought down".into())
+        .ok_or_else(|| "the kernel cannot be stopped".into())
 }
 
 /// The clock of one VM's way down: announces what takes long, and knows when nobody wants to wait any longer.
@@ -216,7 +216,7 @@ impl<'a> Pace<'a> {
         {
             self.announcement.set(None);
             let left = round(until.saturating_duration_since(Instant::now()));
-            let text = format!("waiting for the effect of {rung}, up to {left} s more");
+            let text = format!("waiting for {rung}, up to {left} s more");
             self.report.line(self.vm, &text);
         }
         !self.is_escalated()

@@ -32,7 +32,7 @@ pub(crate) fn run(config: &Config, names: &[&str], timeout: Duration) -> Result<
     let missing = minus(&wanted, &running).filter(is_meant).cloned();
     let (surplus, missing): (Vec<_>, Vec<_>) = (surplus.collect(), missing.collect());
     if surplus.is_empty() && missing.is_empty() {
-        report.print("Nothing to do: what runs is what is configured.\n")?;
+        report.print("Nothing to do: what runs matches the configuration.\n")?;
         return Ok(Exit::Done);
     }
     // A VM that was renamed must let go of its disks before it comes back under its new name.

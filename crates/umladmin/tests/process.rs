@@ -239,12 +239,9 @@ fn impatience_escalates() {
         lines(stop.stdout.take().unwrap()),
         lines(stop.stderr.take().unwrap()),
     );
-    expect(
-        &out,
-        "vm1: waiting for the effect of CTRL-ALT-DEL, up to 59",
-    );
+    expect(&out, "vm1: waiting for CTRL-ALT-DEL, up to 59");
     interrupt(&stop);
-    expect(&err, "press Ctrl-C again to go on");
+    expect(&err, "press Ctrl-C again to take the next step");
     interrupt(&stop);
     expect(&out, "vm1: Ctrl-C; next: sync and umount, up to 10 s");
     interrupt(&stop);
@@ -325,7 +322,7 @@ fn update_follows_the_configuration_or_does_nothing() {
     );
     assert_eq!(
         world.said(&["update"]).1,
-        "Nothing to do: what runs is what is configured.\n"
+        "Nothing to do: what runs matches the configuration.\n"
     );
 
     world.configure("vm2 obeys off\nvm3 obeys boot\nvm4 obeys boot");

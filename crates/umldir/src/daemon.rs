@@ -148,7 +148,7 @@ async fn serve(
 fn accept(stream: UnixStream, service: &Rc<Service>, strangers: &Arc<Semaphore>) {
     let session = match stream.peer_cred() {
         Ok(peer) => Session::local(peer.uid(), peer.pid()),
-        Err(error) => return tracing::warn!("a connection without a peer: {error}"),
+        Err(error) => return tracing::warn!("cannot find out who connected: {error}"),
     };
     let mut limits = UMLDIR_V1_LIMITS;
     let mut place = None;

@@ -136,7 +136,7 @@ impl Redirector {
         let monitor = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         tokio::time::timeout(BUSY, patiently(|| connect(&monitor, &address))).await??;
         if !sockopt::socket_peercred(&monitor)?.uid.is_root() {
-            let text = "whoever listens there is not root";
+            let text = "the process that listens there is not root's";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
         }
         let source = source(from)?;
@@ -193,8 +193,7 @@ fn source(from: SocketAddr) -> io::Result<Vec<u8>> {
 
 /// The same answer whatever the reason, so that names cannot be tried out.
 fn nobody() -> DirError {
-    let text =
-        "there is no such VM here whose monitor can be reached; umladmin start starts monitors";
+    let text = "no monitor of this VM can be reached here; umladmin start starts monitors";
     error(DirCode::NotFound, text)
 }
 

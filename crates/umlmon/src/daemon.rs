@@ -140,11 +140,11 @@ async fn tidy(setup: &Setup) {
         Err(error) => Err(holdings::unusable(error)),
     };
     if let Err(failure) = tidied {
-        tracing::warn!("half-made disks of a former monitor: {failure}");
+        tracing::warn!("cannot remove incomplete disks of a former monitor: {failure}");
     }
     // It may not have written down its last image; others may have been put there by hand.
     if let Err(failure) = holdings::look(setup).await {
-        tracing::warn!("which images rely on which backing files is not known: {failure}");
+        tracing::warn!("cannot find out which images use which backing files: {failure}");
     }
 }
 
@@ -366,7 +366,7 @@ async fn next_connection(
 async fn converse(stream: UnixStream, service: Rc<Service>, _place: OwnedSemaphorePermit) {
     let session = match stream.peer_cred() {
         Ok(peer) => Session::local(peer.uid(), peer.pid(), Rc::clone(&service.setup.events)),
-        Err(error) => return tracing::warn!("a connection without a peer: {error}"),
+        Err(error) => return tracing::warn!("cannot find out who connected: {error}"),
     };
     let peer = session.peer().to_owned();
     let limits = Limits::new(UMLMONCTRL_V1_MAX_ARGS);

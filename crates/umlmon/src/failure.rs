@@ -20,7 +20,7 @@ pub enum Failure {
     #[error("{0}")]
     NotStarted(String),
     /// The kernel ended before it answered.
-    #[error("the VM went down meanwhile: {0}")]
+    #[error("the VM ended meanwhile: {0}")]
     Ended(String),
     /// Nothing in the guest would handle CTRL-ALT-DEL.
     #[error(

@@ -15,7 +15,7 @@ pub const PROGRAM: Program = Program {
                 None,
                 "Stays in the foreground and logs to the terminal",
             ),
-            Word::new("boot", None, "Boots the VM, too, if it has start = boot"),
+            Word::new("boot", None, "Also boots the VM if it has start = boot"),
         ],
     }],
     modes: &[],

@@ -139,7 +139,7 @@ async fn accept_redirected(acceptor: Acceptor, remote: Rc<Remote>) {
         let stream = acceptor.next().await;
         // The mode of the socket says so already.
         if !stream.peer_cred().is_ok_and(|peer| peer.uid() == 0) {
-            tracing::warn!("somebody else than umldir connected to {REDIR}");
+            tracing::warn!("rejected a connection to {REDIR} that is not from umldir");
             continue;
         }
         tokio::task::spawn_local(redirected(stream, Rc::clone(&remote)));
@@ -154,7 +154,7 @@ async fn redirected(mut stream: UnixStream, remote: Rc<Remote>) {
         timeout(SOURCE_DEADLINE, stream.read_exact(&mut told)).await,
         Ok(Ok(_))
     ) {
-        return tracing::warn!("umldir did not say where a client is");
+        return tracing::warn!("umldir did not send the address of a client");
     }
     let source = Source {
         address: source_of(&told),
@@ -189,7 +189,7 @@ impl Remote {
             0 => String::new(),
             others => format!(" (and {others} others before)"),
         };
-        tracing::info!("{source} has not got in: {why}{others}");
+        tracing::info!("rejected {source}: {why}{others}");
         self.noted.set((Some(now), 0));
     }
 
@@ -326,7 +326,7 @@ where
     match acceptor {
         Ok(Some(acceptor)) => return Ok(First::Tls(xid, acceptor)),
         Ok(None) => {}
-        Err(error) => tracing::warn!("no TLS: {}", cli::causes(&error)),
+        Err(error) => tracing::warn!("the TLS handshake failed: {}", cli::causes(&error)),
     }
     door.refuse_tls(xid).await?;
     match door.asked().await? {

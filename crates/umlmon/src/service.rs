@@ -325,7 +325,7 @@ impl UmlmonctrlV1 for Service {
 
     async fn con_resize(&self, session: &Session, args: ConResizeArgs) -> CtlResult {
         let size = |n: u32| {
-            u16::try_from(n).map_err(|_| Failure::Invalid(format!("{n} is no size of a window")))
+            u16::try_from(n).map_err(|_| Failure::Invalid(format!("{n} is not a size of a window")))
         };
         let result = self
             .attached(session, &args.channel)

@@ -106,7 +106,7 @@ impl Argument for Log {
         if file != "monitor" {
             channel(file).map_err(|_| {
                 Failure::usage(format_args!(
-                    "there is no log '{file}': 'monitor', or a channel such as con0 or ssl1, is meant"
+                    "there is no log '{file}'; use 'monitor', or a channel such as con0 or ssl1"
                 ))
             })?;
         }

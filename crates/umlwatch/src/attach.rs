@@ -155,7 +155,7 @@ fn busy(monitor: &mut Monitor, channel: &str, error: CtlError) -> Failure {
         .find(|c| c.channel == channel)
         .and_then(|c| c.writer);
     let held = writer.map_or(error.text, |writer| {
-        format!("it is held by {}", info::client(&writer))
+        format!("it is in use by {}", info::client(&writer))
     });
     Failure::new(
         Exit::Failed,
@@ -529,9 +529,9 @@ impl<'a> Attached<'a> {
             VmState::Inactive => self.ask |= !self.down,
             VmState::Starting | VmState::Running if self.down => {
                 self.down = false;
-                self.remark(&format!("{} is up again", self.vm));
+                self.remark(&format!("{} is running again", self.vm));
             }
-            VmState::Running if self.suspended => self.remark(&format!("{} goes on", self.vm)),
+            VmState::Running if self.suspended => self.remark(&format!("{} was resumed", self.vm)),
             VmState::Suspended if !self.suspended => {
                 self.remark(&format!("{} is suspended", self.vm))
             }

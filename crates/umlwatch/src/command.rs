@@ -32,8 +32,8 @@ pub const PROGRAM: Program = Program {
     ],
     modes: &[],
     operand: Some(Arg::VM),
-    notes: "A command that fails is the last one, and its exit status counts: 1 failed or\n\
-            refused, 2 usage, 3 not running, 4 not authorised, 5 time over.",
+    notes: "A command that fails is the last one, and sets the exit status: 1 failed or\n\
+            refused, 2 usage, 3 not running, 4 not authorised, 5 timeout.",
 };
 
 /// A row of the table of commands.
@@ -109,12 +109,12 @@ pub const COMMANDS: &[Command] = &[
     ),
     command(
         "force-connect",
-        "The same, taking it over from whoever is connected",
+        "The same, and takes it over from another user",
         &Action(|channel| connect(channel, ConMode::Force)),
     ),
     command(
         "watch",
-        "Shows a channel, without typing into it",
+        "Shows a channel without writing to it",
         &Action(|channel| connect(channel, ConMode::Watch)),
     ),
     command(
@@ -151,7 +151,7 @@ pub const COMMANDS: &[Command] = &[
     ),
     command(
         "continue",
-        "Lets the suspended kernel go on",
+        "Resumes the suspended kernel",
         &Action(|()| {
             call("continue", |monitor| {
                 Ok(monitor.vm_continue()?.into_result())
@@ -192,9 +192,9 @@ pub const COMMANDS: &[Command] = &[
     ),
     command(
         "rotate",
-        "Opens all log files anew",
+        "Reopens all log files",
         &Action(|()| {
-            call("open the log files anew", |monitor| {
+            call("reopen the log files", |monitor| {
                 Ok(monitor.log_rotate()?.into_result())
             })
         }),
@@ -221,11 +221,11 @@ pub const COMMANDS: &[Command] = &[
     command(
         "port",
         "Shows the TCP port of the monitor",
-        &Action(|()| Task::new("tell the port", Runner::port)),
+        &Action(|()| Task::new("show the port", Runner::port)),
     ),
     command(
         "set",
-        "Sets a parameter, from the next start on",
+        "Sets a parameter for the next start",
         &Action(|args: ConfigSetArgs| {
             call("set a parameter", move |monitor| {
                 Ok(monitor.config_set(&args)?.into_result())
@@ -234,9 +234,9 @@ pub const COMMANDS: &[Command] = &[
     ),
     command(
         "del",
-        "Takes a set parameter back",
+        "Resets a parameter to the administrator's value",
         &Action(|args: ConfigDelArgs| {
-            call(format!("take {} back", args.param), move |monitor| {
+            call(format!("reset {}", args.param), move |monitor| {
                 Ok(monitor.config_del(&args)?.into_result())
             })
         }),
@@ -311,7 +311,7 @@ pub const COMMANDS: &[Command] = &[
     ),
     command(
         "change-password",
-        "Asks for the old and the new password, and changes it",
+        "Asks for the old and new password, and changes it",
         &Action(|()| Task::new("change the password", Runner::change_password)),
     ),
     command(

@@ -23,7 +23,7 @@ const HISTORY: &str = ".umlwatch_history";
 const OWN_WORDS: &[(&str, &str)] = &[
     ("version", "Shows the version of umlwatch"),
     ("help", "Shows this list"),
-    ("quit", "Leaves; so do 'exit' and CTRL-D"),
+    ("quit", "Ends umlwatch; so do 'exit' and CTRL-D"),
     ("exit", "Leaves"),
 ];
 
@@ -143,9 +143,7 @@ fn parse(line: &str, mut style: Style) -> Result<Input, Failure> {
     match name {
         "" if style == given => return Ok(Input::Nothing),
         "" => {
-            return Err(Failure::usage(
-                "an option counts for a command, and there is none",
-            ));
+            return Err(Failure::usage("an option needs a command"));
         }
         "help" | "h" | "?" => return Ok(Input::Help),
         "version" => return Ok(Input::Version),
@@ -423,10 +421,7 @@ mod tests {
             failure("-escape x connect con1"),
             "-escape: 'x' is not a key such as ^] or ^A, nor 'none'"
         );
-        assert_eq!(
-            failure("-json"),
-            "an option counts for a command, and there is none"
-        );
+        assert_eq!(failure("-json"), "an option needs a command");
     }
 
     #[test]

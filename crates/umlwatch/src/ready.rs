@@ -46,8 +46,7 @@ impl Runner {
             (false, false) => Err(Failure::new(
                 Exit::Timeout,
                 format_args!(
-                    "the guest has not said within {seconds} seconds that it is ready \
-                     (it says so by: echo ready > /proc/mconsole)"
+                    "the guest has not reported within {seconds} seconds that it is ready (echo ready > /proc/mconsole)"
                 ),
             )),
         }

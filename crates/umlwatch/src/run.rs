@@ -190,15 +190,13 @@ impl Runner {
         // Whoever may not command the VM is not asked first.
         self.client.connection()?;
         let name = self.name();
-        let old = password::ask(&format!(
-            "Old password of {name} (nothing if none is set): "
-        ))?;
+        let old = password::ask(&format!("Old password of {name} (empty if none is set): "))?;
         let new = password::ask(&format!("New password of {name}: "))?;
-        let again = password::ask("The new one again: ")?;
+        let again = password::ask("Repeat the new password: ")?;
         let new = new.ok_or_else(|| {
             Failure::new(
                 Exit::Failed,
-                "there must be a new password; nothing was changed",
+                "the new password is empty; nothing was changed",
             )
         })?;
         if again.is_none_or(|again| again.md5() != new.md5()) {
@@ -214,7 +212,7 @@ impl Runner {
         let args = change.hide(&old, &new);
         self.call(|client| Ok(client.password_set(&args)?.into_result()))?;
         self.client.change_key(new);
-        self.print("The password is changed; it counts from the next connection on.\n")
+        self.print("The password is changed. It is used from the next connection on.\n")
     }
 
     pub(crate) fn wait(&mut self, seconds: u32) -> Result<(), Failure> {
@@ -223,7 +221,7 @@ impl Runner {
             true => Ok(()),
             false => Err(Failure::new(
                 Exit::Timeout,
-                format_args!("it is still up after {seconds} seconds"),
+                format_args!("it is still running after {seconds} seconds"),
             )),
         }
     }
@@ -235,7 +233,7 @@ impl Runner {
         shown.write(&output.output)?;
         shown.finish()?;
         if output.truncated {
-            eprintln!("umlwatch: the site command said more than can be shown");
+            eprintln!("umlwatch: the output of the site command was too long and is cut off");
         }
         match output.exit_status {
             _ if output.timed_out => Err(Failure::new(Exit::Timeout, "it did not end in time")),

@@ -41,7 +41,7 @@ pub(crate) const OPTIONS: &[StyleOption] = &[
         word: Word::new(
             "follow",
             None,
-            "-tail goes on with what comes, until CTRL-C",
+            "-tail continues with new output, until CTRL-C",
         ),
         set: |style, _| {
             style.follow = true;

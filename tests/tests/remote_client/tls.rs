@@ -22,7 +22,7 @@ fn setup() -> Option<Setup> {
 fn wait_reachable(setup: &Setup, target: &str) {
     wait_for("the registration", || {
         let outcome = setup.run("secret", &["-tls", "off", target, "-info"]);
-        (!outcome.stderr.contains("knows no monitor")).then_some(())
+        (!outcome.stderr.contains("no monitor of ")).then_some(())
     });
 }
 
@@ -43,7 +43,7 @@ fn trusted(setup: &Setup, host: &str, outcome: &Outcome) -> String {
     assert_eq!(
         *told,
         format!(
-            "umlwatch: {host} is used for the first time; its certificate {fingerprint} is trusted from now on ({})\n",
+            "umlwatch: first connection to {host}: its certificate {fingerprint} is trusted from now on ({})\n",
             known_hosts(setup).display()
         )
     );
@@ -94,7 +94,9 @@ fn a_certificate_is_trusted_at_first_use_and_another_refused() {
             format!(
                 "umlwatch: {target}: cannot show its state: the certificate of {HERE} has changed: it is sha256:"
             ),
-            format!(", and was {first}. Somebody may have come between; "),
+            format!(
+                ", and was {first}. This may be an attack, or the host has a new certificate: "
+            ),
             format!(
                 "remove the line '{HERE}' from {}",
                 known_hosts(&setup).display()
@@ -129,14 +131,14 @@ fn tls_that_is_missing_is_told_on_both_sides() {
     for via in VIAS {
         let complaint = run(&["-via", via]).fails(1);
         assert!(
-            complaint.contains(&format!("{HERE} offers no TLS, and did before")),
+            complaint.contains(&format!("{HERE} does not offer TLS, but did before")),
             "{complaint}"
         );
         run(&["-via", via, "-tls", "off"]).ok();
     }
     let complaint = run(&["-ca", "/dev/null"]).fails(1);
     assert!(
-        complaint.contains("so -ca cannot be followed"),
+        complaint.contains("so -ca cannot be checked"),
         "{complaint}"
     );
 }

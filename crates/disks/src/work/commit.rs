@@ -71,7 +71,7 @@ fn backing_of(source: &DiskName, header: &Header) -> Result<DiskName, Error> {
     flat.ok_or_else(|| {
         let named = header.shown_backing();
         let why =
-            format!("its backing file is {named}, which is no .dsk of the VM; import it first");
+            format!("its backing file is {named}, which is no .dsk of the VM; set it with -disk-import first");
         refused(source, why)
     })
 }

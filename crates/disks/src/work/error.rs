@@ -41,7 +41,7 @@ pub enum Error {
         bytes: u64,
     },
     /// The new name is taken, be it by a file, a symbolic link or anything else.
-    #[error("{disk} exists already; delete it first, or choose another name")]
+    #[error("{disk} already exists; delete it first, or choose another name")]
     Exists {
         /// The disk that was to be made.
         disk: DiskName,
@@ -62,7 +62,7 @@ pub enum Error {
     },
     /// A hard link: the file could be one that must not be changed.
     #[error(
-        "{disk} is a file with {links} names, so it is not changed; copy it, and delete this name on the host"
+        "{disk} is a file with {links} hard links, so it is not changed; copy it, and delete this name on the host"
     )]
     Links {
         /// The disk.

@@ -76,7 +76,8 @@ impl Workplace {
     fn problem(&self, header: &Header) -> Option<String> {
         let Some(backing) = header.backing_disk() else {
             return Some(
-                "its backing file is not in /disks or /shared/disks; import it".to_owned(),
+                "its backing file is not in /disks or /shared/disks; set it with -disk-import"
+                    .to_owned(),
             );
         };
         match self.read(&backing) {
@@ -114,8 +115,7 @@ pub(super) fn mismatch(header: &Header, backing: &Facts) -> Option<String> {
     }
     if header.modified != backing.modified() {
         return Some(format!(
-            "its backing file was modified at {} (seconds since 1970), but the image knows it of {}; \
-             import it if the content is the same",
+            "its backing file was modified at {} (seconds since 1970), but the image expects {}; use -disk-import if the content is the same",
             backing.modified(),
             header.modified
         ));

@@ -54,14 +54,14 @@ fn symbolic_links() {
     // Dangling or not: the name is taken.
     symlink("/nonexistent", world.path("/disks/dangling.dsk")).unwrap();
     for disk in ["/disks/x.dsk", "/disks/dangling.dsk"] {
-        world.refused(&create(disk, MIB, true), "exists already");
-        world.refused(&create(disk, MIB, false), "exists already");
-        world.refused(&copy("/disks/good.dsk", disk), "exists already");
-        world.refused(&commit("/disks/good.cow", disk), "exists already");
+        world.refused(&create(disk, MIB, true), "already exists");
+        world.refused(&create(disk, MIB, false), "already exists");
+        world.refused(&copy("/disks/good.dsk", disk), "already exists");
+        world.refused(&commit("/disks/good.cow", disk), "already exists");
     }
     world.refused(
         &create_cow("/disks/x.cow", "/disks/good.dsk"),
-        "exists already",
+        "already exists",
     );
     assert_eq!(fs::read(&target).unwrap(), b"secret");
 }
@@ -109,7 +109,7 @@ fn hard_links() {
         resize("/disks/x.dsk", 8 * MIB, false),
         import("/disks/x.cow", "/disks/good.dsk"),
     ] {
-        world.refused(&task, "with 2 names, so it is not changed");
+        world.refused(&task, "with 2 hard links, so it is not changed");
     }
     assert!(fs::read(world.path("/victim.dsk")).unwrap() == before);
     world.done(&copy("/disks/x.dsk", "/disks/y.dsk"));

@@ -52,7 +52,7 @@ fn images_of_any_kind_and_size() {
     world.assert_same("/disks/a.cow", "/disks/b.cow");
     world.refused(
         &copy("/disks/a.cow", "/disks/b.cow"),
-        "/disks/b.cow exists already",
+        "/disks/b.cow already exists",
     );
     world.refused(
         &copy("/disks/x.cow", "/disks/y.cow"),
@@ -155,7 +155,7 @@ fn a_name_that_is_taken_meanwhile_is_kept() {
     let task = copy("/disks/a.dsk", "/disks/b.dsk");
     let work = Workplace::open(&world.path("/")).unwrap();
     let error = work.perform(&task, &mut meddler).unwrap_err().to_string();
-    assert!(error.contains("/disks/b.dsk exists already"), "{error}");
+    assert!(error.contains("/disks/b.dsk already exists"), "{error}");
     assert!(fs::symlink_metadata(&planted).unwrap().is_symlink());
     assert_eq!(fs::read_dir(world.path("/disks")).unwrap().count(), 2);
 }

@@ -62,7 +62,7 @@ fn backing_files_that_cannot_be() {
     world.done(&create_cow("/disks/a.cow", "/disks/a.dsk"));
     world.refused(
         &create_cow("/disks/a.cow", "/disks/a.dsk"),
-        "/disks/a.cow exists already",
+        "/disks/a.cow already exists",
     );
 }
 
@@ -142,7 +142,7 @@ fn commit_is_refused_or_cancelled() {
     written_image(&world, 8192);
     let task = commit("/disks/a.cow", "/disks/new.dsk");
     let steps = world.done(&task).progress.len();
-    world.refused(&task, "/disks/new.dsk exists already");
+    world.refused(&task, "/disks/new.dsk already exists");
     world.done(&delete("/disks/new.dsk"));
     for call in 1..=steps {
         world.cancelled(&task, call);
@@ -173,7 +173,7 @@ fn commit_is_refused_or_cancelled() {
     cow.set_len(MIB).unwrap();
     world.refused(
         &task,
-        "/disks/a.cow cannot be used: it has 1048576 bytes, but its header promises 4206592",
+        "/disks/a.cow cannot be used: it has 1048576 bytes, but according to its header 4206592",
     );
 }
 
@@ -225,7 +225,10 @@ fn import_of_an_image_from_elsewhere() {
         .unwrap();
     base.set_modified(time).unwrap();
 
-    world.refused(&commit("/disks/a.cow", "/disks/new.dsk"), "import it first");
+    world.refused(
+        &commit("/disks/a.cow", "/disks/new.dsk"),
+        "set it with -disk-import first",
+    );
     world.done(&import("/disks/a.cow", "/shared/disks/base.dsk"));
     let after = fs::read(world.path("/disks/a.cow")).unwrap();
     let header = Header::parse(&after).unwrap();

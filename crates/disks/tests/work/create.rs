@@ -33,7 +33,7 @@ fn an_existing_name_is_refused() {
     for sparse in [false, true] {
         world.refused(
             &create("/disks/a.dsk", MIB, sparse),
-            "exists already; delete it first",
+            "already exists; delete it first",
         );
     }
 }

@@ -61,7 +61,7 @@ pub enum LoginError {
     #[error("the server does not know the password: it is not the VM's monitor")]
     Impostor,
     /// No nonce.
-    #[error("no random numbers: {0}")]
+    #[error("cannot get random numbers: {0}")]
     Random(#[source] io::Error),
 }
 
@@ -136,7 +136,7 @@ pub fn start_tls<S: Stream>(stream: &mut S) -> Result<bool, ClientError> {
     let message =
         RpcMessage::<&[u8], &[u8]>::try_from(&*record).map_err(|e| bad(&e.to_string()))?;
     if message.xid() != XID {
-        return Err(bad("it belongs to no call of ours"));
+        return Err(bad("it answers none of our calls"));
     }
     match message.reply_body() {
         Some(ReplyBody::Accepted(reply)) => match (reply.auth_verifier(), reply.status()) {
@@ -148,7 +148,7 @@ pub fn start_tls<S: Stream>(stream: &mut S) -> Result<bool, ClientError> {
         Some(ReplyBody::Denied(RejectedReply::AuthError(
             AuthError::RejectedCredentials | AuthError::BadCredentials,
         ))) => Ok(false),
-        _ => Err(bad("it makes no sense as an answer to a call for TLS")),
+        _ => Err(bad("it is not a valid reply to a request for TLS")),
     }
 }
 

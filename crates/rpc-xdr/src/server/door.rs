@@ -126,7 +126,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Door<IO> {
                 xid: call.xid,
                 args: arguments(call.arguments)?,
             })),
-            _ => Err(DoorError::Uninvited("it called what needs authentication")),
+            _ => Err(DoorError::Uninvited(
+                "it called a procedure that needs authentication",
+            )),
         }
     }
 
@@ -200,7 +202,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Door<IO> {
         let record = self.record().await?;
         let call = call(&record)?;
         if call.procedure != PROVE || call.tls {
-            return Err(DoorError::Uninvited("it proved nothing"));
+            return Err(DoorError::Uninvited("it sent no proof"));
         }
         Ok((call.xid, arguments(call.arguments)?))
     }
@@ -272,13 +274,15 @@ struct AuthCall<'a> {
 
 fn call(record: &[u8]) -> Result<AuthCall<'_>, DoorError> {
     let message = RpcMessage::<&[u8], &[u8]>::try_from(record)
-        .map_err(|_| DoorError::Uninvited("it sent something that is no call"))?;
+        .map_err(|_| DoorError::Uninvited("it sent something that is not a call"))?;
     let (xid, body) = match message.call_body() {
         Some(body) => (message.xid(), body),
         None => return Err(DoorError::Uninvited("it sent a reply")),
     };
     if (body.program(), body.program_version()) != (UMLMONAUTH, UMLMONAUTH_V1) {
-        return Err(DoorError::Uninvited("it called what needs authentication"));
+        return Err(DoorError::Uninvited(
+            "it called a procedure that needs authentication",
+        ));
     }
     Ok(AuthCall {
         xid,
@@ -292,5 +296,5 @@ fn arguments<T: Unpack>(bytes: &[u8]) -> Result<T, DoorError> {
     let mut input = Strict::new(bytes);
     take(&mut input)
         .and_then(|value| input.finish().map(|()| value))
-        .map_err(|_| DoorError::Uninvited("its arguments make no sense"))
+        .map_err(|_| DoorError::Uninvited("its arguments are invalid"))
 }

@@ -48,7 +48,7 @@ fn fault(path: &Path) -> Option<(String, String)> {
     }
     if found.uid() != 0 {
         let problem = format!(
-            "belongs to user ID {}, who could exchange what root uses",
+            "belongs to user ID {}, who could replace what root uses",
             found.uid()
         );
         return Some((problem, format!("chown root {shown}")));
@@ -82,7 +82,7 @@ mod tests {
         std::os::unix::fs::chown(dir.path(), Some(65534), None).unwrap();
         let found = findings(check, text, dir.path());
         let owner = format!(
-            "umlmon:2: {0} belongs to user ID 65534, who could exchange what root uses; chown root {0}\n",
+            "umlmon:2: {0} belongs to user ID 65534, who could replace what root uses; chown root {0}\n",
             dir.path().display()
         );
         assert!(found.contains(&owner), "{found:?}");

@@ -27,7 +27,7 @@ pub(super) fn check(subject: &Subject) -> Vec<Finding> {
                         "{disk} of {name} does not exist (it would be {})",
                         path.display()
                     ),
-                    format!("make it with umlwatch {name} -disk-create, or copy an image there"),
+                    format!("create it with umlwatch {name} -disk-create, or copy an image there"),
                 ));
             }
             findings.extend(unusable(&path, vm, disk).map(|(problem, suggestion)| {
@@ -38,7 +38,7 @@ pub(super) fn check(subject: &Subject) -> Vec<Finding> {
             if let Some(other) = users.get(&found) {
                 findings.push(Finding::new(
                     place,
-                    format!("{disk} is {other} and {user}: only one can have it at a time"),
+                    format!("{disk} is {other} and {user}: only one can use it at a time"),
                     "make a copy, or a copy-on-write image for each",
                 ));
             } else {
@@ -60,7 +60,7 @@ pub(super) fn check(subject: &Subject) -> Vec<Finding> {
         findings.push(Finding::new(
             place,
             problem,
-            "name one that is, or take the line out",
+            "name a block device, or remove the line",
         ));
     }
     findings
@@ -76,7 +76,7 @@ fn unusable(path: &Path, vm: &Vm, disk: &DiskName) -> Option<(String, String)> {
     if !found.is_file() {
         return Some((
             "is not a file".into(),
-            format!("put an image in the place of {shown}"),
+            format!("replace {shown} by an image"),
         ));
     }
     let account = Account::resolve(&vm.vmuser, vm.vmgroup.as_deref()).ok()?;
@@ -158,7 +158,7 @@ mod tests {
         symlink("/etc/passwd", &disk).unwrap();
         let said = findings(check, text, dir.path()).concat();
         assert!(
-            said.starts_with("umlmon:7: /disks/x.dsk of a is not a file; put"),
+            said.starts_with("umlmon:7: /disks/x.dsk of a is not a file; replace "),
             "{said}"
         );
     }
@@ -175,7 +175,7 @@ mod tests {
         };
         let none = |line: u8, device: &str| {
             format!(
-                "umlmon:{line}: {device} is not a block device; name one that is, or take the line out\n"
+                "umlmon:{line}: {device} is not a block device; name a block device, or remove the line\n"
             )
         };
         let first = none(4, "/dev/zero");

@@ -28,7 +28,7 @@ fn no_tmpfs(systems: &str) -> Option<Finding> {
     (!is_there).then(|| {
         Finding::new(
             "/proc/filesystems",
-            "this host has no tmpfs, in which the memory of guests lies",
+            "this host has no tmpfs, which holds the memory of guests",
             "boot a kernel with CONFIG_TMPFS",
         )
     })
@@ -48,10 +48,10 @@ fn too_much(subject: &Subject, total: u64) -> Vec<Finding> {
         findings.push(Finding::new(
             subject.places.param(vm.name.as_str(), "mem"),
             format!(
-                "{} is to have {} MB of memory, and this host has {total}",
+                "{} is configured with {} MB of memory, but this host has {total}",
                 vm.name, vm.mem
             ),
-            "give it less",
+            "reduce mem",
         ));
     }
     let booted = subject.vms.iter().filter(|vm| vm.start == StartType::Boot);
@@ -59,8 +59,8 @@ fn too_much(subject: &Subject, total: u64) -> Vec<Finding> {
     if sum > total && findings.is_empty() {
         findings.push(Finding::new(
             subject.places.path().display(),
-            format!("the VMs with start = boot are to have {sum} MB of memory together, and this host has {total}"),
-            "give them less, or start fewer; guests that use what they have would end with bus errors",
+            format!("the VMs with start = boot are configured with {sum} MB of memory together, but this host has {total}"),
+            "reduce mem, or start fewer; guests that use all their memory would end with bus errors",
         ));
     }
     findings
@@ -85,7 +85,7 @@ fn networks_by(subject: &Subject, tun: &Path) -> Vec<Finding> {
                 Nic::Bridged { bridge_if, .. } => (Some(bridge_if), true),
             };
             if !std::mem::replace(&mut tun_is_told, true) {
-                let problem = format!("{TUN} is missing, without which there are no networks");
+                let problem = format!("{TUN} is missing; networks need it");
                 findings.push(Finding::new(&place, problem, "modprobe tun"));
             }
             let Some(interface) = interface.map(ToString::to_string) else {
@@ -98,7 +98,7 @@ fn networks_by(subject: &Subject, tun: &Path) -> Vec<Finding> {
             if found.is_none() {
                 let suggestion = match bridge {
                     true => format!(
-                        "make it: ip link add {interface} type bridge; ip link set {interface} up"
+                        "create it: ip link add {interface} type bridge; ip link set {interface} up"
                     ),
                     false => "name an interface that ip link shows".to_owned(),
                 };
@@ -135,7 +135,7 @@ fn taken_twice(subject: &Subject) -> Vec<Finding> {
                 if let Some(other) = first.get(&thing) {
                     findings.push(Finding::new(
                         &place,
-                        format!("{other} and {user} have {thing}: only one can have it at a time"),
+                        format!("{other} and {user} have {thing}: only one can use it at a time"),
                         "choose another one",
                     ));
                 } else {
@@ -224,7 +224,7 @@ mod tests {
         assert!(found.contains("1100 MB of memory together"), "{found}");
         let found = findings(check, &vm("a", 1001), dir.path()).concat();
         assert!(
-            found.starts_with("umlmon:6: a is to have 1001 MB"),
+            found.starts_with("umlmon:6: a is configured with 1001 MB"),
             "{found}"
         );
     }
@@ -239,11 +239,9 @@ mod tests {
             found.contains("umlmon:7: the interface lo is not a bridge"),
             "{found}"
         );
-        assert!(
-            found.contains(
-                "umlmon:8: there is no interface nobr7 on this host; make it: ip link add"
-            )
-        );
+        assert!(found.contains(
+            "umlmon:8: there is no interface nobr7 on this host; create it: ip link add"
+        ));
     }
 
     #[test]
@@ -260,15 +258,15 @@ mod tests {
         assert_eq!(
             findings(check, &text, dir.path()),
             [
-                "umlmon:11: eth0 of a and eth0 of b have the interface x: only one can have it at a time; \
+                "umlmon:11: eth0 of a and eth0 of b have the interface x: only one can use it at a time; \
                  choose another one\n",
-                "umlmon:15: eth0 of a and eth0 of c have the address 10.0.0.2: only one can have it at a time; \
+                "umlmon:15: eth0 of a and eth0 of c have the address 10.0.0.2: only one can use it at a time; \
                  choose another one\n",
             ]
         );
         let check = |subject: &Subject| networks_by(subject, Path::new("/dev/no/tun"));
         let found = findings(check, &vm("a", "x", "10.0.0.2"), dir.path());
-        let wanted = "umlmon:7: /dev/net/tun is missing, without which there are no networks; modprobe tun\n";
+        let wanted = "umlmon:7: /dev/net/tun is missing; networks need it; modprobe tun\n";
         assert_eq!(found, [wanted]);
     }
 

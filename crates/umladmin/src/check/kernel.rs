@@ -71,7 +71,7 @@ fn fault(path: &Path) -> Option<(String, String)> {
     }
     let error = jail::libraries(path).err()?;
     let suggestion =
-        format!("put what is missing into {shown}.lib, or use a statically linked kernel");
+        format!("put the missing files into {shown}.lib, or use a statically linked kernel");
     Some((format!("cannot be loaded: {error}"), suggestion))
 }
 
@@ -125,7 +125,7 @@ mod tests {
                 "{said}"
             );
             let advice = format!(
-                "put what is missing into {}.lib, or use a statically linked",
+                "put the missing files into {}.lib, or use a statically linked",
                 path.display()
             );
             assert!(said.contains(&advice), "{said}");

@@ -47,7 +47,7 @@ fn check_site(subject: &Subject) -> Vec<Finding> {
             Err(error) => findings.push(Finding::new(
                 place,
                 format!("the site command {shown} cannot be run: {error}"),
-                "install it, or take the parameter out",
+                "install it, or remove the parameter",
             )),
             Ok(found) if found.mode() & 0o111 == 0 || !found.is_file() => {
                 findings.push(Finding::new(
@@ -89,11 +89,11 @@ fn certificate(subject: &Subject) -> Vec<Finding> {
             Err(error) => findings.push(Finding::new(
                 place,
                 format!("{shown} cannot be used: {error}"),
-                "put it there, or take tls out",
+                "put it there, or remove tls",
             )),
             Ok(found) if param == "tls_key" && is_open(&found) => findings.push(Finding::new(
                 place,
-                format!("others than root can read the key {shown}, which is refused then"),
+                format!("others than root can read the key {shown}, so it would be rejected"),
                 format!("chown root {shown}; chmod 600 {shown}"),
             )),
             Ok(_) => {}
@@ -157,7 +157,7 @@ mod tests {
             cert.display()
         )));
         let open = format!(
-            "umlmon:6: others than root can read the key {}, which is refused then; chown root ",
+            "umlmon:6: others than root can read the key {}, so it would be rejected; chown root ",
             key.display()
         );
         assert!(said.contains(&open), "{said}");

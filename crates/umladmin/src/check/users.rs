@@ -23,7 +23,7 @@ pub(super) fn check(subject: &Subject) -> Vec<Finding> {
             Some(other) => findings.push(Finding::new(
                 place,
                 format!(
-                    "{name} and {other} run as the same user {}: whoever breaks out of one kernel owns the disks of the other",
+                    "{name} and {other} run as the same user {}: a guest that escapes from one can reach the disks of the other",
                     vm.vmuser
                 ),
                 "give each VM a user of its own",

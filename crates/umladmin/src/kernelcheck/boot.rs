@@ -21,7 +21,7 @@ pub(super) fn boot(talk: &mut Talk, extra: &[&str]) -> Found {
         return Ok(con0);
     }
     let end = talk.end(0)?.map(|end| describe(&end));
-    let why = end.unwrap_or_else(|| format!("the guest is not up after {} s", BOOT.as_secs()));
+    let why = end.unwrap_or_else(|| format!("the guest has not booted after {} s", BOOT.as_secs()));
     Err(why)
 }
 
@@ -46,5 +46,5 @@ pub(super) fn value(con0: &str, name: &str) -> Found {
         .split_once(&begin)
         .and_then(|(_, rest)| rest.lines().next());
     let said = said.map(|text| text.trim().to_owned());
-    said.ok_or_else(|| "the guest does not tell".into())
+    said.ok_or_else(|| "the guest does not report it".into())
 }

@@ -99,12 +99,12 @@ fn disk(path: &str, seed: u8, new_seed: u8) -> io::Result<()> {
         &disk,
         0,
         &pattern(seed, CHANGED),
-        "what is read is not what was there",
+        "the data read is not the data that was there",
     )?;
     let new = pattern(new_seed, CHANGED);
     disk.write_all_at(&new, AT)?;
     disk.sync_all()?;
-    expect(&disk, AT, &new, "what is read is not what was written")
+    expect(&disk, AT, &new, "the data read is not the data written")
 }
 
 fn expect(disk: &File, at: u64, expected: &[u8], wrong: &'static str) -> io::Result<()> {
@@ -128,7 +128,11 @@ fn serve(path: &str) -> io::Result<()> {
             "reboot" => reboot(RebootCommand::Restart)?,
             line => {
                 let size = tcgetwinsize(&terminal)?;
-                writeln!(terminal, "heard {line} at {}x{}", size.ws_row, size.ws_col)?;
+                writeln!(
+                    terminal,
+                    "received {line} at {}x{}",
+                    size.ws_row, size.ws_col
+                )?;
             }
         }
     }

@@ -17,9 +17,7 @@ pub(super) fn least(site: &Site, talk: &mut Talk) -> Found {
         talk.kill()?;
         Ok(booted)
     })?;
-    Ok(format!(
-        "{enough} MB, for this guest, which is as small as guests get"
-    ))
+    Ok(format!("{enough} MB, for this guest, which is very small"))
 }
 
 /// The least that boots, where `enough` does and what is below `little` does not.

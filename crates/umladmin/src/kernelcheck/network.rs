@@ -59,7 +59,7 @@ fn answered(talk: &mut Talk) -> Found {
         con0
     })?;
     match value(&con0, "net")?.as_str() {
-        "ok" => Ok("the guest and the host hear each other".into()),
+        "ok" => Ok("the guest and the host reach each other".into()),
         why => Err(why.to_owned()),
     }
 }

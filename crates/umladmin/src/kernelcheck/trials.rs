@@ -32,7 +32,7 @@ pub(crate) fn all(site: &Site, drivers: Drivers) -> Result<Vec<Trial>, String> {
     }
     talk.kill()?;
     rows.extend(network::all(site, &mut talk, drivers)?);
-    rows.push(Trial::of("panic is told", panic_is_told(&mut talk)));
+    rows.push(Trial::of("panic is reported", panic_is_told(&mut talk)));
     talk.kill()?;
     rows.push(sysrq_t(&mut talk));
     talk.kill()?;
@@ -94,12 +94,12 @@ fn typed(talk: &mut Talk, channel: &str, (rows, columns): (u32, u32)) -> Found {
     let from = talk.open(channel, rows, columns)?;
     talk.write(channel, "hello\r")?;
     let heard = |text: &str| {
-        let (_, rest) = text.split_once("heard hello at ")?;
+        let (_, rest) = text.split_once("received hello at ")?;
         let (size, _) = rest.split_once(['\r', '\n'])?;
         Some(size.to_owned())
     };
     let text = talk.read(channel, from, SHORT, |text| heard(text).is_some())?;
-    heard(&text).ok_or_else(|| "what is typed is not answered".into())
+    heard(&text).ok_or_else(|| "input is not answered".into())
 }
 
 /// The guest is told of another size by an interrupt, which what is typed may overtake; so it is asked again.
@@ -135,12 +135,12 @@ fn suspend(talk: &mut Talk) -> Found {
     talk.resume()?;
     let again = talk.read("ssl0", from, SHORT, |text| text.contains("beat"))?;
     match (silent, again.contains("beat")) {
-        (true, true) => Ok("the guest stops, and goes on".into()),
+        (true, true) => Ok("the guest stops, and continues".into()),
         (false, _) => Err(format!(
-            "the guest goes on while it is suspended ({} bytes)",
+            "the guest continues while it is suspended ({} bytes)",
             late.len()
         )),
-        (true, false) => Err("the guest does not go on".into()),
+        (true, false) => Err("the guest does not continue".into()),
     }
 }
 
@@ -174,7 +174,7 @@ fn reboot(talk: &mut Talk) -> Found {
             Some(end) => format!("not seen as a reboot: {}", describe(&end)),
             None => "the guest does not reboot".into(),
         }),
-        _ => Err("the guest does not come up again".into()),
+        _ => Err("the guest does not boot again".into()),
     }
 }
 
@@ -202,15 +202,15 @@ fn disks(site: &Site) -> Found {
             .any(|window| window == part)
     };
     if !has(&read("flat.dsk")?, pattern::NEW_FLAT_SEED) {
-        return Err("what was written is not on the flat disk".into());
+        return Err("the data written is not on the flat disk".into());
     }
     if read("base.dsk")? != pattern(pattern::COW_SEED, pattern::SIZE) {
         return Err("the backing file was changed".into());
     }
     if !has(&read("x.cow")?, pattern::NEW_COW_SEED) {
-        return Err("what was written is not in the copy-on-write image".into());
+        return Err("the data written is not in the copy-on-write image".into());
     }
-    Ok("everything is where it belongs".into())
+    Ok("all data is in the right file".into())
 }
 
 fn panic_is_told(talk: &mut Talk) -> Found {

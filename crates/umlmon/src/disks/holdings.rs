@@ -199,8 +199,7 @@ pub fn nothing_relies_on(setup: &Setup, ubds: &[Ubd], cows: &Cows) -> Result<(),
                 false => format!(" of {vm}"),
             };
             return Err(Failure::NotStarted(format!(
-                "{} is the backing file of {cow}{whose}, which would be worthless if it were changed; \
-                 use the .cow file instead, or delete it first",
+                "{} is the backing file of {cow}{whose}, which a change would destroy; use the .cow file instead, or delete it first",
                 ubd.name
             )));
         }

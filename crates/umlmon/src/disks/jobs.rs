@@ -171,7 +171,7 @@ impl Place {
         }
         if *jobs.running.borrow() >= MAX_JOBS {
             return Err(Failure::Busy(format!(
-                "{MAX_JOBS} operations on disks of this VM are under way already; try again when one has ended"
+                "{MAX_JOBS} operations on disks of this VM are running already; try again when one has ended"
             )));
         }
         jobs.running.send_modify(|running| *running += 1);
@@ -207,7 +207,7 @@ async fn killed(setup: &Setup, task: &Task, work: &Work) -> String {
     if let Some(disk) = makes(task)
         && let Err(failure) = process::discard(setup, disk.clone()).await
     {
-        tracing::warn!("what is left of {task}: {failure}");
+        tracing::warn!("cannot remove the rest of {task}: {failure}");
     }
     "the process that does it was killed".into()
 }

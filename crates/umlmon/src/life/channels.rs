@@ -124,7 +124,7 @@ impl Channels {
         self.list().iter().for_each(|(_, channel)| channel.wake());
     }
 
-    /// Opens all log files anew.
+    /// Reopens all log files.
     ///
     /// # Errors
     /// The first one; the other files are opened anew nevertheless.

@@ -96,7 +96,7 @@ fn describe(evidence: &Evidence<'_>) -> (How, String) {
 /// A kernel that gives up early says why in its last line.
 fn crashed(what: &str, con0: &str) -> String {
     match con0.lines().map(str::trim).rfind(|line| !line.is_empty()) {
-        Some(line) => format!("{what}; its last words on con0: {line}"),
+        Some(line) => format!("{what}; last line on con0: {line}"),
         None => what.to_owned(),
     }
 }
@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(kind, How::Crashed);
         assert_eq!(
             text,
-            "exit status 1; its last words on con0: Too few physical memory! Needed=16777216, given=4194304"
+            "exit status 1; last line on con0: Too few physical memory! Needed=16777216, given=4194304"
         );
     }
 

@@ -59,7 +59,7 @@ pub enum Error {
         text: String,
     },
     /// The answer is not one.
-    #[error("the kernel's mconsole sent nonsense: {0}")]
+    #[error("the kernel's mconsole sent an invalid reply: {0}")]
     Nonsense(&'static str),
 }
 
@@ -230,7 +230,7 @@ impl Mconsole {
                 Err(_) => return Ok((0, answer)),
             };
         }
-        Err(Error::Nonsense("an endless reply"))
+        Err(Error::Nonsense("a reply without an end"))
     }
 
     /// A socket with an address of the kernel's choice (unix(7), autobind), connected so that nobody else is heard.
@@ -489,7 +489,10 @@ mod tests {
         );
         for _ in 0..2 {
             let result = block_on(mconsole.call("version", Duration::from_secs(20)));
-            assert!(matches!(result, Err(Error::Nonsense("an endless reply"))));
+            assert!(matches!(
+                result,
+                Err(Error::Nonsense("a reply without an end"))
+            ));
         }
     }
 

@@ -324,7 +324,7 @@ impl Monitor {
             said => match self.remarks.judge(Instant::now().into_std()) {
                 Verdict::Log => self.remark(said),
                 Verdict::Enough => {
-                    tracing::warn!("the guest says a lot; for a while it is not logged");
+                    tracing::warn!("the guest sends too many messages; some are not logged");
                 }
                 Verdict::Drop => {}
             },

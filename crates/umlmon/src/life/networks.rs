@@ -214,7 +214,7 @@ fn choose(vm: &Vm, drivers: Drivers) -> Result<Driver, String> {
     });
     match large {
         Some((number, _)) if driver == Driver::Tuntap => Err(format!(
-            "eth{number}: mtu: the driver tuntap knows packets of at most {TUNTAP_MTU} bytes; use transport = vec"
+            "eth{number}: mtu: the driver tuntap supports packets of at most {TUNTAP_MTU} bytes; use transport = vec"
         )),
         Some(_) | None => Ok(driver),
     }

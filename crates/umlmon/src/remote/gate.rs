@@ -66,7 +66,7 @@ impl<'a> Gate<'a> {
     pub fn passed(&self, key: usize, sealed: bool) {
         self.remote.penalties.borrow_mut().forgive(self.counted());
         tracing::info!(
-            "{} is let in: knows {}, {}, {}",
+            "accepted {}: {}, {}, {}",
             self.source,
             self.names.borrow().get(key).unwrap_or(&"a password"),
             if sealed { "sealed" } else { "not sealed" },
@@ -109,10 +109,10 @@ impl<'a> Gate<'a> {
             ));
         }
         if config.global.tls == TlsPolicy::Require && !self.tls {
-            return refused("only connections with TLS are let in");
+            return refused("only connections with TLS are accepted");
         }
         if config.global.seal == SealPolicy::Require && !begin.seal {
-            return refused("only clients that seal their calls are let in");
+            return refused("only clients that seal their calls are accepted");
         }
         Ok(())
     }
@@ -126,7 +126,7 @@ impl server::Gate for Gate<'_> {
             .and_then(|config| Ok((config.vm(self.remote.name())?, config)));
         let (vm, config) = config.map_err(|fault| {
             self.remote.note(self.source, &fault);
-            error(CtlCode::Failed, "the configuration of the VM is faulty")
+            error(CtlCode::Failed, "the configuration of the VM has errors")
         })?;
         self.rules(&config, begin)?;
         let passwords = [
@@ -157,7 +157,7 @@ impl server::Gate for Gate<'_> {
 
     async fn failed(&self) -> CtlError {
         tracing::warn!(
-            "{} is not let in: wrong password, attempt {} from there",
+            "rejected {}: wrong password, attempt {} from this address",
             self.source,
             self.attempts.get()
         );

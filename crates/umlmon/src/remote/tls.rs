@@ -54,7 +54,7 @@ pub fn acceptor(global: &Global) -> anyhow::Result<Option<TlsAcceptor>> {
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_no_client_auth()
         .with_single_cert(chain, key)
-        .context("tls_certificate and tls_key do not fit each other")?;
+        .context("tls_certificate and tls_key do not match")?;
     config.alpn_protocols = vec![ALPN.to_vec()];
     // Sessions last long; there is no use in being able to resume one.
     config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -67,10 +67,10 @@ fn read(path: &Path, secret: bool) -> anyhow::Result<Vec<u8>> {
     let file = File::open(path)?;
     let status = file.metadata()?;
     if !status.is_file() || status.len() > MAX_FILE {
-        bail!("it is not a file of a reasonable size");
+        bail!("it is not a file, or it is too large");
     }
     if secret && (status.uid() != 0 || status.mode() & 0o077 != 0) {
-        bail!("others than root can read it (chown root and chmod 600 help)");
+        bail!("others than root can read it (use chown root and chmod 600)");
     }
     let mut bytes = Vec::new();
     file.take(MAX_FILE).read_to_end(&mut bytes)?;

@@ -30,7 +30,7 @@ use crate::second::orders::{
 };
 
 /// What helps if the kernel cannot have a process.
-const TOO_MANY: &str = "the user of the VM may have no further process: see pids_limit in umlmon(5), what else runs as \
+const TOO_MANY: &str = "the user of the VM cannot have more processes: see pids_limit in umlmon(5), what else runs as \
                         this user, and the limit on processes that the monitor was started with (ulimit -u)";
 
 /// Whether this process is a second process.

@@ -100,7 +100,7 @@ impl Confined {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => ready.clear_ready(),
                 Ok(message) => return message,
                 Err(error) => {
-                    tracing::error!(%error, pid = self.pid, "the child process does not keep to the rules, killing it");
+                    tracing::error!(%error, pid = self.pid, "the child process violates the protocol and is killed");
                     self.kill();
                     return None;
                 }
@@ -223,8 +223,7 @@ pub(crate) fn abandon(pid: i32) {
 pub(crate) fn explained(error: sys::SpawnError) -> io::Error {
     let hint = match Errno::from_io_error(&error.source) {
         Some(Errno::NOSPC | Errno::USERS) => {
-            "the host allows no further namespaces: see max_pid_namespaces and its like in /proc/sys/user; or \
-             this is 32 PID namespaces deep"
+            "the host allows no more namespaces: see max_pid_namespaces and its like in /proc/sys/user; or PID namespaces are nested 32 deep here"
         }
         Some(Errno::INVAL | Errno::NOSYS) => {
             "the host's kernel has no PID, mount, IPC or UTS namespaces, which it needs"

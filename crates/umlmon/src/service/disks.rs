@@ -141,7 +141,7 @@ impl Service {
             .await;
         match &*progress.borrow() {
             Progress::Ended(Ok(())) => Err(Failure::Failed(
-                "it was done just before it could be cancelled".into(),
+                "it was complete before it could be cancelled".into(),
             )),
             _ => Ok(()),
         }

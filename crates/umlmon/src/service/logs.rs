@@ -63,7 +63,7 @@ impl Service {
         Log::open(Rc::new(dir), name, LogStyle::default()).map_err(wire::busy)
     }
 
-    /// Opens all log files anew for nobody who could be told of an error.
+    /// Reopens all log files for nobody who could be told of an error.
     pub fn reopen_logs(&self) {
         match self.rotate_logs() {
             Ok(()) => tracing::info!("log files reopened"),

@@ -17,7 +17,7 @@ impl Service {
         let screen = channel.with_screen(|screen| compose(screen, offset, plain, args.cells));
         if screen.drawing.len() > CTL_DRAWING_MAX as usize {
             return Err(Failure::Failed(format!(
-                "the screen of {} is too colourful to be drawn at once",
+                "the drawing of the screen of {} is too long for one reply",
                 args.channel
             )));
         }

@@ -70,7 +70,7 @@ fn the_first_failure_is_the_last_command() {
     failed(
         &monitor.run(&["vm1", "-wait", "3"]),
         5,
-        "vm1: cannot wait: it is still up after 3 seconds",
+        "vm1: cannot wait: it is still running after 3 seconds",
     );
     failed(
         &monitor.run(&["vm1", "-set", "vmuser=root"]),
@@ -113,7 +113,7 @@ fn who_cannot_be_reached_is_said() {
     failed(
         &run(&["vm1@example.org:4711", "-info"]),
         2,
-        "ports are not told here; they are those of /etc/services, or umldir_port",
+        "a port cannot be given here; set it in /etc/services, or with umldir_port",
     );
     failed(&run(&["../vm1", "-info"]), 2, "\"../vm1\" is not a VM name");
     failed(&run(&["-info"]), 2, "VM is missing");

@@ -196,8 +196,9 @@ fn one_at_a_time_unless_by_force() {
     let message = String::from_utf8(refused.stderr).unwrap();
     assert_eq!(refused.status.code(), Some(1));
     assert!(
-        message
-            .starts_with("umlwatch: vm1: cannot connect to con0: it is held by uid 7 (eva), for "),
+        message.starts_with(
+            "umlwatch: vm1: cannot connect to con0: it is in use by uid 7 (eva), for "
+        ),
         "{message}"
     );
     assert!(
@@ -247,7 +248,7 @@ fn the_session_outlasts_the_kernel() {
     terminal.type_keys("down");
     terminal.expect("[vm1 is down: panicked: no\\x1b]0;x init]");
     assert_eq!(monitor.run(&["vm1", "-start"]).status.code(), Some(0));
-    terminal.expect("[vm1 is up again]");
+    terminal.expect("[vm1 is running again]");
     terminal.type_keys("suspend");
     terminal.expect("[vm1 is suspended]");
     terminal.type_keys("skip");

@@ -27,7 +27,7 @@ fn events_are_lines_until_ctrl_c() {
     let monitor = Monitor::start("");
     let (lines, mut child) = listen(&monitor, &["vm1", "-events"], 4);
     assert_eq!(lines[0], "2026-11-24 03:32:32 UTC vm1: the VM is running");
-    assert!(lines[1].ends_with(" UTC vm1: 1 events before these were missed"));
+    assert!(lines[1].ends_with(" UTC vm1: 1 earlier events were lost"));
     assert_eq!(
         lines[2],
         "2026-11-24 03:32:32 UTC vm1: sysrq h requested (eva)"

@@ -89,7 +89,7 @@ fn a_way_that_is_not_offered_is_told() {
                 ..both()
             },
             &["-via", "direct"][..],
-            "the monitor of vm1 does not listen on TCP (tcp is not true at 127.0.0.1); leave -via out, or use -via redirector",
+            "the monitor of vm1 does not listen on TCP (tcp is not true at 127.0.0.1); omit -via, or use -via redirector",
         ),
         (
             Manners {
@@ -98,7 +98,7 @@ fn a_way_that_is_not_offered_is_told() {
                 ..both()
             },
             &[],
-            "127.0.0.1 lets nobody reach the monitor of vm1 from other hosts: neither tcp nor tcp_redir is true there",
+            "127.0.0.1 does not allow remote access to vm1: neither tcp nor tcp_redir is true there",
         ),
     ] {
         let host = Host::start(manners);
@@ -124,13 +124,13 @@ fn who_is_not_there_is_told() {
         let output = run(host.with_password(&["-via", via, "vm2@127.0.0.1", "-halt"]));
         assert_eq!(
             fails(&output, 3),
-            "vm2@127.0.0.1: cannot halt: 127.0.0.1 knows no monitor of vm2: there is no such VM, or its monitor does not run"
+            "vm2@127.0.0.1: cannot halt: no monitor of vm2 is registered at 127.0.0.1: there is no such VM, or its monitor is not running"
         );
     }
     let output = run(host.with_password(&["vm1@host.invalid", "-halt"]));
     let complaint = fails(&output, 1);
     assert!(
-        complaint.contains("there is no host host.invalid: "),
+        complaint.contains("cannot resolve the host name host.invalid: "),
         "{complaint}"
     );
 
@@ -148,7 +148,7 @@ fn who_is_not_there_is_told() {
     let complaint = fails(&run(monitor.umlwatch(&[VM, "-halt"])), 1);
     assert!(
         complaint.contains(&format!(
-            "no directory service answers at 127.0.0.1, port {closed}: umldir does not run there"
+            "no directory service answers at 127.0.0.1, port {closed}: umldir is not running there"
         )),
         "{complaint}"
     );
@@ -180,9 +180,7 @@ fn what_is_no_directory_service_is_told() {
         1,
     );
     assert!(
-        complaint.contains(
-            "is no redirector that this program understands: the server refused the call"
-        ),
+        complaint.contains("is not a compatible redirector: the server refused the call"),
         "{complaint}"
     );
 }
@@ -220,7 +218,7 @@ fn who_is_not_let_in_is_told_why() {
                 ..Manners::default()
             },
             1,
-            "who answers for vm1@127.0.0.1 does not know the password, so it is not its monitor; nothing was told to it",
+            "the server that answers for vm1@127.0.0.1 does not know the password, so it is not the monitor; no command was sent to it",
         ),
     ] {
         let host = Host::start(manners);
@@ -333,7 +331,7 @@ fn a_certificate_is_trusted_at_the_first_use_and_no_other_later() {
     let first = rotate();
     done(&first);
     assert!(
-        stderr(&first).contains("127.0.0.1 is used for the first time; its certificate sha256:"),
+        stderr(&first).contains("first connection to 127.0.0.1: its certificate sha256:"),
         "{first:?}"
     );
     host.monitor.expect("TLS");
@@ -346,7 +344,7 @@ fn a_certificate_is_trusted_at_the_first_use_and_no_other_later() {
     host.offer_tls(false);
     let complaint = fails(&rotate(), 1);
     assert!(
-        complaint.contains("127.0.0.1 offers no TLS, and did before"),
+        complaint.contains("127.0.0.1 does not offer TLS, but did before"),
         "{complaint}"
     );
     done(&run(host.with_password(&["-tls", "off", VM, "-rotate"])));
@@ -411,7 +409,7 @@ fn an_authority_vouches_for_a_host() {
         let output = run(host.with_password(&[args, &[VM, "-halt"]].concat()));
         let complaint = fails(&output, 1);
         assert!(
-            complaint.contains("127.0.0.1 offers no TLS, "),
+            complaint.contains("127.0.0.1 does not offer TLS, "),
             "{complaint}"
         );
     }
@@ -462,7 +460,7 @@ fn the_password_is_changed_here_and_there() {
                 "old",
                 "",
                 "",
-                "there must be a new password; nothing was changed",
+                "the new password is empty; nothing was changed",
                 "",
             ),
         ] {
@@ -474,7 +472,7 @@ fn the_password_is_changed_here_and_there() {
             for (question, answer) in [
                 ("Old password of", old),
                 ("New password of", new),
-                ("The new one again: ", again),
+                ("Repeat the new password: ", again),
             ] {
                 terminal.expect(question);
                 terminal.type_keys(&format!("{answer}\r"));

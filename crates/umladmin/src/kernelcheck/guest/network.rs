@@ -30,5 +30,5 @@ pub(super) fn call(nic: &str) -> io::Result<()> {
             return Ok(());
         }
     }
-    Err(io::Error::other("what it sends is not answered"))
+    Err(io::Error::other("its packets are not answered"))
 }
