@@ -25,10 +25,10 @@ fn commands_are_carried_out_in_their_order() {
         "h",
         "-ctrlaltdel",
         "-rotate",
-        "-kill",
         "-halt",
         "-start-with",
         "-s x",
+        "-kill",
         "-set",
         "kernelarg=a=b",
         "-del=mem",
@@ -50,9 +50,9 @@ fn commands_are_carried_out_in_their_order() {
         "sysrq h",
         "ctrlaltdel false",
         "rotate",
-        "kill",
         "halt",
         "start -s x",
+        "kill",
         "set kernelarg \"a=b\"",
         "del mem",
     ];
@@ -68,9 +68,9 @@ fn the_first_failure_is_the_last_command() {
         "umlwatch: vm1: cannot start: it is running\\x1b[2J already\n",
     );
     failed(
-        &monitor.run(&["vm1", "-wait", "3"]),
+        &monitor.run(&["vm1", "-wait", "1"]),
         5,
-        "vm1: cannot wait: it is still running after 3 seconds",
+        "vm1: cannot wait: it is still running after 1 second",
     );
     failed(
         &monitor.run(&["vm1", "-set", "vmuser=root"]),

@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use fake_monitor::Service;
 use rpc_xdr::auth::{BINDING_LABEL, BINDING_LENGTH, Key};
 use rpc_xdr::server::{Asked, Door, DoorError, Gate, serve, serve_sealed};
 use rpc_xdr::umldir::*;
@@ -19,7 +20,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::task::spawn_local;
 use tokio_rustls::TlsAcceptor;
 
-use crate::monitor::{Monitor, Service};
+use crate::monitor::Monitor;
 
 /// What is odd about a host, or rather not.
 #[derive(Debug, Clone)]

@@ -15,4 +15,5 @@ mod interactive;
 mod monitor;
 mod program;
 mod remote;
+mod rpc;
 mod terminal;

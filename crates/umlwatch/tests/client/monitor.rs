@@ -1,7 +1,5 @@
-//! A monitor that is only played: it answers on a real socket and notes what it was asked. Its guest echoes what is
-//! typed, and obeys a few words.
+//! An installation with a monitor that is played (crate `fake-monitor`), in a thread of the test.
 
-use std::cell::{Cell, RefCell};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::rc::Rc;
@@ -9,18 +7,17 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use rpc_xdr::auth::{Key, PasswordChange};
-use rpc_xdr::umlmonctrl::*;
-use rpc_xdr::xdr::Pack as _;
+use fake_monitor::{Manner, Recorder, Service};
+use rpc_xdr::umlmonctrl::VmState;
 use tempfile::TempDir;
 use tokio::net::UnixListener;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::{LocalSet, spawn_local};
 
 use crate::installation::{configuration, configuration_with, umlwatch};
-use answers::{disks, events, info, last_end};
 
-mod answers;
+/// What runs in the thread: it begins to serve the socket, and tells what it is asked.
+type Serve = Box<dyn FnOnce(UnixListener, mpsc::Sender<String>) + Send>;
 
 /// A configuration with one VM, and its monitor for as long as this lives.
 pub(crate) struct Monitor {
@@ -42,29 +39,41 @@ impl Monitor {
         history: &str,
         front: impl FnOnce(Rc<Service>) + Send + 'static,
     ) -> Monitor {
-        Monitor::within(configuration(), "var", history, front)
+        Monitor::within(configuration(), "var", playing(history, front))
     }
 
     /// The same, with a `vardir` of this name in the configuration.
     pub(crate) fn with_vardir(vardir: &str) -> Monitor {
-        Monitor::within(configuration_with(vardir), vardir, "", |_| ())
+        Monitor::within(configuration_with(vardir), vardir, playing("", |_| ()))
     }
 
-    fn within(
-        dir: TempDir,
-        vardir: &str,
-        history: &str,
-        front: impl FnOnce(Rc<Service>) + Send + 'static,
-    ) -> Monitor {
+    /// Refuses every call, and notes it with all of its arguments.
+    pub(crate) fn recording() -> Monitor {
+        let serve: Serve = Box::new(|listener, asked| {
+            let recorder = Recorder::new(move |call| drop(asked.send(call)));
+            spawn_local(Rc::new(recorder).serve(listener));
+        });
+        Monitor::within(configuration(), "var", serve)
+    }
+
+    fn within(dir: TempDir, vardir: &str, serve: Serve) -> Monitor {
         let (asked, calls) = mpsc::channel();
-        let (stop, stopped) = oneshot::channel();
+        let (stop, stopped) = oneshot::channel::<()>();
         // The name of a directory may be too long for an address.
         let short = dir.path().join("ctrl");
         let listener = std::os::unix::net::UnixListener::bind(&short).unwrap();
         std::fs::rename(short, dir.path().join(vardir).join("vm1/ctrl")).unwrap();
         listener.set_nonblocking(true).unwrap();
-        let guest = history.as_bytes().to_vec();
-        let thread = std::thread::spawn(move || serve(listener, stopped, asked, guest, front));
+        let thread = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            LocalSet::new().block_on(&runtime, async {
+                serve(UnixListener::from_std(listener).unwrap(), asked);
+                let _ = stopped.await;
+            });
+        });
         Monitor {
             dir,
             calls,
@@ -114,399 +123,13 @@ impl Drop for Monitor {
     }
 }
 
-fn serve(
-    listener: std::os::unix::net::UnixListener,
-    stopped: oneshot::Receiver<()>,
-    asked: mpsc::Sender<String>,
-    output: Vec<u8>,
-    front: impl FnOnce(Rc<Service>),
-) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    let service = Rc::new(Service {
-        asked,
-        guest: RefCell::new(Guest {
-            output,
-            lost: 0,
-            state: VmState::Running,
-            writer: None,
-            taken_by: String::new(),
-        }),
-        changed: Notify::new(),
-        nonce: Cell::default(),
-    });
-    LocalSet::new().block_on(&runtime, async {
-        let listener = UnixListener::from_std(listener).unwrap();
+fn playing(history: &str, front: impl FnOnce(Rc<Service>) + Send + 'static) -> Serve {
+    let history = history.as_bytes().to_vec();
+    Box::new(move |listener, asked| {
+        let note = move |call| drop(asked.send(call));
+        let service = Service::new(Manner::Ignores, VmState::Running, history, note);
+        let service = Rc::new(service);
         front(Rc::clone(&service));
-        spawn_local(async move {
-            let mut session = 0;
-            while let Ok((stream, _)) = listener.accept().await {
-                session += 1;
-                spawn_local(serve_umlmonctrl_v1(
-                    stream,
-                    Rc::clone(&service),
-                    session,
-                    UMLMONCTRL_V1_LIMITS,
-                ));
-            }
-        });
-        let _ = stopped.await;
-    });
+        spawn_local(service.serve(listener));
+    })
 }
-
-struct Guest {
-    output: Vec<u8>,
-    /// Bytes that were dropped from the history.
-    lost: u64,
-    state: VmState,
-    /// The session that may write; 0 is somebody else.
-    writer: Option<u32>,
-    taken_by: String,
-}
-
-pub(crate) struct Service {
-    asked: mpsc::Sender<String>,
-    guest: RefCell<Guest>,
-    changed: Notify,
-    /// That of the authentication; zeros on the local socket.
-    pub(crate) nonce: Cell<AuthNonce>,
-}
-
-impl Service {
-    pub(crate) fn note(&self, call: impl std::fmt::Display) {
-        let _ = self.asked.send(call.to_string());
-    }
-
-    /// A command that needs a running kernel.
-    fn needs_running(&self, call: &str) -> CtlResult {
-        self.note(call);
-        match self.guest.borrow().state {
-            VmState::Running => CtlResult::Ok,
-            _ => CtlResult::Error(error(CtlCode::NotRunning, "the kernel is not running")),
-        }
-    }
-
-    fn turn(&self, state: VmState) -> CtlResult {
-        self.guest.borrow_mut().state = state;
-        self.changed.notify_waiters();
-        CtlResult::Ok
-    }
-}
-
-fn error(code: CtlCode, text: &str) -> CtlError {
-    CtlError {
-        code,
-        text: text.to_owned(),
-    }
-}
-
-impl PartialUmlmonctrlV1 for Service {
-    type Session = u32;
-
-    fn refusal(&self, procedure: &str, _: &dyn std::fmt::Debug) -> CtlError {
-        error(CtlCode::Failed, procedure)
-    }
-
-    async fn vm_info(&self, _: &u32) -> VmInfoResult {
-        self.note("info");
-        let info = info(
-            self.guest.borrow().state,
-            self.guest.borrow().writer.is_some(),
-        );
-        VmInfoResult::Ok(info)
-    }
-    async fn vm_start(&self, _: &u32, args: VmStartArgs) -> CtlResult {
-        let extra: Vec<_> = args
-            .extra
-            .iter()
-            .map(|arg| String::from_utf8_lossy(arg))
-            .collect();
-        self.note(format!("start {}", extra.join("|")));
-        match self.guest.borrow().state {
-            VmState::Inactive => {}
-            _ => {
-                return CtlResult::Error(error(
-                    CtlCode::AlreadyRunning,
-                    "it is running\x1b[2J already",
-                ));
-            }
-        }
-        self.turn(VmState::Running)
-    }
-    async fn vm_suspend(&self, _: &u32) -> CtlResult {
-        self.needs_running("suspend")
-    }
-    async fn vm_continue(&self, _: &u32) -> CtlResult {
-        self.needs_running("continue")
-    }
-    async fn vm_halt(&self, _: &u32) -> CtlResult {
-        match self.needs_running("halt") {
-            CtlResult::Ok => self.turn(VmState::Inactive),
-            refused => refused,
-        }
-    }
-    async fn vm_ctrlaltdel(&self, _: &u32, args: VmCtrlaltdelArgs) -> CtlResult {
-        self.needs_running(&format!("ctrlaltdel {}", args.stop))
-    }
-    async fn vm_kill(&self, _: &u32) -> CtlResult {
-        self.needs_running("kill")
-    }
-    async fn vm_sysrq(&self, _: &u32, args: VmSysrqArgs) -> CtlResult {
-        self.needs_running(&format!("sysrq {}", args.letter))
-    }
-    async fn vm_wait(&self, _: &u32, args: VmWaitArgs) -> VmWaitResult {
-        self.note(format!("wait {}", args.seconds));
-        let inactive = self.guest.borrow().state == VmState::Inactive;
-        VmWaitResult::Ok(VmWaited {
-            inactive,
-            last_end: last_end(),
-        })
-    }
-
-    async fn vm_ready(&self, _: &u32, args: VmWaitArgs) -> VmReadyResult {
-        self.note(format!("ready {}", args.seconds));
-        if self.guest.borrow().state == VmState::Inactive {
-            return VmReadyResult::Error(error(CtlCode::NotRunning, "the kernel is not running"));
-        }
-        VmReadyResult::Ok(VmReadiness {
-            ready: args.seconds == 9,
-            ended: args.seconds == 1,
-            last_end: last_end(),
-        })
-    }
-
-    async fn con_open(&self, session: &u32, args: ConOpenArgs) -> ConOpenResult {
-        self.note(format!("open {} {:?}", args.channel, args.mode));
-        let mut guest = self.guest.borrow_mut();
-        let before = guest.writer;
-        if before.is_some() && args.mode == ConMode::Write {
-            return ConOpenResult::Error(error(CtlCode::Busy, "somebody holds it"));
-        }
-        if args.mode != ConMode::Watch {
-            guest.writer = Some(*session);
-        }
-        let end = guest.lost + guest.output.len() as u64;
-        let taken = before.filter(|_| args.mode == ConMode::Force);
-        let taken_from = taken.map_or(String::new(), |_| "uid 7 (eva)".to_owned());
-        ConOpenResult::Ok(ConOpened {
-            start: guest.lost,
-            end,
-            run_start: guest.lost,
-            taken_from,
-        })
-    }
-    async fn con_read(&self, session: &u32, args: ConReadArgs) -> ConReadResult {
-        loop {
-            let changed = self.changed.notified();
-            {
-                let guest = self.guest.borrow();
-                let offset = args.offset.max(guest.lost);
-                let from = usize::try_from(offset - guest.lost)
-                    .unwrap()
-                    .min(guest.output.len());
-                let data: Vec<u8> = guest.output[from..]
-                    .iter()
-                    .take(args.max as usize)
-                    .copied()
-                    .collect();
-                let writer = guest.writer == Some(*session);
-                if !data.is_empty() {
-                    let taken_by = guest.taken_by.clone();
-                    return ConReadResult::Ok(ConChunk {
-                        offset,
-                        data,
-                        state: guest.state,
-                        writer,
-                        taken_by,
-                    });
-                }
-            }
-            let wait = Duration::from_millis(args.wait_ms.into());
-            // What has come, or that nothing has, is seen next.
-            let _ = tokio::time::timeout(wait, changed).await;
-            let guest = self.guest.borrow();
-            if guest.lost + guest.output.len() as u64 <= args.offset {
-                let (writer, taken_by) = (guest.writer == Some(*session), guest.taken_by.clone());
-                let (offset, data) = (args.offset, Vec::new());
-                return ConReadResult::Ok(ConChunk {
-                    offset,
-                    data,
-                    state: guest.state,
-                    writer,
-                    taken_by,
-                });
-            }
-        }
-    }
-    async fn con_screen(&self, _: &u32, args: ConScreenArgs) -> ConScreenResult {
-        self.note(format!("screen {}", args.channel));
-        let guest = self.guest.borrow();
-        let painted = guest.output.starts_with(b"painted");
-        let cell = |character: char, style| ConCell {
-            character: character.into(),
-            style,
-        };
-        ConScreenResult::Ok(ConScreen {
-            offset: guest.lost + guest.output.len() as u64,
-            rows: 2,
-            columns: 4,
-            cursor_row: 1,
-            cursor_column: 0,
-            cursor_visible: true,
-            plain: !painted,
-            palette: [0; 16],
-            cells: match args.cells {
-                true => "a\u{9b} \u{6f22} b  "
-                    .chars()
-                    .map(|c| cell(c, u32::from(c == '\u{6f22}') << 24))
-                    .collect(),
-                false => Vec::new(),
-            },
-            drawing: b"\x1b[2J\x1b[Hdrawn".to_vec(),
-        })
-    }
-    async fn con_write(&self, _: &u32, args: ConWriteArgs) -> CtlResult {
-        let typed = String::from_utf8_lossy(&args.data).into_owned();
-        self.note(format!("type {typed:?}"));
-        let mut guest = self.guest.borrow_mut();
-        match typed.as_str() {
-            "down" => guest.state = VmState::Inactive,
-            "suspend" => guest.state = VmState::Suspended,
-            "steal" => (guest.writer, guest.taken_by) = (Some(0), "uid 7 (eva)".to_owned()),
-            "skip" => {
-                guest.lost += guest.output.len() as u64 + 1000;
-                guest.output = b"after the gap".to_vec();
-            }
-            _ => guest.output.extend_from_slice(&args.data),
-        }
-        self.changed.notify_waiters();
-        CtlResult::Ok
-    }
-    async fn con_resize(&self, _: &u32, args: ConResizeArgs) -> CtlResult {
-        self.note(format!("size {} {}", args.rows, args.columns));
-        CtlResult::Ok
-    }
-    async fn con_close(&self, _: &u32, _: CtlName) -> CtlResult {
-        CtlResult::Ok
-    }
-
-    async fn log_tail(&self, _: &u32, args: LogTailArgs) -> LogTailResult {
-        self.note(format!("tail {} {}", args.file, args.lines));
-        let guest = self.guest.borrow();
-        LogTailResult::Ok(LogRange {
-            start: 0,
-            end: guest.output.len() as u64,
-        })
-    }
-    async fn log_read(&self, _: &u32, args: LogReadArgs) -> LogReadResult {
-        self.note(format!("read {}", args.file));
-        let guest = self.guest.borrow();
-        let offset = usize::try_from(args.offset).unwrap();
-        // Pieces small enough that characters are cut.
-        let data = guest.output[offset..]
-            .iter()
-            .take(5.min(args.max as usize))
-            .copied()
-            .collect();
-        LogReadResult::Ok(LogChunk {
-            offset: args.offset,
-            data,
-        })
-    }
-    async fn log_rotate(&self, _: &u32) -> CtlResult {
-        self.needs_running("rotate")
-    }
-
-    async fn config_get(&self, _: &u32) -> ConfigGetResult {
-        ConfigGetResult::Ok(Vec::new())
-    }
-    async fn config_set(&self, _: &u32, args: ConfigSetArgs) -> CtlResult {
-        self.note(format!(
-            "set {} {:?}",
-            args.param,
-            String::from_utf8_lossy(&args.value)
-        ));
-        match args.param.as_str() {
-            "vmuser" => CtlResult::Error(error(CtlCode::Protected, "the administrator sets it")),
-            _ => CtlResult::Ok,
-        }
-    }
-    async fn config_del(&self, _: &u32, args: ConfigDelArgs) -> CtlResult {
-        self.note(format!("del {}", args.param));
-        CtlResult::Ok
-    }
-    /// Begins a job: one that never ends if a name says so.
-    async fn disk_begin(&self, _: &u32, task: DiskTask) -> DiskJobResult {
-        self.note(format_args!("{task:?}"));
-        let mut bytes = Vec::new();
-        task.pack(&mut bytes).unwrap();
-        let text = String::from_utf8_lossy(&bytes);
-        if text.contains("bad") {
-            return DiskJobResult::Error(error(CtlCode::Busy, "it is open read-write by vm2"));
-        }
-        let job = if text.contains("endless") { ENDLESS } else { 1 };
-        DiskJobResult::Ok(DiskJob { job })
-    }
-    async fn disk_wait(&self, _: &u32, args: DiskWaitArgs) -> DiskWaitResult {
-        let (done, total) = match args.job {
-            ENDLESS => (1 << 20, 1 << 30),
-            _ => (0, 0),
-        };
-        let finished = args.job != ENDLESS;
-        if !finished {
-            tokio::time::sleep(Duration::from_millis(args.wait_ms.into())).await;
-        }
-        DiskWaitResult::Ok(DiskProgress {
-            finished,
-            done,
-            total,
-        })
-    }
-    async fn disk_cancel(&self, _: &u32, job: DiskJob) -> CtlResult {
-        self.note(format!("cancel {}", job.job));
-        CtlResult::Ok
-    }
-    async fn disk_list(&self, _: &u32, args: DiskListArgs) -> DiskListResult {
-        DiskListResult::Ok(disks(&args.after))
-    }
-    async fn event_read(&self, _: &u32, args: EventReadArgs) -> EventReadResult {
-        self.note(format!("events {}", args.after));
-        let page = events(args.after);
-        if page.events.is_empty() && args.wait_ms > 0 {
-            // Nothing more happens, and the monitor ends.
-            std::future::pending::<()>().await;
-        }
-        EventReadResult::Ok(page)
-    }
-    async fn port_get(&self, _: &u32) -> PortGetResult {
-        PortGetResult::Ok(PortNumber { port: 4711 })
-    }
-    async fn password_set(&self, _: &u32, args: PasswordSetArgs) -> CtlResult {
-        let change = PasswordChange::new("vm1", args.nonce, self.nonce.get());
-        match change.reveal(&Key::from_password("old"), &args) {
-            Some(new) if new.md5() == Key::from_password("new").md5() => {
-                self.note("password new");
-                CtlResult::Ok
-            }
-            _ => {
-                self.note("password refused");
-                CtlResult::Error(error(CtlCode::NotAuthorised, "the old password is wrong"))
-            }
-        }
-    }
-    async fn site_run(&self, _: &u32, args: SiteRunArgs) -> SiteRunResult {
-        let exit_status = i32::from(args.arg == b"bad");
-        let output = b"site says hello\n".to_vec();
-        SiteRunResult::Ok(SiteOutput {
-            exit_status,
-            output,
-            truncated: false,
-            timed_out: args.arg == b"slow",
-        })
-    }
-}
-
-/// The number of the job that never ends.
-const ENDLESS: u32 = 2;

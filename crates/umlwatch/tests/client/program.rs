@@ -14,7 +14,7 @@ fn a_program_commands_a_vm() {
     let mut client = Client::new("vm1", Some(&config), Options::default()).unwrap();
     assert_eq!(client.vm().as_str(), "vm1");
     assert_eq!(client.info().unwrap().state, VmState::Running);
-    assert!(!client.wait(7).unwrap().inactive);
+    assert!(!client.wait(1).unwrap().inactive);
     // What has no method of its own.
     let halted = client.call(|monitor| Ok(monitor.vm_halt()?.into_result()));
     assert_eq!(halted, Ok(()));
@@ -25,7 +25,7 @@ fn a_program_commands_a_vm() {
     let refused = client.start(&[]).unwrap_err();
     assert_eq!(refused.exit, Exit::Failed);
     assert!(refused.message.contains("already"), "{refused}");
-    for call in ["info", "wait 7", "halt", "wait 8", "start single", "start "] {
+    for call in ["info", "wait 1", "halt", "wait 8", "start single", "start"] {
         assert_eq!(monitor.calls.try_recv().as_deref(), Ok(call));
     }
     drop(monitor);

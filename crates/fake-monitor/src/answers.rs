@@ -3,7 +3,7 @@
 use rpc_xdr::umlmonctrl::*;
 
 /// Two pages with a disk each.
-pub(super) fn disks(after: &[u8]) -> DiskPage {
+pub(crate) fn disks(after: &[u8]) -> DiskPage {
     let base = DiskEntry {
         disk: b"/disks/base.dsk".to_vec(),
         r#type: DiskType::Dsk,
@@ -38,7 +38,7 @@ pub(super) fn disks(after: &[u8]) -> DiskPage {
     }
 }
 
-pub(super) fn last_end() -> VmLastEnd {
+pub(crate) fn last_end() -> VmLastEnd {
     VmLastEnd {
         how: VmEnd::Panicked,
         exit_status: 1,
@@ -48,7 +48,7 @@ pub(super) fn last_end() -> VmLastEnd {
     }
 }
 
-pub(super) fn info(state: VmState, held: bool) -> VmInfo {
+pub(crate) fn info(state: VmState, held: bool) -> VmInfo {
     let eva = ConClient {
         who: "uid 7 (eva)".into(),
         since: 0,
@@ -132,7 +132,7 @@ fn nic_link() -> NicLink {
 }
 
 /// What happens: three events, of which one is missed, and nothing more.
-pub(super) fn events(after: u64) -> EventPage {
+pub(crate) fn events(after: u64) -> EventPage {
     let event = |number, kind, verb: &str, who: &str, text: &str, detail: &str| VmEvent {
         number,
         time_ms: 1_795_491_152_345,
