@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::params::Section;
+use crate::setting::SectionKind;
 
 /// `Result` of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -58,7 +58,7 @@ pub enum Error {
     /// There is no parameter of this name in this kind of section.
     #[error("there is no parameter {} in {section}{hint}", quoted(name))]
     UnknownParameter {
-        section: Section,
+        section: SectionKind,
         name: String,
         hint: String,
     },

@@ -3,13 +3,10 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use crate::error::{Error, Result};
 use crate::names::VmName;
 use crate::net::MacPool;
-use crate::params::{PARAMS, Section, Set};
 use crate::password::Password;
 use crate::remote::{SealPolicy, TlsPolicy};
-use crate::setting::{Assignment, expand};
 use crate::values::Device;
 
 /// The settings of `[GLOBAL]`, each as described in umlmon(5).
@@ -100,38 +97,6 @@ impl Global {
             tls_certificate: None,
             tls_key: None,
         }
-    }
-
-    /// From the entries of the section, and the defaults for the rest.
-    pub(crate) fn build(assignments: &[Assignment]) -> Result<Global> {
-        let mut global = Global::blank();
-        for param in PARAMS.iter().filter(|p| p.section == Section::Global) {
-            let Set::Global(set) = param.set else {
-                continue;
-            };
-            let mut given = false;
-            for a in assignments.iter().filter(|a| a.is_param(param, 0)) {
-                set(&mut global, &a.value).map_err(|e| a.blame(e.of(param.name)))?;
-                given = true;
-            }
-            if let (false, Some(default)) = (given, param.default) {
-                let default = expand(default, &global.vardir, "");
-                set(&mut global, &default).map_err(|e| e.of(param.name))?;
-            }
-        }
-        global.check_tls()?;
-        Ok(global)
-    }
-
-    /// TLS needs a certificate and its key.
-    fn check_tls(&self) -> Result<()> {
-        if self.tls == TlsPolicy::Off || (self.tls_certificate.is_some() && self.tls_key.is_some())
-        {
-            return Ok(());
-        }
-        Err(Error::Conflict(
-            "with tls, [GLOBAL] needs tls_certificate and tls_key".into(),
-        ))
     }
 
     /// Would the directory of this VM be mixed with others of the installation?

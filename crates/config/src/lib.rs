@@ -11,7 +11,10 @@
 //! # Ok::<(), config::Error>(())
 //! ```
 
+mod assignment;
+mod change;
 mod edit;
+mod effective;
 mod error;
 mod form;
 mod global;
@@ -42,7 +45,7 @@ pub use net::{HwAddr, MacAddr, MacPool, Mtu, Nic, Transport};
 pub use password::Password;
 pub use remote::{SealPolicy, TlsPolicy};
 pub use services::Service;
-pub use setting::{Origin, Setting};
+pub use setting::{Origin, SectionKind, Setting};
 pub use text::is_printable;
 pub use user::UserChanges;
 pub use values::{Device, Identity, MAX_ETH, MAX_UBD, Scheduler, StartType, SyncDisks, Terminal};

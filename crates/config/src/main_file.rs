@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use crate::assignment::{Assignment, expand, read_section};
 use crate::edit::Edit;
 use crate::error::{Error, Place, Result, did_you_mean};
 use crate::global::Global;
 use crate::ini;
 use crate::names::VmName;
-use crate::params::{self, PARAMS, Param, Section};
-use crate::setting::{Assignment, Origin, expand, read_section};
+use crate::params::{self, PARAMS, Param};
+use crate::setting::{Origin, SectionKind};
 use crate::user::UserChanges;
 use crate::values::absolute_path;
 use crate::vm::Vm;
@@ -53,7 +54,7 @@ impl Overview {
         let sections = ini::parse(&text, path)?;
         let global = sections.iter().find(|section| section.name == "GLOBAL");
         let global = global.map_or(Ok(Vec::new()), |section| {
-            read_section(section, Section::Global, Origin::Main)
+            read_section(section, SectionKind::Global, Origin::Main)
         })?;
         Ok(Overview {
             global: Global::build(&global)?,
@@ -113,14 +114,14 @@ fn sections(
     let mut vms = Vec::new();
     for section in all {
         if section.name == "GLOBAL" {
-            global = read_section(&section, Section::Global, Origin::Main)?;
+            global = read_section(&section, SectionKind::Global, Origin::Main)?;
         } else if is_wanted(&section.name) {
             vms.push(VmSection {
                 name: section
                     .name
                     .parse()
                     .map_err(|e: Error| e.at(&section.place))?,
-                assignments: read_section(&section, Section::Vm, Origin::Main)?,
+                assignments: read_section(&section, SectionKind::Vm, Origin::Main)?,
                 place: section.place,
             });
         }
@@ -240,12 +241,12 @@ impl Config {
         for edit in edits {
             match edit {
                 Edit::Clear(param) => {
-                    let (param, index) = params::find_or_hint(Section::Vm, param)?;
+                    let (param, index) = params::find_or_hint(SectionKind::Vm, param)?;
                     merged.retain(|a| !a.is_param(param, index));
                 }
                 Edit::Set(param, value) => {
                     let new = Assignment::new(
-                        Section::Vm,
+                        SectionKind::Vm,
                         param,
                         value.trim_matches([' ', '\t']),
                         Origin::Main,

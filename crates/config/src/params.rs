@@ -1,34 +1,15 @@
 //! The one table of parameters. It drives parsing, protection, defaults and printing; the sample file and umlmon(5) are
 //! tested against it. Used by every program.
 
-use std::fmt;
-
 use crate::error::{Error, Result, did_you_mean};
 use crate::global::Global;
 use crate::kernelarg::check_argument;
 use crate::names::{ChannelName, number};
 use crate::net::MacPool;
 use crate::password::Password;
+use crate::setting::SectionKind;
 use crate::values::{MAX_ETH, MAX_UBD, absolute_path, account, boolean};
 use crate::vm::Vm;
-
-/// The kinds of sections.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Section {
-    /// `[GLOBAL]`.
-    Global,
-    /// The section of a VM.
-    Vm,
-}
-
-impl fmt::Display for Section {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Section::Global => "the section [GLOBAL]",
-            Section::Vm => "the section of a VM",
-        })
-    }
-}
 
 /// What is to be known about a parameter.
 pub struct Param {
@@ -37,7 +18,7 @@ pub struct Param {
     /// For `con` and the like: the name is followed by a number from 0 to this.
     pub indexed: Option<u8>,
     /// Where it can be set.
-    pub section: Section,
+    pub section: SectionKind,
     /// Only the administrator can set it. (Global ones are out of reach of users anyway.)
     pub protected: bool,
     /// There is no VM without it.
@@ -77,7 +58,7 @@ impl Param {
 }
 
 /// The parameter of this name (`mem`, `con0`) in this kind of section, and its index (0 if it has none).
-pub fn find(section: Section, name: &str) -> Option<(&'static Param, u8)> {
+pub fn find(section: SectionKind, name: &str) -> Option<(&'static Param, u8)> {
     PARAMS
         .iter()
         .filter(|p| p.section == section)
@@ -91,7 +72,7 @@ pub fn find(section: Section, name: &str) -> Option<(&'static Param, u8)> {
 }
 
 /// [`find`], or an error that tells what was probably meant.
-pub(crate) fn find_or_hint(section: Section, name: &str) -> Result<(&'static Param, u8)> {
+pub(crate) fn find_or_hint(section: SectionKind, name: &str) -> Result<(&'static Param, u8)> {
     find(section, name).ok_or_else(|| Error::UnknownParameter {
         section,
         name: name.to_owned(),
@@ -99,7 +80,7 @@ pub(crate) fn find_or_hint(section: Section, name: &str) -> Result<(&'static Par
     })
 }
 
-fn hint(section: Section, name: &str) -> String {
+fn hint(section: SectionKind, name: &str) -> String {
     let base = name.trim_end_matches(|c: char| c.is_ascii_digit());
     let indexed = PARAMS
         .iter()
@@ -108,8 +89,8 @@ fn hint(section: Section, name: &str) -> String {
         return format!("; there is {0}0 to {0}{max}", param.name);
     }
     let other = match section {
-        Section::Global => Section::Vm,
-        Section::Vm => Section::Global,
+        SectionKind::Global => SectionKind::Vm,
+        SectionKind::Vm => SectionKind::Global,
     };
     if find(other, name).is_some() {
         return format!("; it belongs in {other}");
@@ -125,14 +106,14 @@ fn hint(section: Section, name: &str) -> String {
 
 /// Is the value of this parameter a form `name(key=value,...)`, which may be wrapped over lines?
 pub(crate) fn takes_form(name: &str) -> bool {
-    let found = find(Section::Global, name).or_else(|| find(Section::Vm, name));
+    let found = find(SectionKind::Global, name).or_else(|| find(SectionKind::Vm, name));
     found.is_some_and(|(param, _)| param.value.contains('('))
 }
 
 const GLOBAL: Param = Param {
     name: "",
     indexed: None,
-    section: Section::Global,
+    section: SectionKind::Global,
     protected: false,
     required: false,
     repeatable: false,
@@ -144,7 +125,7 @@ const GLOBAL: Param = Param {
 };
 
 const VM: Param = Param {
-    section: Section::Vm,
+    section: SectionKind::Vm,
     set: Set::Vm(|_, _, _| Ok(())),
     ..GLOBAL
 };
@@ -503,14 +484,14 @@ mod tests {
     #[test]
     fn other_spellings_are_not_found() {
         assert_eq!(
-            find(Section::Vm, "con15").map(|(p, n)| (p.name, n)),
+            find(SectionKind::Vm, "con15").map(|(p, n)| (p.name, n)),
             Some(("con", 15))
         );
         for name in [
             "VMUSER", "con", "con16", "con00", "eth00", "eth 0", "eth+0", "mem1", "", "GLOBAL",
             "tcp",
         ] {
-            assert!(find(Section::Vm, name).is_none(), "{name}");
+            assert!(find(SectionKind::Vm, name).is_none(), "{name}");
         }
         let hint = |section, name| match find_or_hint(section, name) {
             Err(e) => e.to_string(),
@@ -518,16 +499,16 @@ mod tests {
         };
         let vm = "in the section of a VM";
         assert_eq!(
-            hint(Section::Vm, "VMUSER"),
+            hint(SectionKind::Vm, "VMUSER"),
             format!("there is no parameter \"VMUSER\" {vm}; did you mean \"vmuser\"?")
         );
         assert_eq!(
-            hint(Section::Vm, "eth00"),
+            hint(SectionKind::Vm, "eth00"),
             format!("there is no parameter \"eth00\" {vm}; there is eth0 to eth15")
         );
         let other = "there is no parameter \"tcp\" in the section of a VM; it belongs in the section [GLOBAL]";
-        assert_eq!(hint(Section::Vm, "tcp"), other);
-        assert!(hint(Section::Global, "mem").ends_with("it belongs in the section of a VM"));
+        assert_eq!(hint(SectionKind::Vm, "tcp"), other);
+        assert!(hint(SectionKind::Global, "mem").ends_with("it belongs in the section of a VM"));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! User changes: the second configuration file of a VM, which its users write through the monitor. umlmon changes it,
+//! User changes: the second configuration file of a VM, which its users write through the monitor. umlmon writes it,
 //! umladmin reads it.
 
 use std::fs::{self, File, OpenOptions};
@@ -6,20 +6,18 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use crate::Config;
+use crate::assignment::{Assignment, read_section};
 use crate::error::{Error, Place, Result};
 use crate::ini;
 use crate::names::VmName;
-use crate::params::{self, Section};
-use crate::password::Password;
-use crate::setting::{Assignment, Origin, read_section};
+use crate::setting::{Origin, SectionKind};
 
 /// The parameters that the users of a VM have changed.
 #[derive(Debug, Clone, Default)]
 pub struct UserChanges {
     /// The section and, if it was read from a file, where it begins.
     section: Option<(VmName, Option<Place>)>,
-    assignments: Vec<Assignment>,
+    pub(crate) assignments: Vec<Assignment>,
 }
 
 impl UserChanges {
@@ -50,60 +48,8 @@ impl UserChanges {
             .map_err(|e: Error| e.at(&section.place))?;
         Ok(UserChanges {
             section: Some((name, Some(section.place.clone()))),
-            assignments: read_section(section, Section::Vm, Origin::User)?,
+            assignments: read_section(section, SectionKind::Vm, Origin::User)?,
         })
-    }
-
-    /// Changes a parameter; of a repeatable one, adds a value. Refused, with nothing changed, if users may not set it or
-    /// the VM would not be valid with it. A password is kept as its MD5 sum.
-    pub fn set(&mut self, config: &Config, vm: &VmName, param: &str, value: &str) -> Result<()> {
-        // In a file, blanks around a value do not count.
-        let trimmed = value.trim_matches([' ', '\t']);
-        let mut new = Assignment::new(Section::Vm, param, trimmed, Origin::User)?;
-        if new.param.secret() {
-            if trimmed != value {
-                return Err(Error::Conflict(
-                    "a password must not begin or end with a blank".into(),
-                )
-                .of(param));
-            }
-            new.value = Password::from_config(value)?.to_hex();
-        }
-        let mut changed = self.of_vm(vm)?;
-        if !new.param.repeatable {
-            changed.assignments.retain(|a| !a.same_param(&new));
-        }
-        changed.assignments.push(new);
-        config.vm_with(vm, &changed)?;
-        *self = changed;
-        Ok(())
-    }
-
-    /// Takes the change of a parameter back, so that what the administrator configured counts again; of a repeatable one,
-    /// all values that users have added. Refused if the VM would become invalid by it.
-    pub fn del(&mut self, config: &Config, vm: &VmName, param: &str) -> Result<()> {
-        let (found, index) = params::find_or_hint(Section::Vm, param)?;
-        if found.protected {
-            return Err(Error::Protected {
-                param: param.to_owned(),
-            });
-        }
-        let mut changed = self.of_vm(vm)?;
-        changed.assignments.retain(|a| !a.is_param(found, index));
-        if changed.assignments.len() == self.assignments.len() {
-            return Err(Error::NoUserChange {
-                param: param.to_owned(),
-                instead: config.where_set(vm, found, index)?,
-            });
-        }
-        // Something else may be wrong already; then this may be a step to repair it.
-        if let Err(e) = config.vm_with(vm, &changed)
-            && config.vm_with(vm, self).is_ok()
-        {
-            return Err(e);
-        }
-        *self = changed;
-        Ok(())
     }
 
     /// Writes the file so that after a crash it has either the old or the new content; mode 0600.
@@ -172,7 +118,8 @@ impl UserChanges {
         }
     }
 
-    fn of_vm(&self, vm: &VmName) -> Result<UserChanges> {
+    /// A copy, provided that they are those of this VM.
+    pub(crate) fn of_vm(&self, vm: &VmName) -> Result<UserChanges> {
         self.assignments(vm)?;
         let mut copy = self.clone();
         copy.section.get_or_insert_with(|| (vm.clone(), None));

@@ -314,7 +314,7 @@ fn with_room_for_argument(name: &str) -> String {
 /// The parameters that users may set, with what follows a name; a number is missing to some of them yet.
 fn parameters(follows: &str) -> Vec<String> {
     let params = config::params::PARAMS.iter();
-    let settable = params.filter(|p| p.section == config::params::Section::Vm && !p.protected);
+    let settable = params.filter(|p| p.section == config::SectionKind::Vm && !p.protected);
     let name = |p: &config::params::Param| match p.indexed {
         Some(_) => p.name.to_owned(),
         None => format!("{}{follows}", p.name),

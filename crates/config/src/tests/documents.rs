@@ -1,8 +1,9 @@
 //! Tests that the sample file and umlmon(5) agree with the table of parameters.
 
 use super::*;
+use crate::SectionKind;
 use crate::kernelarg::RESERVED;
-use crate::params::{self, PARAMS, Param, Section};
+use crate::params::{self, PARAMS, Param};
 
 const SAMPLE: &str = include_str!("../../../../etc/umlmon");
 const MANUAL: &str = include_str!("../../../../man/umlmon.5");
@@ -28,14 +29,14 @@ fn the_sample_file_has_every_parameter() {
         .collect();
     vm_of(&uncommented);
 
-    let mut section = Section::Global;
+    let mut section = SectionKind::Global;
     let mut seen = Vec::new();
     for line in uncommented.lines().filter(|line| !line.starts_with('#')) {
         if line.starts_with('[') {
             section = if line == "[GLOBAL]" {
-                Section::Global
+                SectionKind::Global
             } else {
-                Section::Vm
+                SectionKind::Vm
             };
         }
         let found = line
@@ -60,7 +61,7 @@ fn the_sample_file_says_what_is_protected() {
         let said = paragraph.lines().filter(remark).collect::<String>();
         let settings = paragraph.lines().filter(|line| !remark(line));
         let keys = settings.filter_map(|line| line.trim_start_matches('#').split_once(" ="));
-        let mut params = keys.filter_map(|(key, _)| params::find(Section::Vm, key));
+        let mut params = keys.filter_map(|(key, _)| params::find(SectionKind::Vm, key));
         let protected = params.any(|(param, _)| param.protected);
         assert_eq!(said.contains("rotected"), protected, "{paragraph}");
     }
@@ -70,8 +71,8 @@ fn the_sample_file_says_what_is_protected() {
 fn entry(p: &Param) -> String {
     let (global, vm) = MANUAL.split_once(".Sh VM SECTIONS\n").unwrap();
     let text = match p.section {
-        Section::Global => global,
-        Section::Vm => vm,
+        SectionKind::Global => global,
+        SectionKind::Vm => vm,
     };
     let number = if p.indexed.is_some() { " Ns Ar n" } else { "" };
     let head = format!(".It Ic {}{number} = ", p.name);

@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::params::{PARAMS, Section};
+use crate::SectionKind;
+use crate::params::PARAMS;
 
 #[test]
 fn no_password_is_shown() {
@@ -126,7 +127,7 @@ fn value(param: &'static str, n: u8) -> BoxedStrategy<String> {
 
 /// A section with all required and any others of the parameters, in any order.
 fn section() -> impl Strategy<Value = String> {
-    let of_table = PARAMS.iter().filter(|p| p.section == Section::Vm);
+    let of_table = PARAMS.iter().filter(|p| p.section == SectionKind::Vm);
     let lines: Vec<_> = of_table
         .flat_map(|p| {
             let several = if p.repeatable { 3 } else { 1 };

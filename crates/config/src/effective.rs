@@ -1,0 +1,187 @@
+//! From the values that were given to the configuration in effect: they are merged with the defaults and checked as a
+//! whole. Used by every program.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::assignment::{Assignment, expand};
+use crate::error::{Error, Result};
+use crate::global::Global;
+use crate::names::VmName;
+use crate::net::Nic;
+use crate::params::{PARAMS, Set};
+use crate::remote::TlsPolicy;
+use crate::setting::{Origin, SectionKind, Setting};
+use crate::vm::Vm;
+
+/// Most additional kernel arguments of a VM.
+const MAX_KERNELARGS: usize = 64;
+
+impl Global {
+    /// From the entries of the section, and the defaults for the rest.
+    pub(crate) fn build(assignments: &[Assignment]) -> Result<Global> {
+        let mut global = Global::blank();
+        for param in PARAMS.iter().filter(|p| p.section == SectionKind::Global) {
+            let Set::Global(set) = param.set else {
+                continue;
+            };
+            let mut given = false;
+            for a in assignments.iter().filter(|a| a.is_param(param, 0)) {
+                set(&mut global, &a.value).map_err(|e| a.blame(e.of(param.name)))?;
+                given = true;
+            }
+            if let (false, Some(default)) = (given, param.default) {
+                let default = expand(default, &global.vardir, "");
+                set(&mut global, &default).map_err(|e| e.of(param.name))?;
+            }
+        }
+        global.check_tls()?;
+        Ok(global)
+    }
+
+    /// TLS needs a certificate and its key.
+    fn check_tls(&self) -> Result<()> {
+        if self.tls == TlsPolicy::Off || (self.tls_certificate.is_some() && self.tls_key.is_some())
+        {
+            return Ok(());
+        }
+        Err(Error::Conflict(
+            "with tls, [GLOBAL] needs tls_certificate and tls_key".into(),
+        ))
+    }
+}
+
+impl Vm {
+    /// From merged assignments in the order of the table, and the defaults for the rest.
+    pub(crate) fn build(global: &Global, name: &VmName, merged: &[Assignment]) -> Result<Vm> {
+        let mut vm = Vm {
+            name: name.clone(),
+            ..Vm::blank()
+        };
+        for param in PARAMS.iter().filter(|p| p.section == SectionKind::Vm) {
+            let Set::Vm(set) = param.set else { continue };
+            let mut given = false;
+            for a in merged.iter().filter(|a| a.is_param(param, a.index)) {
+                set(&mut vm, a.index, &a.value).map_err(|e| a.blame(e.of(&a.name())))?;
+                vm.settings.push(a.setting());
+                given = true;
+            }
+            if given {
+                continue;
+            }
+            if param.required {
+                return Err(Error::Missing {
+                    vm: name.to_string(),
+                    param: param.name,
+                });
+            }
+            if let Some(default) = param.default {
+                let value = expand(default, &global.vardir, name.as_str());
+                set(&mut vm, 0, &value).map_err(|e| e.of(param.name))?;
+                vm.settings.push(Setting {
+                    param: param.name.to_owned(),
+                    value,
+                    origin: Origin::Default,
+                });
+            }
+        }
+        vm.check_memory(merged)?;
+        vm.check_directories(global)?;
+        check_logs(merged, &vm)?;
+        check_proxies(merged, &vm)?;
+        vm.check_kernelargs(merged)?;
+        Ok(vm)
+    }
+
+    fn check_memory(&self, merged: &[Assignment]) -> Result<()> {
+        if self.mem_limit.is_none_or(|limit| self.mem <= limit) {
+            return Ok(());
+        }
+        let shown = |name| {
+            merged
+                .iter()
+                .find(|a| a.param.name == name)
+                .map(ToString::to_string)
+                .unwrap_or_default()
+        };
+        Err(Error::Conflict(format!(
+            "{} is more than {}",
+            shown("mem"),
+            shown("mem_limit")
+        )))
+    }
+
+    /// The jail belongs to the VM: logs in it would be the VM's to forge, and jail and shared directory would be mounted
+    /// into themselves.
+    fn check_directories(&self, global: &Global) -> Result<()> {
+        let jail = &self.jaildir;
+        let conflict = |what: &str, other: &PathBuf| {
+            let (jail, other) = (jail.display(), other.display());
+            Err(Error::Conflict(format!(
+                "[{}]: the jail {jail} and the {what} {other} must not contain each other",
+                self.name
+            )))
+        };
+        if self.logdir.starts_with(jail) {
+            return conflict("log directory", &self.logdir);
+        }
+        if global.shared.starts_with(jail) || jail.starts_with(&global.shared) {
+            return conflict("shared directory", &global.shared);
+        }
+        if global.vardir.starts_with(jail) {
+            return conflict("data directory", &global.vardir);
+        }
+        Ok(())
+    }
+
+    fn check_kernelargs(&self, merged: &[Assignment]) -> Result<()> {
+        match merged.iter().rfind(|a| a.param.name == "kernelarg") {
+            Some(last) if self.kernelargs.len() > MAX_KERNELARGS => {
+                let why = format!("there are more than {MAX_KERNELARGS} kernel arguments");
+                Err(last.blame(Error::Conflict(why).of("kernelarg")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Every log has one writer: otherwise a guest could write into the monitor's log through a console.
+fn check_logs(merged: &[Assignment], vm: &Vm) -> Result<()> {
+    let log_of = |a: &Assignment| match a.param.name {
+        "logfile" => vm.logfile.clone(),
+        "con" => vm
+            .con
+            .get(&a.index)
+            .and_then(|terminal| terminal.logfile.clone()),
+        "ssl" => vm
+            .ssl
+            .get(&a.index)
+            .and_then(|terminal| terminal.logfile.clone()),
+        _ => None,
+    };
+    distinct(merged, log_of, "the same log file")
+}
+
+/// Every interface of the host has one VM interface behind it.
+fn check_proxies(merged: &[Assignment], vm: &Vm) -> Result<()> {
+    let proxy_of = |a: &Assignment| match a.param.name {
+        "eth" => vm.eth.get(&a.index).and_then(Nic::proxy_if).cloned(),
+        _ => None,
+    };
+    distinct(merged, proxy_of, "the same proxy_if")
+}
+
+fn distinct<K: Ord>(
+    merged: &[Assignment],
+    key: impl Fn(&Assignment) -> Option<K>,
+    what: &str,
+) -> Result<()> {
+    let mut users: BTreeMap<K, &Assignment> = BTreeMap::new();
+    for a in merged {
+        let Some(key) = key(a) else { continue };
+        if let Some(first) = users.insert(key, a) {
+            return Err(Error::Conflict(format!("{first} and {a} use {what}")));
+        }
+    }
+    Ok(())
+}
