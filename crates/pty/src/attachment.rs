@@ -1,71 +1,13 @@
-//! The clients of a channel and the right to write. Lives in the umlmon daemon; a session holds one attachment per channel.
+//! The connection of a client to a channel. Lives in the umlmon daemon; a session holds one attachment per channel.
 
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
+use crate::clients::CLIENTS_MAX;
 use crate::{Channel, Chunk, Error};
 
-/// Clients of one channel at most.
-const CLIENTS_MAX: usize = 64;
-
-/// A client as others see it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ClientInfo {
-    /// As given to [`Channel::attach`].
-    pub who: String,
-    /// How long it has been there.
-    pub present: Duration,
-    /// How long it has typed nothing.
-    pub idle: Duration,
-}
-
-#[derive(Debug)]
-struct Client {
-    id: u64,
-    who: String,
-    since: Instant,
-    typed: Instant,
-    taken_by: Option<String>,
-}
-
-/// The clients of a channel.
-#[derive(Debug, Default)]
-pub(crate) struct Clients {
-    list: Vec<Client>,
-    writer: Option<u64>,
-    next_id: u64,
-}
-
-impl Clients {
-    pub(crate) fn writer(&self) -> Option<ClientInfo> {
-        let id = self.writer?;
-        self.list.iter().find(|c| c.id == id).map(Client::info)
-    }
-
-    pub(crate) fn watchers(&self) -> Vec<ClientInfo> {
-        let watching = self.list.iter().filter(|c| Some(c.id) != self.writer);
-        watching.map(Client::info).collect()
-    }
-
-    fn client(&mut self, id: u64) -> Option<&mut Client> {
-        self.list.iter_mut().find(|c| c.id == id)
-    }
-}
-
-impl Client {
-    fn info(&self) -> ClientInfo {
-        ClientInfo {
-            who: self.who.clone(),
-            present: self.since.elapsed(),
-            idle: self.typed.elapsed(),
-        }
-    }
-}
-
-/// A client's place at a channel, at first as a watcher. Dropping it detaches the client and frees the right to write.
+/// A client's connection to a channel, at first as a watcher. Dropping it detaches the client and frees the right to write.
 #[derive(Debug)]
 pub struct Attachment {
     channel: Rc<Channel>,
@@ -73,31 +15,26 @@ pub struct Attachment {
     seen: Cell<u64>,
 }
 
-impl Attachment {
-    pub(crate) fn new(channel: &Rc<Channel>, who: &str) -> Result<Self, Error> {
-        let mut clients = channel.clients.borrow_mut();
-        if clients.list.len() >= CLIENTS_MAX {
-            return Err(Error::TooMany {
-                channel: channel.name(),
-                limit: CLIENTS_MAX,
-            });
-        }
-        let id = clients.next_id;
-        clients.next_id += 1;
-        clients.list.push(Client {
+impl Channel {
+    /// Attaches a client as a watcher; `who` is shown to others.
+    ///
+    /// # Errors
+    /// [`Error::TooMany`].
+    pub fn attach(self: &Rc<Self>, who: &str) -> Result<Attachment, Error> {
+        let id = self.clients.borrow_mut().enter(who);
+        let id = id.ok_or_else(|| Error::TooMany {
+            channel: self.name(),
+            limit: CLIENTS_MAX,
+        })?;
+        Ok(Attachment {
+            channel: self.clone(),
             id,
-            who: who.to_owned(),
-            since: Instant::now(),
-            typed: Instant::now(),
-            taken_by: None,
-        });
-        Ok(Self {
-            channel: channel.clone(),
-            id,
-            seen: Cell::new(channel.generation()),
+            seen: Cell::new(self.generation()),
         })
     }
+}
 
+impl Attachment {
     /// The channel.
     pub fn channel(&self) -> &Rc<Channel> {
         &self.channel
@@ -105,13 +42,12 @@ impl Attachment {
 
     /// Whether this client has the right to write.
     pub fn is_writer(&self) -> bool {
-        self.channel.clients.borrow().writer == Some(self.id)
+        self.channel.clients.borrow().is_writer(self.id)
     }
 
     /// Who took the right to write from this client, until it has it again or gives up by [`Attachment::watch`].
     pub fn taken_by(&self) -> Option<String> {
-        let mut clients = self.channel.clients.borrow_mut();
-        clients.client(self.id)?.taken_by.clone()
+        self.channel.clients.borrow().taken_by(self.id)
     }
 
     /// Takes the right to write.
@@ -136,30 +72,15 @@ impl Attachment {
         if self.is_writer() {
             return None;
         }
-        let mut clients = self.channel.clients.borrow_mut();
-        let loser = clients.writer.replace(self.id);
-        let winner = clients.client(self.id).map(|me| {
-            me.taken_by = None;
-            me.who.clone()
-        });
-        let lost = loser.and_then(|id| clients.client(id)).map(|loser| {
-            loser.taken_by = winner;
-            loser.who.clone()
-        });
-        drop(clients);
+        let lost = self.channel.clients.borrow_mut().take(self.id);
         self.channel.wake();
         lost
     }
 
     /// Gives the right to write back and only watches.
     pub fn watch(&self) {
-        let mut clients = self.channel.clients.borrow_mut();
-        if let Some(me) = clients.client(self.id) {
-            me.taken_by = None;
-        }
-        if clients.writer == Some(self.id) {
-            clients.writer = None;
-            drop(clients);
+        let was_writer = self.channel.clients.borrow_mut().watch(self.id);
+        if was_writer {
             self.channel.wake();
         }
     }
@@ -179,9 +100,7 @@ impl Attachment {
     /// been typed then.
     pub async fn write(&self, data: &[u8]) -> Result<(), Error> {
         self.must_write()?;
-        if let Some(me) = self.channel.clients.borrow_mut().client(self.id) {
-            me.typed = Instant::now();
-        }
+        self.channel.clients.borrow_mut().typed(self.id);
         self.channel.type_in(data, || self.must_write()).await
     }
 
@@ -206,12 +125,7 @@ impl Attachment {
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        let mut clients = self.channel.clients.borrow_mut();
-        clients.list.retain(|c| c.id != self.id);
-        if clients.writer == Some(self.id) {
-            clients.writer = None;
-        }
-        drop(clients);
+        self.channel.clients.borrow_mut().leave(self.id);
         self.channel.wake();
     }
 }

@@ -12,11 +12,9 @@ use tokio::sync::{Mutex, Notify};
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use crate::attachment::Clients;
+use crate::clients::Clients;
 use crate::pace::Pace;
-use crate::{
-    Attachment, Chunk, ClientInfo, Endpoint, Error, HISTORY_BYTES, History, Log, Nudge, Screen,
-};
+use crate::{Chunk, ClientInfo, Endpoint, Error, HISTORY_BYTES, History, Log, Nudge, Screen};
 
 /// What one read(2) of the master returns at most, in bytes (N_TTY_BUF_SIZE of the host's tty layer).
 const READ_BYTES: usize = 4096;
@@ -121,14 +119,6 @@ impl Channel {
         self.pace.reset();
         self.answered.set(0);
         self.endpoint.reset().map_err(|e| self.cannot("reset", e))
-    }
-
-    /// Attaches a client as a watcher; `who` is shown to others.
-    ///
-    /// # Errors
-    /// [`Error::TooMany`].
-    pub fn attach(self: &Rc<Self>, who: &str) -> Result<Attachment, Error> {
-        Attachment::new(self, who)
     }
 
     /// The client that may write.
@@ -239,7 +229,7 @@ impl Channel {
     /// How many bytes may be typed now.
     fn room(&self) -> usize {
         let taken = || self.endpoint.is_taken();
-        self.pace.room(taken, self.nudge.kernel())
+        self.pace.room(taken, self.nudge.peer())
     }
 
     /// Whether the kernel has taken all that was typed.
@@ -420,7 +410,7 @@ async fn push_for_ever(endpoint: Rc<Endpoint>, typed: Rc<Notify>, nudge: Rc<Nudg
         let mut pause = PUSH_PAUSE.0;
         tokio::time::sleep(pause).await;
         while !endpoint.is_taken() {
-            nudge.kernel().wake();
+            nudge.peer().wake();
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(PUSH_PAUSE.1);
         }

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::ops::Range;
 
-use crate::Chunk;
 use crate::lines::last_lines;
 
 /// How much of a channel is kept in memory if nothing else is wanted, in bytes.
@@ -11,6 +10,16 @@ pub const HISTORY_BYTES: usize = 256 * 1024;
 
 /// What the ring takes at first, in bytes; it doubles as data arrive.
 const FIRST_BYTES: usize = 4096;
+
+/// A piece of a stream.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Chunk {
+    /// Offset of the first byte of `data`, counted from the first byte of the stream. Greater than asked for: the
+    /// bytes between are no longer kept.
+    pub offset: u64,
+    /// The bytes; empty if there are none (yet).
+    pub data: Vec<u8>,
+}
 
 /// A ring: the byte at stream offset `n` lies at index `(n - base) % capacity`. It grows with the data up to its
 /// capacity, so a channel that never speaks costs nothing.

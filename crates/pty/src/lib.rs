@@ -4,10 +4,12 @@
 //! byte into a [`History`] and, if configured, a [`Log`], whether or not anyone is attached. Clients attach by
 //! [`Channel::attach`]; they read by absolute offset, so that replay, live view and reconnection are the same call and a
 //! slow client delays nobody; at most one of them holds the right to write, and what it types goes in at a pace that the
-//! kernel bears. [`Nudge`] cures the wake-ups that a pseudo terminal loses. A [`Screen`] is what a Linux console would show of the bytes.
+//! kernel bears. [`Nudge`] cures the wake-ups that a pseudo terminal loses. A [`Screen`] is what a Linux console would
+//! show of the bytes.
 
 mod attachment;
 mod channel;
+mod clients;
 mod endpoint;
 mod error;
 mod history;
@@ -17,23 +19,14 @@ mod nudge;
 mod pace;
 mod screen;
 
-pub use attachment::{Attachment, ClientInfo};
+pub use attachment::Attachment;
 pub use channel::Channel;
+pub use clients::ClientInfo;
 pub use endpoint::Endpoint;
 pub use error::Error;
-pub use history::{HISTORY_BYTES, History};
+pub use history::{Chunk, HISTORY_BYTES, History};
 pub use log::{Log, LogStyle, OLD};
-pub use nudge::{Kernel, Nudge};
+pub use nudge::{Nudge, Peer};
 pub use screen::{
     Cell, Colour, Cursor, Intensity, MAX_ANSWERS, MAX_COLUMNS, MAX_ROWS, Screen, Style,
 };
-
-/// A piece of a stream.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Chunk {
-    /// Offset of the first byte of `data`, counted from the first byte of the stream. Greater than asked for: the
-    /// bytes between are no longer kept.
-    pub offset: u64,
-    /// The bytes; empty if there are none (yet).
-    pub data: Vec<u8>,
-}

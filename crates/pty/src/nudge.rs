@@ -24,8 +24,8 @@ use tokio::task::AbortHandle;
 /// cost a signal for every few KiB of a flood; waiting longer makes a flood slower, as there is a lost wake-up in each 100 KiB.
 const DELAY: Duration = Duration::from_micros(100);
 
-/// The kernel, as far as its consoles must know it.
-pub trait Kernel {
+/// The kernel at the other end of the terminals.
+pub trait Peer {
     /// Sends SIGIO to the kernel's main process, or does nothing if no kernel is up: early in its life SIGIO kills it.
     fn wake(&self);
 
@@ -34,7 +34,7 @@ pub trait Kernel {
 }
 
 /// Only wakes it.
-impl<F: Fn()> Kernel for F {
+impl<F: Fn()> Peer for F {
     fn wake(&self) {
         self();
     }
@@ -46,7 +46,7 @@ impl<F: Fn()> Kernel for F {
 
 /// The timer of all channels of one VM.
 pub struct Nudge {
-    kernel: Rc<dyn Kernel>,
+    peer: Rc<dyn Peer>,
     drained: Rc<Notify>,
     task: AbortHandle,
 }
@@ -60,15 +60,15 @@ impl std::fmt::Debug for Nudge {
 impl Nudge {
     /// Starts the timer; needs a `LocalSet`. When a kernel has come up it should be woken once, for what was left undone
     /// before.
-    pub fn new(kernel: impl Kernel + 'static) -> Rc<Self> {
-        Self::with_delay(DELAY, kernel)
+    pub fn new(peer: impl Peer + 'static) -> Rc<Self> {
+        Self::with_delay(DELAY, peer)
     }
 
     /// As [`Nudge::new`], with another delay; to measure what that changes.
-    pub fn with_delay(delay: Duration, kernel: impl Kernel + 'static) -> Rc<Self> {
+    pub fn with_delay(delay: Duration, peer: impl Peer + 'static) -> Rc<Self> {
         let drained = Rc::new(Notify::new());
-        let kernel: Rc<dyn Kernel> = Rc::new(kernel);
-        let (event, sleeper) = (drained.clone(), kernel.clone());
+        let peer: Rc<dyn Peer> = Rc::new(peer);
+        let (event, sleeper) = (drained.clone(), peer.clone());
         let task = tokio::task::spawn_local(async move {
             loop {
                 event.notified().await;
@@ -78,14 +78,14 @@ impl Nudge {
         })
         .abort_handle();
         Rc::new(Self {
-            kernel,
+            peer,
             drained,
             task,
         })
     }
 
-    pub(crate) fn kernel(&self) -> &dyn Kernel {
-        &*self.kernel
+    pub(crate) fn peer(&self) -> &dyn Peer {
+        &*self.peer
     }
 
     /// A terminal has been read empty: the kernel is nudged soon.

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::nudge::Kernel;
+use crate::nudge::Peer;
 
 /// What is typed before the guest must have had its turn, in bytes. Several fit into what a kernel holds, as a guest
 /// that has something else to do leaves some behind.
@@ -45,20 +45,20 @@ impl Pace {
     }
 
     /// How many bytes may be typed now. `taken`: whether the kernel has taken all that was typed before.
-    pub(crate) fn room(&self, taken: impl FnOnce() -> bool, kernel: &dyn Kernel) -> usize {
+    pub(crate) fn room(&self, taken: impl FnOnce() -> bool, peer: &dyn Peer) -> usize {
         let left = QUANTUM.saturating_sub(self.typed.get());
-        if left == 0 && taken() && self.had_its_turn(kernel) {
+        if left == 0 && taken() && self.had_its_turn(peer) {
             self.typed.set(0);
             return QUANTUM;
         }
         left
     }
 
-    fn had_its_turn(&self, kernel: &dyn Kernel) -> bool {
+    fn had_its_turn(&self, peer: &dyn Peer) -> bool {
         let rested = self.last.get().elapsed();
         let ample = |rest: Duration| rested >= rest;
         ample(REST)
-            && match kernel.is_idle() {
+            && match peer.is_idle() {
                 Some(true) => true,
                 Some(false) => ample(LONG_REST),
                 None => ample(BLIND_REST),

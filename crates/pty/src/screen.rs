@@ -8,6 +8,7 @@
 
 mod cell;
 mod charset;
+mod colour;
 mod control;
 mod csi;
 mod dump;
@@ -17,17 +18,19 @@ mod pen;
 mod plain;
 mod print;
 mod redraw;
+mod sequence;
 mod sgr;
 mod unicode;
+mod utf8;
 
 pub use cell::{Cell, Colour, Intensity, Style};
 
 use cell::Stored;
 use charset::Map;
-use control::State;
 use grid::Grid;
 use pen::{Colours, Pen};
-use print::Utf8;
+use sequence::State;
+use utf8::Utf8;
 
 /// The most rows a screen has.
 pub const MAX_ROWS: u16 = 255;

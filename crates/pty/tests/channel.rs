@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use config::ChannelName;
 use files::LogDir;
-use pty::{Attachment, Channel, Error, HISTORY_BYTES, Kernel, Log, LogStyle, Nudge};
+use pty::{Attachment, Channel, Error, HISTORY_BYTES, Log, LogStyle, Nudge, Peer};
 
 const LONG: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(20);
@@ -288,7 +288,7 @@ struct Observed {
     woken: Cell<u32>,
 }
 
-impl Kernel for &'static Observed {
+impl Peer for &'static Observed {
     fn wake(&self) {
         self.woken.set(self.woken.get() + 1);
     }

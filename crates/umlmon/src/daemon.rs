@@ -14,7 +14,7 @@ use disks::{Devices, Disks, Locks};
 use files::LogDir;
 use jail::{Account, ControlGroup, Jail, Places};
 use net::Records;
-use pty::{Kernel, Nudge};
+use pty::{Nudge, Peer};
 use rpc_xdr::server::Limits;
 use rpc_xdr::umlmonctrl::UMLMONCTRL_V1_MAX_ARGS;
 use tokio::net::UnixStream;
@@ -307,7 +307,7 @@ fn open_channels(vm: &Vm, nudged: Rc<RefCell<Option<Rc<Link>>>>) -> anyhow::Resu
 /// The kernel that is up, if there is one.
 struct Nudged(Rc<RefCell<Option<Rc<Link>>>>);
 
-impl Kernel for Nudged {
+impl Peer for Nudged {
     fn wake(&self) {
         if let Some(link) = &*self.0.borrow() {
             link.nudge();

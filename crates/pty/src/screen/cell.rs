@@ -3,8 +3,7 @@
 
 use super::charset::{self, Map};
 use super::glyph;
-use super::print::{VARIATION_SELECTOR_16, ZERO_WIDTH_SPACE};
-use super::unicode::width;
+use super::unicode::{VARIATION_SELECTOR_16, ZERO_WIDTH_SPACE, width};
 
 /// A cell: the first word has the code in bits 0-20, the [`Kind`] in 21-23, and the attribute that the console hardware
 /// would get in 24-31. The second is the style that the guest asked for, of which the attribute is what the kernel makes.

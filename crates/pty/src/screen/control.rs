@@ -2,49 +2,9 @@
 
 use super::charset::Map;
 use super::pen::Pen;
+use super::sequence::State;
+use super::utf8::Utf8;
 use super::{Modes, Mouse, PALETTE, PARAMETERS, Screen, TAB_STOPS, TABS};
-
-/// How far a sequence has been read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum State {
-    /// No sequence.
-    Normal,
-    /// ESC
-    Escape,
-    /// ESC \[
-    Bracket,
-    /// ESC \[ and a parameter or a mark of privacy
-    Parameters(Private),
-    /// ESC \[ \[, and one more to be swallowed
-    FunctionKey,
-    /// ESC #
-    Hash,
-    /// ESC ( or ESC )
-    Charset(u8),
-    /// ESC %
-    Percent,
-    /// ESC \[ with what no sequence has here
-    Ignore,
-    /// ESC ]
-    Nonstandard,
-    /// ESC ] P
-    Palette,
-    /// ESC ] and a digit: swallowed until BEL or ESC
-    Osc,
-    /// DCS, PM or APC: swallowed in the same way
-    Text,
-}
-
-/// The mark after ESC \[.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Private {
-    /// None.
-    Standard,
-    /// `?`
-    Dec,
-    /// `<`, `=` or `>`, with which the console knows no sequences.
-    Other(u8),
-}
 
 impl Screen {
     /// Takes a byte that is not just printed.
@@ -223,7 +183,7 @@ impl Screen {
         self.state = State::Normal;
         self.map = Map::Latin1;
         self.meta = false;
-        self.utf8 = super::Utf8::default();
+        self.utf8 = Utf8::default();
         self.modes = Modes::RESET;
         self.tabs = TABS;
         (self.alternate, self.other) = (false, None);

@@ -1,8 +1,8 @@
 //! Control sequences: what begins with ESC \[. Part of the screen model in the umlmon daemon.
 
-use super::control::{Private, State};
+use super::colour::HARDWARE;
 use super::grid::Grid;
-use super::pen::HARDWARE;
+use super::sequence::{Private, State};
 use super::{Map, Mouse, Screen};
 
 impl Screen {

@@ -2,35 +2,9 @@
 
 use super::Screen;
 use super::cell::{Kind, META, Stored};
-use super::control::State;
-use super::unicode::{recompose, width};
-
-/// The character that is being put together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Utf8 {
-    /// How many bytes are still to come.
-    pub(super) left: u8,
-    /// How many bytes have come after the first.
-    pub(super) come: u8,
-    pub(super) value: u32,
-}
-
-/// What a byte of UTF-8 brings about.
-enum Decoded {
-    /// More bytes are to come.
-    Nothing,
-    Character(u32),
-    /// A sequence that is none. `again`: the byte does not belong to it.
-    Bad {
-        again: bool,
-    },
-}
-
-/// What the second half of a wide character is remembered as.
-pub(super) const ZERO_WIDTH_SPACE: u32 = 0x200b;
-/// Makes the character before it an emoji, which is wide.
-pub(super) const VARIATION_SELECTOR_16: u32 = 0xfe0f;
-const REPLACEMENT: u32 = 0xfffd;
+use super::sequence::State;
+use super::unicode::{REPLACEMENT, VARIATION_SELECTOR_16, ZERO_WIDTH_SPACE, recompose, width};
+use super::utf8::Decoded;
 
 /// Control characters that are never displayed, as bits: NUL, BS, LF, FF, CR, SO, SI, ESC.
 const ALWAYS: u32 = 0x0800_f501;
@@ -177,54 +151,5 @@ impl Screen {
     /// What DECALN fills the screen with.
     pub(super) fn alignment(&self) -> Stored {
         self.blank.bare().with(' '.into(), Kind::Alignment)
-    }
-}
-
-impl Utf8 {
-    fn take(&mut self, byte: u8) -> Decoded {
-        if byte & 0xc0 == 0x80 {
-            return self.take_continuation(byte);
-        }
-        if self.left > 0 {
-            *self = Self::default();
-            return Decoded::Bad { again: true };
-        }
-        let (left, bits) = match byte {
-            0..0x80 => return Decoded::Character(byte.into()),
-            0xc0..0xe0 => (1, byte & 0x1f),
-            0xe0..0xf0 => (2, byte & 0x0f),
-            0xf0..0xf8 => (3, byte & 0x07),
-            _ => return Decoded::Bad { again: false },
-        };
-        *self = Self {
-            left,
-            come: 0,
-            value: bits.into(),
-        };
-        Decoded::Nothing
-    }
-
-    fn take_continuation(&mut self, byte: u8) -> Decoded {
-        let Some(left) = self.left.checked_sub(1) else {
-            return Decoded::Bad { again: false };
-        };
-        self.value = self.value << 6 | u32::from(byte & 0x3f);
-        self.come += 1;
-        self.left = left;
-        if left > 0 {
-            return Decoded::Nothing;
-        }
-        let whole = std::mem::take(self);
-        // What has more bytes than it needs is not taken.
-        let needed = match whole.come {
-            1 => 0x80..0x800,
-            2 => 0x800..0x1_0000,
-            _ => 0x1_0000..0x11_0000,
-        };
-        match whole.value {
-            0xd800..0xe000 => Decoded::Character(REPLACEMENT),
-            value if needed.contains(&value) => Decoded::Character(value),
-            _ => Decoded::Bad { again: false },
-        }
     }
 }

@@ -6,12 +6,11 @@
 
 use super::cell::Stored;
 use super::charset::Map;
-use super::control::{Private, State};
+use super::colour::{HARDWARE, sgr_of_attribute};
 use super::grid::Grid;
-use super::pen::{Colours, HARDWARE, Pen};
-use super::print::ZERO_WIDTH_SPACE;
-use super::sgr::sgr_of_attribute;
-use super::unicode::width;
+use super::pen::{Colours, Pen};
+use super::sequence::{Private, State};
+use super::unicode::{ZERO_WIDTH_SPACE, width};
 use super::{Mouse, PALETTE, Position, Screen, TABS};
 
 /// Ends whatever is going on, and switches everything off that would be in the way of drawing.

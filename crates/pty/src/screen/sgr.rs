@@ -1,7 +1,7 @@
 //! Parameters of SGR for what was written. Part of the screen model in the umlmon daemon.
 
 use super::cell::{Colour, Intensity, Style};
-use super::pen::{HARDWARE, Pen};
+use super::pen::Pen;
 
 impl Style {
     /// The parameters of SGR that the guest could have given. All ask for this style, but the console's own idea of
@@ -59,22 +59,4 @@ impl Pen {
             .find(|sgr| Self::with(sgr, default) == *self);
         same.unwrap_or_else(|| self.without_style(default))
     }
-}
-
-/// The parameters of SGR for an attribute, by colours alone.
-pub(super) fn sgr_of_attribute(attribute: u8) -> String {
-    let mut sgr = format!("0;{}", sgr_of_colours(attribute));
-    if attribute & 0x08 != 0 {
-        sgr += ";1";
-    }
-    if attribute & 0x80 != 0 {
-        sgr += ";5";
-    }
-    sgr
-}
-
-/// The parameters of SGR for the lower three bits of foreground and background.
-pub(super) fn sgr_of_colours(attribute: u8) -> String {
-    let number = |colour: u8| HARDWARE.iter().position(|c| *c == colour & 7).unwrap_or(0);
-    format!("{};{}", 30 + number(attribute), 40 + number(attribute >> 4))
 }

@@ -3,6 +3,13 @@
 //! Measured: every code point was written to a console of Linux 6.18, and what its cursor and its memory then showed is what
 //! the tables say.
 
+/// What the second half of a wide character is remembered as.
+pub(super) const ZERO_WIDTH_SPACE: u32 = 0x200b;
+/// Makes the character before it an emoji, which is wide.
+pub(super) const VARIATION_SELECTOR_16: u32 = 0xfe0f;
+/// Stands for bytes that are no character.
+pub(super) const REPLACEMENT: u32 = 0xfffd;
+
 /// How many columns a character takes: 0, 1 or 2.
 #[inline]
 pub(super) fn width(character: u32) -> u8 {
