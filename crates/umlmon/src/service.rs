@@ -17,7 +17,7 @@ mod wire;
 use std::rc::Rc;
 use std::time::Duration;
 
-use config::{ChannelName, Config, UserChanges};
+use config::{ChannelName, Config, UserChanges, is_printable};
 use daemon::LogHandle;
 use pty::Channel;
 use rpc_xdr::umlmonctrl::*;
@@ -226,7 +226,7 @@ impl Service {
 fn who(session: &Session, claimed: &str) -> String {
     let shown: String = claimed
         .chars()
-        .filter(|c| !c.is_control())
+        .filter(|c| is_printable(*c))
         .take(100)
         .collect();
     if shown.is_empty() {

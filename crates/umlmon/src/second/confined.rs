@@ -10,6 +10,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
+use config::is_printable;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::{Errno, retry_on_intr};
@@ -196,15 +197,15 @@ impl Drop for Confined {
     }
 }
 
-/// Text from a second process for logs and terminals: no control characters, not too long.
+/// Text from a second process for logs and terminals: nothing that a terminal obeys or hides, and not too long.
 pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .take(1000)
         .flat_map(|c| {
-            if c.is_control() {
-                c.escape_default().collect()
-            } else {
+            if is_printable(c) {
                 vec![c]
+            } else {
+                c.escape_default().collect()
             }
         })
         .collect()
@@ -237,4 +238,16 @@ pub(crate) fn explained(error: sys::SpawnError) -> io::Error {
         },
     };
     io::Error::other(format!("{error} ({hint})"))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_a_second_process_says_is_harmless() {
+        assert_eq!(
+            super::printable("a\x1b[2J\u{202e}b"),
+            r"a\u{1b}[2J\u{202e}b"
+        );
+        assert_eq!(super::printable(&"x".repeat(2000)).len(), 1000);
+    }
 }
