@@ -8,6 +8,14 @@ use cli::{Exit, Failure};
 use rpc_xdr::client::ClientError;
 use rpc_xdr::umlmonctrl::{CtlCode, CtlError};
 
+/// What came of a call.
+///
+/// # Errors
+/// [`refused`] if the monitor refuses, [`broken`] if the call broke off.
+pub fn answered<T>(answer: Result<Result<T, CtlError>, ClientError>) -> Result<T, Failure> {
+    answer.map_err(broken)?.map_err(refused)
+}
+
 /// The failure for a request that the monitor refused.
 pub fn refused(error: CtlError) -> Failure {
     let exit = match error.code {
@@ -38,6 +46,9 @@ pub fn broken(error: ClientError) -> Failure {
         }
         ClientError::Lost(error) => {
             Failure::new(Exit::NotRunning, error).about("the monitor has ended")
+        }
+        error @ ClientError::TimedOut => {
+            Failure::new(Exit::Failed, error).about("the monitor does not respond")
         }
         error => Failure::new(Exit::Failed, error),
     }

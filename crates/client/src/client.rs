@@ -2,21 +2,23 @@
 
 use std::fs::File;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cli::{Exit, Failure};
 use config::{Config, Overview, VmName};
 use rpc_xdr::auth::Key;
-use rpc_xdr::client::ClientError;
-use rpc_xdr::umlmonctrl::{CtlError, VmInfo, VmStartArgs, VmWaitArgs, VmWaited};
+use rpc_xdr::client::{ClientError, Ticket};
+use rpc_xdr::umlmonctrl::{
+    CtlError, VmCtrlaltdelArgs, VmInfo, VmStartArgs, VmSysrqArgs, VmWaitArgs, VmWaited,
+};
 
-use crate::call::{broken, refused};
+use crate::call::answered;
 use crate::dial::LIMIT;
 use crate::far::Far;
 use crate::near::Near;
 use crate::options::Options;
-use crate::stream::{Connection, Monitor};
+use crate::stream::{Connection, Monitor, Stream};
 use crate::target::Target;
 
 /// A VM, on this host or another one, and the connection to its monitor as soon as there is one.
@@ -27,6 +29,8 @@ use crate::target::Target;
 pub struct Client {
     vm: VmName,
     address: Address,
+    /// How long an answer may take; None is forever.
+    limit: Option<Duration>,
     connection: Option<Connection>,
 }
 
@@ -49,21 +53,42 @@ impl Client {
         let path = config.unwrap_or(Path::new(Config::DEFAULT_PATH));
         let read = read_config(path, config.is_some())?;
         let built_in = Overview::parse("", path).map_err(|e| Failure::new(Exit::Failed, e));
-        let configured = read.as_ref().map(|config| config.has(&vm));
+        let is_unknown = read.as_ref().is_some_and(|config| !config.has(&vm));
         let global = read.map_or(built_in, Ok)?.global;
         let address = match host {
             Some(host) => Address::Far(Box::new(Far::new(&vm, host, &global, options)?)),
             None => Address::Near(Near {
                 socket: global.ctrl(&vm),
-                configured,
-                config: path.to_owned(),
+                absent: absent(&vm, is_unknown.then_some(path)),
             }),
         };
-        Ok(Client {
+        Ok(Client::of(vm, address))
+    }
+
+    /// The client of a VM on this host whose monitor listens at this socket.
+    pub fn at(vm: &VmName, socket: PathBuf) -> Client {
+        let absent = Failure::new(
+            Exit::NotRunning,
+            format_args!("no monitor listens at {}", socket.display()),
+        );
+        Client::of(vm.clone(), Address::Near(Near { socket, absent }))
+    }
+
+    fn of(vm: VmName, address: Address) -> Client {
+        Client {
             vm,
             address,
+            limit: None,
             connection: None,
-        })
+        }
+    }
+
+    /// Each answer on later connections may take as long as this, and each step of connecting, too, if that is less than
+    /// [`LIMIT`]. Without it an answer may take forever.
+    #[must_use]
+    pub fn with_limit(mut self, limit: Duration) -> Client {
+        self.limit = Some(limit);
+        self
     }
 
     /// The VM.
@@ -108,22 +133,90 @@ impl Client {
         self.call(|monitor| Ok(monitor.vm_wait(&args)?.into_result()))
     }
 
+    /// Suspends the kernel.
+    ///
+    /// # Errors
+    /// As for [`Client::call`].
+    pub fn suspend(&mut self) -> Result<(), Failure> {
+        self.call(|monitor| Ok(monitor.vm_suspend()?.into_result()))
+    }
+
+    /// Lets the suspended kernel continue.
+    ///
+    /// # Errors
+    /// As for [`Client::call`].
+    pub fn resume(&mut self) -> Result<(), Failure> {
+        self.call(|monitor| Ok(monitor.vm_continue()?.into_result()))
+    }
+
+    /// Halts the kernel at once; the guest does not shut down.
+    ///
+    /// # Errors
+    /// As for [`Client::call`].
+    pub fn halt(&mut self) -> Result<(), Failure> {
+        self.call(|monitor| Ok(monitor.vm_halt()?.into_result()))
+    }
+
+    /// Ends the kernel's processes by force.
+    ///
+    /// # Errors
+    /// As for [`Client::call`].
+    pub fn kill(&mut self) -> Result<(), Failure> {
+        self.call(|monitor| Ok(monitor.vm_kill()?.into_result()))
+    }
+
+    /// Presses CTRL-ALT-DEL, at which a guest shuts down. With `stop` the VM does not come back if the guest reboots.
+    ///
+    /// # Errors
+    /// As for [`Client::call`].
+    pub fn ctrl_alt_del(&mut self, stop: bool) -> Result<(), Failure> {
+        let args = VmCtrlaltdelArgs { stop };
+        self.call(|monitor| Ok(monitor.vm_ctrlaltdel(&args)?.into_result()))
+    }
+
+    /// Sends a system request to the guest's kernel.
+    ///
+    /// # Errors
+    /// As for [`Client::call`].
+    pub fn sysrq(&mut self, letter: char) -> Result<(), Failure> {
+        let letter = letter.to_string();
+        let args = VmSysrqArgs { letter };
+        self.call(|monitor| Ok(monitor.vm_sysrq(&args)?.into_result()))
+    }
+
     /// Calls a procedure of the monitor, connecting first if need be. After one that broke off, the next call connects anew.
     ///
     /// # Errors
-    /// If the monitor cannot be reached ([`Exit::NotRunning`] if none runs), if it refuses ([`refused`]), or if the connection
-    /// is lost before the answer ([`broken`]): then nobody knows whether the call was carried out.
+    /// If the monitor cannot be reached ([`Exit::NotRunning`] if none runs), if it refuses ([`crate::refused`]), or if the connection
+    /// is lost before the answer ([`crate::broken`]): then nobody knows whether the call was carried out.
     pub fn call<T>(
         &mut self,
         call: impl FnOnce(&mut Monitor) -> Result<Result<T, CtlError>, ClientError>,
     ) -> Result<T, Failure> {
-        match call(self.monitor()?) {
-            Ok(answer) => answer.map_err(refused),
-            Err(error) => {
-                self.disconnect();
-                Err(broken(error))
-            }
+        let answer = call(self.monitor()?);
+        if answer.is_err() {
+            self.disconnect();
         }
+        answered(answer)
+    }
+
+    /// Sends a call, and reads its answer if `wait` says that there is one to read. Otherwise the connection is given up: the
+    /// answer could not be told from a later one.
+    ///
+    /// # Errors
+    /// As for [`Client::call`]; a refusal is in the answer.
+    pub fn call_while<R>(
+        &mut self,
+        send: impl FnOnce(&mut Monitor) -> Result<Ticket<R>, ClientError>,
+        wait: impl FnOnce(&Stream) -> bool,
+    ) -> Result<R, Failure> {
+        self.call(|monitor| {
+            let ticket = send(monitor)?;
+            if !wait(monitor.rpc.stream()) {
+                return Err(ClientError::TimedOut);
+            }
+            monitor.rpc.wait(ticket).map(Ok)
+        })
     }
 
     /// Connects with another host at once, so that a password is asked for before anything else. A monitor on this host
@@ -163,17 +256,23 @@ impl Client {
     /// # Errors
     /// If the monitor cannot be reached, or the password is not right. Each step may take as long as [`LIMIT`].
     pub fn connect(&self) -> Result<Connection, Failure> {
-        match &self.address {
-            Address::Near(near) => near.connect(&self.vm, LIMIT),
-            Address::Far(far) => far.connect(LIMIT),
+        let limit = self.limit.map_or(LIMIT, |limit| limit.min(LIMIT));
+        let connection = match &self.address {
+            Address::Near(near) => near.connect(limit),
+            Address::Far(far) => far.connect(limit),
+        }?;
+        if self.limit.is_some() {
+            let stream = connection.monitor.rpc.stream();
+            stream.set_patience(self.limit)?;
         }
+        Ok(connection)
     }
 
     /// As [`Client::connect`], where nobody wants to be asked, nor to wait for long. No call may take longer either. None if
     /// that does not work.
     pub fn connect_quietly(&self, limit: Duration) -> Option<Monitor> {
         let connection = match &self.address {
-            Address::Near(near) => near.connect(&self.vm, limit).ok()?,
+            Address::Near(near) => near.connect(limit).ok()?,
             Address::Far(far) => far.connect_quietly(limit)?,
         };
         let monitor = connection.monitor;
@@ -191,6 +290,20 @@ impl Client {
         if let Address::Far(far) = &self.address {
             far.change_key(key);
         }
+    }
+}
+
+/// Why nobody listens at the socket of a VM. `unknown_in` is the configuration, if it does not name the VM.
+fn absent(vm: &VmName, unknown_in: Option<&Path>) -> Failure {
+    match unknown_in {
+        Some(config) => Failure::new(
+            Exit::Failed,
+            format_args!("there is no such VM in {}", config.display()),
+        ),
+        None => Failure::new(
+            Exit::NotRunning,
+            format_args!("no monitor is running for it; 'umladmin start {vm}' starts one"),
+        ),
     }
 }
 

@@ -42,7 +42,7 @@ mod tls;
 pub mod when;
 pub mod words;
 
-pub use call::{broken, refused};
+pub use call::{answered, broken, refused};
 pub use client::Client;
 pub use dial::LIMIT;
 pub use directory::Directory;

@@ -5,25 +5,23 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cli::{Exit, Failure};
-use config::VmName;
 use rpc_xdr::client::connect;
 use rpc_xdr::umlmonctrl::AuthNonce;
 
 use crate::stream::{Connection, Monitor, Stream};
 
-/// What is known of a VM on this host.
+/// Where the monitor of a VM on this host listens.
 #[derive(Debug)]
 pub(crate) struct Near {
     pub(crate) socket: PathBuf,
-    /// Whether the configuration names the VM; None if the configuration could not be read.
-    pub(crate) configured: Option<bool>,
-    pub(crate) config: PathBuf,
+    /// The failure if nobody listens there.
+    pub(crate) absent: Failure,
 }
 
 impl Near {
     /// Connects, within the limit. After that, a call may take as long as it likes.
-    pub(crate) fn connect(&self, vm: &VmName, limit: Duration) -> Result<Connection, Failure> {
-        let stream = connect(&self.socket, limit).map_err(|e| self.unreachable(vm, &e))?;
+    pub(crate) fn connect(&self, limit: Duration) -> Result<Connection, Failure> {
+        let stream = connect(&self.socket, limit).map_err(|error| self.unreachable(&error))?;
         stream.set_write_timeout(None)?;
         Ok(Connection {
             monitor: Monitor::new(Stream::Unix(stream)),
@@ -31,25 +29,13 @@ impl Near {
         })
     }
 
-    fn unreachable(&self, vm: &VmName, error: &io::Error) -> Failure {
+    fn unreachable(&self, error: &io::Error) -> Failure {
         let socket = self.socket.display();
         match error.kind() {
-            ErrorKind::NotFound | ErrorKind::ConnectionRefused
-                if self.configured == Some(false) =>
-            {
-                let config = self.config.display();
-                Failure::new(
-                    Exit::Failed,
-                    format_args!("there is no such VM in {config}"),
-                )
-            }
-            ErrorKind::NotFound | ErrorKind::ConnectionRefused => Failure::new(
-                Exit::NotRunning,
-                format_args!("no monitor is running for it; 'umladmin start {vm}' starts one"),
-            ),
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => self.absent.clone(),
             ErrorKind::PermissionDenied => Failure::new(
                 Exit::NotAuthorised,
-                format_args!("you may not command it: {socket}: permission denied"),
+                format_args!("no permission to connect to its monitor at {socket}"),
             ),
             _ => Failure::new(
                 Exit::Failed,

@@ -3,15 +3,16 @@
 //! One thread waits for all of them. A monitor that ends is told and waited for; when it runs again, it is listened to
 //! from its beginning.
 
-use std::io;
+use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use cli::{Exit, Failure};
 use client::events::{FROM_NOW, WAIT_MS, line, lines, present_state, remark};
+use client::{Client, Monitor, answered, broken};
 use config::{Config, VmName};
-use rpc_xdr::client::{ClientError, Ticket, connect};
-use rpc_xdr::umlmonctrl::{EventReadArgs, EventReadResult, UmlmonctrlV1Client, VmInfoResult};
+use rpc_xdr::client::{ClientError, Ticket};
+use rpc_xdr::umlmonctrl::{EventReadArgs, EventReadResult, VmInfoResult};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::SIGINT;
 
@@ -64,10 +65,10 @@ fn wait(interrupt: &UnixStream, listeners: &[Listener<'_>]) -> bool {
     let streams = listeners
         .iter()
         .filter_map(|listener| listener.open.as_ref());
-    let streams = streams.map(|open| open.client.rpc.stream());
-    let mut fds: Vec<_> = std::iter::once(interrupt)
+    let streams = streams.map(|open| open.monitor.rpc.stream().as_fd());
+    let mut fds: Vec<_> = std::iter::once(interrupt.as_fd())
         .chain(streams)
-        .map(|stream| PollFd::new(stream, PollFlags::IN))
+        .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
         .collect();
     // What is wrong shows when the streams are read.
     let _ = poll(&mut fds, (!all_run).then_some(&AGAIN));
@@ -88,7 +89,7 @@ struct Listener<'a> {
 }
 
 struct Open {
-    client: UmlmonctrlV1Client<UnixStream>,
+    monitor: Monitor,
     reading: Ticket<EventReadResult>,
 }
 
@@ -123,39 +124,34 @@ impl<'a> Listener<'a> {
                 report.print(&begin)
             }
             Err(_) if self.told => Ok(()),
-            Err(why) => {
+            Err(failure) => {
                 self.told = true;
+                let why = match failure.exit {
+                    Exit::NotRunning => "its monitor is not running".to_owned(),
+                    _ => failure.message,
+                };
                 self.say(report, "monitor-missing", &format!("{why}; waiting for it"))
             }
         }
     }
 
     /// The conversation, and the line with the present state.
-    fn connect(&self) -> Result<(Open, String), String> {
-        let stream = connect(&self.config.global.ctrl(&self.vm), PATIENCE)
-            .map_err(|error| unreachable(&error))?;
-        let said = |error: ClientError| format!("its monitor does not answer: {error}");
-        let impatient = stream.set_read_timeout(Some(PATIENCE));
-        impatient.map_err(|error| error.to_string())?;
-        let mut client = UmlmonctrlV1Client::new(stream);
+    fn connect(&self) -> Result<(Open, String), Failure> {
+        let client = Client::at(&self.vm, self.config.global.ctrl(&self.vm));
+        let mut monitor = client.with_limit(PATIENCE).connect()?.monitor;
         let mut args = EventReadArgs {
             after: FROM_NOW,
             wait_ms: 0,
         };
-        let begin = match client.event_read(&args).map_err(said)? {
-            EventReadResult::Ok(page) => page.last,
-            EventReadResult::Error(error) => return Err(error.text),
-        };
-        let state = match client.vm_info().map_err(said)? {
-            VmInfoResult::Ok(info) => present_state(&info, begin),
-            VmInfoResult::Error(error) => return Err(error.text),
-        };
+        let page = monitor.event_read(&args);
+        let begin = answered(page.map(EventReadResult::into_result))?.last;
+        let info = answered(monitor.vm_info().map(VmInfoResult::into_result))?;
+        let line = line(self.vm.as_str(), &present_state(&info, begin), self.json);
         args.wait_ms = WAIT_MS;
         // A monitor that has just been started is listened to from its beginning.
         args.after = if self.has_run { 0 } else { begin };
-        let reading = client.send_event_read(&args).map_err(said)?;
-        let line = line(self.vm.as_str(), &state, self.json);
-        Ok((Open { client, reading }, line))
+        let reading = monitor.send_event_read(&args).map_err(broken)?;
+        Ok((Open { monitor, reading }, line))
     }
 
     /// Shows what has come.
@@ -165,14 +161,13 @@ impl<'a> Listener<'a> {
         };
         match open.next_lines(self.vm.as_str(), self.json) {
             Ok(text) => report.print(&text),
-            Err(why) => {
+            Err(error) => {
                 self.open = None;
                 self.told = true;
-                let text = match why {
-                    ClientError::Lost(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                        "its monitor has ended".to_owned()
-                    }
-                    why => format!("its monitor has ended: {why}"),
+                let failure = broken(error);
+                let text = match failure.exit {
+                    Exit::NotRunning => "its monitor has ended".to_owned(),
+                    _ => format!("its monitor has ended: {failure}"),
                 };
                 self.say(report, "monitor-ended", &text)
             }
@@ -183,34 +178,25 @@ impl<'a> Listener<'a> {
 impl Open {
     /// What has come; empty if nothing has.
     fn next_lines(&mut self, vm: &str, json: bool) -> Result<String, ClientError> {
-        let stream = self.client.rpc.stream();
+        let stream = self.monitor.rpc.stream();
         let mut fds = [PollFd::new(stream, PollFlags::IN)];
         let now = Timespec::default();
         if !poll(&mut fds, Some(&now)).is_ok_and(|count| count > 0) {
             return Ok(String::new());
         }
-        self.client.rpc.fill()?;
+        self.monitor.rpc.fill()?;
         let mut text = String::new();
-        while let Some(reply) = self.client.rpc.next_reply()? {
+        while let Some(reply) = self.monitor.rpc.next_reply()? {
             let page = match self.reading.result(&reply)? {
                 EventReadResult::Ok(page) => page,
                 EventReadResult::Error(error) => return Err(ClientError::BadReply(error.text)),
             };
             text.push_str(&lines(vm, &page, json));
-            self.reading = self.client.send_event_read(&EventReadArgs {
+            self.reading = self.monitor.send_event_read(&EventReadArgs {
                 after: page.last,
                 wait_ms: WAIT_MS,
             })?;
         }
         Ok(text)
-    }
-}
-
-fn unreachable(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
-            "its monitor is not running".into()
-        }
-        _ => format!("its monitor cannot be reached: {error}"),
     }
 }

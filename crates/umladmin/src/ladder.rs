@@ -1,6 +1,6 @@
 //! How a VM is brought down, as data: a ladder of rungs, each with its steps and the time it gets (umladmin).
 //!
-//! [`climb`] only decides what comes next. It neither waits nor calls anybody: that is the business of the [`Target`],
+//! [`climb`] only decides what comes next. It neither waits nor calls anybody: that is the business of the [`Stoppable`],
 //! so the tests run the whole ladder with a clock of their own.
 
 use std::time::Duration;
@@ -99,8 +99,8 @@ pub(crate) enum Outcome {
     Failed(String),
 }
 
-/// The side of the ladder that acts and waits.
-pub(crate) trait Target {
+/// What is brought down: a kernel or a monitor, and how to act on it and wait for it.
+pub(crate) trait Stoppable {
     /// What its ladder is made of.
     type Step: Copy;
     /// A clock that only goes forward.
@@ -114,7 +114,7 @@ pub(crate) trait Target {
 }
 
 /// Goes up the ladder until the end is reached; answers with the name of the rung, or None if not even the last one helped.
-pub(crate) fn climb<T: Target>(
+pub(crate) fn climb<T: Stoppable>(
     ladder: &'static [Rung<T::Step>],
     timeout: Duration,
     target: &mut T,
@@ -136,7 +136,7 @@ pub(crate) fn climb<T: Target>(
 }
 
 /// The steps of one rung, and the wait after them. A step that is not carried out makes the rest pointless.
-fn stand_on<T: Target>(rung: &Rung<T::Step>, until: Duration, target: &mut T) -> Outcome {
+fn stand_on<T: Stoppable>(rung: &Rung<T::Step>, until: Duration, target: &mut T) -> Outcome {
     for step in rung.steps {
         match target.step(*step, until) {
             Outcome::Done => {}
@@ -184,7 +184,7 @@ mod tests {
         }
     }
 
-    impl Target for Fake {
+    impl Stoppable for Fake {
         type Step = KernelStep;
 
         fn now(&self) -> Duration {

@@ -1,8 +1,8 @@
 //! The work of umladmin, one module per mode of operation. Runs in the client process umladmin; a library only so that
 //! tests can hold the manual to the table of options.
 //!
-//! What is done for several VMs is done in threads, one per VM (`parallel`), each with its own connection (`patient`)
-//! and deadlines. How a VM is brought down stands as data in `ladder`.
+//! What is done for several VMs is done in threads, one per VM (`parallel`), each with its own connection and
+//! deadlines. How a VM is brought down stands as data in `ladder`.
 
 mod check;
 mod effective;
@@ -16,12 +16,12 @@ mod monitor;
 mod options;
 mod parallel;
 mod password;
-mod patient;
 mod report;
 mod selection;
 mod start;
 mod stop;
 mod update;
+mod wait;
 
 pub use kernelcheck::guest::{is_guest, main as guest};
 pub use options::{MODES, Mode, PROGRAM, run};

@@ -2,20 +2,21 @@
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use cli::{Exit, Failure, Line};
+use client::Client;
 use client::json::ascii;
 use client::when::span;
 use client::words;
 use config::{Config, VmName};
 use daemon::PidFile;
-use rpc_xdr::umlmonctrl::{NicInfo, NicLink, VmEnd, VmInfo, VmInfoResult, VmState};
+use rpc_xdr::umlmonctrl::{NicInfo, NicLink, VmEnd, VmInfo, VmState};
 use serde_json::{Value, json};
 
 use crate::report::{Report, table};
-use crate::{monitor, parallel, patient, selection};
+use crate::{monitor, parallel, selection};
 
 /// How long a monitor may take to tell about itself.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -109,17 +110,16 @@ fn look(config: &Config, vm: &VmName) -> Seen {
         Ok(None) => return seen,
         Ok(Some(pid)) => {
             seen.monitor_pid = Some(pid);
-            ask(&monitor::ctrl(config, vm, pid))
+            ask(vm, monitor::ctrl(config, vm, pid)).map_err(|failure| failure.message)
         }
         // Root alone sees who holds the lock; but who listens is there.
         Err(daemon::Error::PidFile { source, .. })
             if source.kind() == ErrorKind::PermissionDenied =>
         {
-            let ctrl = config.global.ctrl(vm);
-            if !monitor::listens(&ctrl) {
-                return seen;
+            match ask(vm, config.global.ctrl(vm)) {
+                Err(failure) if failure.exit == Exit::NotRunning => return seen,
+                answer => answer.map_err(|failure| failure.message),
             }
-            ask(&ctrl)
         }
         Err(e) => Err(e.to_string()),
     };
@@ -138,19 +138,8 @@ fn look(config: &Config, vm: &VmName) -> Seen {
 }
 
 /// What a monitor tells, within the deadline.
-fn ask(ctrl: &Path) -> Result<VmInfo, String> {
-    let until = Instant::now() + DEADLINE;
-    let broken = |e: &dyn std::fmt::Display| format!("the monitor does not respond: {e}");
-    let mut client = patient::client(ctrl, until, &|| true).map_err(|e| match e.kind() {
-        ErrorKind::PermissionDenied => {
-            format!("no permission to ask its monitor: {}: {e}", ctrl.display())
-        }
-        _ => broken(&e),
-    })?;
-    match client.vm_info().map_err(|e| broken(&e))? {
-        VmInfoResult::Ok(info) => Ok(info),
-        VmInfoResult::Error(error) => Err(error.text),
-    }
+fn ask(vm: &VmName, ctrl: PathBuf) -> Result<VmInfo, Failure> {
+    Client::at(vm, ctrl).with_limit(DEADLINE).info()
 }
 
 impl Seen {

@@ -9,14 +9,12 @@ use std::time::{Duration, Instant};
 
 use config::{Config, VmName};
 use daemon::PidFile;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, test_kill_process};
+
+use crate::wait;
 
 /// How soon the lock is looked at again, once the process has ended and still somebody holds it.
 const AGAIN: Duration = Duration::from_millis(20);
-
-/// How long a monitor with many clients may take to let another one in.
-const CONNECT: Duration = Duration::from_secs(2);
 
 /// The VMs whose monitors run, configured or not, by the locked files in the run-time directory; sorted.
 pub(crate) fn running(config: &Config) -> io::Result<Vec<VmName>> {
@@ -57,17 +55,6 @@ pub(crate) fn ctrl(config: &Config, vm: &VmName, pid: u32) -> PathBuf {
         .filter(|path| path.ends_with(vm.as_str()))
         .map(|directory| directory.join(name));
     sockets.find(|path| path.exists()).unwrap_or(configured)
-}
-
-/// Whether somebody listens on the socket of a monitor, or may do so: who may not reach it cannot know.
-pub(crate) fn listens(ctrl: &Path) -> bool {
-    match rpc_xdr::client::connect(ctrl, CONNECT) {
-        Ok(_) => true,
-        Err(e) => !matches!(
-            e.kind(),
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-        ),
-    }
 }
 
 /// The process of a monitor, held so that its number cannot become another's.
@@ -154,25 +141,17 @@ impl<'a> Process<'a> {
     /// Waits for its end or until then, whatever comes first; looks at `go_on` now and then.
     pub(crate) fn wait(&self, until: Instant, go_on: &dyn Fn() -> bool) -> io::Result<()> {
         loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let look = Timespec::try_from(left.min(Duration::from_millis(250)));
-            let look = look.map_err(io::Error::other)?;
             let ended = match &self.fd {
-                Some(fd) => {
-                    let mut fds = [PollFd::new(fd, PollFlags::IN)];
-                    poll(&mut fds, Some(&look)).is_ok_and(|n| n > 0)
-                }
+                Some(fd) => wait::readable(fd, until, go_on)?,
                 None => true,
             };
-            if ended && self.holds_lock().is_ok_and(|held| !held) {
+            if !ended || self.holds_lock().is_ok_and(|held| !held) {
                 return Ok(());
             }
-            if left.is_zero() || !go_on() {
+            if Instant::now() >= until || !go_on() {
                 return Ok(());
             }
-            if ended {
-                std::thread::sleep(AGAIN);
-            }
+            std::thread::sleep(AGAIN);
         }
     }
 }

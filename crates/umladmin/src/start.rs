@@ -7,14 +7,13 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use cli::{Exit, Failure};
+use client::Client;
 use config::{Config, StartType, VmName};
 use daemon::PidFile;
-use rpc_xdr::umlmonctrl::{CtlResult, VmStartArgs};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::report::{Report, Row};
-use crate::{parallel, patient, selection};
+use crate::{parallel, selection, wait};
 
 /// How long a monitor may take until it is ready, and a kernel until it executes.
 const READY: Duration = Duration::from_secs(60);
@@ -83,7 +82,10 @@ fn start_one(
     if configured.start == StartType::Manual {
         return Ok(("monitor started", String::new()));
     }
-    boot(&config.global.ctrl(vm))
+    // The guest boots by itself from here on.
+    Client::at(vm, config.global.ctrl(vm))
+        .with_limit(READY)
+        .start(&[])
         .map_err(|e| format!("its monitor is running, but the kernel did not start: {e}"))?;
     Ok(("booting", String::new()))
 }
@@ -122,7 +124,7 @@ pub(crate) fn start_monitor(
         .stdin(Stdio::null())
         .spawn()
         .map_err(|e| format!("cannot run {}: {e}", program.display()))?;
-    match wait(&mut child, READY) {
+    match wait_for(&mut child, READY) {
         Ok(Some(status)) if status.success() => Ok(()),
         Ok(Some(status)) => Err(format!("its monitor did not start ({status})")),
         Ok(None) => {
@@ -138,31 +140,13 @@ pub(crate) fn start_monitor(
 }
 
 /// Waits for a process to end; None if it takes longer.
-fn wait(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
+fn wait_for(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| io::Error::other("no process ID"))?;
     let fd = pidfd_open(pid, PidfdFlags::empty())?;
-    let until = Instant::now() + limit;
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        let left = Timespec::try_from(left).map_err(io::Error::other)?;
-        match poll(&mut [PollFd::new(&fd, PollFlags::IN)], Some(&left)) {
-            Ok(0) => return Ok(None),
-            Ok(_) => return child.wait().map(Some),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(e.into()),
-        }
-    }
-}
-
-/// Starts the kernel; the guest boots by itself from here on.
-fn boot(ctrl: &Path) -> Result<(), String> {
-    let until = Instant::now() + READY;
-    let mut client = patient::client(ctrl, until, &|| true).map_err(|e| e.to_string())?;
-    let args = VmStartArgs { extra: Vec::new() };
-    match client.vm_start(&args).map_err(|e| e.to_string())? {
-        CtlResult::Ok => Ok(()),
-        CtlResult::Error(error) => Err(error.text),
+    match wait::readable(&fd, Instant::now() + limit, &|| true)? {
+        true => child.wait().map(Some),
+        false => Ok(None),
     }
 }
 
@@ -175,7 +159,7 @@ mod tests {
             .args(["-c", script])
             .spawn()
             .unwrap();
-        let status = wait(&mut child, limit).unwrap();
+        let status = wait_for(&mut child, limit).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
         status

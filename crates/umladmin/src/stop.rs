@@ -1,28 +1,30 @@
 //! `umladmin stop`: all VMs down at the same time, each by the ladder, then their monitors (umladmin).
 
 use std::cell::Cell;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cli::{Exit, Failure};
+use client::{Client, Monitor, Stream};
 use config::{Config, VmName};
 use daemon::PidFile;
-use rpc_xdr::client::ClientError;
+use rpc_xdr::client::{ClientError, Ticket};
 use rpc_xdr::umlmonctrl::{
-    CtlCode, CtlResult, UmlmonctrlV1Client, VmCtrlaltdelArgs, VmInfoResult, VmState, VmSysrqArgs,
-    VmWaitArgs, VmWaitResult,
+    CtlCode, CtlResult, VmCtrlaltdelArgs, VmState, VmSysrqArgs, VmWaitArgs, VmWaitResult,
 };
 use rustix::process::Signal;
 
 use crate::interrupt::Interrupts;
-use crate::ladder::{self, KernelStep, MonitorStep, Outcome, Target};
+use crate::ladder::{self, KernelStep, MonitorStep, Outcome, Stoppable};
 use crate::monitor::{self, Process};
-use crate::patient::{self, Patient};
 use crate::report::{Report, Row};
-use crate::{parallel, selection};
+use crate::{parallel, selection, wait};
 
 /// How long a monitor may take to tell the state of its VM, before it counts as hanging.
 const STATE: Duration = Duration::from_secs(5);
+
+/// How long a monitor may take to accept a connection and a request, and to send an answer that has begun to come.
+const ACCEPT: Duration = Duration::from_secs(5);
 
 /// A first measure that works sooner than this is not worth a line.
 const QUIET: Duration = Duration::from_secs(2);
@@ -106,13 +108,18 @@ fn bring_down(
     // Who may not end the monitor shall not shut the guest down first.
     let process = Process::open(&pid_file, pid)
         .map_err(|e| format!("cannot end its monitor, pid {pid}: {e}"))?;
-    let ctrl = monitor::ctrl(config, vm, pid);
-    let kernel = stop_kernel(&ctrl, &pid_file, timeout, pace).unwrap_or_else(|error| {
+    let kernel = Kernel {
+        vm,
+        ctrl: monitor::ctrl(config, vm, pid),
+        pid_file: &pid_file,
+        pace,
+    };
+    let kernel = stop_kernel(kernel, timeout).unwrap_or_else(|error| {
         let text = format!("{error}; its monitor is ended without a shutdown");
         pace.report.error(pace.vm, &text);
         None
     });
-    let mut monitor = Monitor { process, pace };
+    let mut monitor = MonitorProcess { process, pace };
     let rung = ladder::climb(ladder::MONITOR, Duration::ZERO, &mut monitor)
         .ok_or_else(|| format!("its monitor, pid {pid}, does not end"))?;
     let by = [kernel, forced(rung)];
@@ -130,29 +137,18 @@ fn forced(rung: &'static str) -> Option<&'static str> {
 }
 
 /// Brings the kernel down, if there is one; answers how.
-fn stop_kernel(
-    ctrl: &Path,
-    pid_file: &Path,
-    timeout: Duration,
-    pace: &Pace<'_>,
-) -> Result<Option<&'static str>, String> {
-    let until = Instant::now() + STATE;
-    let lost = |e: &dyn std::fmt::Display| format!("the monitor does not respond: {e}");
-    let mut client = patient::client(ctrl, until, &|| true).map_err(|e| lost(&e))?;
-    match client.vm_info().map_err(|e| lost(&e))? {
-        VmInfoResult::Ok(info) if info.state == VmState::Inactive => return Ok(None),
-        VmInfoResult::Ok(info) if info.state == VmState::Suspended => {
+fn stop_kernel(mut kernel: Kernel<'_>, timeout: Duration) -> Result<Option<&'static str>, String> {
+    let mut client = kernel.client().with_limit(STATE);
+    // If it cannot tell, as when the VM has been removed from the configuration, what counts is that it answers.
+    let info = client.call(|monitor| Ok(Ok(monitor.vm_info()?.into_result())));
+    match info.map_err(|failure| failure.message)? {
+        Ok(info) if info.state == VmState::Inactive => return Ok(None),
+        Ok(info) if info.state == VmState::Suspended => {
             // If it cannot be resumed, the ladder finds that out.
-            let _ = client.vm_continue();
+            let _ = client.resume();
         }
-        // Also if it cannot tell, as when the VM has been removed from the configuration: what counts is that it answers.
-        _ => {}
+        Ok(_) | Err(_) => {}
     }
-    let mut kernel = Kernel {
-        ctrl,
-        pid_file,
-        pace,
-    };
     let rung = ladder::climb(ladder::KERNEL, timeout, &mut kernel);
     rung.map(Some)
         .ok_or_else(|| "the kernel cannot be stopped".into())
@@ -244,33 +240,40 @@ fn round(time: Duration) -> u64 {
 
 /// The kernel of a VM, reached through its monitor.
 struct Kernel<'a> {
-    ctrl: &'a Path,
+    vm: &'a VmName,
+    ctrl: PathBuf,
     pid_file: &'a Path,
     pace: &'a Pace<'a>,
 }
 
-type Client<'a> = UmlmonctrlV1Client<Patient<'a>>;
-
 impl Kernel<'_> {
+    fn client(&self) -> Client {
+        Client::at(self.vm, self.ctrl.clone())
+    }
+
     /// One call on a connection of its own: one that was given up must not disturb the next.
     fn call<R>(
         &self,
         until: Duration,
-        call: impl FnOnce(&mut Client<'_>) -> Result<R, ClientError>,
+        send: impl FnOnce(&mut Monitor) -> Result<Ticket<R>, ClientError>,
     ) -> Result<R, Outcome> {
         let go_on = || self.pace.go_on();
-        let answer = patient::client(self.ctrl, self.pace.at(until), &go_on)
-            .map_err(|e| e.to_string())
-            .and_then(|mut client| call(&mut client).map_err(|e| e.to_string()));
-        answer.map_err(|error| match PidFile::holder(self.pid_file) {
+        let wait = |stream: &Stream| {
+            // If that cannot be found out, reading tells why.
+            wait::readable(stream, self.pace.at(until), &go_on).unwrap_or(true)
+        };
+        let left = until.saturating_sub(self.pace.now());
+        let limit = left.clamp(Duration::from_millis(1), ACCEPT);
+        let answer = self.client().with_limit(limit).call_while(send, wait);
+        answer.map_err(|failure| match PidFile::holder(self.pid_file) {
             // The monitor has gone, and its VM with it.
             Ok(None) => Outcome::Ended,
-            _ => self.pace.reason(until, Some(error)),
+            _ => self.pace.reason(until, Some(failure.message)),
         })
     }
 }
 
-impl Target for Kernel<'_> {
+impl Stoppable for Kernel<'_> {
     type Step = KernelStep;
 
     fn now(&self) -> Duration {
@@ -282,13 +285,13 @@ impl Target for Kernel<'_> {
     }
 
     fn step(&mut self, step: KernelStep, until: Duration) -> Outcome {
-        let result = self.call(until, |client| match step {
-            KernelStep::CtrlAltDel => client.vm_ctrlaltdel(&VmCtrlaltdelArgs { stop: true }),
-            KernelStep::Sysrq(letter) => client.vm_sysrq(&VmSysrqArgs {
+        let result = self.call(until, |monitor| match step {
+            KernelStep::CtrlAltDel => monitor.send_vm_ctrlaltdel(&VmCtrlaltdelArgs { stop: true }),
+            KernelStep::Sysrq(letter) => monitor.send_vm_sysrq(&VmSysrqArgs {
                 letter: letter.to_string(),
             }),
-            KernelStep::Halt => client.vm_halt(),
-            KernelStep::Kill => client.vm_kill(),
+            KernelStep::Halt => monitor.send_vm_halt(),
+            KernelStep::Kill => monitor.send_vm_kill(),
         });
         match result {
             Ok(CtlResult::Ok) => Outcome::Done,
@@ -306,7 +309,8 @@ impl Target for Kernel<'_> {
         loop {
             let left = until.saturating_sub(self.now());
             let seconds = u32::try_from(left.as_secs().saturating_add(1)).unwrap_or(u32::MAX);
-            match self.call(until, |client| client.vm_wait(&VmWaitArgs { seconds })) {
+            let args = VmWaitArgs { seconds };
+            match self.call(until, |monitor| monitor.send_vm_wait(&args)) {
                 Ok(VmWaitResult::Ok(waited)) if waited.inactive => return Outcome::Ended,
                 Ok(VmWaitResult::Ok(_)) if self.now() < until => {}
                 Ok(VmWaitResult::Ok(_)) => return self.pace.reason(until, None),
@@ -318,12 +322,12 @@ impl Target for Kernel<'_> {
 }
 
 /// A monitor as a process.
-struct Monitor<'a> {
+struct MonitorProcess<'a> {
     process: Process<'a>,
     pace: &'a Pace<'a>,
 }
 
-impl Target for Monitor<'_> {
+impl Stoppable for MonitorProcess<'_> {
     type Step = MonitorStep;
 
     fn now(&self) -> Duration {

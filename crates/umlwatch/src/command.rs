@@ -1,9 +1,8 @@
 //! The commands of umlwatch: one table, which is the argument list, the interactive mode, the help and the completion.
 
 use cli::{Arg, Failure, Given, Kind, Program, Section, Word};
-use client::{Monitor, REMOTE};
+use client::{Client, REMOTE};
 use config::ChannelName;
-use rpc_xdr::client::ClientError;
 use rpc_xdr::umlmonctrl::*;
 
 use crate::argument::{Argument, Letter, Log, Ready, Recording, Seconds, Text};
@@ -147,55 +146,42 @@ pub const COMMANDS: &[Command] = &[
     command(
         "suspend",
         "Suspends the kernel",
-        &Action(|()| call("suspend", |monitor| Ok(monitor.vm_suspend()?.into_result()))),
+        &Action(|()| call("suspend", Client::suspend)),
     ),
     command(
         "continue",
         "Resumes the suspended kernel",
-        &Action(|()| {
-            call("continue", |monitor| {
-                Ok(monitor.vm_continue()?.into_result())
-            })
-        }),
+        &Action(|()| call("continue", Client::resume)),
     ),
     command(
         "halt",
         "Halts the kernel at once; the guest does not shut down",
-        &Action(|()| call("halt", |monitor| Ok(monitor.vm_halt()?.into_result()))),
+        &Action(|()| call("halt", Client::halt)),
     ),
     command(
         "ctrlaltdel",
         "Sends CTRL-ALT-DEL: the proper shutdown of the guest",
-        &Action(|()| {
-            let args = VmCtrlaltdelArgs { stop: false };
-            call("send CTRL-ALT-DEL", move |monitor| {
-                Ok(monitor.vm_ctrlaltdel(&args)?.into_result())
-            })
-        }),
+        &Action(|()| call("send CTRL-ALT-DEL", |client| client.ctrl_alt_del(false))),
     ),
     command(
         "kill",
         "Ends the kernel's processes by force",
-        &Action(|()| call("kill", |monitor| Ok(monitor.vm_kill()?.into_result()))),
+        &Action(|()| call("kill", Client::kill)),
     ),
     command(
         "sysrq",
         "Sends a system request; its output appears on con0",
         &Action(|Letter(letter)| {
-            let letter = letter.to_string();
             let cannot = format!("send the system request {letter}");
-            let args = VmSysrqArgs { letter };
-            call(cannot, move |monitor| {
-                Ok(monitor.vm_sysrq(&args)?.into_result())
-            })
+            call(cannot, move |client| client.sysrq(letter))
         }),
     ),
     command(
         "rotate",
         "Reopens all log files",
         &Action(|()| {
-            call("reopen the log files", |monitor| {
-                Ok(monitor.log_rotate()?.into_result())
+            call("reopen the log files", |client| {
+                client.call(|monitor| Ok(monitor.log_rotate()?.into_result()))
             })
         }),
     ),
@@ -227,8 +213,8 @@ pub const COMMANDS: &[Command] = &[
         "set",
         "Sets a parameter for the next start",
         &Action(|args: ConfigSetArgs| {
-            call("set a parameter", move |monitor| {
-                Ok(monitor.config_set(&args)?.into_result())
+            call("set a parameter", move |client| {
+                client.call(|monitor| Ok(monitor.config_set(&args)?.into_result()))
             })
         }),
     ),
@@ -236,8 +222,8 @@ pub const COMMANDS: &[Command] = &[
         "del",
         "Resets a parameter to the administrator's value",
         &Action(|args: ConfigDelArgs| {
-            call(format!("reset {}", args.param), move |monitor| {
-                Ok(monitor.config_del(&args)?.into_result())
+            call(format!("reset {}", args.param), move |client| {
+                client.call(|monitor| Ok(monitor.config_del(&args)?.into_result()))
             })
         }),
     ),
@@ -370,12 +356,12 @@ impl Task {
     }
 }
 
-/// A task that is one call.
+/// A task that is one call and shows nothing.
 fn call(
     cannot: impl Into<String>,
-    call: impl FnOnce(&mut Monitor) -> Result<Result<(), CtlError>, ClientError> + 'static,
+    call: impl FnOnce(&mut Client) -> Result<(), Failure> + 'static,
 ) -> Task {
-    Task::new(cannot, |runner| runner.call(call))
+    Task::new(cannot, |runner| call(runner.client_mut()))
 }
 
 fn connect(channel: ChannelName, mode: ConMode) -> Task {

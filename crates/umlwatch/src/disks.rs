@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use cli::{Exit, Failure, printable};
 use client::signals::{self, Signals};
 use client::when::size;
-use client::{Monitor, json, refused};
+use client::{Monitor, Stream, json, refused};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nix::sys::signal::Signal;
 use rpc_xdr::client::{ClientError, Ticket};
@@ -87,13 +87,8 @@ impl Runner {
         patience: Duration,
         send: impl FnOnce(&mut Monitor) -> Result<Ticket<R>, ClientError>,
     ) -> Result<R, Failure> {
-        self.call(|client| {
-            let ticket = send(client)?;
-            if !signals.is_answered(client.rpc.stream(), patience) {
-                return Err(ClientError::TimedOut);
-            }
-            client.rpc.wait(ticket).map(Ok)
-        })
+        let wait = |stream: &Stream| signals.is_answered(stream, patience);
+        self.client_mut().call_while(send, wait)
     }
 
     /// Shows all disks.

@@ -49,6 +49,11 @@ impl Runner {
         self.client.vm()
     }
 
+    /// The connection to the monitor.
+    pub(crate) fn client_mut(&mut self) -> &mut Client {
+        &mut self.client
+    }
+
     /// Whether a command of this umlwatch has started the VM.
     pub(crate) fn has_started(&self) -> bool {
         self.started

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use client::Client;
 use config::{Config, VmName};
 use daemon::PidFile;
 use jail::Account;
@@ -124,7 +125,8 @@ impl Site {
 
     /// A conversation with the monitor.
     pub(crate) fn talk(&self) -> Result<Talk, String> {
-        Talk::begin(&self.config.global.ctrl(&self.vm), &self.watch)
+        let client = Client::at(&self.vm, self.config.global.ctrl(&self.vm));
+        Talk::begin(client, &self.watch)
     }
 }
 

@@ -1,81 +1,72 @@
 //! The conversation of `kernelcheck` with the monitor: what is asked of the VM, and what its channels show (umladmin).
 
-use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
+use client::{Client, Monitor, answered};
 use rpc_xdr::client::ClientError;
 use rpc_xdr::umlmonctrl::*;
 
 use super::watch::Watch;
-use rpc_xdr::client::connect;
 
-/// How long the monitor may take to accept a connection.
-const ACCEPT: Duration = Duration::from_secs(5);
-/// How long it may take for an answer; what waits longer is cut into pieces.
+/// How long the monitor may take for an answer; what waits longer is cut into pieces.
 const ANSWER: Duration = Duration::from_secs(60);
 /// Of a channel that is read at once, in bytes.
 const CHUNK: u32 = 65_536;
 
-/// A connection.
+/// A connection. It is not made anew if it is cut off, so that everything after that fails.
 pub(crate) struct Talk {
-    client: UmlmonctrlV1Client<UnixStream>,
+    monitor: Monitor,
 }
 
-type Answer<T> = Result<Result<T, CtlError>, ClientError>;
-
-fn said<T>(answer: Answer<T>) -> Result<T, String> {
-    match answer {
-        Ok(Ok(value)) => Ok(value),
-        Ok(Err(error)) => Err(error.text),
-        Err(error) => Err(format!("the monitor does not answer: {error}")),
-    }
+fn said<T>(answer: Result<Result<T, CtlError>, ClientError>) -> Result<T, String> {
+    answered(answer).map_err(|failure| failure.message)
 }
 
 impl Talk {
-    pub(crate) fn begin(ctrl: &Path, watch: &Watch) -> Result<Talk, String> {
-        let stream = connect(ctrl, ACCEPT)
-            .and_then(|stream| {
-                stream.set_read_timeout(Some(ANSWER))?;
-                watch.attend(&stream)?;
-                Ok(stream)
-            })
-            .map_err(|error| format!("cannot reach the monitor: {error}"))?;
-        let client = UmlmonctrlV1Client::new(stream);
-        Ok(Talk { client })
+    pub(crate) fn begin(client: Client, watch: &Watch) -> Result<Talk, String> {
+        let connection = client.with_limit(ANSWER).connect();
+        let monitor = connection.map_err(|failure| failure.message)?.monitor;
+        watch
+            .attend(monitor.rpc.stream())
+            .map_err(|error| format!("cannot watch the connection: {error}"))?;
+        Ok(Talk { monitor })
     }
 
     pub(crate) fn info(&mut self) -> Result<VmInfo, String> {
-        said(self.client.vm_info().map(VmInfoResult::into_result))
+        said(self.monitor.vm_info().map(VmInfoResult::into_result))
     }
 
     /// Starts the kernel with these arguments in addition.
     pub(crate) fn start(&mut self, extra: &[&str]) -> Result<(), String> {
         let extra = extra.iter().map(|arg| arg.as_bytes().to_vec()).collect();
         said(
-            self.client
+            self.monitor
                 .vm_start(&VmStartArgs { extra })
                 .map(CtlResult::into_result),
         )
     }
 
     pub(crate) fn suspend(&mut self) -> Result<(), String> {
-        said(self.client.vm_suspend().map(CtlResult::into_result))
+        said(self.monitor.vm_suspend().map(CtlResult::into_result))
     }
 
     pub(crate) fn resume(&mut self) -> Result<(), String> {
-        said(self.client.vm_continue().map(CtlResult::into_result))
+        said(self.monitor.vm_continue().map(CtlResult::into_result))
     }
 
     pub(crate) fn press(&mut self) -> Result<(), String> {
         let args = VmCtrlaltdelArgs { stop: true };
-        said(self.client.vm_ctrlaltdel(&args).map(CtlResult::into_result))
+        said(
+            self.monitor
+                .vm_ctrlaltdel(&args)
+                .map(CtlResult::into_result),
+        )
     }
 
     pub(crate) fn sysrq(&mut self, letter: &str) -> Result<(), String> {
         let letter = letter.to_owned();
         said(
-            self.client
+            self.monitor
                 .vm_sysrq(&VmSysrqArgs { letter })
                 .map(CtlResult::into_result),
         )
@@ -83,7 +74,7 @@ impl Talk {
 
     /// Ends the kernel, if it runs.
     pub(crate) fn kill(&mut self) -> Result<(), String> {
-        match self.client.vm_kill().map(CtlResult::into_result) {
+        match self.monitor.vm_kill().map(CtlResult::into_result) {
             Ok(Err(error)) if error.code == CtlCode::NotRunning => Ok(()),
             other => said(other),
         }
@@ -92,7 +83,7 @@ impl Talk {
     /// How the run ended; None if it has not within so many seconds.
     pub(crate) fn end(&mut self, seconds: u32) -> Result<Option<VmLastEnd>, String> {
         let waited = said(
-            self.client
+            self.monitor
                 .vm_wait(&VmWaitArgs { seconds })
                 .map(VmWaitResult::into_result),
         )?;
@@ -102,7 +93,7 @@ impl Talk {
     /// Whether the guest says within so many seconds that it is ready.
     pub(crate) fn is_ready(&mut self, seconds: u32) -> Result<bool, String> {
         let waited = said(
-            self.client
+            self.monitor
                 .vm_ready(&VmWaitArgs { seconds })
                 .map(VmReadyResult::into_result),
         )?;
@@ -113,7 +104,7 @@ impl Talk {
         let (disk, backing) = (disk.as_bytes().to_vec(), backing.as_bytes().to_vec());
         let task = DiskTask::CreateCow(DiskBacking { disk, backing });
         let job = said(
-            self.client
+            self.monitor
                 .disk_begin(&task)
                 .map(DiskJobResult::into_result),
         )?;
@@ -122,7 +113,7 @@ impl Talk {
             wait_ms: 30_000,
         };
         match said(
-            self.client
+            self.monitor
                 .disk_wait(&args)
                 .map(DiskWaitResult::into_result),
         )?
@@ -142,13 +133,13 @@ impl Talk {
             mode,
             who,
         };
-        let opened = said(self.client.con_open(&args).map(ConOpenResult::into_result))?;
+        let opened = said(self.monitor.con_open(&args).map(ConOpenResult::into_result))?;
         let size = ConResizeArgs {
             channel,
             rows,
             columns,
         };
-        said(self.client.con_resize(&size).map(CtlResult::into_result))?;
+        said(self.monitor.con_resize(&size).map(CtlResult::into_result))?;
         Ok(opened.end)
     }
 
@@ -157,7 +148,7 @@ impl Talk {
             channel: channel.to_owned(),
             data: text.as_bytes().to_vec(),
         };
-        said(self.client.con_write(&args).map(CtlResult::into_result))
+        said(self.monitor.con_write(&args).map(CtlResult::into_result))
     }
 
     /// What an open channel shows from an offset on, until `found`, the VM has ended, or the time is over.
@@ -178,7 +169,7 @@ impl Talk {
                 max: CHUNK,
                 wait_ms: u32::try_from(left.as_millis()).unwrap_or(0).min(30_000),
             };
-            let chunk = said(self.client.con_read(&args).map(ConReadResult::into_result))?;
+            let chunk = said(self.monitor.con_read(&args).map(ConReadResult::into_result))?;
             text.push_str(&String::from_utf8_lossy(&chunk.data));
             offset = chunk.offset + chunk.data.len() as u64;
             let is_over = chunk.data.is_empty() && chunk.state == VmState::Inactive;

@@ -2,12 +2,12 @@
 //! is cut off, so that every trial fails at once and all that was made is removed in the usual way (umladmin).
 
 use std::io;
-use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 
+use rustix::net::{Shutdown, shutdown};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
@@ -16,7 +16,7 @@ use signal_hook::iterator::Signals;
 pub(crate) struct Watch {
     over: AtomicBool,
     /// The conversation to cut off.
-    stream: Mutex<Option<UnixStream>>,
+    stream: Mutex<Option<OwnedFd>>,
 }
 
 impl Watch {
@@ -36,8 +36,8 @@ impl Watch {
     }
 
     /// This is the conversation now.
-    pub(crate) fn attend(&self, stream: &UnixStream) -> io::Result<()> {
-        let stream = stream.try_clone()?;
+    pub(crate) fn attend(&self, stream: impl AsFd) -> io::Result<()> {
+        let stream = stream.as_fd().try_clone_to_owned()?;
         *self.stream.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
         // A signal that came just before has found the former one.
         if self.is_over() {
@@ -51,7 +51,7 @@ impl Watch {
         let stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(stream) = &*stream {
             // If it has ended already, nobody waits for it.
-            let _ = stream.shutdown(Shutdown::Both);
+            let _ = shutdown(stream, Shutdown::Both);
         }
     }
 }
@@ -60,6 +60,7 @@ impl Watch {
 mod tests {
     use super::*;
     use std::io::Read as _;
+    use std::os::unix::net::UnixStream;
 
     #[test]
     fn a_conversation_is_cut_off_whenever_it_began() {
