@@ -6,10 +6,10 @@
 mod boot;
 pub(crate) mod guest;
 mod image;
+mod installation;
 mod memory;
 mod network;
 mod pattern;
-mod site;
 mod talk;
 mod trial;
 mod trials;
@@ -23,7 +23,7 @@ use net::Drivers;
 use serde_json::{Value, json};
 
 use crate::report::{Report, table};
-use site::Site;
+use installation::Installation;
 use trial::{Found, Trial, Verdict};
 use watch::Watch;
 
@@ -46,8 +46,8 @@ pub(crate) fn run(kernel: &Path, as_json: bool) -> Result<Exit, Failure> {
         net::leave_host().map_err(|error| Failure::from(error).about("cannot make a network"))?;
         // When this is over, nothing of it is left.
         let tried = drivers(kernel).and_then(|drivers| {
-            let site = Site::make(kernel, &watch)?;
-            trials::all(&site, drivers)
+            let installation = Installation::make(kernel, &watch)?;
+            trials::all(&installation, drivers)
         });
         if watch.is_over() {
             return Err(about("interrupted; everything was removed".into()));

@@ -1,7 +1,7 @@
 //! With how little memory does a kernel boot? (umladmin)
 
 use super::boot::boot;
-use super::site::{MEMORY, Site};
+use super::installation::{Installation, MEMORY};
 use super::talk::Talk;
 use super::trial::Found;
 
@@ -10,9 +10,9 @@ const LOWEST: u32 = 12;
 const STEP: u32 = 4;
 
 /// Halves the span between what is too little and what is enough until it is one step.
-pub(super) fn least(site: &Site, talk: &mut Talk) -> Found {
+pub(super) fn least(installation: &Installation, talk: &mut Talk) -> Found {
     let enough = search(LOWEST, MEMORY, |megabytes| {
-        site.set(megabytes, "")?;
+        installation.set(megabytes, "")?;
         let booted = boot(talk, &[]).is_ok();
         talk.kill()?;
         Ok(booted)

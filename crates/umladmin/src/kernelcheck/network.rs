@@ -11,14 +11,18 @@ use net::Drivers;
 
 use super::boot::{boot, value};
 use super::guest::network::{ANSWER, GUEST, HOST, PORT};
-use super::site::{MEMORY, Site};
+use super::installation::{Installation, MEMORY};
 use super::talk::Talk;
 use super::trial::{Found, Trial, Verdict};
 
 const TUN: &str = "/dev/net/tun";
 
 /// Boots the guest with each driver that the kernel has.
-pub(super) fn all(site: &Site, talk: &mut Talk, drivers: Drivers) -> Result<Vec<Trial>, String> {
+pub(super) fn all(
+    installation: &Installation,
+    talk: &mut Talk,
+    drivers: Drivers,
+) -> Result<Vec<Trial>, String> {
     let drivers = [
         (drivers.vec, "network vec0", "vec"),
         (drivers.eth, "network eth0", "tuntap"),
@@ -38,10 +42,10 @@ pub(super) fn all(site: &Site, talk: &mut Talk, drivers: Drivers) -> Result<Vec<
             "transport = {transport}\n\
              eth0 = host_to_host(proxy_if=kernelcheck, proxy_addr={HOST}, guest_addr={GUEST})\n"
         );
-        site.set(MEMORY, &line)?;
+        installation.set(MEMORY, &line)?;
         rows.push(Trial::of(what, answered(talk)));
         talk.kill()?;
-        site.set(MEMORY, "")?;
+        installation.set(MEMORY, "")?;
     }
     Ok(rows)
 }

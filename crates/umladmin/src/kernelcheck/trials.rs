@@ -8,8 +8,8 @@ use rpc_xdr::umlmonctrl::VmEnd;
 
 use super::boot::{BOOT, boot, describe, value};
 use super::guest::MARK;
+use super::installation::{Installation, MEMORY};
 use super::pattern::{self, pattern};
-use super::site::{MEMORY, Site};
 use super::talk::Talk;
 use super::trial::{Found, Trial, Verdict};
 use super::{image, memory, network};
@@ -20,23 +20,26 @@ const SHORT: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_millis(1500);
 
 /// All of them. An error means that nothing can be tried at all.
-pub(crate) fn all(site: &Site, drivers: Drivers) -> Result<Vec<Trial>, String> {
-    let mut talk = site.talk()?;
+pub(crate) fn all(installation: &Installation, drivers: Drivers) -> Result<Vec<Trial>, String> {
+    let mut talk = installation.talk()?;
     let mut rows = Vec::new();
     match boot(&mut talk, &[]) {
         Err(why) => {
             rows.push(Trial::of("boot", Err(why)));
             return Ok(rows);
         }
-        Ok(con0) => with_guest(&mut rows, site, &mut talk, &con0),
+        Ok(con0) => with_guest(&mut rows, installation, &mut talk, &con0),
     }
     talk.kill()?;
-    rows.extend(network::all(site, &mut talk, drivers)?);
+    rows.extend(network::all(installation, &mut talk, drivers)?);
     rows.push(Trial::of("panic is reported", panic_is_told(&mut talk)));
     talk.kill()?;
     rows.push(sysrq_t(&mut talk));
     talk.kill()?;
-    rows.push(Trial::of("least memory", memory::least(site, &mut talk)));
+    rows.push(Trial::of(
+        "least memory",
+        memory::least(installation, &mut talk),
+    ));
     Ok(rows)
 }
 
@@ -47,7 +50,7 @@ fn is(found: Found, wanted: &str, words: &str) -> Found {
     }
 }
 
-fn with_guest(rows: &mut Vec<Trial>, site: &Site, talk: &mut Talk, con0: &str) {
+fn with_guest(rows: &mut Vec<Trial>, installation: &Installation, talk: &mut Talk, con0: &str) {
     let mut put = |what, found| rows.push(Trial::of(what, found));
     put("boot", Ok(format!("with {MEMORY} MB of memory")));
     put("version", value(con0, "version"));
@@ -86,7 +89,7 @@ fn with_guest(rows: &mut Vec<Trial>, site: &Site, talk: &mut Talk, con0: &str) {
     put("suspend, continue", suspend(talk));
     rows.push(reboots(talk));
     rows.push(Trial::of("ctrlaltdel", ctrlaltdel(talk)));
-    rows.push(Trial::of("disks afterwards", disks(site)));
+    rows.push(Trial::of("disks afterwards", disks(installation)));
 }
 
 /// Types a word into a channel; the size of the window that the guest sees.
@@ -190,9 +193,9 @@ fn ctrlaltdel(talk: &mut Talk) -> Found {
 }
 
 /// What has come to the disks of what the guest wrote.
-fn disks(site: &Site) -> Found {
+fn disks(installation: &Installation) -> Found {
     let read = |name: &str| {
-        let path = site.disk(name);
+        let path = installation.disk(name);
         fs::read(&path).map_err(|error| image::cannot("read", &path, &error))
     };
     let has = |disk: &[u8], seed| {

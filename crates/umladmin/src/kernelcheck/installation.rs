@@ -31,16 +31,16 @@ pub(crate) const MEMORY: u32 = 64;
 const END: Duration = Duration::from_secs(20);
 
 /// See above.
-pub(crate) struct Site {
+pub(crate) struct Installation {
     directory: TempDir,
     config: Config,
     vm: VmName,
     watch: Arc<Watch>,
 }
 
-impl Site {
+impl Installation {
     /// Makes it, with a monitor that runs and a VM that does not.
-    pub(crate) fn make(kernel: &Path, watch: &Arc<Watch>) -> Result<Site, String> {
+    pub(crate) fn make(kernel: &Path, watch: &Arc<Watch>) -> Result<Installation, String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let directory = tempfile::Builder::new()
             .prefix("umladmin-kernelcheck-")
@@ -52,7 +52,7 @@ impl Site {
         write_configuration(&path, MEMORY, "")?;
         let config = Config::load(&file).map_err(|e| text(&e))?;
         let vm = VmName::try_from(NAME).map_err(|e| text(&e))?;
-        let site = Site {
+        let installation = Installation {
             directory,
             config,
             vm,
@@ -60,10 +60,10 @@ impl Site {
         };
         let program = start::monitor_program();
         // Ctrl-C is for everything on the terminal; the monitor is ended by us, when it can be.
-        start::start_monitor(&program, &file, &site.vm, start::Group::Own)?;
-        site.put_kernel(kernel)?;
-        site.put_disks(&path)?;
-        Ok(site)
+        start::start_monitor(&program, &file, &installation.vm, start::Group::Own)?;
+        installation.put_kernel(kernel)?;
+        installation.put_disks(&path)?;
+        Ok(installation)
     }
 
     fn put_kernel(&self, kernel: &Path) -> Result<(), String> {
@@ -130,7 +130,7 @@ impl Site {
     }
 }
 
-impl Drop for Site {
+impl Drop for Installation {
     /// Ends the monitor, and with it the VM; then the directory goes.
     fn drop(&mut self) {
         let pid_file = self.config.global.pid_file(&self.vm);
