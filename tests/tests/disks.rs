@@ -568,6 +568,8 @@ fn a_mistake_about_another_vm_keeps_no_guest_from_rebooting() {
         .monitor();
     vm.start();
     let mut console = vm.connect("con1");
+    // The client has read the configuration, too.
+    console.expect("fake login on con1");
     let text = fs::read_to_string(world.configuration()).unwrap();
     let mistake = format!("{text}\n[vm2]\nvmuser = nobody\nmem = much\n");
     fs::write(world.configuration(), mistake).unwrap();
