@@ -171,11 +171,11 @@ impl DirResult {
     }
 }
 
-impl From<std::result::Result<(), DirError>> for DirResult {
-    fn from(result: std::result::Result<(), DirError>) -> Self {
+impl<E: Into<DirError>> From<std::result::Result<(), E>> for DirResult {
+    fn from(result: std::result::Result<(), E>) -> Self {
         match result {
             Ok(()) => Self::Ok,
-            Err(error) => Self::Error(error),
+            Err(error) => Self::Error(error.into()),
         }
     }
 }
@@ -245,11 +245,11 @@ impl GetPortResult {
     }
 }
 
-impl From<std::result::Result<DirPort, DirError>> for GetPortResult {
-    fn from(result: std::result::Result<DirPort, DirError>) -> Self {
+impl<E: Into<DirError>> From<std::result::Result<DirPort, E>> for GetPortResult {
+    fn from(result: std::result::Result<DirPort, E>) -> Self {
         match result {
             Ok(value) => Self::Ok(value),
-            Err(error) => Self::Error(error),
+            Err(error) => Self::Error(error.into()),
         }
     }
 }
@@ -333,11 +333,11 @@ impl VmListResult {
     }
 }
 
-impl From<std::result::Result<Vec<DirVm>, DirError>> for VmListResult {
-    fn from(result: std::result::Result<Vec<DirVm>, DirError>) -> Self {
+impl<E: Into<DirError>> From<std::result::Result<Vec<DirVm>, E>> for VmListResult {
+    fn from(result: std::result::Result<Vec<DirVm>, E>) -> Self {
         match result {
             Ok(value) => Self::Ok(value),
-            Err(error) => Self::Error(error),
+            Err(error) => Self::Error(error.into()),
         }
     }
 }
@@ -415,11 +415,11 @@ impl HostInfoResult {
     }
 }
 
-impl From<std::result::Result<DirHost, DirError>> for HostInfoResult {
-    fn from(result: std::result::Result<DirHost, DirError>) -> Self {
+impl<E: Into<DirError>> From<std::result::Result<DirHost, E>> for HostInfoResult {
+    fn from(result: std::result::Result<DirHost, E>) -> Self {
         match result {
             Ok(value) => Self::Ok(value),
-            Err(error) => Self::Error(error),
+            Err(error) => Self::Error(error.into()),
         }
     }
 }

@@ -238,11 +238,11 @@ impl CtlResult {
     }
 }
 
-impl From<std::result::Result<(), CtlError>> for CtlResult {
-    fn from(result: std::result::Result<(), CtlError>) -> Self {
+impl<E: Into<CtlError>> From<std::result::Result<(), E>> for CtlResult {
+    fn from(result: std::result::Result<(), E>) -> Self {
         match result {
             Ok(()) => Self::Ok,
-            Err(error) => Self::Error(error),
+            Err(error) => Self::Error(error.into()),
         }
     }
 }
@@ -458,11 +458,11 @@ impl AuthBeginResult {
     }
 }
 
-impl From<std::result::Result<AuthChallenge, CtlError>> for AuthBeginResult {
-    fn from(result: std::result::Result<AuthChallenge, CtlError>) -> Self {
+impl<E: Into<CtlError>> From<std::result::Result<AuthChallenge, E>> for AuthBeginResult {
+    fn from(result: std::result::Result<AuthChallenge, E>) -> Self {
         match result {
             Ok(value) => Self::Ok(value),
-            Err(error) => Self::Error(error),
+            Err(error) => Self::Error(error.into()),
         }
     }
 }
@@ -534,11 +534,11 @@ impl AuthProveResult {
     }
 }
 
-impl From<std::result::Result<AuthProof, CtlError>> for AuthProveResult {
-    fn from(result: std::result::Result<AuthProof, CtlError>) -> Self {
+impl<E: Into<CtlError>> From<std::result::Result<AuthProof, E>> for AuthProveResult {
+    fn from(result: std::result::Result<AuthProof, E>) -> Self {
         match result {
             Ok(value) => Self::Ok(value),
-            Err(error) => Self::Error(error),
+            Err(error) => Self::Error(error.into()),
         }
     }
 }
@@ -1190,11 +1190,11 @@ impl VmInfoResult {
     }
 }
 
-impl From<std::result::Result<VmInfo, CtlError>> for VmInfoResult {
-    fn from(result: std::result::Result<VmInfo, CtlError>) -> Self {
+impl<E: Into<CtlError>> From<std::result::Result<VmInfo, E>> for VmInfoResult {
+    fn from(result: std::result::Result<VmInfo, E>) -> Self {
         match result {
             Ok(value) => Self::Ok(value),
-            Err(error) => Self::Error(error),
+            Err(error) => Self::Error(error.into()),
         }
     }
 }
@@ -1366,11 +1366,11 @@ impl VmWaitResult {
     }
 }
 
-impl From<std::result::Result<VmWaited, CtlError>> for VmWaitResult {
-    fn from(result: std::result::Result<VmWaited, CtlError>) -> Self {
+impl<E: Into<CtlError>> From<std::result::Result<VmWaited, E>> for VmWaitResult {
+    fn from(result: std::result::Result<VmWaited, E>) -> Self {
         match result {
             Ok(value) => Self::Ok(value),
-            Err(error) => Self::Error(error),
+            Err(error) => Self::Error(error.into()),
         }
     }
 }
@@ -1450,11 +1450,11 @@ impl VmReadyResult {
     }
 }
 
-impl From<std::result::Result<VmReadiness, CtlError>> for VmReadyResult {
-    fn from(result: std::result::Result<VmReadiness, CtlError>) -> Self {
+impl<E: Into<CtlError>> From<std::result::Result<VmReadiness, E>> for VmReadyResult {
+    fn from(result: std::result::Result<VmReadiness, E>) -> Self {
         match result {
             Ok(value) => Self::Ok(value),
-            Err(error) => Self::Error(error),
+            Err(error) => Self::Error(error.into()),
         }
     }
 }
@@ -1738,11 +1738,11 @@ impl DiskJobResult {
     }
 }
 
-impl From<std::result::Result<DiskJob, CtlError>> for DiskJobResult {
-    fn from(result: std::result::Result<DiskJob, CtlError>) -> Self {
+impl<E: Into<CtlError>> From<std::result::Result<DiskJob, E>> for DiskJobResult {
+    fn from(result: std::result::Result<DiskJob, E>) -> Self {
         match result {
             Ok(value) => Self::Ok(value),
-            Err(error) => Self::Error(error),
+            Err(error) => Self::Error(error.into()),
         }
     }
 }
@@ -1849,11 +1849,11 @@ impl DiskWaitResult {
     }
 }
 
-impl From<std::result::Result<DiskProgress, CtlError>> for DiskWaitResult {
-    fn from(result: std::result::Result<DiskProgress, CtlError>) -> Self {
+impl<E: Into<CtlError>> From<std::result::Result<DiskProgress, E>> for DiskWaitResult {
+    fn from(result: std::result::Result<DiskProgress, E>) -> Self {
         match result {
             Ok(value) => Self::Ok(value),
-            Err(error) => Self::Error(error),
+            Err(error) => Self::Error(error.into()),
         }
     }
 }
@@ -2079,11 +2079,11 @@ impl DiskListResult {
     }
 }
 
-impl From<std::result::Result<DiskPage, CtlError>> for DiskListResult {
-    fn from(result: std::result::Result<DiskPage, CtlError>) -> Self {
+impl<E: Into<CtlError>> From<std::result::Result<DiskPage, E>> for DiskListResult {
+    fn from(result: std::result::Result<DiskPage, E>) -> Self {
         match result {
             Ok(value) => Self::Ok(value),
-            Err(error) => Self::Error(error),
+            Err(error) => Self::Error(error.into()),
         }
     }
 }
@@ -2233,11 +2233,11 @@ impl ConOpenResult {
     }
 }
 
-impl From<std::result::Result<ConOpened, CtlError>> for ConOpenResult {
-    fn from(result: std::result::Result<ConOpened, CtlError>) -> Self {
+impl<E: Into<CtlError>> From<std::result::Result<ConOpened, E>> for ConOpenResult {
+    fn from(result: std::result::Result<ConOpened, E>) -> Self {
         match result {
             Ok(value) => Self::Ok(value),
-            Err(error) => Self::Error(error),
+            Err(error) => Self::Error(error.into()),
         }
     }
 }
@@ -2366,11 +2366,11 @@ impl ConReadResult {
     }
 }
 
-impl From<std::result::Result<ConChunk, CtlError>> for ConReadResult {
-    fn from(result: std::result::Result<ConChunk, CtlError>) -> Self {
+impl<E: Into<CtlError>> From<std::result::Result<ConChunk, E>> for ConReadResult {
+    fn from(result: std::result::Result<ConChunk, E>) -> Self {
         match result {
             Ok(value) => Self::Ok(value),
-            Err(error) => Self::Error(error),
+            Err(error) => Self::Error(error.into()),
         }
     }
 }
@@ -2604,11 +2604,11 @@ impl ConScreenResult {
     }
 }
 
-impl From<std::result::Result<ConScreen, CtlError>> for ConScreenResult {
-    fn from(result: std::result::Result<ConScreen, CtlError>) -> Self {
+impl<E: Into<CtlError>> From<std::result::Result<ConScreen, E>> for ConScreenResult {
+    fn from(result: std::result::Result<ConScreen, E>) -> Self {
         match result {
             Ok(value) => Self::Ok(value),
-            Err(error) => Self::Error(error),
+            Err(error) => Self::Error(error.into()),
         }
     }
 }
@@ -2713,11 +2713,11 @@ impl LogTailResult {
     }
 }
 
-impl From<std::result::Result<LogRange, CtlError>> for LogTailResult {
-    fn from(result: std::result::Result<LogRange, CtlError>) -> Self {
+impl<E: Into<CtlError>> From<std::result::Result<LogRange, E>> for LogTailResult {
+    fn from(result: std::result::Result<LogRange, E>) -> Self {
         match result {
             Ok(value) => Self::Ok(value),
-            Err(error) => Self::Error(error),
+            Err(error) => Self::Error(error.into()),
         }
     }
 }
@@ -2828,11 +2828,11 @@ impl LogReadResult {
     }
 }
 
-impl From<std::result::Result<LogChunk, CtlError>> for LogReadResult {
-    fn from(result: std::result::Result<LogChunk, CtlError>) -> Self {
+impl<E: Into<CtlError>> From<std::result::Result<LogChunk, E>> for LogReadResult {
+    fn from(result: std::result::Result<LogChunk, E>) -> Self {
         match result {
             Ok(value) => Self::Ok(value),
-            Err(error) => Self::Error(error),
+            Err(error) => Self::Error(error.into()),
         }
     }
 }
@@ -2883,11 +2883,11 @@ impl ConfigGetResult {
     }
 }
 
-impl From<std::result::Result<ConfigSettings, CtlError>> for ConfigGetResult {
-    fn from(result: std::result::Result<ConfigSettings, CtlError>) -> Self {
+impl<E: Into<CtlError>> From<std::result::Result<ConfigSettings, E>> for ConfigGetResult {
+    fn from(result: std::result::Result<ConfigSettings, E>) -> Self {
         match result {
             Ok(value) => Self::Ok(value),
-            Err(error) => Self::Error(error),
+            Err(error) => Self::Error(error.into()),
         }
     }
 }
@@ -3170,11 +3170,11 @@ impl EventReadResult {
     }
 }
 
-impl From<std::result::Result<EventPage, CtlError>> for EventReadResult {
-    fn from(result: std::result::Result<EventPage, CtlError>) -> Self {
+impl<E: Into<CtlError>> From<std::result::Result<EventPage, E>> for EventReadResult {
+    fn from(result: std::result::Result<EventPage, E>) -> Self {
         match result {
             Ok(value) => Self::Ok(value),
-            Err(error) => Self::Error(error),
+            Err(error) => Self::Error(error.into()),
         }
     }
 }
@@ -3244,11 +3244,11 @@ impl PortGetResult {
     }
 }
 
-impl From<std::result::Result<PortNumber, CtlError>> for PortGetResult {
-    fn from(result: std::result::Result<PortNumber, CtlError>) -> Self {
+impl<E: Into<CtlError>> From<std::result::Result<PortNumber, E>> for PortGetResult {
+    fn from(result: std::result::Result<PortNumber, E>) -> Self {
         match result {
             Ok(value) => Self::Ok(value),
-            Err(error) => Self::Error(error),
+            Err(error) => Self::Error(error.into()),
         }
     }
 }
@@ -3398,11 +3398,11 @@ impl SiteRunResult {
     }
 }
 
-impl From<std::result::Result<SiteOutput, CtlError>> for SiteRunResult {
-    fn from(result: std::result::Result<SiteOutput, CtlError>) -> Self {
+impl<E: Into<CtlError>> From<std::result::Result<SiteOutput, E>> for SiteRunResult {
+    fn from(result: std::result::Result<SiteOutput, E>) -> Self {
         match result {
             Ok(value) => Self::Ok(value),
-            Err(error) => Self::Error(error),
+            Err(error) => Self::Error(error.into()),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Why a request was not carried out, in the daemon's own terms (umlmon, the monitor process).
 //!
-//! `service.rs` translates these to the codes of the wire.
+//! Errors of the crates that the monitor uses become one of these here; `service/wire.rs` gives them the codes of the wire.
 
 use crate::life::{mconsole, state::Denied};
 
@@ -43,4 +43,14 @@ pub enum Failure {
     /// It was tried and did not work.
     #[error("{0}")]
     Failed(String),
+}
+
+impl From<pty::Error> for Failure {
+    fn from(error: pty::Error) -> Failure {
+        use pty::Error::{Log, Open, Terminal};
+        match error {
+            Terminal { .. } | Open { .. } | Log { .. } => Failure::Failed(error.to_string()),
+            _ => Failure::Busy(error.to_string()),
+        }
+    }
 }

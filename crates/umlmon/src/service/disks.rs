@@ -94,10 +94,8 @@ impl Service {
         let disks = task.as_ref().map_or_else(|_| String::new(), Task::disks);
         let wish = Wish::new(verb, disks);
         let begun = async { Ok(session.keep(self.jobs.begin(&self.setup, task?).await?)) };
-        match self.asked(session, wish, begun).await {
-            Ok(job) => DiskJobResult::Ok(DiskJob { job }),
-            Err(failure) => DiskJobResult::Error(wire::error(&failure)),
-        }
+        let begun = self.asked(session, wish, begun).await;
+        begun.map(|job| DiskJob { job }).into()
     }
 
     pub(super) async fn wait_for_job(

@@ -4,50 +4,10 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use rpc_xdr::umlmonctrl::*;
 
-use crate::failure::Failure;
-use crate::life::events::{Event, Happening, Wish};
-use crate::life::state::{Denied, Phase};
-use crate::service::session::Session;
+use crate::life::events::{Event, Happening};
 use crate::service::{MAX_WAIT, Service, wire};
 
 impl Service {
-    /// Tells that a client asks for something, carries it out, and tells if the client does not get it.
-    pub(super) async fn asked<T>(
-        &self,
-        session: &Session,
-        wish: impl Into<Wish>,
-        work: impl Future<Output = Result<T, Failure>>,
-    ) -> Result<T, Failure> {
-        let wish = wish.into();
-        self.setup.events.tell(Happening::Request {
-            who: session.peer().to_owned(),
-            wish: wish.clone(),
-        });
-        let result = work.await;
-        if let Err(failure) = &result {
-            self.refused(session, wish, failure);
-        }
-        result
-    }
-
-    /// Tells that a client does not get something, unless everybody has been told already why the start failed.
-    pub(super) fn refused(&self, session: &Session, wish: Wish, failure: &Failure) {
-        let why = failure.to_string();
-        if self
-            .monitor
-            .status()
-            .borrow()
-            .last_end
-            .is_failed_start(&why)
-        {
-            return;
-        }
-        let who = session.peer().to_owned();
-        self.setup
-            .events
-            .tell(Happening::Refused { who, wish, why });
-    }
-
     pub(super) async fn read_events(&self, args: &EventReadArgs) -> EventPage {
         let wait = Duration::from_millis(args.wait_ms.into()).min(MAX_WAIT);
         let max = CTL_EVENTS_MAX as usize;
@@ -57,22 +17,6 @@ impl Service {
             last: page.last,
             missed: page.missed,
         }
-    }
-
-    pub(super) async fn wait_ready(&self, seconds: u32) -> Result<VmReadiness, Failure> {
-        let mut status = self.monitor.status();
-        if status.borrow().phase == Phase::Inactive {
-            return Err(Denied::NotRunning.into());
-        }
-        let settled = status.wait_for(|status| status.ready || status.phase == Phase::Inactive);
-        // That the time was over shows in what is found.
-        let _ = tokio::time::timeout(Duration::from_secs(seconds.into()), settled).await;
-        let now = status.borrow();
-        Ok(VmReadiness {
-            ready: now.ready,
-            ended: now.phase == Phase::Inactive,
-            last_end: wire::last_end(&now.last_end),
-        })
     }
 }
 

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use config::{Config, DiskName, Nic, Origin, Setting, Terminal, Vm};
+use config::{Config, DiskName, Nic, Setting, Terminal, Vm};
 use pty::{Channel, ClientInfo};
 use rpc_xdr::umlmonctrl::*;
 
-use crate::failure::Failure;
 use crate::life::mconsole;
 use crate::life::networks::{self, NicLook};
 use crate::life::run::Look;
+use crate::service::settings::setting;
 use crate::service::{Service, wire};
 
 /// How long the kernel may take to say its version before it counts as not responding.
@@ -82,11 +82,6 @@ impl Service {
         }
     }
 
-    pub(super) fn settings(&self) -> Result<Vec<ConfigSetting>, Failure> {
-        let vm = Config::look_at_vm(&self.setup.config_path, self.setup.name())?;
-        Ok(vm.settings().iter().map(setting).collect())
-    }
-
     /// The network interfaces, as they are or will be.
     fn nics(&self, vm: &Vm, look: Option<&Look>) -> Vec<NicInfo> {
         let settings = vm.settings();
@@ -137,19 +132,6 @@ impl Service {
             }
         };
         vm.ubd.iter().map(disk).collect()
-    }
-}
-
-fn setting(setting: &Setting) -> ConfigSetting {
-    let origin = match setting.origin {
-        Origin::Default => ConfigOrigin::Default,
-        Origin::Main => ConfigOrigin::Main,
-        Origin::User => ConfigOrigin::User,
-    };
-    ConfigSetting {
-        param: setting.param.clone(),
-        value: wire::value(&setting.value),
-        origin,
     }
 }
 

@@ -10,7 +10,6 @@ use rpc_xdr::umlmonctrl::*;
 
 use crate::failure::Failure;
 use crate::service::Service;
-use crate::service::wire;
 
 /// What the monitor's own log is called here, whatever its file is called.
 const MONITOR: &str = "monitor";
@@ -18,11 +17,11 @@ const MONITOR: &str = "monitor";
 impl Service {
     pub(super) fn tail(&self, args: &LogTailArgs) -> Result<LogRange, Failure> {
         let range = if args.file == MONITOR {
-            self.own_log()?.tail(args.lines).map_err(wire::busy)?
+            self.own_log()?.tail(args.lines)?
         } else {
             let channel = self.channel(&args.file)?;
             match &*channel.log() {
-                Some(log) => log.tail(args.lines).map_err(wire::busy)?,
+                Some(log) => log.tail(args.lines)?,
                 None => channel.tail(args.lines)..channel.range().end,
             }
         };
@@ -35,11 +34,11 @@ impl Service {
     pub(super) fn read_log(&self, args: &LogReadArgs) -> Result<LogChunk, Failure> {
         let max = args.max.min(CTL_DATA_MAX) as usize;
         let chunk = if args.file == MONITOR {
-            self.own_log()?.read(args.offset, max).map_err(wire::busy)?
+            self.own_log()?.read(args.offset, max)?
         } else {
             let channel = self.channel(&args.file)?;
             match &*channel.log() {
-                Some(log) => log.read(args.offset, max).map_err(wire::busy)?,
+                Some(log) => log.read(args.offset, max)?,
                 None => channel.peek(args.offset, max),
             }
         };
@@ -60,7 +59,7 @@ impl Service {
                 vm.logdir.display()
             ))
         })?;
-        Log::open(Rc::new(dir), name, LogStyle::default()).map_err(wire::busy)
+        Ok(Log::open(Rc::new(dir), name, LogStyle::default())?)
     }
 
     /// Reopens all log files for nobody who could be told of an error.
@@ -77,6 +76,7 @@ impl Service {
             .reopen()
             .map_err(|error| Failure::Failed(error.to_string()));
         // One file that cannot be opened does not keep the others from being opened.
-        self.setup.channels.rotate().map_err(wire::busy).and(own)
+        self.setup.channels.rotate()?;
+        own
     }
 }

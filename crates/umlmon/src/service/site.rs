@@ -10,17 +10,20 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-use config::VmName;
+use config::{Config, VmName};
+use rpc_xdr::umlmonctrl::SiteOutput;
 use rustix::process::{Pid, Signal, WaitIdOptions, WaitIdStatus};
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, sleep_until};
 
+use crate::failure::Failure;
 use crate::second::confined;
+use crate::service::Service;
 
 /// How long the site command may run.
-pub const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_secs(60);
 /// How many bytes of output are kept.
-pub const MAX_OUTPUT: usize = 65_536;
+const MAX_OUTPUT: usize = 65_536;
 
 /// What the site command said and how it ended.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -35,13 +38,36 @@ pub struct Output {
     pub timed_out: bool,
 }
 
+impl Service {
+    pub(super) async fn run_site_command(&self, arg: Vec<u8>) -> Result<SiteOutput, Failure> {
+        let config = Config::load(&self.setup.config_path)?;
+        let program = config.global.sitecmd.ok_or_else(|| {
+            Failure::NotFound("no site command is configured (sitecmd in section [GLOBAL])".into())
+        })?;
+        let output = run(&program, &arg, self.setup.name(), DEADLINE)
+            .await
+            .map_err(|error| {
+                Failure::Failed(format!(
+                    "cannot run the site command {}: {error}",
+                    program.display()
+                ))
+            })?;
+        Ok(SiteOutput {
+            exit_status: output.status.unwrap_or(-1),
+            output: output.output,
+            truncated: output.truncated,
+            timed_out: output.timed_out,
+        })
+    }
+}
+
 /// The command's process; its whole session ends with this value, however the caller goes away.
-struct Session {
+struct Process {
     pid: Pid,
     exited: AsyncFd<OwnedFd>,
 }
 
-impl Session {
+impl Process {
     /// Collects the process, which has ended or is about to.
     fn wait(&self) -> rustix::io::Result<Option<WaitIdStatus>> {
         rustix::process::waitid(
@@ -51,7 +77,7 @@ impl Session {
     }
 }
 
-impl Drop for Session {
+impl Drop for Process {
     fn drop(&mut self) {
         // What has ended already needs neither.
         let _ = rustix::process::kill_process_group(self.pid, Signal::KILL);
@@ -82,7 +108,7 @@ pub async fn run(
     let child = sys::spawn_session(&program, &argv, &env, &fds).map_err(why)?;
     let pid = Pid::from_raw(child.pid).ok_or(io::ErrorKind::NotFound)?;
     let exited = sys::readable(child.pidfd).inspect_err(|_| confined::abandon(child.pid))?;
-    let session = Session { pid, exited };
+    let session = Process { pid, exited };
     // The writing end must be the command's alone, or its end would never be seen.
     drop(writer);
     rustix::io::ioctl_fionbio(&reader, true)?;
@@ -98,7 +124,7 @@ fn why(error: sys::SpawnError) -> io::Error {
     }
 }
 
-async fn listen(session: &Session, pipe: &AsyncFd<OwnedFd>, end: Instant) -> io::Result<Output> {
+async fn listen(session: &Process, pipe: &AsyncFd<OwnedFd>, end: Instant) -> io::Result<Output> {
     let mut output = Output::default();
     let mut eof = false;
     loop {

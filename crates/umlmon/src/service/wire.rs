@@ -35,29 +35,12 @@ pub fn ago(span: Duration) -> u64 {
     time(SystemTime::now().checked_sub(span).unwrap_or(UNIX_EPOCH))
 }
 
-/// The error arm of a result.
-pub fn error(failure: &Failure) -> CtlError {
-    CtlError {
-        code: code(failure),
-        text: text(failure.to_string()),
-    }
-}
-
-/// The result of a procedure that returns nothing else.
-pub fn done(result: Result<(), Failure>) -> CtlResult {
-    match result {
-        Ok(()) => CtlResult::Ok,
-        Err(failure) => CtlResult::Error(error(&failure)),
-    }
-}
-
-/// A refusal of a channel.
-pub fn busy(error: pty::Error) -> Failure {
-    match error {
-        pty::Error::Terminal { .. } | pty::Error::Open { .. } | pty::Error::Log { .. } => {
-            Failure::Failed(error.to_string())
+impl From<Failure> for CtlError {
+    fn from(failure: Failure) -> CtlError {
+        CtlError {
+            code: code(&failure),
+            text: text(failure.to_string()),
         }
-        _ => Failure::Busy(error.to_string()),
     }
 }
 

@@ -308,9 +308,9 @@ fn as_result(out: &mut String, model: &Model, ty: &str, union: &Union) {
     }}
 }}
 
-impl From<std::result::Result<{ok_type}, {error_type}>> for {ty} {{
-    fn from(result: std::result::Result<{ok_type}, {error_type}>) -> Self {{
-        match result {{ Ok({value}) => {made}, Err(error) => Self::Error(error) }}
+impl<E: Into<{error_type}>> From<std::result::Result<{ok_type}, E>> for {ty} {{
+    fn from(result: std::result::Result<{ok_type}, E>) -> Self {{
+        match result {{ Ok({value}) => {made}, Err(error) => Self::Error(error.into()) }}
     }}
 }}
 

@@ -1,0 +1,49 @@
+//! The procedures for the settings of the VM's user (umlmon, the monitor process).
+
+use config::{Config, Origin, Setting, UserChanges};
+use rpc_xdr::umlmonctrl::*;
+
+use crate::failure::Failure;
+use crate::service::{Service, wire};
+
+impl Service {
+    pub(super) fn settings(&self) -> Result<Vec<ConfigSetting>, Failure> {
+        let vm = Config::look_at_vm(&self.setup.config_path, self.setup.name())?;
+        Ok(vm.settings().iter().map(setting).collect())
+    }
+
+    pub(super) fn set(&self, args: ConfigSetArgs) -> Result<(), Failure> {
+        let not_text = |_| Failure::Invalid(format!("the value of {} must be UTF-8", args.param));
+        let value = String::from_utf8(args.value).map_err(not_text)?;
+        self.change(|changes, config| changes.set(config, self.setup.name(), &args.param, &value))
+    }
+
+    pub(super) fn del(&self, args: &ConfigDelArgs) -> Result<(), Failure> {
+        self.change(|changes, config| changes.del(config, self.setup.name(), &args.param))
+    }
+
+    pub(super) fn change(
+        &self,
+        change: impl FnOnce(&mut UserChanges, &Config) -> Result<(), config::Error>,
+    ) -> Result<(), Failure> {
+        let config = Config::load(&self.setup.config_path)?;
+        let file = config.global.user_file(self.setup.name());
+        let mut changes = UserChanges::load(&file)?;
+        change(&mut changes, &config)?;
+        Ok(changes.save(&file)?)
+    }
+}
+
+/// A setting, and where its value comes from.
+pub(super) fn setting(setting: &Setting) -> ConfigSetting {
+    let origin = match setting.origin {
+        Origin::Default => ConfigOrigin::Default,
+        Origin::Main => ConfigOrigin::Main,
+        Origin::User => ConfigOrigin::User,
+    };
+    ConfigSetting {
+        param: setting.param.clone(),
+        value: wire::value(&setting.value),
+        origin,
+    }
+}
