@@ -25,8 +25,8 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// Why a VM is not registered.
 #[derive(Debug, thiserror::Error)]
 enum Error {
-    /// The service does not run, or not yet.
-    #[error("{0}")]
+    /// There is no connection: mostly as the service does not run, or not yet.
+    #[error("cannot connect: {0}")]
     Connect(#[from] io::Error),
     /// The connection broke before the answer.
     #[error(transparent)]
@@ -34,6 +34,14 @@ enum Error {
     /// The service refused.
     #[error("{0}")]
     Refused(String),
+}
+
+impl Error {
+    /// There is no socket, or nobody listens at it.
+    fn says_it_does_not_run(&self) -> bool {
+        use io::ErrorKind::{ConnectionRefused, NotFound};
+        matches!(self, Error::Connect(error) if matches!(error.kind(), NotFound | ConnectionRefused))
+    }
 }
 
 /// Keeps the VM registered with the service that listens in `directory`, with its TCP port, for ever. Dropping this withdraws it.
@@ -50,7 +58,7 @@ pub async fn announce(vm: VmName, directory: PathBuf, port: Option<u16>) {
                 last_problem.clear();
             }
             // Not to run is no fault of a service that is not always needed.
-            Err(Error::Connect(_)) => {}
+            Err(error) if error.says_it_does_not_run() => {}
             Err(error) => {
                 let problem = error.to_string();
                 if problem != last_problem {
@@ -135,5 +143,33 @@ impl Write for Stream {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    async fn refused(directory: &Path) -> Error {
+        match register(&"vm1".parse().unwrap(), directory, None).await {
+            Ok(_) => panic!("nobody is there"),
+            Err(error) => error,
+        }
+    }
+
+    #[tokio::test]
+    async fn only_a_service_that_does_not_run_is_no_problem() {
+        let directory = tempfile::tempdir().unwrap();
+        assert!(refused(directory.path()).await.says_it_does_not_run());
+        let socket = directory.path().join("ctrl");
+        drop(UnixListener::bind(&socket).unwrap());
+        assert!(refused(directory.path()).await.says_it_does_not_run());
+        std::fs::remove_file(&socket).unwrap();
+        std::os::unix::fs::symlink("ctrl", &socket).unwrap();
+        let error = refused(directory.path()).await;
+        assert!(!error.says_it_does_not_run(), "{error}");
+        assert!(error.to_string().starts_with("cannot connect: "), "{error}");
     }
 }
