@@ -8,7 +8,6 @@ mod gate;
 mod penalties;
 mod tls;
 
-use std::cell::{Cell, RefCell};
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -29,8 +28,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::service::Service;
 use crate::service::access::Guarded;
 use crate::service::session::{Session, Trust};
-use gate::{Gate, Source};
-use penalties::Penalties;
+use gate::{Gate, Gatekeeper, Source};
 
 /// Connections at once that are not authenticated, in all and from one source.
 const MAX_STRANGERS: (usize, usize) = (64, 16);
@@ -40,8 +38,6 @@ const MAX_INSIDE: usize = 128;
 const DEADLINE: Duration = Duration::from_secs(5);
 /// How long umldir may take to say where a client is.
 const SOURCE_DEADLINE: Duration = Duration::from_secs(1);
-/// How often strangers that have not got in are written down.
-const NOTE_INTERVAL: Duration = Duration::from_secs(60);
 /// The socket of the redirector, in the directory of the VM.
 const REDIR: &str = "redir";
 
@@ -93,10 +89,9 @@ impl Sockets {
     pub fn open(&mut self, service: &Rc<Service>) -> anyhow::Result<()> {
         let remote = Rc::new(Remote {
             service: Rc::clone(service),
-            penalties: RefCell::default(),
+            keeper: Gatekeeper::new(Rc::clone(&service.setup)),
             strangers: Crowd::new(MAX_STRANGERS.0, MAX_STRANGERS.1),
             inside: Arc::new(Semaphore::new(MAX_INSIDE)),
-            noted: Cell::default(),
         });
         if let Some(listener) = self.tcp.take() {
             let acceptor = TcpAcceptor::new(listener)?;
@@ -112,11 +107,9 @@ impl Sockets {
 /// What all remote connections share.
 struct Remote {
     service: Rc<Service>,
-    penalties: RefCell<Penalties>,
+    keeper: Gatekeeper,
     strangers: Rc<Crowd>,
     inside: Arc<Semaphore>,
-    /// When the last stranger was written down, and how many have not been since then.
-    noted: Cell<(Option<Instant>, u64)>,
 }
 
 async fn accept_tcp(acceptor: TcpAcceptor, remote: Rc<Remote>) {
@@ -174,25 +167,6 @@ fn source_of(told: &[u8; 20]) -> SocketAddr {
 }
 
 impl Remote {
-    fn name(&self) -> &VmName {
-        self.service.setup.name()
-    }
-
-    /// Writes down that a stranger has not got in; in a flood, only now and then, with the number of the others.
-    fn note(&self, source: Source, why: &dyn Display) {
-        let (last, others) = self.noted.get();
-        let now = Instant::now();
-        if last.is_some_and(|last| now.saturating_duration_since(last) < NOTE_INTERVAL) {
-            return self.noted.set((last, others + 1));
-        }
-        let others = match others {
-            0 => String::new(),
-            others => format!(" (and {others} others before)"),
-        };
-        tracing::info!("rejected {source}: {why}{others}");
-        self.noted.set((Some(now), 0));
-    }
-
     /// A connection from its beginning to its end.
     async fn converse<IO>(self: Rc<Self>, stream: IO, source: Source, place: Place)
     where
@@ -237,8 +211,8 @@ impl Remote {
     ) -> Option<T> {
         match timeout_at(deadline, step).await {
             Ok(Ok(done)) => return Some(done),
-            Ok(Err(error)) => self.note(source, &error),
-            Err(_) => self.note(source, &"it took too long"),
+            Ok(Err(error)) => self.keeper.note(source, &error),
+            Err(_) => self.keeper.note(source, &"it took too long"),
         }
         None
     }
@@ -277,7 +251,7 @@ impl Remote {
     where
         IO: AsyncRead + AsyncWrite + Unpin,
     {
-        let gate = Gate::new(self, knock.source, !knock.binding.is_empty());
+        let gate = Gate::new(&self.keeper, knock.source, !knock.binding.is_empty());
         let admitted = door.admit(begin, &knock.binding, &gate);
         let why: &dyn Display = match timeout_at(knock.deadline, admitted).await {
             Ok(Ok(admitted)) => {
@@ -289,7 +263,7 @@ impl Remote {
         };
         // Who has tried a password has been written down.
         if !gate.was_tried() {
-            self.note(knock.source, why);
+            self.keeper.note(knock.source, why);
         }
         None
     }

@@ -2,8 +2,9 @@
 //! (umlmon, the monitor process).
 
 use std::cell::{Cell, RefCell};
-use std::fmt;
+use std::fmt::{self, Display};
 use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
 use std::time::Duration;
 
 use config::{Config, SealPolicy, TlsPolicy};
@@ -12,8 +13,11 @@ use rpc_xdr::server;
 use rpc_xdr::umlmonctrl::{AuthBeginArgs, CtlCode, CtlError};
 use tokio::time::Instant;
 
-use super::Remote;
+use super::penalties::Penalties;
+use crate::setup::Setup;
 
+/// How often strangers that have not got in are written down.
+const NOTE_INTERVAL: Duration = Duration::from_secs(60);
 /// How long the answer to a wrong password takes.
 const DELAY: Duration = Duration::from_secs(1);
 
@@ -26,7 +30,7 @@ pub struct Source {
     pub redirected: bool,
 }
 
-impl fmt::Display for Source {
+impl Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (ip, port) = (self.address.ip(), self.address.port());
         let way = if self.redirected {
@@ -38,9 +42,43 @@ impl fmt::Display for Source {
     }
 }
 
+/// What all attempts share.
+pub struct Gatekeeper {
+    setup: Rc<Setup>,
+    penalties: RefCell<Penalties>,
+    /// When the last stranger was written down, and how many have not been since then.
+    noted: Cell<(Option<Instant>, u64)>,
+}
+
+impl Gatekeeper {
+    /// Without any attempt yet.
+    pub fn new(setup: Rc<Setup>) -> Gatekeeper {
+        Gatekeeper {
+            setup,
+            penalties: RefCell::default(),
+            noted: Cell::default(),
+        }
+    }
+
+    /// Writes down that a stranger has not got in; in a flood, only now and then, with the number of the others.
+    pub fn note(&self, source: Source, why: &dyn Display) {
+        let (last, others) = self.noted.get();
+        let now = Instant::now();
+        if last.is_some_and(|last| now.saturating_duration_since(last) < NOTE_INTERVAL) {
+            return self.noted.set((last, others + 1));
+        }
+        let others = match others {
+            0 => String::new(),
+            others => format!(" (and {others} others before)"),
+        };
+        tracing::info!("rejected {source}: {why}{others}");
+        self.noted.set((Some(now), 0));
+    }
+}
+
 /// One attempt of a client to be let in.
 pub struct Gate<'a> {
-    remote: &'a Remote,
+    keeper: &'a Gatekeeper,
     source: Source,
     /// The client uses TLS.
     tls: bool,
@@ -52,9 +90,9 @@ pub struct Gate<'a> {
 
 impl<'a> Gate<'a> {
     /// For a client.
-    pub fn new(remote: &'a Remote, source: Source, tls: bool) -> Self {
+    pub fn new(keeper: &'a Gatekeeper, source: Source, tls: bool) -> Self {
         Gate {
-            remote,
+            keeper,
             source,
             tls,
             names: RefCell::default(),
@@ -64,7 +102,7 @@ impl<'a> Gate<'a> {
 
     /// The client has been let in with the key of this number.
     pub fn passed(&self, key: usize, sealed: bool) {
-        self.remote.penalties.borrow_mut().forgive(self.counted());
+        self.keeper.penalties.borrow_mut().forgive(self.counted());
         tracing::info!(
             "accepted {}: {}, {}, {}",
             self.source,
@@ -86,7 +124,7 @@ impl<'a> Gate<'a> {
 
     /// Refuses a source that has to wait.
     fn patience(&self) -> Result<(), CtlError> {
-        let penalties = self.remote.penalties.borrow();
+        let penalties = self.keeper.penalties.borrow();
         let wait = penalties.wait(self.counted(), Instant::now());
         wait.map_or(Ok(()), |wait| {
             let seconds = wait.as_secs() + 1;
@@ -102,7 +140,7 @@ impl<'a> Gate<'a> {
     /// What the rules say about the way in which the client asks.
     fn rules(&self, config: &Config, begin: &AuthBeginArgs) -> Result<(), CtlError> {
         let refused = |text: &str| Err(error(CtlCode::NotAuthorised, text));
-        if begin.vm != self.remote.name().as_str() {
+        if begin.vm != self.keeper.setup.name().as_str() {
             return Err(error(
                 CtlCode::NotFound,
                 "this is the monitor of another VM",
@@ -122,10 +160,10 @@ impl server::Gate for Gate<'_> {
     /// The configuration is read anew, so that a change of the password counts at once.
     async fn keys(&self, begin: &AuthBeginArgs) -> Result<Vec<Key>, CtlError> {
         self.patience()?;
-        let config = Config::load(&self.remote.service.setup.config_path)
-            .and_then(|config| Ok((config.vm(self.remote.name())?, config)));
+        let config = Config::load(&self.keeper.setup.config_path)
+            .and_then(|config| Ok((config.vm(self.keeper.setup.name())?, config)));
         let (vm, config) = config.map_err(|fault| {
-            self.remote.note(self.source, &fault);
+            self.keeper.note(self.source, &fault);
             error(CtlCode::Failed, "the configuration of the VM has errors")
         })?;
         self.rules(&config, begin)?;
@@ -149,7 +187,7 @@ impl server::Gate for Gate<'_> {
 
     fn attempt(&self) -> Result<(), CtlError> {
         self.patience()?;
-        let mut penalties = self.remote.penalties.borrow_mut();
+        let mut penalties = self.keeper.penalties.borrow_mut();
         let count = penalties.count(self.counted(), Instant::now());
         self.attempts.set(count);
         Ok(())
