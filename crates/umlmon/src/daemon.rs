@@ -1,6 +1,5 @@
 //! The monitor daemon from its start to its end: the steps in the order that matters (umlmon, the monitor process).
 
-use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -14,11 +13,10 @@ use disks::{Devices, Disks, Locks};
 use files::LogDir;
 use jail::{Account, ControlGroup, Jail, Places};
 use net::Records;
-use pty::{Nudge, Peer};
 use rpc_xdr::server::Limits;
 use rpc_xdr::umlmonctrl::UMLMONCTRL_V1_MAX_ARGS;
 use tokio::net::UnixStream;
-use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::LocalSet;
 use tokio::time::Instant;
 
@@ -26,20 +24,18 @@ use crate::announce::announce;
 use crate::disks::holdings;
 use crate::disks::jobs::Jobs;
 use crate::disks::process;
+use crate::disks::storage::Storage;
 use crate::life::channels::Channels;
 use crate::life::monitor::{Ask, Handle, Monitor};
 use crate::life::run::group_name;
 use crate::remote::Sockets;
-use crate::second::link::Link;
 use crate::service::Service;
 use crate::service::access::Guarded;
 use crate::service::session::Session;
-use crate::setup::Setup;
+use crate::setup::{Configured, Setup};
 
 /// Connections to the control socket at once; a further one waits in the socket's queue.
 const MAX_CONNECTIONS: usize = 256;
-/// Processes that look at the disks at once; a further one waits.
-const MAX_LOOKS: usize = 4;
 
 /// Events that are taken from the kernel at once. There are more descriptors only if many clients are connected.
 const EVENTS: usize = 64;
@@ -134,10 +130,10 @@ fn provide_devices(global: &Global) -> anyhow::Result<Devices> {
 /// Removes what a monitor that was killed in the middle of work on disks has left half-made, and does what it may not have
 /// done any more.
 async fn tidy(setup: &Setup) {
-    let tidied = match setup.disks.any(disks::work::is_partial) {
+    let tidied = match setup.storage.disks.any(disks::work::is_partial) {
         Ok(false) => Ok(()),
         Ok(true) => process::tidy(setup).await,
-        Err(error) => Err(holdings::unusable(error)),
+        Err(error) => Err(error.into()),
     };
     if let Err(failure) = tidied {
         tracing::warn!("cannot remove incomplete disks of a former monitor: {failure}");
@@ -169,16 +165,12 @@ fn log_dir(vm: &Vm) -> anyhow::Result<LogDir> {
 
 /// What was prepared while the terminal still listened.
 struct Parts {
-    vm: Vm,
+    configured: Configured,
     /// Where the directory service listens.
     directory: PathBuf,
-    shared: PathBuf,
-    config_path: PathBuf,
     jail: Jail,
-    disks: Disks,
-    locks: Rc<Locks>,
+    storage: Storage,
     records: Rc<Records>,
-    devices: Devices,
     log: LogHandle,
     ctrl: CtrlSocket,
     remote: Sockets,
@@ -204,15 +196,15 @@ impl Parts {
         let ctrl = CtrlSocket::bind(&global.vm_dir(name))?;
         let remote = Sockets::listen(&global, name)?;
         Ok(Box::new(Parts {
-            vm,
             directory: global.directory(),
-            shared: global.shared,
-            config_path,
+            configured: Configured {
+                file: config_path,
+                vm,
+                shared: global.shared,
+            },
             jail,
-            disks,
-            locks,
+            storage: Storage::new(disks, locks, devices),
             records,
-            devices,
             log,
             ctrl,
             remote,
@@ -221,21 +213,13 @@ impl Parts {
 
     /// What every run of the kernel uses. Channels need the event loop.
     fn into_setup(self) -> anyhow::Result<(Setup, CtrlSocket, Sockets)> {
-        let nudged: Rc<RefCell<Option<Rc<Link>>>> = Rc::default();
         let setup = Setup {
-            channels: open_channels(&self.vm, Rc::clone(&nudged))?,
-            vm: self.vm,
-            shared: self.shared,
-            config_path: self.config_path,
+            channels: open_channels(&self.configured.vm)?,
+            configured: self.configured,
             jail: self.jail,
-            disks: self.disks,
-            locks: self.locks,
+            storage: self.storage,
             records: self.records,
-            devices: self.devices,
-            looks: Semaphore::new(MAX_LOOKS),
-            recording: Mutex::default(),
             events: Rc::default(),
-            nudged,
         };
         Ok((setup, self.ctrl, self.remote))
     }
@@ -243,10 +227,10 @@ impl Parts {
 
 /// The daemon proper, until a signal ends it.
 async fn serve(parts: Box<Parts>, readiness: Rc<Readiness>, manner: Manner) -> anyhow::Result<()> {
-    let boots = manner.boot && parts.vm.start == StartType::Boot;
+    let boots = manner.boot && parts.configured.vm.start == StartType::Boot;
     let signals = Signals::receive()?;
     let announcement = announce(
-        parts.vm.name.clone(),
+        parts.configured.vm.name.clone(),
         parts.directory.clone(),
         parts.remote.port(),
     );
@@ -299,24 +283,8 @@ async fn serve(parts: Box<Parts>, readiness: Rc<Readiness>, manner: Manner) -> a
     Ok(())
 }
 
-fn open_channels(vm: &Vm, nudged: Rc<RefCell<Option<Rc<Link>>>>) -> anyhow::Result<Rc<Channels>> {
-    let nudge = Nudge::new(Nudged(nudged));
-    Ok(Rc::new(Channels::open(vm, log_dir(vm)?, nudge)?))
-}
-
-/// The kernel that is up, if there is one.
-struct Nudged(Rc<RefCell<Option<Rc<Link>>>>);
-
-impl Peer for Nudged {
-    fn wake(&self) {
-        if let Some(link) = &*self.0.borrow() {
-            link.nudge();
-        }
-    }
-
-    fn is_idle(&self) -> Option<bool> {
-        self.0.borrow().as_ref()?.kernel_is_idle()
-    }
+fn open_channels(vm: &Vm) -> anyhow::Result<Rc<Channels>> {
+    Ok(Rc::new(Channels::open(vm, log_dir(vm)?)?))
 }
 
 /// Starts the kernel. If that cannot be, the monitor runs on: whoever mends it can start the VM then.

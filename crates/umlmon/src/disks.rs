@@ -4,3 +4,4 @@ pub(crate) mod devices;
 pub(crate) mod holdings;
 pub(crate) mod jobs;
 pub(crate) mod process;
+pub(crate) mod storage;

@@ -6,6 +6,7 @@
 mod announce;
 pub mod daemon;
 mod disks;
+mod events;
 mod failure;
 pub mod life;
 mod options;

@@ -2,11 +2,11 @@
 
 pub(crate) mod channels;
 pub(crate) mod ending;
-pub(crate) mod events;
 pub(crate) mod kernel_args;
 pub mod mconsole;
 pub(crate) mod monitor;
 pub(crate) mod networks;
+pub(crate) mod nudged;
 pub(crate) mod remarks;
 pub(crate) mod run;
 pub mod state;

@@ -294,7 +294,7 @@ where
         Asked::Tls(xid) => xid,
     };
     // Read anew: a certificate does not last long.
-    let acceptor = Config::load(&remote.service.setup.config_path)
+    let acceptor = Config::load(&remote.service.setup.configured.file)
         .map_err(anyhow::Error::from)
         .and_then(|config| tls::acceptor(&config.global));
     match acceptor {

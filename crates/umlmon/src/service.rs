@@ -29,8 +29,8 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::disks::jobs::Jobs;
+use crate::events::{Happening, Wish};
 use crate::failure::Failure;
-use crate::life::events::{Happening, Wish};
 use crate::life::monitor::Handle;
 use crate::service::session::Session;
 use crate::setup::Setup;

@@ -12,8 +12,20 @@ use disks::{Access, Claim, Cow, Disk};
 
 use crate::disks::process;
 use crate::failure::Failure;
-use crate::life::kernel_args::Ubd;
 use crate::setup::Setup;
+
+/// A disk that was found usable.
+#[derive(Debug, Clone)]
+pub struct Ubd {
+    /// The N of ubdN.
+    pub number: u8,
+    /// The file, as seen in the jail.
+    pub name: DiskName,
+    /// What was found.
+    pub disk: Disk,
+    /// The backing file of a copy-on-write image.
+    pub backing: Option<DiskName>,
+}
 
 /// The copy-on-write images in both directories, and what their headers say.
 #[derive(Debug, Default)]
@@ -25,11 +37,8 @@ pub struct Cows(BTreeMap<DiskName, CowEntry>);
 /// # Errors
 /// [`Failure::Failed`].
 pub async fn look(setup: &Setup) -> Result<Cows, Failure> {
-    let _one = setup.recording.lock().await;
-    let any = setup
-        .disks
-        .any(|name| name.ends_with(b".cow"))
-        .map_err(unusable)?;
+    let _one = setup.storage.recording.lock().await;
+    let any = setup.storage.disks.any(|name| name.ends_with(b".cow"))?;
     let entries = if any {
         process::list(setup).await?
     } else {
@@ -37,7 +46,7 @@ pub async fn look(setup: &Setup) -> Result<Cows, Failure> {
     };
     let cows = Cows::of(&entries);
     let known: Vec<Cow> = cows.in_use(setup, false).collect();
-    setup.locks.record(&known).map_err(refusal)?;
+    setup.storage.locks.record(&known)?;
     Ok(cows)
 }
 
@@ -48,13 +57,13 @@ pub async fn look(setup: &Setup) -> Result<Cows, Failure> {
 pub async fn note(setup: &Setup, task: &Task) -> Result<(), Failure> {
     match task {
         Task::CreateCow { disk, backing } | Task::Import { disk, backing } => {
-            let _one = setup.recording.lock().await;
+            let _one = setup.storage.recording.lock().await;
             let cow = Cow {
                 disk: disk.clone(),
-                host: setup.disks.host_path(disk),
-                backing: setup.disks.identity(backing).map_err(unusable)?,
+                host: setup.storage.disks.host_path(disk),
+                backing: setup.storage.disks.identity(backing)?,
             };
-            setup.locks.note(cow).map_err(refusal)
+            Ok(setup.storage.locks.note(cow)?)
         }
         // What the copy relies on stands in its header.
         Task::Copy { destination, .. } if destination.kind() == DiskKind::Cow => {
@@ -77,10 +86,13 @@ impl Cows {
         let images = self.0.keys().filter(move |disk| disk.is_shared() == shared);
         images.filter_map(|disk| {
             let backing = self.backing(disk).ok()?;
-            let found = setup.disks.inspect_backing(&backing, &setup.opener());
+            let found = setup
+                .storage
+                .disks
+                .inspect_backing(&backing, &setup.opener());
             Some(Cow {
                 disk: disk.clone(),
-                host: setup.disks.host_path(disk),
+                host: setup.storage.disks.host_path(disk),
                 backing: found.ok()?.identity,
             })
         })
@@ -89,9 +101,9 @@ impl Cows {
     /// The backing file of an image, if its name is that of a disk.
     ///
     /// # Errors
-    /// [`Failure::NotStarted`], and why the image cannot be used.
+    /// [`Failure::Failed`], and why the image cannot be used.
     pub fn backing(&self, cow: &DiskName) -> Result<DiskName, Failure> {
-        let unusable = |why: &str| Failure::NotStarted(format!("{cow} cannot be used: {why}"));
+        let unusable = |why: &str| Failure::Failed(format!("{cow} cannot be used: {why}"));
         match self.0.get(cow) {
             Some(CowEntry::Header { backing, .. }) => match backing.parse::<DiskName>() {
                 Ok(disk) if disk.kind() != DiskKind::Cow => Ok(disk),
@@ -122,10 +134,7 @@ pub fn usable(setup: &Setup, vm: &Vm, cows: &Cows) -> Result<(Vec<Ubd>, Vec<Clai
     let mut ubds = Vec::new();
     let mut claims = Vec::new();
     for (number, name) in &vm.ubd {
-        let disk = setup
-            .disks
-            .inspect(name, &setup.opener())
-            .map_err(unusable)?;
+        let disk = setup.storage.disks.inspect(name, &setup.opener())?;
         let access = if disk.read_only {
             Access::Read
         } else {
@@ -162,15 +171,16 @@ pub fn usable(setup: &Setup, vm: &Vm, cows: &Cows) -> Result<(Vec<Ubd>, Vec<Clai
 
 fn backing(setup: &Setup, cow: &DiskName, cows: &Cows) -> Result<(DiskName, Disk), Failure> {
     let backing = cows.backing(cow)?;
-    let found = setup.disks.inspect_backing(&backing, &setup.opener());
+    let found = setup
+        .storage
+        .disks
+        .inspect_backing(&backing, &setup.opener());
     let found = found.map_err(|error| {
-        Failure::NotStarted(format!("{cow} cannot be used: its backing file {error}"))
+        Failure::Failed(format!("{cow} cannot be used: its backing file {error}"))
     })?;
     match cows.problem(cow) {
         None => Ok((backing, found)),
-        Some(problem) => Err(Failure::NotStarted(format!(
-            "{cow} cannot be used: {problem}"
-        ))),
+        Some(problem) => Err(Failure::Failed(format!("{cow} cannot be used: {problem}"))),
     }
 }
 
@@ -180,7 +190,7 @@ fn backing(setup: &Setup, cow: &DiskName, cows: &Cows) -> Result<(DiskName, Disk
 /// image that was made just before is written down by then, for whoever makes it holds the file until it is.
 ///
 /// # Errors
-/// [`Failure::NotStarted`] with the disk, and the image.
+/// [`Failure::Failed`] with the disk, and the image.
 pub fn nothing_relies_on(setup: &Setup, ubds: &[Ubd], cows: &Cows) -> Result<(), Failure> {
     for ubd in ubds {
         if ubd.disk.read_only || ubd.name.kind() == DiskKind::Cow {
@@ -192,37 +202,17 @@ pub fn nothing_relies_on(setup: &Setup, ubds: &[Ubd], cows: &Cows) -> Result<(),
             .filter(|cow| cow.backing == *identity)
             .map(|cow| (setup.name().to_string(), cow.disk));
         // Whatever the disk is called: a file can have a name in both directories.
-        let recorded = setup.locks.relying_on(identity).map_err(refusal)?;
+        let recorded = setup.storage.locks.relying_on(identity)?;
         if let Some((vm, cow)) = shared.chain(recorded).next() {
             let whose = match vm == setup.name().as_str() {
                 true => String::new(),
                 false => format!(" of {vm}"),
             };
-            return Err(Failure::NotStarted(format!(
+            return Err(Failure::Failed(format!(
                 "{} is the backing file of {cow}{whose}, which a change would destroy; use the .cow file instead, or delete it first",
                 ubd.name
             )));
         }
     }
     Ok(())
-}
-
-/// Why disks cannot be claimed, as an answer to a client.
-pub fn refusal(error: disks::LockError) -> Failure {
-    match error {
-        disks::LockError::Other { .. }
-        | disks::LockError::Own { .. }
-        | disks::LockError::Files(files::HeldError::Namesake(_)) => {
-            Failure::Busy(error.to_string())
-        }
-        _ => Failure::Failed(error.to_string()),
-    }
-}
-
-/// Why a disk cannot be used, as an answer to a client.
-pub fn unusable(error: disks::Error) -> Failure {
-    match error {
-        disks::Error::Missing { .. } => Failure::NotFound(error.to_string()),
-        _ => Failure::NotStarted(error.to_string()),
-    }
 }

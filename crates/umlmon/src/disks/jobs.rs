@@ -12,9 +12,8 @@ use tokio::time::timeout;
 
 use crate::disks::holdings;
 use crate::disks::process::{self, Work};
-use crate::failure::Failure;
-use crate::life::events::Happening;
-use crate::life::state::Denied;
+use crate::events::Happening;
+use crate::failure::{Denied, Failure};
 use crate::second::orders::FromWorker;
 use crate::setup::Setup;
 
@@ -83,18 +82,15 @@ impl Jobs {
     pub async fn begin(self: &Rc<Self>, setup: &Rc<Setup>, task: Task) -> Result<Job, Failure> {
         task.check()
             .map_err(|error| Failure::Invalid(error.to_string()))?;
-        let place = Place::take(self)?;
-        let lease = setup
-            .locks
-            .claim(claims(setup, &task).await?)
-            .map_err(holdings::refusal)?;
+        let slot = Slot::take(self)?;
+        let lease = setup.storage.locks.claim(claims(setup, &task).await?)?;
         let work = Work::begin(setup, task.clone())
             .map_err(|error| Failure::Failed(format!("cannot start a process for it: {error}")))?;
         let (progress, watched) = watch::channel(Progress::Running { done: 0, total: 0 });
         let (wanted, unwanted) = oneshot::channel();
         let setup = Rc::clone(setup);
         tokio::task::spawn_local(async move {
-            let said = place.jobs.carry_out(&work, &progress, unwanted).await;
+            let said = slot.jobs.carry_out(&work, &progress, unwanted).await;
             let result = match said {
                 Some(result) => result,
                 None => Err(killed(&setup, &task, &work).await),
@@ -114,7 +110,7 @@ impl Jobs {
             // Nobody may care any more.
             let _ = progress.send(Progress::Ended(result));
             work.end().await;
-            drop(place);
+            drop(slot);
         });
         Ok(Job {
             progress: watched,
@@ -160,12 +156,12 @@ impl Jobs {
 }
 
 /// A job among those at once, from before its disks are claimed until nothing of it is left.
-struct Place {
+struct Slot {
     jobs: Rc<Jobs>,
 }
 
-impl Place {
-    fn take(jobs: &Rc<Jobs>) -> Result<Place, Failure> {
+impl Slot {
+    fn take(jobs: &Rc<Jobs>) -> Result<Slot, Failure> {
         if *jobs.closing.borrow() {
             return Err(Failure::Denied(Denied::Quitting));
         }
@@ -175,13 +171,13 @@ impl Place {
             )));
         }
         jobs.running.send_modify(|running| *running += 1);
-        Ok(Place {
+        Ok(Slot {
             jobs: Rc::clone(jobs),
         })
     }
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         self.jobs.running.send_modify(|running| *running -= 1);
     }
@@ -240,7 +236,7 @@ async fn claims(setup: &Setup, task: &Task) -> Result<Vec<Claim>, Failure> {
     let mut claims = Vec::new();
     for (disks, access) in [(reads, Access::Read), (writes, Access::Write)] {
         for disk in disks {
-            let identity = setup.disks.identity(disk).map_err(holdings::unusable)?;
+            let identity = setup.storage.disks.identity(disk)?;
             claims.push(claim(identity, disk, access));
         }
     }
@@ -250,7 +246,7 @@ async fn claims(setup: &Setup, task: &Task) -> Result<Vec<Claim>, Failure> {
     }
     if let Task::Commit { source, .. } = task {
         let backing = holdings::look(setup).await?.backing(source)?;
-        let identity = setup.disks.identity(&backing).map_err(holdings::unusable)?;
+        let identity = setup.storage.disks.identity(&backing)?;
         claims.push(claim(identity, &backing, Access::Read));
     }
     Ok(claims)

@@ -78,7 +78,7 @@ fn checked(mut entry: Entry) -> Entry {
 async fn at_once(setup: &Setup, task: Task) -> Result<Vec<Entry>, Failure> {
     let failed = |why: String| Failure::Failed(format!("cannot look at the disks: {why}"));
     // Nobody closes the semaphore.
-    let _place = setup.looks.acquire().await;
+    let _place = setup.storage.looks.acquire().await;
     let work = Work::begin(setup, task).map_err(|error| failed(error.to_string()))?;
     let mut found = Vec::new();
     let all = async {

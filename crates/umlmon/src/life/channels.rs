@@ -12,6 +12,8 @@ use config::{ChannelName, Terminal, Vm};
 use files::LogDir;
 use pty::{Channel, Error, Log, LogStyle, Nudge};
 
+use crate::life::nudged::Nudged;
+
 /// The channel of the kernel's own messages. It exists even if it is not configured: the kernel's last words are needed
 /// to know why it ended.
 pub const CON0: ChannelName = ChannelName::Con(0);
@@ -20,6 +22,7 @@ pub const CON0: ChannelName = ChannelName::Con(0);
 #[derive(Debug)]
 pub struct Channels {
     logdir: Rc<LogDir>,
+    nudged: Nudged,
     nudge: Rc<Nudge>,
     style: Cell<LogStyle>,
     all: RefCell<BTreeMap<ChannelName, (Terminal, Rc<Channel>)>>,
@@ -32,10 +35,12 @@ impl Channels {
     ///
     /// # Errors
     /// If there is no pseudo terminal to be had, or a log file cannot be opened.
-    pub fn open(vm: &Vm, logdir: LogDir, nudge: Rc<Nudge>) -> Result<Channels, Error> {
+    pub fn open(vm: &Vm, logdir: LogDir) -> Result<Channels, Error> {
+        let nudged = Nudged::default();
         let channels = Channels {
             logdir: Rc::new(logdir),
-            nudge,
+            nudge: Nudge::new(nudged.clone()),
+            nudged,
             style: Cell::default(),
             all: RefCell::default(),
             run_starts: RefCell::default(),
@@ -69,6 +74,11 @@ impl Channels {
             self.all.borrow_mut().insert(name, (terminal, channel));
         }
         Ok(())
+    }
+
+    /// The kernel that is told when it may have missed that a channel can be written again.
+    pub fn nudged(&self) -> &Nudged {
+        &self.nudged
     }
 
     fn log(&self, terminal: &Terminal) -> Result<Option<Log>, Error> {

@@ -2,9 +2,9 @@
 //!
 //! What the daemon owns comes first, what the administrator and the user add comes after it, each as one element.
 
-use config::{ChannelName, DiskName, Vm};
-use disks::Disk;
+use config::{ChannelName, Vm};
 
+use crate::disks::holdings::Ubd;
 use crate::life::channels::CON0;
 use crate::life::mconsole::NOTIFY_NAME;
 use crate::life::networks::Wiring;
@@ -14,19 +14,6 @@ pub const ENVIRONMENT: [&str; 3] = ["TMPDIR=/tmp", "HOME=/tmp", "PATH=/"];
 
 /// The descriptor under which the kernel inherits the first channel after con0, which is 0, 1 and 2.
 pub const FIRST_CHANNEL_FD: i32 = 3;
-
-/// A disk that was found usable.
-#[derive(Debug, Clone)]
-pub struct Ubd {
-    /// The N of ubdN.
-    pub number: u8,
-    /// The file, as seen in the jail.
-    pub name: DiskName,
-    /// What was found.
-    pub disk: Disk,
-    /// The backing file of a copy-on-write image.
-    pub backing: Option<DiskName>,
-}
 
 /// Builds the argument list. `channels` are in the order of their descriptors, con0 first, which has three; those of the
 /// others begin with [`FIRST_CHANNEL_FD`], those of the open taps follow; `extra` are the arguments of this start only.

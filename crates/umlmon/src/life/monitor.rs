@@ -9,13 +9,13 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use crate::failure::Failure;
+use crate::events::Happening;
+use crate::failure::{Denied, Failure};
 use crate::life::ending::{self, Evidence};
-use crate::life::events::Happening;
 use crate::life::mconsole::Notice;
 use crate::life::remarks::{Remarks, Verdict};
 use crate::life::run::{Look, Run, RunEvent, Start};
-use crate::life::state::{self, Action, Denied, Event, Phase, Say, State};
+use crate::life::state::{self, Action, Event, Phase, Say, State};
 use crate::life::status::{How, LastEnd, Status};
 use crate::life::talk::{self, Talk};
 use crate::setup::Setup;
@@ -302,7 +302,7 @@ impl Monitor {
                 exit
             }
             RunEvent::NotExecuted(text) => {
-                let failure = Failure::NotStarted(text);
+                let failure = Failure::Failed(text);
                 self.not_started(&failure);
                 self.answer_starter(Err(failure));
                 self.on_event(Event::NotExecuted)
@@ -373,7 +373,7 @@ impl Monitor {
             panic: run.panic(),
             con0: &con0,
         });
-        self.answer_starter(Err(Failure::NotStarted(format!(
+        self.answer_starter(Err(Failure::Failed(format!(
             "the kernel ended at once: {last_end}"
         ))));
         self.ended(last_end);

@@ -33,7 +33,7 @@ impl Wiring {
     /// Connects the kernel with the networks that are configured.
     ///
     /// # Errors
-    /// [`Failure::NotStarted`] with what is wrong; nothing is left behind.
+    /// [`Failure::Failed`] with what is wrong; nothing is left behind.
     pub fn set_up(setup: &Setup, snapshot: &Snapshot, kernel: &Path) -> Result<Wiring, Failure> {
         let vm = &snapshot.vm;
         let interfaces: Vec<Eth<'_>> = vm
@@ -46,11 +46,11 @@ impl Wiring {
             .collect();
         let any = vm.eth.values().any(|nic| nic.proxy_if().is_some());
         let driver = if any {
-            let file = setup.jail.open_kernel(kernel).map_err(refuse)?;
+            let file = setup.jail.open_kernel(kernel)?;
             let drivers = Drivers::of(file).map_err(|error| {
-                Failure::NotStarted(format!("cannot read {}: {error}", kernel.display()))
+                Failure::Failed(format!("cannot read {}: {error}", kernel.display()))
             })?;
-            Some(choose(vm, drivers).map_err(Failure::NotStarted)?)
+            Some(choose(vm, drivers).map_err(Failure::Failed)?)
         } else {
             None
         };
@@ -65,7 +65,7 @@ impl Wiring {
                     pool: snapshot.pool,
                     driver,
                 };
-                Networks::set_up(&setup.records, &owner, &interfaces).map_err(refuse)?
+                Networks::set_up(&setup.records, &owner, &interfaces)?
             }
             None => None,
         };
@@ -241,10 +241,6 @@ fn argument(connection: &Connection, driver: Driver, fd: i32) -> String {
             mac("mac=")
         ),
     }
-}
-
-fn refuse(error: impl std::fmt::Display) -> Failure {
-    Failure::NotStarted(error.to_string())
 }
 
 #[cfg(test)]

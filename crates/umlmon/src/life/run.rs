@@ -4,7 +4,6 @@
 //! [`Run::start`] first validates everything and then does everything; each thing it acquires is a guard that undoes
 //! itself, so a start that fails half-way leaves nothing behind.
 
-use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
 use std::path::Path;
@@ -17,11 +16,11 @@ use jail::{Bounds, ControlGroup, Jail, Kernel, Limits, Shortage, Terms, TmpMount
 use tokio::time::Instant;
 
 use crate::disks::devices;
-use crate::disks::holdings::{self, Cows};
+use crate::disks::holdings::{self, Cows, Ubd};
 use crate::failure::Failure;
 use crate::life::channels::{CON0, Channels};
 use crate::life::ending::CON0_TAIL;
-use crate::life::kernel_args::{self, Ubd};
+use crate::life::kernel_args;
 use crate::life::mconsole::{Mconsole, Notice, Notices};
 use crate::life::networks::{NicLook, Wiring};
 use crate::second::link::Link;
@@ -33,13 +32,9 @@ use crate::snapshot::Snapshot;
 const GROUP_PATIENCE: Duration = Duration::from_millis(200);
 const GROUP_PAUSE: Duration = Duration::from_millis(5);
 
-fn not_started(error: impl std::fmt::Display) -> Failure {
-    Failure::NotStarted(error.to_string())
-}
-
 /// For errors that do not say themselves what could not be done.
 fn cannot(what: &str) -> impl Fn(std::io::Error) -> Failure {
-    move |error| Failure::NotStarted(format!("cannot {what}: {error}"))
+    move |error| Failure::Failed(format!("cannot {what}: {error}"))
 }
 
 /// What a start is given beyond the configuration.
@@ -101,7 +96,6 @@ pub struct Look {
 /// A run of the kernel. Its fields are released from top to bottom: first the processes, at last what they used.
 pub struct Run {
     link: Rc<Link>,
-    nudged: Rc<RefCell<Option<Rc<Link>>>>,
     notices: Notices,
     channels: Rc<Channels>,
     tmp: TmpMount,
@@ -123,7 +117,7 @@ impl Run {
     /// Starts the kernel: returns when the child has been sent its task.
     ///
     /// # Errors
-    /// [`Failure::NotStarted`] with the first thing that is missing or did not work; nothing is left behind.
+    /// [`Failure::Failed`] with the first thing that is missing or did not work; nothing is left behind.
     pub fn start(setup: &Setup, snapshot: Snapshot, mut start: Start) -> Result<Run, Failure> {
         let vm = &snapshot.vm;
         // Validate everything ...
@@ -136,24 +130,23 @@ impl Run {
         // ... then do everything.
         start.lease = Some(claim(setup, start.lease.take(), claims)?);
         holdings::nothing_relies_on(setup, &disks, &start.cows)?;
-        setup.channels.apply(vm).map_err(not_started)?;
+        setup.channels.apply(vm)?;
         let wiring = wire(setup, start.wiring.take(), &snapshot, &kernel.path)?;
         let wiring = start.wiring.insert(wiring);
         let group = bound(setup, vm);
-        let tmp = setup.jail.mount_tmp(vm.mem).map_err(not_started)?;
+        let tmp = setup.jail.mount_tmp(vm.mem)?;
         let hold = || tmp.root().try_clone_to_owned();
         let notices = hold()
             .and_then(|root| Notices::bind(&root))
             .map_err(cannot("open the mconsole's notify socket"))?;
         let root = hold().map_err(cannot("hold the jail's tmp"))?;
-        let slaves = setup.channels.kernel_slaves().map_err(not_started)?;
+        let slaves = setup.channels.kernel_slaves()?;
         let channels: Vec<_> = slaves.iter().map(|(name, _)| *name).collect();
         let launch = Launch {
             name: setup.name().to_string(),
             confinement: setup
                 .jail
-                .confinement(&kernel, terms(vm, wiring, group.as_ref()))
-                .map_err(not_started)?,
+                .confinement(&kernel, terms(vm, wiring, group.as_ref()))?,
             kernel: kernel.path.display().to_string(),
             argv: kernel_args::build(vm, &channels, &disks, wiring, &start.extra),
             env: kernel_args::ENVIRONMENT.map(String::from).to_vec(),
@@ -166,7 +159,6 @@ impl Run {
         let mconsole = Mconsole::new(root, setup.name().as_str()).in_network(network);
         Ok(Run {
             link: Rc::new(link),
-            nudged: Rc::clone(&setup.nudged),
             notices,
             channels: Rc::clone(&setup.channels),
             tmp,
@@ -226,9 +218,7 @@ impl Run {
     fn note(&mut self, notice: &Notice) {
         match notice {
             Notice::Ready => {
-                self.nudged.replace(Some(Rc::clone(&self.link)));
-                // For what may have stalled before anybody was allowed to nudge.
-                self.link.nudge();
+                self.channels.nudged().begin(&self.link);
             }
             Notice::Panic(text) => self.panic = Some(text.clone()),
             Notice::Hang | Notice::Guest(_) => {}
@@ -307,13 +297,13 @@ fn examine(setup: &Setup, snapshot: &Snapshot, cows: &Cows) -> Result<Examined, 
     let path = vm
         .kernel
         .as_ref()
-        .ok_or_else(|| Failure::NotStarted("no kernel is configured (parameter kernel)".into()))?;
+        .ok_or_else(|| Failure::Failed("no kernel is configured (parameter kernel)".into()))?;
     let kernel = setup.jail.kernel(Path::new(path.as_str()));
-    let kernel = kernel.map_err(not_started)?;
+    let kernel = kernel?;
     for note in &kernel.notes {
         tracing::warn!("{note}");
     }
-    devices::provide(&setup.devices, &snapshot.devices).map_err(Failure::NotStarted)?;
+    devices::provide(&setup.storage.devices, &snapshot.devices).map_err(Failure::Failed)?;
     let (disks, claims) = holdings::usable(setup, vm, cows)?;
     Ok(Examined {
         kernel,
@@ -325,7 +315,7 @@ fn examine(setup: &Setup, snapshot: &Snapshot, cows: &Cows) -> Result<Examined, 
 impl Drop for Run {
     fn drop(&mut self) {
         // The last reference to the link but ours: it kills the child and waits for it.
-        self.nudged.replace(None);
+        self.channels.nudged().end();
     }
 }
 
@@ -333,9 +323,9 @@ impl Drop for Run {
 fn claim(setup: &Setup, held: Option<Lease>, claims: Vec<Claim>) -> Result<Lease, Failure> {
     let lease = match held {
         Some(lease) => lease.change(claims).map(|()| lease),
-        None => setup.locks.claim(claims),
+        None => setup.storage.locks.claim(claims),
     };
-    lease.map_err(holdings::refusal)
+    Ok(lease?)
 }
 
 /// A guest that reboots has its networks still, unless somebody has removed an interface.

@@ -16,6 +16,8 @@
 //! [`asked`] and [`happened`] are pure functions: they neither wait nor touch anything. The monitor task calls them, and then
 //! carries the action out. A refusal is an answer with a reason, not an error.
 
+use crate::failure::Denied;
+
 /// Where the VM is in its life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Phase {
@@ -163,35 +165,6 @@ pub enum Say {
 
 /// The next state, and what is to be done.
 pub type Step<S> = (State, Action<S>);
-
-/// Why a request is refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Denied {
-    /// It needs a kernel.
-    #[error("the VM is not running (-start starts it)")]
-    NotRunning,
-    /// There is a kernel already.
-    #[error("the VM is already running")]
-    AlreadyRunning,
-    /// Somebody else's start is under way.
-    #[error("the VM is already starting")]
-    AlreadyStarting,
-    /// It needs a kernel that executes.
-    #[error("the VM is still starting (try again in a moment)")]
-    StillStarting,
-    /// It needs a suspended kernel.
-    #[error("the VM is not suspended")]
-    NotSuspended,
-    /// It needs a kernel that is not suspended.
-    #[error("the VM is already suspended (-continue resumes it)")]
-    AlreadySuspended,
-    /// The end is under way.
-    #[error("the VM is stopping (-wait waits for its end)")]
-    Stopping,
-    /// The daemon ends.
-    #[error("the monitor is shutting down")]
-    Quitting,
-}
 
 /// What follows from what somebody asks for, or why it is refused.
 ///

@@ -160,7 +160,7 @@ impl server::Gate for Gate<'_> {
     /// The configuration is read anew, so that a change of the password counts at once.
     async fn keys(&self, begin: &AuthBeginArgs) -> Result<Vec<Key>, CtlError> {
         self.patience()?;
-        let config = Config::load(&self.keeper.setup.config_path)
+        let config = Config::load(&self.keeper.setup.configured.file)
             .and_then(|config| Ok((config.vm(self.keeper.setup.name())?, config)));
         let (vm, config) = config.map_err(|fault| {
             self.keeper.note(self.source, &fault);

@@ -9,9 +9,9 @@ use config::is_printable;
 use pty::Attachment;
 use rpc_xdr::umlmonctrl::*;
 
-use crate::failure::Failure;
-use crate::life::events::{Happening, Wish};
-use crate::life::state::{Denied, Phase};
+use crate::events::{Happening, Wish};
+use crate::failure::{Denied, Failure};
+use crate::life::state::Phase;
 use crate::service::session::Session;
 use crate::service::{MAX_WAIT, Service, wire};
 

@@ -9,11 +9,10 @@ use disks::{Access, Holder};
 use rpc_xdr::umlmonctrl::*;
 use tokio::time::timeout;
 
-use crate::disks::holdings;
 use crate::disks::jobs::Progress;
 use crate::disks::process;
+use crate::events::Wish;
 use crate::failure::Failure;
-use crate::life::events::Wish;
 use crate::service::session::Session;
 use crate::service::{MAX_WAIT, Service, wire};
 
@@ -147,7 +146,7 @@ impl Service {
 
     pub(super) async fn list_disks(&self, args: &DiskListArgs) -> Result<DiskPage, Failure> {
         let entries = process::list(&self.setup).await?;
-        let holders = self.setup.locks.holders().map_err(holdings::refusal)?;
+        let holders = self.setup.storage.locks.holders()?;
         let after = String::from_utf8_lossy(&args.after).into_owned();
         let mut rest = entries.iter().filter(|entry| *entry.disk.as_str() > *after);
         let disks = rest
@@ -162,7 +161,7 @@ impl Service {
     }
 
     fn entry(&self, entry: &Entry, holders: &[Holder]) -> DiskEntry {
-        let identity = self.setup.disks.identity(&entry.disk).ok();
+        let identity = self.setup.storage.disks.identity(&entry.disk).ok();
         let users = holders
             .iter()
             .filter(|holder| Some(&holder.claim.identity) == identity.as_ref())

@@ -4,7 +4,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use rpc_xdr::umlmonctrl::*;
 
-use crate::life::events::{Event, Happening};
+use crate::events::{Event, Happening};
 use crate::service::{MAX_WAIT, Service, wire};
 
 impl Service {

@@ -24,12 +24,12 @@ impl Service {
             Some(look) => Some(look.mconsole.call("version", RESPONSE).await),
             None => None,
         };
-        let next = Config::look_at_vm(&self.setup.config_path, self.setup.name());
+        let next = Config::look_at_vm(&self.setup.configured.file, self.setup.name());
         let shown = match (&look, &next) {
             (Some(look), _) => &look.vm,
             (None, Ok(next)) => next,
             // The best that is known of a VM whose configuration is faulty or gone.
-            (None, Err(_)) => &self.setup.vm,
+            (None, Err(_)) => &self.setup.configured.vm,
         };
         let mut info = self.compose(look.as_ref(), version, shown);
         match &next {
@@ -111,7 +111,7 @@ impl Service {
             let running = ubds.iter().find(|ubd| ubd.number == *number);
             let found = match running {
                 Some(ubd) => Ok(ubd.disk.clone()),
-                None => self.setup.disks.inspect(name, &opener),
+                None => self.setup.storage.disks.inspect(name, &opener),
             };
             let note = found
                 .as_ref()

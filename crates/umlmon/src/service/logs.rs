@@ -50,7 +50,7 @@ impl Service {
 
     /// The monitor's own log, opened for this call: it may have been rotated since the last one.
     fn own_log(&self) -> Result<Log, Failure> {
-        let vm = &self.setup.vm;
+        let vm = &self.setup.configured.vm;
         let missing = || Failure::NotFound("the monitor writes no log (parameter logfile)".into());
         let name = vm.logfile.clone().ok_or_else(missing)?;
         let dir = LogDir::open(&vm.logdir).map_err(|error| {

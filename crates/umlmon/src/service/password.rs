@@ -27,7 +27,7 @@ impl Service {
             }
         };
         let name = self.setup.name();
-        let config = Config::load(&self.setup.config_path)?;
+        let config = Config::load(&self.setup.configured.file)?;
         let change = PasswordChange::new(name.as_str(), args.nonce, nonce);
         let new = old_passwords(&config, &config.vm(name)?)
             .iter()

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use rpc_xdr::umlmonctrl::*;
 
+use crate::events::Wish;
 use crate::failure::Failure;
-use crate::life::events::Wish;
 use crate::life::monitor::Ask;
 use crate::service::session::Session;
 use crate::service::{Service, wire};

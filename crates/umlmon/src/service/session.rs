@@ -12,7 +12,7 @@ use pty::Attachment;
 use rpc_xdr::umlmonctrl::AuthNonce;
 
 use crate::disks::jobs::Job;
-use crate::life::events::{Events, Happening};
+use crate::events::{Events, Happening};
 
 /// Jobs of a connection whose end nobody has asked for.
 const MAX_KEPT: usize = 64;

@@ -8,7 +8,7 @@ use crate::service::{Service, wire};
 
 impl Service {
     pub(super) fn settings(&self) -> Result<Vec<ConfigSetting>, Failure> {
-        let vm = Config::look_at_vm(&self.setup.config_path, self.setup.name())?;
+        let vm = Config::look_at_vm(&self.setup.configured.file, self.setup.name())?;
         Ok(vm.settings().iter().map(setting).collect())
     }
 
@@ -26,7 +26,7 @@ impl Service {
         &self,
         change: impl FnOnce(&mut UserChanges, &Config) -> Result<(), config::Error>,
     ) -> Result<(), Failure> {
-        let config = Config::load(&self.setup.config_path)?;
+        let config = Config::load(&self.setup.configured.file)?;
         let file = config.global.user_file(self.setup.name());
         let mut changes = UserChanges::load(&file)?;
         change(&mut changes, &config)?;

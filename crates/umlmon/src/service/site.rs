@@ -40,7 +40,7 @@ pub struct Output {
 
 impl Service {
     pub(super) async fn run_site_command(&self, arg: Vec<u8>) -> Result<SiteOutput, Failure> {
-        let config = Config::load(&self.setup.config_path)?;
+        let config = Config::load(&self.setup.configured.file)?;
         let program = config.global.sitecmd.ok_or_else(|| {
             Failure::NotFound("no site command is configured (sitecmd in section [GLOBAL])".into())
         })?;

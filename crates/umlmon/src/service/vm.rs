@@ -5,10 +5,10 @@ use std::time::Duration;
 use rpc_xdr::umlmonctrl::*;
 
 use crate::disks::holdings;
-use crate::failure::Failure;
+use crate::failure::{Denied, Failure};
 use crate::life::monitor::Ask;
 use crate::life::run::Start;
-use crate::life::state::{Denied, Phase};
+use crate::life::state::Phase;
 use crate::service::{Service, wire};
 
 /// How long a call that ends the kernel waits until nothing of it is left.

@@ -4,9 +4,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rpc_xdr::umlmonctrl::*;
 
-use crate::failure::Failure;
+use crate::failure::{Denied, Failure};
 use crate::life::mconsole;
-use crate::life::state::{Denied, Phase};
+use crate::life::state::Phase;
 use crate::life::status::{How, LastEnd};
 
 /// A sentence for people, cut to what the wire allows.
@@ -57,9 +57,7 @@ fn code(failure: &Failure) -> CtlCode {
         Failure::NotAuthorised(_) => CtlCode::NotAuthorised,
         Failure::NotFound(_) => CtlCode::NotFound,
         Failure::Busy(_) => CtlCode::Busy,
-        Failure::Mconsole(_) | Failure::NotStarted(_) | Failure::NoInit | Failure::Failed(_) => {
-            CtlCode::Failed
-        }
+        Failure::Mconsole(_) | Failure::NoInit | Failure::Failed(_) => CtlCode::Failed,
     }
 }
 

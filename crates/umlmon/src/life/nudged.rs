@@ -1,0 +1,37 @@
+//! The kernel that the channels nudge (umlmon, the monitor process).
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use crate::second::link::Link;
+
+/// The kernel of the present run, from when its mconsole is up until it ends: before, a nudge would end it. Clones are
+/// the same one.
+#[derive(Debug, Clone, Default)]
+pub struct Nudged(Rc<RefCell<Option<Rc<Link>>>>);
+
+impl Nudged {
+    /// The mconsole of this kernel is up.
+    pub fn begin(&self, kernel: &Rc<Link>) {
+        self.0.replace(Some(Rc::clone(kernel)));
+        // For what may have stalled before anybody was allowed to nudge.
+        kernel.nudge();
+    }
+
+    /// The run is over.
+    pub fn end(&self) {
+        self.0.replace(None);
+    }
+}
+
+impl pty::Peer for Nudged {
+    fn wake(&self) {
+        if let Some(kernel) = &*self.0.borrow() {
+            kernel.nudge();
+        }
+    }
+
+    fn is_idle(&self) -> Option<bool> {
+        self.0.borrow().as_ref()?.kernel_is_idle()
+    }
+}
