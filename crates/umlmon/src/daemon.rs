@@ -11,9 +11,9 @@ use config::{Config, Global, StartType, Vm, VmName};
 use daemon::{Acceptor, CtrlSocket, LogHandle, LogTo, PidFile, Readiness, Signals, Told};
 use disks::{Devices, Disks, Locks};
 use files::LogDir;
-use jail::{Account, ControlGroup, Jail, Places};
+use jail::{Account, ControlGroup, Jail};
 use net::Records;
-use rpc_xdr::server::Limits;
+use rpc_xdr::server;
 use rpc_xdr::umlmonctrl::UMLMONCTRL_V1_MAX_ARGS;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -99,7 +99,7 @@ fn lock(global: &Global, name: &VmName) -> anyhow::Result<PidFile> {
 }
 
 fn prepare_jail(global: &Global, vm: &Vm) -> anyhow::Result<Jail> {
-    let places = Places {
+    let places = jail::Places {
         vardir: global.vardir.clone(),
         vm_dir: global.vm_dir(&vm.name),
         jail: vm.jaildir.clone(),
@@ -337,10 +337,8 @@ async fn converse(stream: UnixStream, service: Rc<Service>, _place: OwnedSemapho
         Err(error) => return tracing::warn!("cannot find out who connected: {error}"),
     };
     let peer = session.peer().to_owned();
-    let limits = Limits::new(UMLMONCTRL_V1_MAX_ARGS);
-    if let Err(error) =
-        rpc_xdr::server::serve::<Guarded, _, _>(stream, service, session, limits).await
-    {
+    let limits = server::Limits::new(UMLMONCTRL_V1_MAX_ARGS);
+    if let Err(error) = server::serve::<Guarded, _, _>(stream, service, session, limits).await {
         tracing::info!("connection of {peer}: {error}");
     }
 }

@@ -17,7 +17,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use config::{Config, Global, VmName};
 use daemon::{Acceptor, Crowd, CtrlSocket, Place, TcpAcceptor};
-use rpc_xdr::server::{Admitted, Asked, Begin, Door, DoorError, Limits, serve_sealed};
+use rpc_xdr::server::{self, Admitted, Asked, Begin, Door, DoorError, serve_sealed};
 use rpc_xdr::umlmonctrl::UMLMONCTRL_V1_MAX_ARGS;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 use tokio::net::UnixStream;
@@ -237,7 +237,7 @@ impl Remote {
         };
         let events = Rc::clone(&self.service.setup.events);
         let session = Session::new(source.to_string(), trust, events);
-        let limits = Limits::new(UMLMONCTRL_V1_MAX_ARGS);
+        let limits = server::Limits::new(UMLMONCTRL_V1_MAX_ARGS);
         let service = Rc::clone(&self.service);
         let (stream, seal) = (admitted.stream, admitted.seal);
         match serve_sealed::<Guarded, _, _>(stream, service, session, limits, seal).await {

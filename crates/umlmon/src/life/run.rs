@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use config::{Vm, VmName};
 use disks::{Claim, Lease};
-use jail::{Bounds, ControlGroup, Jail, Kernel, Limits, Shortage, Terms, TmpMount};
+use jail::{Bounds, ControlGroup, Jail, Shortage, Terms, TmpMount};
 use tokio::time::Instant;
 
 use crate::disks::devices;
@@ -287,7 +287,7 @@ impl Run {
 
 /// What a start needs, and was found usable.
 struct Examined {
-    kernel: Kernel,
+    kernel: jail::Kernel,
     disks: Vec<Ubd>,
     claims: Vec<Claim>,
 }
@@ -368,11 +368,11 @@ fn bound(setup: &Setup, vm: &Vm) -> Option<ControlGroup> {
 }
 
 fn terms(vm: &Vm, wiring: &Wiring, group: Option<&ControlGroup>) -> Terms {
-    let limits = Limits::default();
+    let limits = jail::Limits::default();
     Terms {
         scheduler: scheduler(vm),
         tun: wiring.tun,
-        limits: Limits {
+        limits: jail::Limits {
             processes: group.is_none().then(|| vm.pids_limit.into()),
             ..limits
         },
