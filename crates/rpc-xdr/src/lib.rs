@@ -13,11 +13,23 @@ pub mod record;
 pub mod seal;
 #[cfg(feature = "server")]
 pub mod server;
-#[path = "umldir_xdr.rs"]
-pub mod umldir;
-#[path = "umlmonctrl_xdr.rs"]
-pub mod umlmonctrl;
+mod umldir_rpc;
+mod umldir_xdr;
+mod umlmonctrl_rpc;
+mod umlmonctrl_xdr;
 pub mod xdr;
+
+/// The interface `proto/umlmonctrl.x`, of umlmon.
+pub mod umlmonctrl {
+    pub use crate::umlmonctrl_rpc::*;
+    pub use crate::umlmonctrl_xdr::*;
+}
+
+/// The interface `proto/umldir.x`, of umldir.
+pub mod umldir {
+    pub use crate::umldir_rpc::*;
+    pub use crate::umldir_xdr::*;
+}
 
 /// Why a connection broke. For an end without notice, the text of rustls is too long, and has a link.
 fn why_broken(error: &std::io::Error) -> String {

@@ -7,6 +7,14 @@
 pub use rpc_xdr::server;
 pub use rpc_xdr::{Procedure, client, xdr};
 
+/// The interface.
+#[allow(unused_imports)]
+mod kit {
+    pub(crate) use crate::kit_rpc::*;
+    pub(crate) use crate::kit_xdr::*;
+}
+#[allow(dead_code, unreachable_pub)]
+mod kit_rpc;
 #[allow(dead_code, unreachable_pub)]
 mod kit_xdr;
 mod mutations;

@@ -6,7 +6,7 @@ use rpc_xdr::client::Client;
 use rpc_xdr::umlmonctrl::*;
 use rpc_xdr::xdr::{Pack, Unpack};
 
-use crate::kit_xdr::KitAll;
+use crate::kit::KitAll;
 use crate::values::{all, decode, encode};
 
 /// xorshift: the same numbers in every run.

@@ -12,7 +12,7 @@ use rpc_xdr::seal::{Seal, SealError};
 use rpc_xdr::server::{Asked, Door, DoorError, Gate, ServeError, serve_sealed};
 use rpc_xdr::umlmonctrl::*;
 
-use crate::kit_xdr::*;
+use crate::kit::*;
 
 /// Echoes numbers.
 struct Service;

@@ -11,7 +11,7 @@ use tokio::net::UnixStream;
 use tokio::sync::Notify;
 use tokio::task::{JoinHandle, LocalSet};
 
-use crate::kit_xdr::*;
+use crate::kit::*;
 use crate::mutations::Random;
 use crate::server::{Limits, ServeError, serve_one};
 

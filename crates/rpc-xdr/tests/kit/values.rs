@@ -6,7 +6,7 @@ use rpc_xdr::xdr::{
     unpack_opaque, unpack_string,
 };
 
-use crate::kit_xdr::*;
+use crate::kit::*;
 
 pub(crate) fn encode<T: Pack>(value: &T) -> Vec<u8> {
     let mut out = Vec::new();

@@ -15,12 +15,12 @@ use tempfile::TempDir;
 use xtask::dialogue::Dialogue;
 use xtask::guest::{self, Login};
 
-use super::Subject;
 use super::installation::{
     self, Console, Installation, PATIENCE, copy_image, directory, nothing_left,
 };
 use super::report::Figure;
 use super::stats;
+use super::subject::Subject;
 use crate::steps::output;
 
 pub(super) const SUBJECT: Subject = Subject {

@@ -5,7 +5,7 @@ use std::process::Command;
 use super::installation;
 use super::report::Figure;
 use super::stats;
-use super::{Subject, program, run_time};
+use super::subject::{Subject, program, run_time};
 use crate::steps::output;
 
 pub(super) const SUBJECT: Subject = Subject {

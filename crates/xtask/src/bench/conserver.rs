@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::console::await_ready;
-use super::line::Line;
+use super::line::{Line, await_ready};
 
 /// How long the server may take to end.
 const PATIENCE: Duration = Duration::from_secs(10);

@@ -12,11 +12,11 @@ use anyhow::{Context as _, bail, ensure};
 
 use super::conserver::Conserver;
 use super::dtach::Dtach;
-use super::installation::{self, Installation, PATIENCE, directory};
+use super::installation::{self, Installation, directory};
 use super::line::Line;
 use super::report::Figure;
 use super::stats;
-use super::{Subject, program};
+use super::subject::{Subject, program};
 use crate::steps::output;
 
 pub(super) const SUBJECT: Subject = Subject {
@@ -199,17 +199,6 @@ fn ticks(stat: &str) -> Option<u32> {
     let mut times = fields.split(' ').skip(11);
     let mut next = || times.next()?.parse::<u32>().ok();
     next()?.checked_add(next()?)
-}
-
-/// Waits for the file by which a program says that it listens, and removes it.
-pub(super) fn await_ready(directory: &Path) -> anyhow::Result<()> {
-    let ready = directory.join("ready");
-    let deadline = Instant::now() + PATIENCE;
-    while !ready.exists() {
-        ensure!(Instant::now() < deadline, "{} is missing", ready.display());
-        std::thread::sleep(std::time::Duration::from_millis(1));
-    }
-    fs::remove_file(&ready).context("cannot remove a file")
 }
 
 #[cfg(test)]

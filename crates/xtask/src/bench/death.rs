@@ -11,7 +11,7 @@ use super::conmon::Conmon;
 use super::installation::{self, Console, Installation};
 use super::report::Figure;
 use super::stats;
-use super::{Subject, program};
+use super::subject::{Subject, program};
 use crate::steps::output;
 
 pub(super) const SUBJECT: Subject = Subject {

@@ -13,7 +13,7 @@ use rustix::fs::sync;
 use super::installation::{self, Installation};
 use super::report::Figure;
 use super::stats;
-use super::{Subject, program, run_time};
+use super::subject::{Subject, program, run_time};
 
 pub(super) const SUBJECT: Subject = Subject {
     name: "disks",

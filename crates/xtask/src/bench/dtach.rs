@@ -5,8 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::Context as _;
 
-use super::console::await_ready;
-use super::line::Line;
+use super::line::{Line, await_ready};
 
 /// The process that keeps the terminal; it is killed with the value, and the program loses its terminal and ends.
 pub(super) struct Dtach {

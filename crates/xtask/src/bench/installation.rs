@@ -11,7 +11,7 @@ use anyhow::{Context as _, ensure};
 use xtask::dialogue::Dialogue;
 use xtask::leftovers;
 
-use super::program;
+use super::subject::program;
 use crate::steps::{heading, output};
 
 /// The name of the VM.

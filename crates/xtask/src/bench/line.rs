@@ -2,11 +2,13 @@
 //! (cargo xtask bench).
 
 use std::ffi::OsStr;
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -125,4 +127,15 @@ impl Drop for Line {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// Waits for the file by which a program says that it listens, and removes it.
+pub(super) fn await_ready(directory: &Path) -> anyhow::Result<()> {
+    let ready = directory.join("ready");
+    let deadline = Instant::now() + PATIENCE;
+    while !ready.exists() {
+        ensure!(Instant::now() < deadline, "{} is missing", ready.display());
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    fs::remove_file(&ready).context("cannot remove a file")
 }

@@ -11,7 +11,7 @@ use super::installation::{self, Installation, VM};
 use super::memory;
 use super::report::Figure;
 use super::stats;
-use super::{Subject, program, run_time};
+use super::subject::{Subject, program, run_time};
 use crate::steps::output;
 
 pub(super) const SUBJECT: Subject = Subject {

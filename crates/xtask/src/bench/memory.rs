@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use super::Subject;
 use super::boot;
 use super::conmon::Conmon;
 use super::installation::{self, Installation};
 use super::report::Figure;
 use super::stats::Pairs;
+use super::subject::Subject;
 
 pub(super) const SUBJECT: Subject = Subject {
     name: "memory",

@@ -26,29 +26,18 @@ mod size;
 mod spec;
 mod start;
 mod stats;
+mod subject;
 mod traffic;
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::setup;
-use crate::steps::{self, cargo, heading, target_dir};
-use report::Figure;
-
-/// Something that is measured, under the name that the command line takes.
-pub(crate) struct Subject {
-    name: &'static str,
-    /// What it yields, in the order of the rows in SPECIFICATION.md.
-    metrics: &'static [&'static str],
-    /// What it needs from Debian.
-    packages: &'static [&'static str],
-    measure: fn() -> anyhow::Result<Vec<Figure>>,
-}
+use crate::steps::{self, cargo, heading};
+use subject::Subject;
 
 /// In the order of SPECIFICATION.md.
 const SUBJECTS: &[Subject] = &[
@@ -130,23 +119,6 @@ fn stand_still() -> anyhow::Result<()> {
     let mut one = CpuSet::new();
     one.set(last.context("there is no processor")?);
     sched_setaffinity(None, &one).context("cannot stay on one processor")
-}
-
-/// A program of ours, as it is released.
-fn program(name: &str) -> PathBuf {
-    target_dir().join("release").join(name)
-}
-
-/// How many milliseconds a command takes from fork to exit; its output is dropped.
-fn run_time(command: &mut Command) -> anyhow::Result<f64> {
-    command.stdin(Stdio::null()).stdout(Stdio::null());
-    let begun = Instant::now();
-    let status = command.status();
-    let taken = begun.elapsed();
-    let name = command.get_program().to_string_lossy();
-    let status = status.with_context(|| format!("cannot run {name}"))?;
-    ensure!(status.success(), "{name}: {status}");
-    Ok(taken.as_secs_f64() * 1e3)
 }
 
 #[cfg(test)]

@@ -10,11 +10,11 @@ use std::time::Instant;
 use anyhow::{Context as _, anyhow, ensure};
 use nix::sched::{CloneFlags, unshare};
 
-use super::Subject;
 use super::boot::{DISK, Image, KERNEL, LINES, MARK};
 use super::installation::{self, Installation, directory};
 use super::report::Figure;
 use super::stats::{self, Pairs, median};
+use super::subject::Subject;
 use crate::steps::{self, cargo, output, target_dir};
 
 pub(super) const SUBJECT: Subject = Subject {

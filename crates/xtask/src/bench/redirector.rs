@@ -1,10 +1,10 @@
 //! What the redirector costs those who come through it, against haproxy and socat (cargo xtask bench).
 
-use super::Subject;
 use super::installation::directory;
 use super::redirectors::Redirector;
 use super::report::Figure;
 use super::stats::{self, Pairs};
+use super::subject::Subject;
 use super::traffic;
 
 pub(super) const SUBJECT: Subject = Subject {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::program;
+use super::subject::program;
 use super::traffic::{self, Route};
 
 /// How long one may take to begin or end.

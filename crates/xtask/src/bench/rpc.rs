@@ -13,7 +13,7 @@ use anyhow::{Context as _, ensure};
 use super::installation::{self, directory};
 use super::report::Figure;
 use super::stats;
-use super::{Subject, program};
+use super::subject::{Subject, program};
 use crate::steps::{output, repository};
 
 pub(super) const SUBJECT: Subject = Subject {

@@ -8,7 +8,8 @@ use std::process::Command;
 use anyhow::Context as _;
 
 use super::report::Figure;
-use super::{Subject, program, stats};
+use super::stats;
+use super::subject::{Subject, program};
 use crate::steps::{self, cargo, output};
 
 pub(super) const SUBJECT: Subject = Subject {

@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::Context as _;
 
 use super::report::Figure;
-use super::{Subject, program};
+use super::subject::{Subject, program};
 
 pub(super) const SUBJECT: Subject = Subject {
     name: "size",

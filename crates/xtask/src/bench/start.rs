@@ -11,7 +11,7 @@ use rustix::time::{ClockId, clock_gettime};
 use super::installation::{self, Console, Installation};
 use super::report::Figure;
 use super::stats::{self, median, quantile};
-use super::{Subject, program};
+use super::subject::{Subject, program};
 use crate::steps::output;
 
 pub(super) const SUBJECT: Subject = Subject {

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::error::{Error, Result};
 use super::parser::{Base, Declaration, Item, Kind, Name, Procedure, Shape, Value, Version};
-use super::{Error, Result};
 
 /// Larger does not fit into a record of RFC 5531 (31 bits of length).
 const SIZE_LIMIT: u64 = (1 << 31) - 1;
@@ -220,7 +220,7 @@ impl Checker {
         for declaration in declarations {
             let ty = self.declared(declaration)?;
             let field = declaration.name.clone();
-            if ty == Type::Void || !seen.insert(super::emit::field_name(&field.text)) {
+            if ty == Type::Void || !seen.insert(super::names::field_name(&field.text)) {
                 return Err(Error::new(
                     field.line,
                     format!("{:?} cannot be a field here", field.text),
@@ -455,7 +455,7 @@ impl Checker {
                 format!("{} can be larger than a record (2 GiB)", name.text),
             ));
         }
-        let fresh = self.rust_names.insert(super::emit::camel(&name.text));
+        let fresh = self.rust_names.insert(super::names::camel(&name.text));
         if !fresh || self.constants.contains_key(&name.text) {
             return Err(Error::new(
                 name.line,

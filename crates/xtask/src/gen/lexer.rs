@@ -1,6 +1,6 @@
 //! Interface file to tokens, and its comments with the places they stand at. Runs in `cargo xtask gen`.
 
-use super::{Error, Result};
+use super::error::{Error, Result};
 
 /// One token.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,11 +2,14 @@
 //!
 //! The stages, one file each: `lexer` (text to tokens and comments), `parser` (tokens to the items of RFC 4506 and
 //! RFC 5531), `check` (names, bounds, sizes; refuses what is dangerous), `emit` (types) and `program` (procedures).
-//! The output is committed: a change of the wire shows as a diff, and a build needs no generator.
+//! Types and procedures are files of their own, as rpcgen makes them: what computes with types has nothing to do with
+//! connections. The output is committed: a change of the wire shows as a diff, and a build needs no generator.
 
 mod check;
 mod emit;
+mod error;
 mod lexer;
+mod names;
 mod parser;
 mod program;
 
@@ -21,19 +24,23 @@ pub(crate) fn run(check: bool) -> anyhow::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let mut stale = Vec::new();
     for (input, output) in files(&root)? {
+        let stem = output.file_name().unwrap_or_default().to_string_lossy();
         let text = std::fs::read_to_string(root.join(&input))
             .with_context(|| format!("cannot read {}", input.display()))?;
-        let rust = rustfmt(&translate(&input.display().to_string(), &text)?)?;
-        let old = std::fs::read_to_string(root.join(&output)).unwrap_or_default();
-        if old == rust {
-            continue;
-        }
-        if check {
-            stale.push(output.display().to_string());
-        } else {
-            std::fs::write(root.join(&output), rust)
-                .with_context(|| format!("cannot write {}", output.display()))?;
-            println!("wrote {}", output.display());
+        let (types, programs) = translate(&input.display().to_string(), &stem, &text)?;
+        for (kind, rust) in [("xdr", types), ("rpc", programs)] {
+            let output = output.with_file_name(format!("{stem}_{kind}.rs"));
+            let rust = rustfmt(&rust)?;
+            if std::fs::read_to_string(root.join(&output)).unwrap_or_default() == rust {
+                continue;
+            }
+            if check {
+                stale.push(output.display().to_string());
+            } else {
+                std::fs::write(root.join(&output), rust)
+                    .with_context(|| format!("cannot write {}", output.display()))?;
+                println!("wrote {}", output.display());
+            }
         }
     }
     if !stale.is_empty() {
@@ -45,31 +52,34 @@ pub(crate) fn run(check: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The interface files and what is made of them, relative to the root of the repository.
+/// The interface files and what is made of them, without `_xdr.rs` and `_rpc.rs`, relative to the root of the repository.
 fn files(root: &Path) -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
     let mut files = vec![(
         PathBuf::from("crates/rpc-xdr/tests/kit/kit.x"),
-        PathBuf::from("crates/rpc-xdr/tests/kit/kit_xdr.rs"),
+        PathBuf::from("crates/rpc-xdr/tests/kit/kit"),
     )];
     for entry in std::fs::read_dir(root.join("proto")).context("cannot list proto")? {
         let path = entry.context("cannot list proto")?.path();
         if path.extension().is_some_and(|extension| extension == "x")
             && let (Some(name), Some(stem)) = (path.file_name(), path.file_stem())
         {
-            let output = format!("crates/rpc-xdr/src/{}_xdr.rs", stem.to_string_lossy());
-            files.push((Path::new("proto").join(name), PathBuf::from(output)));
+            let output = Path::new("crates/rpc-xdr/src").join(stem);
+            files.push((Path::new("proto").join(name), output));
         }
     }
     files.sort();
     Ok(files)
 }
 
-/// Rust for one interface file, not formatted yet. Errors begin with `file:line:`.
-fn translate(name: &str, text: &str) -> anyhow::Result<String> {
+/// Rust for one interface file, not formatted yet: its types, and its programs. Errors begin with `file:line:`.
+fn translate(name: &str, stem: &str, text: &str) -> anyhow::Result<(String, String)> {
     let result = lexer::tokens(text)
         .and_then(parser::parse)
         .and_then(check::check)
-        .map(|model| emit::emit(name, &model));
+        .map(|model| {
+            let programs = program::emit(name, stem, &model);
+            (emit::emit(name, &model), programs)
+        });
     result.map_err(|error| anyhow::anyhow!("{name}:{}: {}", error.line, error.text))
 }
 
@@ -93,24 +103,6 @@ fn rustfmt(rust: &str) -> anyhow::Result<String> {
     }
     String::from_utf8(output.stdout).context("rustfmt wrote something else than text")
 }
-
-/// What is wrong with an interface file, and in which line.
-#[derive(Debug)]
-struct Error {
-    line: u32,
-    text: String,
-}
-
-impl Error {
-    fn new(line: u32, text: impl Into<String>) -> Self {
-        Self {
-            line,
-            text: text.into(),
-        }
-    }
-}
-
-type Result<T> = std::result::Result<T, Error>;
 
 #[cfg(test)]
 mod tests;

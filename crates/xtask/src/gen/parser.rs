@@ -1,8 +1,8 @@
 //! Tokens to the items of an interface file: the grammar of RFC 4506 section 6 and RFC 5531 section 12, in the part
 //! that rpcgen accepts too (no types declared inside of declarations). Runs in `cargo xtask gen`.
 
+use super::error::{Error, Result};
 use super::lexer::{Token, Tokens};
-use super::{Error, Result};
 
 /// A name with what is said about it.
 #[derive(Clone, Debug)]

@@ -4,13 +4,14 @@
 use super::translate;
 
 fn refusal(text: &str) -> String {
-    translate("x.x", text)
+    translate("x.x", "x", text)
         .expect_err("this must be refused")
         .to_string()
 }
 
 fn rust(text: &str) -> String {
-    translate("x.x", text).unwrap()
+    let (types, programs) = translate("x.x", "x", text).unwrap();
+    types + &programs
 }
 
 #[test]
