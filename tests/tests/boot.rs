@@ -48,10 +48,12 @@ fn the_walk_through_of_the_manual() {
     vm.umlwatch(&["-ctrlaltdel", "-wait", "60"]).ok();
     vm.wait_inactive();
     assert_eq!(vm.last_end().0, "halted");
+    let log = vm.con0();
     assert!(
-        vm.con0().contains("GUEST-SHUTDOWN"),
+        log.contains("GUEST-SHUTDOWN"),
         "the guest shut down by itself"
     );
+    assert!(!log.contains("failed for device"), "{log}");
 }
 
 #[test]

@@ -15,6 +15,11 @@ pub const ENVIRONMENT: [&str; 3] = ["TMPDIR=/tmp", "HOME=/tmp", "PATH=/"];
 /// The descriptor under which the kernel inherits the first channel after con0, which is 0, 1 and 2.
 pub const FIRST_CHANNEL_FD: i32 = 3;
 
+/// A descriptor that the kernel never has: its number is beyond every limit of open files. Whoever opens a console of the
+/// guest that is not configured gets EBADF. `con=none` has the same purpose, but the kernel reports it as a failure of
+/// each console (arch/um/drivers/line.c, `setup_one_line`).
+const NEVER_OPEN: i32 = i32::MAX;
+
 /// Builds the argument list. `channels` are in the order of their descriptors, con0 first, which has three; those of the
 /// others begin with [`FIRST_CHANNEL_FD`], those of the open taps follow; `extra` are the arguments of this start only.
 pub fn build(
@@ -35,7 +40,7 @@ pub fn build(
         "noreboot".into(),
         // Not a wall, only a hint: the jail is the wall.
         "hostfs=/nonexistent".into(),
-        "con=none".into(),
+        format!("con=fd:{NEVER_OPEN}"),
         "ssl=null".into(),
         "con0=fd:0,fd:1".into(),
     ]);
