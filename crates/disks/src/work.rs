@@ -33,6 +33,6 @@ pub use draft::{PARTIAL_PREFIX, PARTIAL_SUFFIX, is_partial};
 pub use error::Error;
 pub use list::MAX_LISTED;
 pub use size::{MAX_BYTES, MIN_BYTES};
-pub use task::{Task, megabytes};
+pub use task::{Operand, Task, Usage, megabytes};
 pub use watch::{CowEntry, Entry, Watch};
 pub use workplace::Workplace;

@@ -88,20 +88,123 @@ pub fn megabytes(count: u64) -> Result<u64, Error> {
     Ok(bytes)
 }
 
+/// What a task does with a disk that it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Usage {
+    /// Only reads it.
+    Reads,
+    /// Makes it: it is not there yet.
+    Makes,
+    /// Changes or removes it.
+    Changes,
+}
+
+/// A disk that a task names.
+#[derive(Clone, Debug)]
+pub struct Operand<'a> {
+    /// Its name.
+    pub disk: &'a DiskName,
+    /// What is done with it.
+    pub usage: Usage,
+    /// What it must be.
+    kind: DiskKind,
+}
+
+fn reads(disk: &DiskName, kind: DiskKind) -> Operand<'_> {
+    let usage = Usage::Reads;
+    Operand { disk, usage, kind }
+}
+
+fn makes(disk: &DiskName, kind: DiskKind) -> Operand<'_> {
+    let usage = Usage::Makes;
+    Operand { disk, usage, kind }
+}
+
+fn changes(disk: &DiskName, kind: DiskKind) -> Operand<'_> {
+    let usage = Usage::Changes;
+    Operand { disk, usage, kind }
+}
+
+/// What follows from a task alone.
+struct Outline<'a> {
+    command: &'static str,
+    /// In the order in which the command takes them.
+    operands: Vec<Operand<'a>>,
+    /// How large a disk is to be.
+    bytes: Option<u64>,
+}
+
+impl<'a> Outline<'a> {
+    fn new(command: &'static str, operands: impl Into<Vec<Operand<'a>>>) -> Outline<'a> {
+        Outline {
+            command,
+            operands: operands.into(),
+            bytes: None,
+        }
+    }
+
+    fn sized(self, bytes: u64) -> Outline<'a> {
+        let bytes = Some(bytes);
+        Outline { bytes, ..self }
+    }
+}
+
 impl Task {
+    fn outline(&self) -> Outline<'_> {
+        use DiskKind::{Cow, Dsk};
+        match self {
+            Task::Create { disk, bytes, .. } => {
+                Outline::new("disk-create", [makes(disk, Dsk)]).sized(*bytes)
+            }
+            Task::CreateCow { disk, backing } => {
+                Outline::new("disk-create-cow", [makes(disk, Cow), reads(backing, Dsk)])
+            }
+            Task::Delete { disk } => Outline::new("disk-delete", [changes(disk, disk.kind())]),
+            Task::Copy {
+                source,
+                destination,
+            } => {
+                let kind = source.kind();
+                Outline::new("disk-copy", [reads(source, kind), makes(destination, kind)])
+            }
+            Task::Resize { disk, bytes, .. } => {
+                Outline::new("disk-resize", [changes(disk, Dsk)]).sized(*bytes)
+            }
+            Task::Import { disk, backing } => {
+                Outline::new("disk-import", [changes(disk, Cow), reads(backing, Dsk)])
+            }
+            Task::Commit {
+                source,
+                destination,
+            } => Outline::new("disk-commit", [reads(source, Cow), makes(destination, Dsk)]),
+            Task::List => Outline::new("disk-list", []),
+            Task::Tidy => Outline::new("disk-tidy", []),
+            Task::Discard { disk } => Outline::new("disk-tidy", [changes(disk, disk.kind())]),
+        }
+    }
+
     /// The command of umlwatch(1) that asks for it.
     pub fn command(&self) -> &'static str {
-        match self {
-            Task::Create { .. } => "disk-create",
-            Task::CreateCow { .. } => "disk-create-cow",
-            Task::Delete { .. } => "disk-delete",
-            Task::Copy { .. } => "disk-copy",
-            Task::Resize { .. } => "disk-resize",
-            Task::Import { .. } => "disk-import",
-            Task::Commit { .. } => "disk-commit",
-            Task::List => "disk-list",
-            Task::Tidy | Task::Discard { .. } => "disk-tidy",
-        }
+        self.outline().command
+    }
+
+    /// The disks that it names, in the order in which the command takes them.
+    pub fn operands(&self) -> Vec<Operand<'_>> {
+        self.outline().operands
+    }
+
+    /// The disk that it is to make.
+    pub fn makes(&self) -> Option<&DiskName> {
+        let mut operands = self.operands().into_iter();
+        let made = operands.find(|operand| operand.usage == Usage::Makes);
+        made.map(|operand| operand.disk)
+    }
+
+    /// The disks as umlwatch(1) takes them, such as `/disks/a.dsk:/disks/b.dsk`; empty if there are none.
+    pub fn disks(&self) -> String {
+        let operands = self.operands();
+        let names: Vec<&str> = operands.iter().map(|it| it.disk.as_str()).collect();
+        names.join(":")
     }
 
     /// Whether names and sizes are allowed, whatever there is on the disk.
@@ -109,65 +212,48 @@ impl Task {
     /// # Errors
     /// [`Error::Refused`], [`Error::Size`].
     pub fn check(&self) -> Result<(), Error> {
-        match self {
-            Task::Create { disk, bytes, .. } | Task::Resize { disk, bytes, .. } => {
-                own(disk)?;
-                kind(disk, DiskKind::Dsk)?;
-                check_size(*bytes)
-            }
-            Task::CreateCow { disk, backing } | Task::Import { disk, backing } => {
-                own(disk)?;
-                kind(disk, DiskKind::Cow)?;
-                kind(backing, DiskKind::Dsk)
-            }
-            Task::Delete { disk } | Task::Discard { disk } => own(disk),
-            Task::Copy {
-                source,
-                destination,
-            } => {
-                own(destination)?;
-                if source.kind() == DiskKind::Dev {
-                    return Err(refused(source, "block devices are not copied"));
-                }
-                if source == destination {
-                    return Err(refused(destination, "it cannot be copied to itself"));
-                }
-                kind(destination, source.kind())
-            }
-            Task::Commit {
-                source,
-                destination,
-            } => {
-                own(destination)?;
-                kind(source, DiskKind::Cow)?;
-                kind(destination, DiskKind::Dsk)
-            }
-            Task::List | Task::Tidy => Ok(()),
+        let outline = self.outline();
+        for operand in &outline.operands {
+            operand.check_place()?;
         }
+        if let Task::Copy {
+            source,
+            destination,
+        } = self
+        {
+            if source.kind() == DiskKind::Dev {
+                return Err(refused(source, "block devices are not copied"));
+            }
+            if source == destination {
+                return Err(refused(destination, "it cannot be copied to itself"));
+            }
+        }
+        for operand in &outline.operands {
+            operand.check_kind()?;
+        }
+        outline.bytes.map_or(Ok(()), check_size)
     }
 }
 
-impl Task {
-    /// The disks as umlwatch(1) takes them, such as `/disks/a.dsk:/disks/b.dsk`; empty if there are none.
-    pub fn disks(&self) -> String {
-        match self {
-            Task::Create { disk, .. }
-            | Task::Resize { disk, .. }
-            | Task::Delete { disk }
-            | Task::Discard { disk } => disk.to_string(),
-            Task::CreateCow { disk, backing } | Task::Import { disk, backing } => {
-                format!("{disk}:{backing}")
-            }
-            Task::Copy {
-                source,
-                destination,
-            }
-            | Task::Commit {
-                source,
-                destination,
-            } => format!("{source}:{destination}"),
-            Task::List | Task::Tidy => String::new(),
+impl Operand<'_> {
+    fn check_place(&self) -> Result<(), Error> {
+        if self.usage != Usage::Reads && self.disk.is_shared() {
+            let why = "the disks in /shared/disks are only read; choose a name in /disks";
+            return Err(refused(self.disk, why));
         }
+        Ok(())
+    }
+
+    fn check_kind(&self) -> Result<(), Error> {
+        if self.disk.kind() == self.kind {
+            return Ok(());
+        }
+        let why = match self.kind {
+            DiskKind::Dsk => "a flat image is needed here, whose name ends in .dsk",
+            DiskKind::Cow => "a copy-on-write image is needed here, whose name ends in .cow",
+            DiskKind::Dev => "a block device is needed here",
+        };
+        Err(refused(self.disk, why))
     }
 }
 
@@ -187,26 +273,6 @@ fn check_size(bytes: u64) -> Result<(), Error> {
         true => Ok(()),
         false => Err(Error::Size { bytes }),
     }
-}
-
-fn own(disk: &DiskName) -> Result<(), Error> {
-    if disk.is_shared() {
-        let why = "the disks in /shared/disks are only read; choose a name in /disks";
-        return Err(refused(disk, why));
-    }
-    Ok(())
-}
-
-fn kind(disk: &DiskName, wanted: DiskKind) -> Result<(), Error> {
-    if disk.kind() == wanted {
-        return Ok(());
-    }
-    let why = match wanted {
-        DiskKind::Dsk => "a flat image is needed here, whose name ends in .dsk",
-        DiskKind::Cow => "a copy-on-write image is needed here, whose name ends in .cow",
-        DiskKind::Dev => "a block device is needed here",
-    };
-    Err(refused(disk, why))
 }
 
 #[cfg(test)]

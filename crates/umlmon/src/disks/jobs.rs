@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use config::DiskName;
-use disks::work::Task;
+use disks::work::{Operand, Task, Usage};
 use disks::{Access, Claim, Identity};
 use tokio::sync::{oneshot, watch};
 use tokio::time::timeout;
@@ -200,7 +200,7 @@ async fn follow(work: &Work, progress: &watch::Sender<Progress>) -> Option<Resul
 /// Removes what a process that was killed could not, and says what happened.
 async fn killed(setup: &Setup, task: &Task, work: &Work) -> String {
     work.end().await;
-    if let Some(disk) = makes(task)
+    if let Some(disk) = task.makes()
         && let Err(failure) = process::discard(setup, disk.clone()).await
     {
         tracing::warn!("cannot remove the rest of {task}: {failure}");
@@ -208,41 +208,22 @@ async fn killed(setup: &Setup, task: &Task, work: &Work) -> String {
     "the process that does it was killed".into()
 }
 
-/// The disk that a task is to make.
-fn makes(task: &Task) -> Option<&DiskName> {
-    match task {
-        Task::Create { disk, .. } | Task::CreateCow { disk, .. } => Some(disk),
-        Task::Copy { destination, .. } | Task::Commit { destination, .. } => Some(destination),
-        _ => None,
-    }
-}
-
 /// What a task needs for itself, or needs to stay as it is.
 async fn claims(setup: &Setup, task: &Task) -> Result<Vec<Claim>, Failure> {
-    let (reads, writes) = match task {
-        Task::CreateCow { backing, .. } => (vec![backing], vec![]),
-        Task::Delete { disk } | Task::Resize { disk, .. } => (vec![], vec![disk]),
-        Task::Import { disk, backing } => (vec![backing], vec![disk]),
-        Task::Copy { source, .. } | Task::Commit { source, .. } => (vec![source], vec![]),
-        Task::Create { .. } | Task::List | Task::Tidy | Task::Discard { .. } => (vec![], vec![]),
-    };
-    let role = task.command();
     let claim = |identity, disk: &DiskName, access| Claim {
         identity,
         disk: disk.clone(),
         access,
-        role: role.to_owned(),
+        role: task.command().to_owned(),
     };
     let mut claims = Vec::new();
-    for (disks, access) in [(reads, Access::Read), (writes, Access::Write)] {
-        for disk in disks {
-            let identity = setup.storage.disks.identity(disk)?;
-            claims.push(claim(identity, disk, access));
-        }
-    }
-    if let Some(disk) = makes(task) {
-        let identity = Identity::new(setup.name(), disk);
-        claims.push(claim(identity, disk, Access::Write));
+    for Operand { disk, usage, .. } in task.operands() {
+        let (identity, access) = match usage {
+            Usage::Reads => (setup.storage.disks.identity(disk)?, Access::Read),
+            Usage::Changes => (setup.storage.disks.identity(disk)?, Access::Write),
+            Usage::Makes => (Identity::new(setup.name(), disk), Access::Write),
+        };
+        claims.push(claim(identity, disk, access));
     }
     if let Task::Commit { source, .. } = task {
         let backing = holdings::look(setup).await?.backing(source)?;
