@@ -152,7 +152,7 @@ fn what_cannot_be_is_refused_before_the_kernel_runs() {
         ),
         (
             "bridged(bridge_if=lan0,proxy_if=b0)".to_owned(),
-            "eth0: bridge_if: lan0 is no bridge",
+            "eth0: bridge_if: lan0 is not a bridge",
         ),
         (
             "bridged(bridge_if=br0,proxy_if=taken)".to_owned(),

@@ -109,7 +109,8 @@ impl Kernel {
         }
         let mut consoles = BTreeMap::new();
         for arg in &args {
-            if let Some((name, fds)) = arg.split_once("=fd:") {
+            // `con=fd:N` is for the consoles that are not configured.
+            if let Some((name, fds)) = arg.split_once("=fd:").filter(|(name, _)| *name != "con") {
                 let (input, output) = fds.split_once(",fd:").unwrap_or((fds, fds));
                 let input = descriptor(input)?;
                 let output = if output == fds {
