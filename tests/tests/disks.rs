@@ -284,6 +284,50 @@ fn two_images_share_a_backing_file_and_nobody_changes_it() {
     three.start();
 }
 
+/// A66
+#[test]
+fn who_may_only_read_keeps_no_owner_out() {
+    let Some(world) = World::new() else { return };
+    let owner = world.vm("vm1").line("ubd1 = /shared/disks/base.dsk");
+    let owner = owner.monitor();
+    let reader = world.vm("vm2").user("daemon");
+    let reader = reader.line("ubd1 = /disks/a.cow").monitor();
+    let base = owner.file("jail/shared/disks/base.dsk");
+    put(&base, &[7; 1 << 20]);
+    fs::set_permissions(&base, fs::Permissions::from_mode(0o644)).unwrap();
+    let image = ["-disk-create-cow", "/disks/a.cow:/shared/disks/base.dsk"];
+    reader.umlwatch(&image).ok();
+    // At rest, and in use.
+    owner.start();
+    owner.kill();
+    reader.start();
+    owner.start();
+    let log = fs::read_to_string(owner.file("log/monitor")).unwrap();
+    assert!(
+        log.contains("backing file of /disks/a.cow of vm2, which sees what is written"),
+        "{log}"
+    );
+    // Who comes second does not read what somebody writes.
+    reader.kill();
+    let refused = reader.umlwatch(&["-start"]).fails(1);
+    assert!(refused.contains("is open read-write by vm1"), "{refused}");
+    owner.kill();
+    // An image among the shared disks is that of whoever can write it.
+    let planted = base.with_file_name("planted.cow");
+    fs::copy(reader.file("jail/disks/a.cow"), &planted).unwrap();
+    fs::set_permissions(&planted, fs::Permissions::from_mode(0o644)).unwrap();
+    chown(&planted, Some(1), Some(1)).unwrap();
+    owner.start();
+    owner.kill();
+    chown(&planted, Some(0), Some(0)).unwrap();
+    let refused = owner.umlwatch(&["-start"]).fails(1);
+    assert!(
+        refused.contains("is the backing file of /shared/disks/planted.cow"),
+        "{refused}"
+    );
+    fs::remove_file(planted).unwrap();
+}
+
 /// A header is easily written; it keeps nobody from a disk that whoever wrote it may not even read.
 #[test]
 fn an_image_on_a_file_that_is_out_of_reach_counts_for_nothing() {

@@ -27,6 +27,9 @@ pub struct Cow {
     pub host: PathBuf,
     /// What it relies on.
     pub backing: Identity,
+    /// The VM's user may only read that: whoever may write it is not kept from that.
+    #[serde(default)]
+    pub yields: bool,
 }
 
 impl Locks {
@@ -84,11 +87,11 @@ impl Locks {
         read().map_err(|error| self.files().failed("read", name)(error).into())
     }
 
-    /// The images that rely on a file, also those of this VM, each as the name of the VM and of the image.
+    /// The images that rely on a file, also those of this VM, each with the name of the VM.
     ///
     /// # Errors
     /// [`Error::Files`].
-    pub fn relying_on(&self, backing: &Identity) -> Result<Vec<(String, DiskName)>, Error> {
+    pub fn relying_on(&self, backing: &Identity) -> Result<Vec<(String, Cow)>, Error> {
         let _mutex = self.files().mutex()?;
         let mut relying = Vec::new();
         for name in self.files().names()? {
@@ -99,7 +102,7 @@ impl Locks {
             let cows = cows.into_iter().filter(|cow| cow.backing == *backing);
             // Only looked at, by a path of which root owns all but the last directory.
             let there = cows.filter(|cow| fs::symlink_metadata(&cow.host).is_ok());
-            relying.extend(there.map(|cow| (vm.to_owned(), cow.disk)));
+            relying.extend(there.map(|cow| (vm.to_owned(), cow)));
         }
         Ok(relying)
     }
@@ -137,10 +140,11 @@ mod tests {
             disk: "/disks/a.cow".parse().unwrap(),
             host: host.clone(),
             backing: base.clone(),
+            yields: false,
         };
         one.record(std::slice::from_ref(&cow)).unwrap();
         let relying = two.relying_on(&base).unwrap();
-        assert_eq!(relying, [("vm1".to_owned(), cow.disk.clone())]);
+        assert_eq!(relying, [("vm1".to_owned(), cow.clone())]);
         assert_eq!(one.relying_on(&base).unwrap(), relying);
         let other = Identity::File { dev: 1, ino: 3 };
         assert_eq!(two.relying_on(&other).unwrap(), []);
@@ -165,6 +169,7 @@ mod tests {
             disk: format!("/disks/{number:064}.cow").parse().unwrap(),
             host: long.join(format!("{number:064}.cow")),
             backing: base.clone(),
+            yields: false,
         };
         for count in [4096, 16384] {
             locks

@@ -176,6 +176,29 @@ impl Disks {
         })
     }
 
+    /// Whether `opener` could write the disk, too, were it not only to be read.
+    pub fn may_write(&self, disk: &DiskName, opener: &Opener<'_>) -> bool {
+        let found = self.inspect_backing(disk, opener);
+        found.is_ok_and(|found| !found.read_only)
+    }
+
+    /// Whether everybody who can write the file `image` could write `disk`, too.
+    pub fn writers_may_write(&self, image: &DiskName, disk: &DiskName) -> bool {
+        let Ok(stat) = self.stat(image) else {
+            return false;
+        };
+        let group = [stat.st_gid];
+        let name = "";
+        let nobody = u32::MAX;
+        // The least of them.
+        let (uid, groups) = match Mode::from_raw_mode(stat.st_mode) {
+            mode if mode.contains(Mode::WOTH) => (nobody, &[][..]),
+            mode if mode.contains(Mode::WGRP) => (nobody, &group[..]),
+            _ => (stat.st_uid, &group[..]),
+        };
+        uid == 0 || self.may_write(disk, &Opener { name, uid, groups })
+    }
+
     /// Which disk it is, whatever other names it has.
     ///
     /// # Errors
@@ -405,6 +428,36 @@ mod tests {
                 .unwrap()
                 .read_only
         );
+    }
+
+    #[test]
+    fn what_the_least_writer_of_an_image_may_do_counts() {
+        let (dir, disks) = directories();
+        let shared = dir.path().join("shared/disks");
+        let file = |name: &str, uid, gid, mode| {
+            File::create(shared.join(name)).unwrap();
+            set_mode(&shared.join(name), mode);
+            // Only root can.
+            std::os::unix::fs::chown(shared.join(name), Some(uid), Some(gid)).is_ok()
+        };
+        if !file("base.dsk", 1, 2, 0o664) {
+            return;
+        }
+        for (uid, gid, mode, expected) in [
+            (0, 0, 0o644, true),
+            (0, 0, 0o664, false),
+            (0, 2, 0o664, true),
+            (1, 1, 0o644, true),
+            (1, 1, 0o646, false),
+            (3, 3, 0o644, false),
+        ] {
+            file("a.cow", uid, gid, mode);
+            let may = disks.writers_may_write(
+                &name("/shared/disks/a.cow"),
+                &name("/shared/disks/base.dsk"),
+            );
+            assert_eq!(may, expected, "{uid} {gid} {mode:o}");
+        }
     }
 
     #[test]

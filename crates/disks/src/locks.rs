@@ -94,6 +94,9 @@ pub struct Claim {
     pub access: Access,
     /// As what, for people: "ubd0", "backing file of /disks/a.cow", "source of disk-copy".
     pub role: String,
+    /// Who claims it may only read the file: whoever may write it is not kept from that.
+    #[serde(default)]
+    pub yields: bool,
 }
 
 /// A claim, and whose it is.
@@ -215,6 +218,13 @@ impl Locks {
                     claim: Box::new(claimed.clone()),
                 });
             }
+            if let Some(reader) = others.iter().find(|other| sees(&claim, &other.claim)) {
+                let reader = described(reader, &claim.disk) + " of " + &reader.vm;
+                tracing::warn!(
+                    "{} is read as {reader}, which sees what is written",
+                    claim.disk
+                );
+            }
             held.push((number, claim));
         }
         let before = std::mem::replace(&mut own.claims, held);
@@ -324,8 +334,17 @@ impl Drop for Lease {
     }
 }
 
-fn clash(one: &Claim, other: &Claim) -> bool {
-    one.identity == other.identity && (one.access, other.access) != (Access::Read, Access::Read)
+/// Whether whoever holds a claim for reading sees what is written by the new one.
+fn sees(new: &Claim, held: &Claim) -> bool {
+    new.identity == held.identity && (new.access, held.access) == (Access::Write, Access::Read)
+}
+
+/// Whether a claim cannot be had beside one that is held.
+fn clash(new: &Claim, held: &Claim) -> bool {
+    let gives_way = held.yields && held.access == Access::Read;
+    new.identity == held.identity
+        && (new.access, held.access) != (Access::Read, Access::Read)
+        && !gives_way
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ fn claim(disk: &str, ino: u64, access: Access) -> Claim {
         disk: disk.parse().unwrap(),
         access,
         role: "ubd0".into(),
+        yields: false,
     }
 }
 
@@ -35,6 +36,20 @@ fn one_writes_or_many_read() {
     drop((first, second));
     let _third = three.claim(vec![write()]).unwrap();
     assert!(one.claim(vec![base()]).is_err());
+}
+
+#[test]
+fn who_may_only_read_keeps_no_writer_out() {
+    let (_shared, [one, two, three]) = locks();
+    let base = |access, yields| Claim {
+        yields,
+        ..claim("/shared/disks/base.dsk", 7, access)
+    };
+    let _reads = one.claim(vec![base(Access::Read, true)]).unwrap();
+    let _writes = two.claim(vec![base(Access::Write, false)]).unwrap();
+    // But what somebody writes is no longer there for reading.
+    assert!(three.claim(vec![base(Access::Read, true)]).is_err());
+    assert!(three.claim(vec![base(Access::Write, false)]).is_err());
 }
 
 #[test]

@@ -62,6 +62,7 @@ pub async fn note(setup: &Setup, task: &Task) -> Result<(), Failure> {
                 disk: disk.clone(),
                 host: setup.storage.disks.host_path(disk),
                 backing: setup.storage.disks.identity(backing)?,
+                yields: !setup.storage.disks.may_write(backing, &setup.opener()),
             };
             Ok(setup.storage.locks.note(cow)?)
         }
@@ -84,16 +85,21 @@ impl Cows {
     /// count, or any header could keep other VMs from their disks.
     fn in_use<'a>(&'a self, setup: &'a Setup, shared: bool) -> impl Iterator<Item = Cow> + 'a {
         let images = self.0.keys().filter(move |disk| disk.is_shared() == shared);
-        images.filter_map(|disk| {
+        images.filter_map(move |disk| {
             let backing = self.backing(disk).ok()?;
             let found = setup
                 .storage
                 .disks
-                .inspect_backing(&backing, &setup.opener());
+                .inspect_backing(&backing, &setup.opener())
+                .ok()?;
             Some(Cow {
                 disk: disk.clone(),
                 host: setup.storage.disks.host_path(disk),
-                backing: found.ok()?.identity,
+                backing: found.identity,
+                yields: match shared {
+                    true => !setup.storage.disks.writers_may_write(disk, &backing),
+                    false => found.read_only,
+                },
             })
         })
     }
@@ -149,6 +155,7 @@ pub fn usable(setup: &Setup, vm: &Vm, cows: &Cows) -> Result<(Vec<Ubd>, Vec<Clai
             disk: name.clone(),
             access,
             role: format!("ubd{number}"),
+            yields: disk.read_only,
         });
         if let Some((backing, found)) = &backing {
             claims.push(Claim {
@@ -156,6 +163,7 @@ pub fn usable(setup: &Setup, vm: &Vm, cows: &Cows) -> Result<(Vec<Ubd>, Vec<Clai
                 disk: backing.clone(),
                 access: Access::Read,
                 role: format!("backing file of {name}"),
+                yields: found.read_only,
             });
         }
         ubds.push(Ubd {
@@ -184,7 +192,8 @@ fn backing(setup: &Setup, cow: &DiskName, cows: &Cows) -> Result<(DiskName, Disk
     }
 }
 
-/// Refuses to change a file on which a copy-on-write image relies: that would make the image worthless.
+/// Refuses to change a file on which a copy-on-write image relies: that would make the image worthless. One of somebody
+/// who may only read the file does not count, or it would keep the file's owner out.
 ///
 /// When the disks are claimed, that is to be asked once more. From then on nobody can make an image on one of them; an
 /// image that was made just before is written down by then, for whoever makes it holds the file until it is.
@@ -200,17 +209,18 @@ pub fn nothing_relies_on(setup: &Setup, ubds: &[Ubd], cows: &Cows) -> Result<(),
         let shared = cows.in_use(setup, true);
         let shared = shared
             .filter(|cow| cow.backing == *identity)
-            .map(|cow| (setup.name().to_string(), cow.disk));
+            .map(|cow| (setup.name().to_string(), cow));
         // Whatever the disk is called: a file can have a name in both directories.
         let recorded = setup.storage.locks.relying_on(identity)?;
-        if let Some((vm, cow)) = shared.chain(recorded).next() {
+        let mut relying = shared.chain(recorded).filter(|(_, cow)| !cow.yields);
+        if let Some((vm, cow)) = relying.next() {
             let whose = match vm == setup.name().as_str() {
                 true => String::new(),
                 false => format!(" of {vm}"),
             };
             return Err(Failure::Failed(format!(
-                "{} is the backing file of {cow}{whose}, which a change would destroy; use the .cow file instead, or delete it first",
-                ubd.name
+                "{} is the backing file of {}{whose}, which a change would destroy; use the .cow file instead, or delete it first",
+                ubd.name, cow.disk
             )));
         }
     }

@@ -215,6 +215,7 @@ async fn claims(setup: &Setup, task: &Task) -> Result<Vec<Claim>, Failure> {
         disk: disk.clone(),
         access,
         role: task.command().to_owned(),
+        yields: !setup.storage.disks.may_write(disk, &setup.opener()),
     };
     let mut claims = Vec::new();
     for Operand { disk, usage, .. } in task.operands() {
