@@ -16,14 +16,13 @@ const LOG: &str = "cat /mnt/var/vm1/log/monitor";
 const NO_GROUP: &str = "! [ -e /sys/fs/cgroup/umlmon ]";
 
 /// A VM with these limits takes more memory than it may when it is told so.
-const LIMITS: [&str; 2] = ["pids_limit = 64", "overhead_limit = 64"];
+const LIMITS: [&str; 3] = ["pids_limit = 64", "overhead_limit = 64", "cpu_limit = 50"];
 const HOG: &str = "umlwatch vm1 -start-with fake=hog:100 -wait 30";
 const HOGGED: &str =
     "ended by the host, as the VM used more memory than mem and overhead_limit allow";
 
 /// What the log says before the reason.
-const WITHOUT: &str =
-    "WARN vm1: pids_limit counts all processes of the user, and overhead_limit has no effect: ";
+const WITHOUT: &str = "WARN vm1: pids_limit counts all processes of the user, and overhead_limit and cpu_limit have no effect: ";
 
 /// How many threads the VM can start.
 #[track_caller]
@@ -53,6 +52,10 @@ fn control_groups_of_version_2_bound_a_vm() {
     assert_eq!(host.shell(&limits), format!("64\n{}\n", (16 + 64) << 20));
     let members = format!("{group}; for pid in $(cat cgroup.procs); do cat /proc/$pid/comm; done");
     assert_eq!(host.shell(&members), "umlmon\nfake_linux\n");
+    let shares = format!("{group}; cat cpu.max cpu.weight");
+    assert_eq!(host.shell(&shares), "50000 100000\n100\n");
+    let said = host.shell(INFO);
+    assert!(said.contains("memory pids io cpu"), "{said}");
     let threads = threads(&mut host);
     assert!((32..64).contains(&threads), "{threads}");
     host.shell(&format!("umlwatch vm1 -kill -wait 30; {NO_GROUP}"));

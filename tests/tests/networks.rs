@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "all of it is test")]
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use e2e::network::{enter, ip, snapshot};
 use e2e::{Vm, World, run, wait_for};
@@ -392,6 +393,66 @@ fn a_bomb_in_one_vm_hurts_no_other() {
     other.start();
     console.leave();
     for vm in [&bombed, &other] {
+        vm.kill();
+    }
+}
+
+/// A61
+#[test]
+fn a_thousand_busy_processes_in_one_vm_leave_another_its_share() {
+    let Some(world) = world() else { return };
+    let busy = world.vm("vm1").con(1).line("pids_limit = 1100").monitor();
+    let other = world.vm("vm2").con(1).monitor();
+    for vm in [&busy, &other] {
+        vm.start();
+    }
+    let in_force = other.info()["bounded_by"].as_str().unwrap().to_owned();
+    if !in_force.contains("cpu") {
+        for vm in [&busy, &other] {
+            vm.kill();
+        }
+        return e2e::skip("needs the controller cpu");
+    }
+    let spin = |vm: &Vm<'_>, threads: usize| {
+        let mut console = vm.connect("con1");
+        console.send(&format!("spin:{threads}\n"));
+        vm.wait_con0(&format!("spin: {threads} threads"), 1);
+        console.leave();
+    };
+    // Enough for all processors, in both.
+    spin(&busy, 1000);
+    spin(&other, std::thread::available_parallelism().unwrap().get());
+    // Ticks of processor time that a kernel has had (proc_pid_stat(5): fields 14 and 15).
+    let kernels = [&busy, &other].map(|vm| vm.pid("kernel_pid"));
+    let had = || {
+        kernels.map(|pid| {
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+            let fields = stat.rsplit(')').next().unwrap().split_whitespace();
+            let ticks = fields.skip(11).take(2);
+            ticks.map(|ticks| ticks.parse::<u64>().unwrap()).sum()
+        })
+    };
+    let before: [u64; 2] = had();
+    // Meanwhile the monitor answers as if nothing were; whatever else the machine does may disturb some of them.
+    let asked = |_| {
+        let begin = Instant::now();
+        other.umlwatch(&["-info"]).ok();
+        begin.elapsed()
+    };
+    let quickest = (0..20).map(asked).min().unwrap();
+    assert!(quickest < Duration::from_millis(100), "{quickest:?}");
+    // A tenth of a percent of the time would be its share by the number of threads.
+    let [of_busy, of_other] = wait_for("enough time to judge", || {
+        let now = had();
+        let [of_busy, of_other] = [now[0] - before[0], now[1] - before[1]];
+        (of_busy + of_other >= 200).then_some([of_busy, of_other])
+    });
+    assert!(
+        of_other * 4 >= of_busy + of_other,
+        "{of_other} ticks of {}",
+        of_busy + of_other
+    );
+    for vm in [&busy, &other] {
         vm.kill();
     }
 }

@@ -456,6 +456,15 @@ pub const PARAMS: &[Param] = &[
         ..VM_PROTECTED
     },
     Param {
+        name: "cpu_limit",
+        default: Some("0"),
+        value: "N",
+        doc: "how much processor time the VM can have at most, in percent of one processor; 0: no limit",
+        addition: true,
+        set: Set::Vm(|vm, _, v| number(v, 0, 100_000).map(|n| vm.cpu_limit = n)),
+        ..VM_PROTECTED
+    },
+    Param {
         name: "password",
         value: "PASSWORD|MD5",
         doc: "the password of TCP connections to this VM",

@@ -40,6 +40,8 @@ pub struct Vm {
     pub ssl: BTreeMap<u8, Terminal>,
     /// How much of each console is kept in memory, in kilobytes.
     pub history: u32,
+    /// Processor time, in percent of one processor; 0: no limit.
+    pub cpu_limit: u32,
     /// How large the log of a console grows, in megabytes; 0: no limit.
     pub log_limit: u32,
     /// Each line in the log of a console begins with the time.
@@ -87,6 +89,7 @@ impl Vm {
             con: BTreeMap::new(),
             ssl: BTreeMap::new(),
             history: 0,
+            cpu_limit: 0,
             log_limit: 0,
             log_timestamps: false,
             ubd: BTreeMap::new(),

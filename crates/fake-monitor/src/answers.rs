@@ -77,6 +77,7 @@ pub(crate) fn info(state: VmState, held: bool) -> VmInfo {
         kernel_version: "Linux 6.1 \u{9b}".into(),
         mem_mb: 64,
         mem_used: 20 << 20,
+        bounded_by: "memory pids".into(),
         channels: vec![ConInfo {
             channel: "con0".into(),
             terminal: b"pty:con0".to_vec(),

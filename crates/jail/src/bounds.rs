@@ -2,7 +2,7 @@
 //! the second process joins, before it stops being root. cgroups(7), both versions.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +10,8 @@ use rustix::io::Errno;
 
 /// The group of all virtual machines, below the root of a hierarchy.
 const PARENT: &str = "umlmon";
+/// All controllers that are used.
+const CONTROLLERS: [&str; 4] = ["memory", "pids", "io", "cpu"];
 /// How often a group is made whose parent is removed meanwhile.
 const TRIES: u32 = 40;
 /// How often a group is removed that the host's kernel still has something in, and how long to wait in between: nothing
@@ -22,9 +24,16 @@ const PAUSE: Duration = Duration::from_millis(1);
 pub struct Bounds {
     /// Processes and threads.
     pub processes: u32,
-    /// Memory in bytes, that of the guest included.
+    /// Memory in bytes, that of the guest included; the group may have as much again on swap space.
     pub memory: u64,
+    /// Processor time, in percent of one processor; None: no limit but a fair share.
+    pub cpu: Option<u32>,
+    /// It runs with a real-time priority, and so without a share.
+    pub realtime: bool,
 }
+
+/// The period of [`Bounds::cpu`], in microseconds.
+const PERIOD: u64 = 100_000;
 
 /// Of what memory there was not enough when the host ended a process of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,9 +45,10 @@ pub enum Shortage {
 }
 
 /// A control group, in one or two hierarchies. Dropping it removes it; its processes must have ended.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct ControlGroup {
     directories: Vec<PathBuf>,
+    in_force: Vec<&'static str>,
 }
 
 impl ControlGroup {
@@ -62,47 +72,91 @@ impl ControlGroup {
                 bounds.processes.to_string(),
             ),
         ];
-        let mut group = ControlGroup {
-            directories: Vec::new(),
-        };
+        let mut group = ControlGroup::default();
         for (controller, (second, first), value) in wanted {
-            let hierarchy = hierarchy(&table, controller)
-                .ok_or_else(|| format!("no hierarchy of control groups has {controller}"))?;
-            let directory = hierarchy.group(name);
-            if !group.directories.contains(&directory) {
-                // What was counted for a former run shall not count for this one.
-                let _ = fs::remove_dir(&directory);
-                group.directories.push(directory.clone());
+            let (version, directory) = group.add(&table, name, controller)?;
+            match version {
+                2 => write(&directory, second, &value)?,
+                _ => write(&directory, first, &value)?,
             }
-            hierarchy
-                .make(&directory, controller)
-                .map_err(|error| format!("{}: {error}", hierarchy.root.display()))?;
-            let write = |file: &str, value: &str| {
-                let file = directory.join(file);
-                fs::write(&file, value).map_err(|error| format!("{}: {error}", file.display()))
-            };
-            match hierarchy.version {
-                2 => write(second, &value)?,
-                _ => write(first, &value)?,
-            }
-            if (hierarchy.version, controller) == (2, "memory") {
+            if controller == "memory" {
+                // Not there on a host without swap space, or that does not account for it.
+                let _ = write(&directory, "memory.swap.max", &value);
+                let both = bounds.memory.saturating_mul(2).to_string();
+                let _ = write(&directory, "memory.memsw.limit_in_bytes", &both);
                 // Half a virtual machine is none. Hosts before Linux 4.19 cannot do that.
-                let _ = write("memory.oom.group", "1");
+                let _ = write(&directory, "memory.oom.group", "1");
             }
         }
+        // Whoever is in a group of its own has a share as large as each of the others, however many processes it has.
+        let _ = group.add(&table, name, "io");
         Ok(group)
+    }
+
+    /// Gives the group its share of the processors, and its limit. A virtual machine runs without, too.
+    ///
+    /// # Errors
+    /// A sentence that says why there is none.
+    pub fn share_processors(&mut self, name: &str, bounds: &Bounds) -> Result<(), String> {
+        if bounds.realtime {
+            // A group has no time for real-time priorities unless it is given some.
+            return Err("the VM has a real-time priority".into());
+        }
+        let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let (version, directory) = self.add(&table, name, "cpu")?;
+        let Some(percent) = bounds.cpu else {
+            return Ok(());
+        };
+        let quota = u64::from(percent) * PERIOD / 100;
+        match version {
+            2 => write(&directory, "cpu.max", &format!("{quota} {PERIOD}")),
+            _ => write(&directory, "cpu.cfs_period_us", &PERIOD.to_string())
+                .and_then(|()| write(&directory, "cpu.cfs_quota_us", &quota.to_string())),
+        }
+    }
+
+    /// The controllers that bound it, as version 2 calls them.
+    #[must_use]
+    pub fn in_force(&self) -> &[&'static str] {
+        &self.in_force
+    }
+
+    /// Lets a controller bound the group; gives the version of its hierarchy, and the group's directory there.
+    fn add(
+        &mut self,
+        table: &str,
+        name: &str,
+        controller: &'static str,
+    ) -> Result<(u8, PathBuf), String> {
+        let hierarchy = hierarchy(table, controller)
+            .ok_or_else(|| format!("no hierarchy of control groups has {controller}"))?;
+        let directory = hierarchy.group(name);
+        let known = self.directories.contains(&directory);
+        if !known {
+            // What was counted for a former run shall not count for this one.
+            let _ = fs::remove_dir(&directory);
+        }
+        hierarchy
+            .make(&directory, controller)
+            .map_err(|error| format!("{}: {error}", hierarchy.root.display()))?;
+        if !known {
+            self.directories.push(directory.clone());
+        }
+        self.in_force.push(controller);
+        Ok((hierarchy.version, directory))
     }
 
     /// Removes the group of this name that a monitor has left which was killed. To be called while nobody else can be
     /// the monitor; its processes have ended with it.
     pub fn remove_left(name: &str) {
         let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        let found = ["pids", "memory"].into_iter().filter_map(|controller| {
+        let found = CONTROLLERS.into_iter().filter_map(|controller| {
             let directory = hierarchy(&table, controller)?.group(name);
             directory.is_dir().then_some(directory)
         });
         drop(ControlGroup {
             directories: found.collect(),
+            in_force: Vec::new(),
         });
     }
 
@@ -150,6 +204,14 @@ impl ControlGroup {
             false => Some(Shortage::Host),
         }
     }
+}
+
+fn write(directory: &Path, file: &str, value: &str) -> Result<(), String> {
+    let file = directory.join(file);
+    // A file that is not there must not be made.
+    let open = fs::OpenOptions::new().write(true).open(&file);
+    let written = open.and_then(|mut open| open.write_all(value.as_bytes()));
+    written.map_err(|error| format!("{}: {error}", file.display()))
 }
 
 /// Whether a line is a number with this before it, and not 0.
@@ -261,8 +323,12 @@ fn hierarchy(table: &str, controller: &str) -> Option<Hierarchy> {
         *kind == "cgroup2" && controllers.is_ok_and(|text| has_word(&text, controller))
     });
     let first = || {
+        let former = match controller {
+            "io" => "blkio",
+            controller => controller,
+        };
         let found = |(kind, _, options): &&(&str, &str, &str)| {
-            *kind == "cgroup" && has_word(options, controller)
+            *kind == "cgroup" && has_word(options, former)
         };
         mounts.iter().find(found)
     };

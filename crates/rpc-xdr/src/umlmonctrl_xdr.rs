@@ -1057,6 +1057,10 @@ pub struct VmInfo {
     pub mem_mb: u32,
     /// of it backed by host memory at the moment
     pub mem_used: u64,
+    /// the controllers of its control group, as "memory pids io cpu"; "" if there is none
+    ///
+    /// At most 1024 bytes.
+    pub bounded_by: CtlText,
     /// `channels`
     ///
     /// At most 80 elements.
@@ -1101,6 +1105,7 @@ impl Pack for VmInfo {
         pack_string(&self.kernel_version, 1024, out)?;
         self.mem_mb.pack(out)?;
         self.mem_used.pack(out)?;
+        pack_string(&self.bounded_by, 1024, out)?;
         pack_list(&self.channels, 80, out, |item, out| item.pack(out))?;
         pack_list(&self.disks, 16, out, |item, out| item.pack(out))?;
         pack_list(&self.nics, 16, out, |item, out| item.pack(out))?;
@@ -1131,6 +1136,7 @@ impl Unpack for VmInfo {
             kernel_version: unpack_string(input, 1024)?,
             mem_mb: take(input)?,
             mem_used: take(input)?,
+            bounded_by: unpack_string(input, 1024)?,
             channels: unpack_list(input, 80, take)?,
             disks: unpack_list(input, 16, take)?,
             nics: unpack_list(input, 16, take)?,

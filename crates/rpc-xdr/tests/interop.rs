@@ -138,6 +138,7 @@ fn info() -> VmInfo {
         kernel_version: "6.1".into(),
         mem_mb: 64,
         mem_used: 1,
+        bounded_by: String::new(),
         channels: vec![
             channel("con0", b"pty:con0", Some(root.clone()), vec![]),
             channel("con1", b"pty", None, vec![root.clone(), root]),

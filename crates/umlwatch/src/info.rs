@@ -100,6 +100,9 @@ fn write_state(page: &mut String, info: &VmInfo) -> fmt::Result {
         _ => format!(", {} of it in use", size(info.mem_used)),
     };
     fact(page, "Memory", &format!("{} MB{used}", info.mem_mb))?;
+    if !info.bounded_by.is_empty() {
+        fact(page, "Bounded by", &printable(info.bounded_by.as_bytes()))?;
+    }
     let version = printable(info.daemon_version.as_bytes());
     let (pid, moment) = (info.monitor_pid, utc(info.monitor_since));
     fact(

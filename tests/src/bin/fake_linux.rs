@@ -16,6 +16,7 @@
 //! give-up:TEXT                                                 (argument only) ends before there is an mconsole
 //! clock                                                        says when it began to run
 //! bomb                                                         starts threads until it may not any more
+//! spin:N                                                       starts so many threads that never sleep
 //! hog:N                                                        takes so many megabytes of memory
 //! ```
 //!
@@ -271,6 +272,7 @@ impl Kernel {
             ("execute", command) => self.execute(command),
             ("clock", _) => self.print(&self.began.clone()),
             ("bomb", _) => self.bomb(),
+            ("spin", threads) => self.spin(threads.parse().unwrap_or(0)),
             ("hog", megabytes) => self.hog(megabytes.parse().unwrap_or(0)),
             ("no-init", _) => self.init = false,
             _ => {}
@@ -293,6 +295,27 @@ impl Kernel {
         let thread = || std::thread::Builder::new().stack_size(1 << 16).spawn(sleep);
         let count = std::iter::from_fn(|| thread().ok()).take(20_000).count();
         self.print(&format!("bomb: {count} threads"));
+    }
+
+    /// Takes all processor time that there is.
+    fn spin(&mut self, threads: usize) {
+        // None begins before all are there.
+        static BEGIN: std::sync::RwLock<()> = std::sync::RwLock::new(());
+        let held = BEGIN.write();
+        let forever = || {
+            drop(BEGIN.read());
+            loop {
+                std::hint::spin_loop();
+            }
+        };
+        let thread = || {
+            std::thread::Builder::new()
+                .stack_size(1 << 16)
+                .spawn(forever)
+        };
+        let count = std::iter::from_fn(|| thread().ok()).take(threads).count();
+        self.print(&format!("spin: {count} threads"));
+        drop(held);
     }
 
     /// Takes memory for good.

@@ -69,6 +69,7 @@ ubd0 = /disks/root.dsk
 # transport = auto
 # pids_limit = 1000
 # overhead_limit = 512
+# cpu_limit = 0
 start = manual
 ";
     assert_eq!(vm.unwrap().to_ini(), want);
@@ -108,7 +109,9 @@ fn value(param: &'static str, n: u8) -> BoxedStrategy<String> {
         "log_timestamps" => "(true|false)".boxed(),
         "sync_disks" => "(all|none|ubd1( ubd[2-9]){0,3})".boxed(),
         "transport" => "(auto|vec|tuntap|fd)".boxed(),
-        "pids_limit" | "overhead_limit" => (64..9999u32).prop_map(|n| n.to_string()).boxed(),
+        "pids_limit" | "overhead_limit" | "cpu_limit" => {
+            (64..9999u32).prop_map(|n| n.to_string()).boxed()
+        }
         "eth" => prop_oneof![
             Just(format!(
                 "bridged(bridge_if=br0,\n proxy_if=p{n},guest_hwaddr=pool,mtu=9000)"

@@ -116,6 +116,7 @@ fn info() -> VmInfo {
         kernel_version: "6.1.0".into(),
         mem_mb: 64,
         mem_used: 1 << 20,
+        bounded_by: String::new(),
         channels: vec![channel; 2],
         disks: vec![disk()],
         nics: vec![NicInfo {

@@ -89,6 +89,8 @@ pub struct Look {
     pub kernel_pid: u32,
     /// Bytes of the guest's memory that the host backs at the moment.
     pub mem_used: u64,
+    /// The controllers of its control group.
+    pub bounded_by: Vec<&'static str>,
     /// The way to ask the kernel something.
     pub mconsole: Rc<Mconsole>,
 }
@@ -280,6 +282,11 @@ impl Run {
             child_pid: self.link.pid(),
             kernel_pid: self.kernel_pid,
             mem_used: self.tmp.used().unwrap_or(0),
+            bounded_by: self
+                .group
+                .as_ref()
+                .map(|group| group.in_force().to_vec())
+                .unwrap_or_default(),
             mconsole: Rc::clone(&self.mconsole),
         }
     }
@@ -355,12 +362,22 @@ fn bound(setup: &Setup, vm: &Vm) -> Option<ControlGroup> {
     let bounds = Bounds {
         processes: vm.pids_limit,
         memory: megabytes << 20,
+        cpu: (vm.cpu_limit > 0).then_some(vm.cpu_limit),
+        realtime: matches!(vm.scheduler, Some(config::Scheduler::RoundRobin { .. })),
     };
-    match ControlGroup::new(&group_name(&setup.jail, setup.name()), &bounds) {
-        Ok(group) => Some(group),
+    let name = group_name(&setup.jail, setup.name());
+    match ControlGroup::new(&name, &bounds) {
+        Ok(mut group) => {
+            if let Err(why) = group.share_processors(&name, &bounds)
+                && bounds.cpu.is_some()
+            {
+                tracing::warn!("cpu_limit has no effect: {why}");
+            }
+            Some(group)
+        }
         Err(why) => {
             tracing::warn!(
-                "pids_limit counts all processes of the user, and overhead_limit has no effect: {why}"
+                "pids_limit counts all processes of the user, and overhead_limit and cpu_limit have no effect: {why}"
             );
             None
         }

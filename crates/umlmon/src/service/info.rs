@@ -67,6 +67,7 @@ impl Service {
             kernel_version: wire::text(version.and_then(Result::ok).unwrap_or_default()),
             mem_mb: vm.mem,
             mem_used: look.map_or(0, |look| look.mem_used),
+            bounded_by: look.map_or_else(String::new, |look| look.bounded_by.join(" ")),
             channels: self
                 .setup
                 .channels
