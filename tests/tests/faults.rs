@@ -395,3 +395,22 @@ fn odd_terminals_work() {
     }
     vm.kill();
 }
+
+/// F54
+#[test]
+fn root_without_its_privileges_is_told_what_is_missing() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("vm1").configure();
+    let monitor = world.command("umlmon", &[vm.name()]);
+    let mut lesser = Command::new("setpriv");
+    lesser
+        .args(["--bounding-set", "-sys_admin"])
+        .arg(monitor.get_program())
+        .args(monitor.get_args());
+    let said = e2e::run(&mut lesser).fails(1);
+    assert!(
+        said.contains("umlmon: vm1: root has no CAP_SYS_ADMIN"),
+        "{said}"
+    );
+    assert!(!vm.pid_file().exists());
+}

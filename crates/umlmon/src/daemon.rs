@@ -28,6 +28,7 @@ use crate::disks::storage::Storage;
 use crate::life::channels::Channels;
 use crate::life::monitor::{Ask, Handle, Monitor};
 use crate::life::run::group_name;
+use crate::privilege;
 use crate::remote::Sockets;
 use crate::service::Service;
 use crate::service::access::Guarded;
@@ -60,6 +61,7 @@ pub fn run(name: &VmName, config_path: &Path, manner: Manner) -> anyhow::Result<
         bail!("must be started by root: it mounts file systems and starts the VM as another user");
     }
     daemon::require_proc()?;
+    privilege::check()?;
     let config_path = std::path::absolute(config_path)?;
     let (vm, global) = configured(&config_path, name)?;
     // The lock comes first: whoever holds it may clean up after a predecessor. It is released last.

@@ -11,6 +11,7 @@ mod events;
 mod failure;
 pub mod life;
 mod options;
+mod privilege;
 mod remote;
 pub mod second;
 mod service;
