@@ -41,4 +41,5 @@ pub use exit::{Exit, Failure, causes};
 pub use output::{Output, Visible, incomplete_at_end, printable};
 pub use run::main;
 pub use similar::similar;
+pub use sys::ignores_hangup;
 pub use words::{Given, Line, Program, Request, Section, Word, entry};

@@ -1,4 +1,4 @@
-//! The `main` of all programs: the command line, the work, and how it ended.
+//! The `main` of all programs: the state of signals, the command line, the work, and how it ended.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -7,9 +7,10 @@ use crate::exit::{Exit, Failure};
 use crate::output::{Output, printable};
 use crate::words::{Line, Program, Request};
 
-/// The whole of a program's `main`: reads the command line, answers `-help` and `-version`, else runs `run`, and
+/// The whole of a program's `main`: puts right what the caller left of signals ([`sys::reset_signals`]), reads the command line, answers `-help` and `-version`, else runs `run`, and
 /// prints a failure once on stderr.
 pub fn main(program: &Program, run: impl FnOnce(Line) -> Result<Exit, Failure>) -> ExitCode {
+    sys::reset_signals();
     let ended = match program.parse(std::env::args_os().skip(1)) {
         Ok(Request::Print(text)) => Output::stdout()
             .write(text.as_bytes())

@@ -8,7 +8,7 @@ use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
 /// The signals that end a session or change the window, kept back until dropped, and read from a descriptor. One that
-/// has not been read then acts as usual.
+/// has not been read then acts as usual. SIGHUP is none of them in a program that ignores it (nohup(1)).
 #[derive(Debug)]
 pub struct Signals {
     fd: SignalFd,
@@ -21,12 +21,16 @@ impl Signals {
     /// # Errors
     /// Those of signalfd(2).
     pub fn hold() -> io::Result<Signals> {
-        let held = SigSet::from_iter([
+        let mut held = SigSet::from_iter([
             Signal::SIGINT,
             Signal::SIGTERM,
             Signal::SIGHUP,
             Signal::SIGWINCH,
         ]);
+        // It would be read all the same: a signal is not ignored while it is blocked.
+        if cli::ignores_hangup() {
+            held.remove(Signal::SIGHUP);
+        }
         let fd = SignalFd::with_flags(&held, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
         let before = SigSet::thread_get_mask()?;
         held.thread_block()?;

@@ -1,20 +1,26 @@
 //! The only unsafe code of the suite: safe functions over the few raw calls that nix and rustix lack.
 //!
-//! Used by the monitor (`umlmon`), by its second process, and by the mechanisms they call. It knows no other crate of
+//! Used by the monitor (`umlmon`), by its second process, by the mechanisms they call, and at the start of each program. It knows no other crate of
 //! the workspace. Each module is one subject and lifts the ban on unsafe code for itself; each block says why it is sound.
 
 pub mod daemonize;
 mod descriptors;
+#[cfg(feature = "event-loop")]
+mod event_loop;
 mod mounts;
 mod process;
 mod spawn;
+mod startup;
 mod tap;
 
-pub use descriptors::{inherited_fd, readable, writable};
+pub use descriptors::inherited_fd;
+#[cfg(feature = "event-loop")]
+pub use event_loop::{readable, writable};
 pub use mounts::{MountAttr, restrict_mount};
 pub use process::{empty_bounding_set, release_free_memory, set_realtime_scheduler};
 pub use spawn::{
     Child, SpawnError, shortage, spawn_kernel, spawn_namespaced, spawn_session,
     spawn_with_oom_score,
 };
+pub use startup::{ignores_hangup, reset_signals};
 pub use tap::{TapQueue, open_tap};
