@@ -3,10 +3,10 @@
 use std::io::Write as _;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
-use std::process::Command;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
+use e2e::network::{enter, ip};
 use e2e::{PATIENCE, Vm, World, wait_for};
 use rpc_xdr::auth::Key;
 use rpc_xdr::client::{Login, authenticate};
@@ -132,17 +132,11 @@ fn ten_thousand_strangers_disturb_nobody() {
     drop(crowd);
 }
 
-/// Runs ip(8).
-fn ip(arguments: &str) {
-    let mut command = Command::new("ip");
-    let output = command.args(arguments.split_whitespace()).output().unwrap();
-    assert!(output.status.success(), "ip {arguments}: {output:?}");
-}
-
 /// F46
 #[test]
 fn a_console_is_free_within_a_minute_after_its_client_vanished() {
     let Some(world) = World::new() else { return };
+    enter();
     for line in ["tcp = true", "listen = 192.0.2.1", "password = master"] {
         world.global(line);
     }
@@ -151,7 +145,7 @@ fn a_console_is_free_within_a_minute_after_its_client_vanished() {
     let (go, gone) = channel::<u16>();
     let (attached, is_attached) = channel();
     let host = std::thread::spawn(move || {
-        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET).unwrap();
+        enter();
         tell.send(rustix::thread::gettid().as_raw_pid()).unwrap();
         let port = gone.recv().unwrap();
         ip("addr add 192.0.2.2/24 dev umlm-b");
@@ -183,7 +177,6 @@ fn a_console_is_free_within_a_minute_after_its_client_vanished() {
     vm.umlwatch(&["-kill"]).ok();
     drop(go);
     host.join().unwrap();
-    ip("link del umlm-a");
 }
 
 /// Who may write to con1.
