@@ -169,7 +169,7 @@ pub type Step<S> = (State, Action<S>);
 /// What follows from what somebody asks for, or why it is refused.
 ///
 /// # Errors
-/// [`Denied`] if it makes no sense now.
+/// `Denied` if it makes no sense now.
 pub fn asked<S>(state: State, ask: Ask<S>) -> Result<Step<S>, Denied> {
     if matches!(ask, Ask::Quit) {
         return Ok(quit(state));

@@ -13,10 +13,6 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 
 use crate::steps::repository;
 
-/// How many files of a crate may be in circles, where there still are any. A figure can only become less, and
-/// a crate without circles must not be here.
-const EXCEPTIONS: &[(&str, usize)] = &[];
-
 /// How often a name may be passed on.
 const MAX_PASSED_ON: usize = 16;
 
@@ -37,25 +33,12 @@ pub(super) fn check() -> anyhow::Result<()> {
                 circles.extend(circles_of(&uses(&root)?));
             }
         }
-        let exception = EXCEPTIONS.iter().find(|(known, _)| *known == name);
-        judge(&name, exception.map(|(_, files)| *files), &circles)?;
+        ensure!(
+            circles.is_empty(),
+            "{name}: files that use each other in a circle:\n{}",
+            shown(&circles)
+        );
     }
-    Ok(())
-}
-
-/// `exception`: how many files of the crate may be in circles; None if it is not listed.
-fn judge(name: &str, exception: Option<usize>, circles: &[Vec<PathBuf>]) -> anyhow::Result<()> {
-    let allowed = exception.unwrap_or(0);
-    let files: usize = circles.iter().map(Vec::len).sum();
-    ensure!(
-        files > 0 || exception.is_none(),
-        "{name} has no circles any more; take it out of EXCEPTIONS"
-    );
-    ensure!(
-        files <= allowed,
-        "{name}: files that use each other in a circle, {files} where {allowed} are allowed:\n{}",
-        shown(circles)
-    );
     Ok(())
 }
 
@@ -404,16 +387,8 @@ mod tests {
     }
 
     #[test]
-    fn the_repository_has_no_circles_but_the_exceptions() {
+    fn the_repository_has_no_circles() {
         check().unwrap();
-    }
-
-    #[test]
-    fn exceptions_can_only_become_less() {
-        let circles = [vec![PathBuf::from("a.rs"), PathBuf::from("b.rs")]];
-        assert!(judge("net", Some(2), &circles).is_ok() && judge("net", None, &[]).is_ok());
-        assert!(judge("net", Some(1), &circles).is_err() && judge("net", None, &circles).is_err());
-        assert!(judge("net", Some(2), &[]).is_err());
     }
 
     #[test]
