@@ -33,10 +33,14 @@ use crate::remote::Sockets;
 use crate::service::Service;
 use crate::service::access::Guarded;
 use crate::service::session::Session;
+use crate::service::site;
 use crate::setup::{Configured, Setup};
+use crate::shares::{Caller, Shares};
 
 /// Connections to the control socket at once; a further one waits in the socket's queue.
 const MAX_CONNECTIONS: usize = 256;
+/// Those of local users other than root, in all and of one, so that root always finds a place.
+const MAX_OF_USERS: (usize, usize) = (224, 96);
 
 /// Events that are taken from the kernel at once. There are more descriptors only if many clients are connected.
 const EVENTS: usize = 64;
@@ -247,6 +251,8 @@ async fn serve(parts: Box<Parts>, readiness: Rc<Readiness>, manner: Manner) -> a
         setup,
         monitor: handle.clone(),
         jobs: Rc::clone(&jobs),
+        users: Shares::new(MAX_OF_USERS.0, MAX_OF_USERS.1),
+        sites: Shares::new(site::MAX_RUNNING.0, site::MAX_RUNNING.1),
         log,
         since: Instant::now(),
         economy: Notify::new(),
@@ -334,13 +340,27 @@ async fn next_connection(
 }
 
 async fn converse(stream: UnixStream, service: Rc<Service>, _place: OwnedSemaphorePermit) {
-    let session = match stream.peer_cred() {
-        Ok(peer) => Session::local(peer.uid(), peer.pid(), Rc::clone(&service.setup.events)),
+    let events = Rc::clone(&service.setup.events);
+    let peer = match stream.peer_cred() {
+        Ok(peer) => peer,
         Err(error) => return tracing::warn!("cannot find out who connected: {error}"),
     };
+    let caller = Caller::User(peer.uid());
+    let root = peer.uid() == 0;
+    let share = (!root).then(|| service.users.take(caller)).flatten();
+    if share.is_none() && !root {
+        if events.may_log(caller) {
+            tracing::warn!("connection of {caller} closed: it has too many others");
+        }
+        return;
+    }
+    let session = Session::local(peer.uid(), peer.pid(), Rc::clone(&events));
     let peer = session.peer().to_owned();
     let limits = server::Limits::new(UMLMONCTRL_V1_MAX_ARGS);
-    if let Err(error) = server::serve::<Guarded, _, _>(stream, service, session, limits).await {
+    let served = server::serve::<Guarded, _, _>(stream, service, session, limits).await;
+    if let Err(error) = served
+        && events.may_log(caller)
+    {
         tracing::info!("connection of {peer}: {error}");
     }
 }

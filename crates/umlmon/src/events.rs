@@ -4,9 +4,9 @@
 //! The last events are kept, so that a client that was away for a moment misses none; a slower one is told how many.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use config::ChannelName;
 use tokio::sync::watch;
@@ -14,9 +14,13 @@ use tokio::time::timeout;
 
 use crate::life::state::Phase;
 use crate::life::status::LastEnd;
+use crate::remarks::{OF_CALLER, Remarks, Verdict};
+use crate::shares::Caller;
 
 /// So many events are kept.
 const KEPT: usize = 256;
+/// Callers whose lines are counted; of further ones nothing is logged.
+const MAX_CALLERS: usize = 256;
 /// Of the words of a guest or a client so many bytes: an event is a line, and not a store.
 const WORDS: usize = 512;
 
@@ -187,12 +191,22 @@ pub struct Page {
     pub missed: u64,
 }
 
+/// Writes it to the log.
+fn write(what: &Happening) {
+    match what.is_trouble() {
+        true => tracing::warn!("{what}"),
+        false => tracing::info!("{what}"),
+    }
+}
+
 /// The last events, and who waits for the next ones.
 #[derive(Debug)]
 pub struct Events {
     kept: RefCell<VecDeque<Event>>,
     last: watch::Sender<u64>,
     phase: Cell<Phase>,
+    /// What callers have brought about lately.
+    callers: RefCell<BTreeMap<Caller, Remarks>>,
 }
 
 impl Default for Events {
@@ -201,6 +215,7 @@ impl Default for Events {
             kept: RefCell::default(),
             last: watch::Sender::new(0),
             phase: Cell::new(Phase::Inactive),
+            callers: RefCell::default(),
         }
     }
 }
@@ -209,10 +224,44 @@ impl Events {
     /// Something has happened: writes it to the log, and wakes those who listen.
     pub fn tell(&self, what: Happening) {
         let what = what.bounded();
-        match what.is_trouble() {
-            true => tracing::warn!("{what}"),
-            false => tracing::info!("{what}"),
+        write(&what);
+        self.keep(what);
+    }
+
+    /// The same for what a caller has brought about: if there is too much of that, it is not written to the log.
+    pub fn tell_of(&self, caller: Caller, what: Happening) {
+        let what = what.bounded();
+        if self.may_log(caller) {
+            write(&what);
         }
+        self.keep(what);
+    }
+
+    /// Whether a line about this caller may be written to the log. That there are too many is.
+    pub fn may_log(&self, caller: Caller) -> bool {
+        let now = Instant::now();
+        let mut callers = self.callers.borrow_mut();
+        if callers.len() >= MAX_CALLERS && !callers.contains_key(&caller) {
+            callers.retain(|_, remarks| !remarks.is_over(now));
+            if callers.len() >= MAX_CALLERS {
+                return false;
+            }
+        }
+        let remarks = callers.entry(caller);
+        match remarks
+            .or_insert_with(|| Remarks::new(OF_CALLER, now))
+            .judge(now)
+        {
+            Verdict::Log => true,
+            Verdict::Enough => {
+                tracing::warn!("{caller} does a lot; for a while it is not logged");
+                false
+            }
+            Verdict::Drop => false,
+        }
+    }
+
+    fn keep(&self, what: Happening) {
         if let Happening::State(phase) = &what {
             self.phase.set(*phase);
         }
@@ -299,6 +348,17 @@ mod tests {
         assert_eq!(numbers(&page), [1]);
         assert_eq!(page.events[0].phase, Phase::Starting);
         assert_eq!(page.events[0].what.to_string(), "the VM is starting");
+    }
+
+    #[test]
+    fn who_calls_too_much_is_logged_no_more_and_others_are() {
+        let events = Events::default();
+        let logged = |caller| (0..10_000).filter(|_| events.may_log(caller)).count();
+        assert_eq!(logged(Caller::User(1)), OF_CALLER as usize);
+        assert_eq!(logged(Caller::User(2)), OF_CALLER as usize);
+        let crowd = (0..10_000).filter(|uid| events.may_log(Caller::User(*uid)));
+        assert!(crowd.count() < MAX_CALLERS);
+        assert_eq!(events.callers.borrow().len(), MAX_CALLERS);
     }
 
     #[test]

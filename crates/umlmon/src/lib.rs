@@ -12,10 +12,12 @@ mod failure;
 pub mod life;
 mod options;
 mod privilege;
+mod remarks;
 mod remote;
 pub mod second;
 mod service;
 mod setup;
+mod shares;
 mod snapshot;
 
 pub use options::PROGRAM;

@@ -7,7 +7,6 @@ pub mod mconsole;
 pub(crate) mod monitor;
 pub(crate) mod networks;
 pub(crate) mod nudged;
-pub(crate) mod remarks;
 pub(crate) mod run;
 pub mod state;
 pub(crate) mod status;

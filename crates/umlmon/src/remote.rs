@@ -28,6 +28,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::service::Service;
 use crate::service::access::Guarded;
 use crate::service::session::{Session, Trust};
+use crate::shares::Caller;
 use gate::{Gate, Gatekeeper, Source};
 
 /// Connections at once that are not authenticated, in all and from one source.
@@ -236,7 +237,8 @@ impl Remote {
             nonce: admitted.server_nonce,
         };
         let events = Rc::clone(&self.service.setup.events);
-        let session = Session::new(source.to_string(), trust, events);
+        let caller = Caller::Source(daemon::source(source.address.ip()));
+        let session = Session::new(source.to_string(), caller, trust, events);
         let limits = server::Limits::new(UMLMONCTRL_V1_MAX_ARGS);
         let service = Rc::clone(&self.service);
         let (stream, seal) = (admitted.stream, admitted.seal);

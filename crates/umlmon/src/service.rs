@@ -15,7 +15,7 @@ mod procedures;
 mod screen;
 pub(crate) mod session;
 mod settings;
-mod site;
+pub(crate) mod site;
 mod vm;
 mod wire;
 
@@ -34,6 +34,7 @@ use crate::failure::Failure;
 use crate::life::monitor::Handle;
 use crate::service::session::Session;
 use crate::setup::Setup;
+use crate::shares::Shares;
 
 /// The longest that one call waits for something to happen.
 const MAX_WAIT: Duration = Duration::from_secs(60);
@@ -46,6 +47,10 @@ pub struct Service {
     pub monitor: Handle,
     /// Work on disks.
     pub jobs: Rc<Jobs>,
+    /// The connections of local users; root has as many as there are.
+    pub users: Rc<Shares>,
+    /// The site commands that run.
+    pub sites: Rc<Shares>,
     /// The monitor's own log.
     pub log: LogHandle,
     /// When the daemon was started.
@@ -75,10 +80,12 @@ impl Service {
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Failure> {
         let wish = wish.into();
-        self.setup.events.tell(Happening::Request {
-            who: session.peer().to_owned(),
+        let who = session.peer().to_owned();
+        let request = Happening::Request {
+            who,
             wish: wish.clone(),
-        });
+        };
+        self.setup.events.tell_of(session.caller(), request);
         let result = work.await;
         if let Err(failure) = &result {
             self.refused(session, wish, failure);
@@ -99,8 +106,7 @@ impl Service {
             return;
         }
         let who = session.peer().to_owned();
-        self.setup
-            .events
-            .tell(Happening::Refused { who, wish, why });
+        let refused = Happening::Refused { who, wish, why };
+        self.setup.events.tell_of(session.caller(), refused);
     }
 }

@@ -13,11 +13,11 @@ use crate::events::Happening;
 use crate::failure::{Denied, Failure};
 use crate::life::ending::{self, Evidence};
 use crate::life::mconsole::Notice;
-use crate::life::remarks::{Remarks, Verdict};
 use crate::life::run::{Look, Run, RunEvent, Start};
 use crate::life::state::{self, Action, Event, Phase, Say, State};
 use crate::life::status::{How, LastEnd, Status};
 use crate::life::talk::{self, Talk};
+use crate::remarks::{self, Remarks, Verdict};
 use crate::setup::Setup;
 use crate::snapshot::Snapshot;
 
@@ -130,7 +130,7 @@ impl Monitor {
             up_early: false,
             reboot: None,
             delay: Duration::ZERO,
-            remarks: Remarks::new(Instant::now().into_std()),
+            remarks: Remarks::new(remarks::OF_GUEST, Instant::now().into_std()),
         };
         (
             monitor,

@@ -48,11 +48,14 @@ impl Service {
         };
         session.attach(channel.name(), attachment);
         let kept = channel.range();
-        self.setup.events.tell(Happening::Attached {
-            channel: channel.name(),
-            who: session.peer().to_owned(),
-            mode: wire::mode(args.mode),
-        });
+        self.setup.events.tell_of(
+            session.caller(),
+            Happening::Attached {
+                channel: channel.name(),
+                who: session.peer().to_owned(),
+                mode: wire::mode(args.mode),
+            },
+        );
         Ok(ConOpened {
             start: kept.start,
             end: kept.end,

@@ -150,7 +150,7 @@ impl UmlmonctrlV1 for Service {
     }
 
     async fn site_run(&self, session: &Session, args: SiteRunArgs) -> SiteRunResult {
-        let run = self.run_site_command(args.arg);
+        let run = self.run_site_command(session, args.arg);
         self.asked(session, "site", run).await.into()
     }
 }

@@ -13,6 +13,7 @@ use rpc_xdr::umlmonctrl::AuthNonce;
 
 use crate::disks::jobs::Job;
 use crate::events::{Events, Happening};
+use crate::shares::Caller;
 
 /// Jobs of a connection whose end nobody has asked for.
 const MAX_KEPT: usize = 64;
@@ -21,6 +22,7 @@ const MAX_KEPT: usize = 64;
 #[derive(Debug)]
 pub struct Session {
     peer: String,
+    caller: Caller,
     trust: Trust,
     events: Rc<Events>,
     attachments: RefCell<BTreeMap<ChannelName, Rc<Attachment>>>,
@@ -55,18 +57,25 @@ impl Session {
         let user = nix::unistd::User::from_uid(uid.into()).ok().flatten();
         let name = user.map_or_else(|| format!("uid {uid}"), |user| user.name);
         let pid = pid.map_or_else(String::new, |pid| format!(", pid {pid}"));
-        Session::new(format!("{name}{pid}"), Trust::Local, events)
+        let caller = Caller::User(uid);
+        Session::new(format!("{name}{pid}"), caller, Trust::Local, events)
     }
 
     /// A session of `peer`, whose attachments are told as events.
-    pub fn new(peer: String, trust: Trust, events: Rc<Events>) -> Session {
+    pub fn new(peer: String, caller: Caller, trust: Trust, events: Rc<Events>) -> Session {
         Session {
             peer,
+            caller,
             trust,
             events,
             attachments: RefCell::default(),
             jobs: RefCell::default(),
         }
+    }
+
+    /// Whom this connection counts for.
+    pub fn caller(&self) -> Caller {
+        self.caller
     }
 
     /// Who is at the other end, for people.
@@ -100,7 +109,8 @@ impl Session {
 
     fn detached(&self, channel: ChannelName) {
         let who = self.peer.clone();
-        self.events.tell(Happening::Detached { channel, who });
+        self.events
+            .tell_of(self.caller, Happening::Detached { channel, who });
     }
 
     /// Keeps a job until it has ended, is given up, or the connection ends; gives its number.

@@ -19,7 +19,10 @@ use tokio::time::{Instant, sleep_until};
 use crate::failure::Failure;
 use crate::second::confined;
 use crate::service::Service;
+use crate::service::session::Session;
 
+/// Site commands that run at once, in all and for one caller: each is a process of root.
+pub const MAX_RUNNING: (usize, usize) = (16, 4);
 /// How long the site command may run.
 const DEADLINE: Duration = Duration::from_secs(60);
 /// How many bytes of output are kept.
@@ -39,7 +42,17 @@ pub struct Output {
 }
 
 impl Service {
-    pub(super) async fn run_site_command(&self, arg: Vec<u8>) -> Result<SiteOutput, Failure> {
+    pub(super) async fn run_site_command(
+        &self,
+        session: &Session,
+        arg: Vec<u8>,
+    ) -> Result<SiteOutput, Failure> {
+        let _running = self.sites.take(session.caller()).ok_or_else(|| {
+            Failure::Busy(format!(
+                "too many site commands are running, at most {} of one user and {} in all; try again when one has ended",
+                MAX_RUNNING.1, MAX_RUNNING.0
+            ))
+        })?;
         let config = Config::load(&self.setup.configured.file)?;
         let program = config.global.sitecmd.ok_or_else(|| {
             Failure::NotFound("no site command is configured (sitecmd in section [GLOBAL])".into())

@@ -1,16 +1,19 @@
-//! How much of what the guest says reaches the monitor's log (umlmon, the monitor process).
+//! How much of what the guest says, and of what callers do, reaches the monitor's log (umlmon, the monitor process).
 //!
-//! A guest can send notices as fast as it likes, so that each as a line would fill the host's disk.
+//! A guest can send notices as fast as it likes, and a client calls, so that each as a line would fill the host's disk.
 
 use std::time::{Duration, Instant};
 
-/// Lines of the guest in one [`PERIOD`].
-const LINES: u32 = 20;
+/// Lines of the guest in one period.
+pub const OF_GUEST: u32 = 20;
+/// Lines of a caller in one period.
+pub const OF_CALLER: u32 = 300;
 const PERIOD: Duration = Duration::from_mins(1);
 
-/// Counts what the guest has said lately.
+/// Counts what somebody has said lately.
 #[derive(Debug)]
 pub struct Remarks {
+    lines: u32,
     since: Instant,
     count: u32,
 }
@@ -27,9 +30,10 @@ pub enum Verdict {
 }
 
 impl Remarks {
-    /// Begins to count.
-    pub fn new(now: Instant) -> Remarks {
+    /// Begins to count, for at most `lines` lines in a period.
+    pub fn new(lines: u32, now: Instant) -> Remarks {
         Remarks {
+            lines,
             since: now,
             count: 0,
         }
@@ -37,15 +41,20 @@ impl Remarks {
 
     /// One more remark.
     pub fn judge(&mut self, now: Instant) -> Verdict {
-        if now.duration_since(self.since) >= PERIOD {
-            *self = Remarks::new(now);
+        if self.is_over(now) {
+            *self = Remarks::new(self.lines, now);
         }
         self.count = self.count.saturating_add(1);
         match self.count {
-            ..=LINES => Verdict::Log,
-            n if n == LINES + 1 => Verdict::Enough,
+            n if n <= self.lines => Verdict::Log,
+            n if n == self.lines + 1 => Verdict::Enough,
             _ => Verdict::Drop,
         }
+    }
+
+    /// Whether nothing of it counts any more.
+    pub fn is_over(&self, now: Instant) -> bool {
+        now.duration_since(self.since) >= PERIOD
     }
 }
 
@@ -56,9 +65,9 @@ mod tests {
     #[test]
     fn a_guest_that_talks_on_is_told_off_once_and_heard_again_later() {
         let start = Instant::now();
-        let mut remarks = Remarks::new(start);
+        let mut remarks = Remarks::new(OF_GUEST, start);
         let verdicts: Vec<_> = (0..1000).map(|_| remarks.judge(start)).collect();
-        let (logged, rest) = verdicts.split_at(LINES as usize);
+        let (logged, rest) = verdicts.split_at(OF_GUEST as usize);
         assert!(logged.iter().all(|verdict| *verdict == Verdict::Log));
         assert_eq!(rest[0], Verdict::Enough);
         assert!(rest[1..].iter().all(|verdict| *verdict == Verdict::Drop));
