@@ -95,12 +95,17 @@ fn an_error_in_the_configuration_is_told_with_its_line() {
         .vm("vm1")
         .line("kernl = /shared/kernels/linux")
         .configure();
-    for outcome in [
-        world.umladmin(&["list"]),
-        world.umladmin(&["config", "vm1"]),
-        vm.start_monitor(),
+    // The VM has its row all the same.
+    let list = world.umladmin(&["list"]);
+    assert!(
+        list.status == Some(1) && list.stdout.contains("faulty"),
+        "{list:?}"
+    );
+    for complaint in [
+        list.stderr,
+        world.umladmin(&["config", "vm1"]).fails(1),
+        vm.start_monitor().fails(1),
     ] {
-        let complaint = outcome.fails(1);
         let text = std::fs::read_to_string(world.configuration()).unwrap();
         let line = 1 + text
             .lines()
@@ -111,6 +116,22 @@ fn an_error_in_the_configuration_is_told_with_its_line() {
             "{complaint}"
         );
         assert!(complaint.contains("kernel"), "no suggestion: {complaint}");
+    }
+}
+
+/// Inputs I18
+#[test]
+fn an_error_in_the_section_of_another_vm_concerns_nobody() {
+    let world = World::unprivileged();
+    let vm = world.vm("vm1").configure();
+    for nonsense in ["[vm2]\nkernl = x\n", "[vm2\n", "[vm 2]\n", "[vm2]\nstray\n"] {
+        let good = std::fs::read_to_string(world.configuration()).unwrap();
+        std::fs::write(world.configuration(), format!("{good}\n{nonsense}")).unwrap();
+        world.umladmin(&["list", "vm1"]).ok();
+        world.umladmin(&["config", "vm1"]).ok();
+        let no_monitor = vm.umlwatch(&["-info"]).fails(3);
+        assert!(no_monitor.contains("no monitor is running"), "{no_monitor}");
+        std::fs::write(world.configuration(), good).unwrap();
     }
 }
 

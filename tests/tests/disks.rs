@@ -622,7 +622,7 @@ fn a_mistake_about_another_vm_keeps_no_guest_from_rebooting() {
     wait_for("vm1 runs", || (vm.state() == "running").then_some(()));
     console.leave();
     vm.umlwatch(&["-kill"]).ok();
-    // A start reads it anew, and says what is wrong.
-    let refused = vm.umlwatch(&["-start"]).fails(1);
-    assert!(refused.contains("mem"), "{refused}");
+    // A start reads it anew, and is not concerned, either.
+    vm.start();
+    vm.umlwatch(&["-kill"]).ok();
 }

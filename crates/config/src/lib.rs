@@ -29,6 +29,7 @@ mod password;
 mod remote;
 mod services;
 mod setting;
+mod sound;
 mod text;
 mod user;
 mod values;

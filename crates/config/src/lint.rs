@@ -10,7 +10,7 @@ use crate::user::UserChanges;
 /// More faults than anybody reads at once.
 const MAX_FAULTS: usize = 200;
 
-/// Reads a file as [`Config::load`] does, and goes on after each fault as if its line were not there: the faults, and
+/// Reads a file as [`Config::parse`] does, and goes on after each fault as if its line were not there: the faults, and
 /// what is left of the configuration. Changes of users are not looked at.
 ///
 /// # Errors

@@ -11,12 +11,14 @@ use crate::ini;
 use crate::names::VmName;
 use crate::params::{self, PARAMS, Param};
 use crate::setting::{Origin, SectionKind};
+use crate::sound::{Fault, only, parse_sound};
 use crate::user::UserChanges;
 use crate::values::absolute_path;
 use crate::vm::Vm;
 
-/// The main configuration file. Every line was understood and every value has the right form; whether the settings of a
-/// VM fit together turns out in [`Config::vm`], as user changes count too.
+/// The main configuration file. Every line of `[GLOBAL]` was understood and every value has the right form. If a section of
+/// a VM has a fault, [`Config::vm`] tells it, and the other VMs are not concerned. Whether the settings of a VM fit
+/// together turns out there, too, as user changes count.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The file, as it was named when it was read.
@@ -24,6 +26,8 @@ pub struct Config {
     /// The section `[GLOBAL]`.
     pub global: Global,
     vms: Vec<VmSection>,
+    /// The faults of sections whose name is not that of a VM.
+    nameless: Vec<Fault>,
 }
 
 #[derive(Debug, Clone)]
@@ -31,6 +35,8 @@ struct VmSection {
     name: VmName,
     place: Place,
     assignments: Vec<Assignment>,
+    /// Why it cannot be used; there are no assignments then.
+    fault: Option<Fault>,
 }
 
 /// What a client needs of the main configuration file: where the monitors are. What else stands in the sections of the
@@ -50,59 +56,32 @@ impl Overview {
 
     /// Reads the text of a file; the path is for messages.
     pub fn parse(text: &str, path: &Path) -> Result<Overview> {
-        let text = only(text, |name, is_header| is_header || name == "GLOBAL");
-        let sections = ini::parse(&text, path)?;
+        let text = only(text, |_, section, is_header| {
+            is_header || section.is_none_or(|name| name == "GLOBAL")
+        });
+        let (sections, faults) = parse_sound(&text, |text| ini::parse(text, path))?;
         let global = sections.iter().find(|section| section.name == "GLOBAL");
         let global = global.map_or(Ok(Vec::new()), |section| {
             read_section(section, SectionKind::Global, Origin::Main)
         })?;
         Ok(Overview {
             global: Global::build(&global)?,
-            sections: sections.into_iter().map(|section| section.name).collect(),
+            sections: sections
+                .into_iter()
+                .map(|section| section.name)
+                .chain(
+                    faults
+                        .into_iter()
+                        .filter_map(|fault| Some(fault.vm?.to_string())),
+                )
+                .collect(),
         })
-    }
-
-    /// A configuration in which the VMs have names and nothing else: enough to find their monitors and to end them.
-    pub fn names_only(self, path: &Path) -> Config {
-        let place = Place {
-            file: path.into(),
-            line: 1,
-        };
-        let named = self.sections.iter().filter_map(|name| name.parse().ok());
-        let vms = named.map(|name| VmSection {
-            name,
-            place: place.clone(),
-            assignments: Vec::new(),
-        });
-        Config {
-            path: path.to_owned(),
-            global: self.global,
-            vms: vms.collect(),
-        }
     }
 
     /// Whether there is a section for this VM.
     pub fn has(&self, vm: &VmName) -> bool {
         self.sections.iter().any(|name| name == vm.as_str())
     }
-}
-
-/// The text with empty lines in place of the lines that are not wanted, by the name of their section, if they are in one,
-/// and whether they are its header.
-fn only(text: &str, is_wanted: impl Fn(&str, bool) -> bool) -> String {
-    let mut kept = String::new();
-    let mut section = None;
-    for line in text.lines() {
-        let header = line.trim().strip_prefix('[');
-        section = header
-            .map(|header| header.trim_end_matches(']').trim())
-            .or(section);
-        if section.is_none_or(|name| is_wanted(name, header.is_some())) {
-            kept.push_str(line);
-        }
-        kept.push('\n');
-    }
-    kept
 }
 
 /// What the section `[GLOBAL]` says, and the sections of the wanted VMs.
@@ -123,6 +102,7 @@ fn sections(
                     .map_err(|e: Error| e.at(&section.place))?,
                 assignments: read_section(&section, SectionKind::Vm, Origin::Main)?,
                 place: section.place,
+                fault: None,
             });
         }
     }
@@ -134,32 +114,63 @@ impl Config {
     pub const DEFAULT_PATH: &str = "/etc/umlmon";
 
     /// Reads a file.
+    ///
+    /// # Errors
+    /// If it cannot be read, or if what concerns all VMs has a fault. Faults in the sections of VMs are told by
+    /// [`Config::vm`] and [`Config::nameless_faults`].
     pub fn load(path: &Path) -> Result<Config> {
-        Config::parse(&ini::read(path)?, path)
+        Config::parse_sound(&ini::read(path)?, path)
+    }
+
+    /// Reads the text of a file as [`Config::load`] does.
+    fn parse_sound(text: &str, path: &Path) -> Result<Config> {
+        let (mut config, faults) = parse_sound(text, |text| Config::parse(text, path))?;
+        for fault in faults {
+            let Some(name) = fault.vm.clone() else {
+                config.nameless.push(fault);
+                continue;
+            };
+            // Of two sections of the same name, nobody knows which one is meant.
+            config.vms.retain(|vm| vm.name != name);
+            config.vms.push(VmSection {
+                name,
+                place: Place {
+                    file: path.into(),
+                    line: fault.line,
+                },
+                assignments: Vec::new(),
+                fault: Some(fault),
+            });
+        }
+        config.vms.sort_by_key(|vm| vm.place.line);
+        Ok(config)
     }
 
     /// The effective configuration of a VM, as [`Config::vm`] has it, for a look at it: what stands in the sections of
     /// other VMs is not read, so that it takes no longer where there are a thousand. Whether it can be used together with
     /// them says only [`Config::load`].
     pub fn look_at_vm(path: &Path, name: &VmName) -> Result<Vm> {
-        let is_wanted = |section: &str, _| section == "GLOBAL" || section == name.as_str();
-        let text = only(&ini::read(path)?, is_wanted);
+        let text = only(&ini::read(path)?, |_, section, _| {
+            section.is_none_or(|section| section == "GLOBAL" || section == name.as_str())
+        });
         let (global, vms) = sections(ini::parse(&text, path)?, |of| of == name.as_str())?;
         let config = Config {
             path: path.to_owned(),
             global: Global::build(&global)?,
             vms,
+            nameless: Vec::new(),
         };
         config.vm(name)
     }
 
-    /// Reads the text of a file; the path is for messages.
+    /// Reads the text of a file in which everything must be right; the path is for messages.
     pub fn parse(text: &str, path: &Path) -> Result<Config> {
         let (global, vms) = sections(ini::parse(text, path)?, |_| true)?;
         let config = Config {
             path: path.to_owned(),
             global: Global::build(&global)?,
             vms,
+            nameless: Vec::new(),
         };
         config.check_devices(&global)?;
         config.check_directories()?;
@@ -188,6 +199,7 @@ impl Config {
             name,
             place,
             assignments,
+            ..
         } in &self.vms
         {
             if self.global.is_vm_dir_taken(name) {
@@ -218,9 +230,20 @@ impl Config {
         Ok(())
     }
 
-    /// The names of the VMs in the order of the file.
+    /// The names of the VMs in the order of the file, also of those whose section has a fault.
     pub fn vm_names(&self) -> impl Iterator<Item = &VmName> {
         self.vms.iter().map(|vm| &vm.name)
+    }
+
+    /// What is wrong with sections whose name is not that of a VM: which VMs are meant is not known.
+    pub fn nameless_faults(&self) -> impl Iterator<Item = Error> {
+        self.nameless.iter().map(Fault::error)
+    }
+
+    /// Whether no section has a fault. Only then is it sure that a VM without a section has been removed: after a mistake
+    /// in a header, its lines count as those of another section.
+    pub fn is_faultless(&self) -> bool {
+        self.nameless.is_empty() && self.vms.iter().all(|vm| vm.fault.is_none())
     }
 
     /// The effective configuration of a VM: with the user changes as they are stored now.
@@ -295,11 +318,15 @@ impl Config {
 
     fn section(&self, name: &VmName) -> Result<&VmSection> {
         let found = self.vms.iter().find(|vm| vm.name == *name);
-        found.ok_or_else(|| Error::UnknownVm {
+        let found = found.ok_or_else(|| Error::UnknownVm {
             path: self.path.clone(),
             name: name.to_string(),
             hint: did_you_mean(name.as_str(), self.vm_names().map(VmName::as_str)),
-        })
+        })?;
+        match &found.fault {
+            None => Ok(found),
+            Some(fault) => Err(fault.error()),
+        }
     }
 
     /// Where the administrator has set a parameter of a VM, for a message.

@@ -248,9 +248,76 @@ fn a_fault_in_the_section_of_a_vm_does_not_hide_where_the_monitors_are() {
         let line = text.lines().count();
         assert!(wrong.starts_with(&format!("umlmon:{line}: ")), "{wrong}");
     }
-    let names = overview.names_only(path);
-    assert_eq!(names.global.vardir, Path::new("/v"));
-    assert!(names.vm_names().eq([&name("vm1")]));
+    let cut = "[vm1]\n[vm2\n[vm3]\n[vm3]\n[GLOBAL]\nvardir = /v\n";
+    let overview = Overview::parse(cut, path).unwrap();
+    assert_eq!(overview.global.vardir, Path::new("/v"));
+    assert!(
+        ["vm1", "vm2", "vm3"]
+            .iter()
+            .all(|vm| overview.has(&name(vm)))
+    );
+}
+
+/// Inputs I18
+#[test]
+fn a_fault_in_the_section_of_one_vm_is_no_fault_of_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("umlmon");
+    let right = |name: &str| format!("[{name}]\nvmuser = anna\nmem = 64\n");
+    let faulty = |section: &str| {
+        let text = format!(
+            "{}{section}\n{}[GLOBAL]\nvardir = /v\n",
+            right("a"),
+            right("z")
+        );
+        std::fs::write(&path, text).unwrap();
+        Config::load(&path).unwrap()
+    };
+    for (section, wrong) in [
+        ("[m]\nmem = lots\n", ":5: mem: "),
+        ("[m]\n\nmen = 64\n", ":6: there is no parameter"),
+        ("[m]\na stray line\n", ":5: \"a\" does not begin"),
+        (
+            "[m\nvmuser = x\nmem = 1\n",
+            ":4: \"[m\" is not a section header",
+        ),
+        ("[m]\neth0 = bridged(\n", ":5: '(' is not closed"),
+        (
+            "[m]\nvmuser = x\n[m]\nmem = 1\n",
+            ":6: there is already a section [m]",
+        ),
+        (
+            "[m]\nvmuser = x\nmem = 1\nlogdir = /v/a/log\n",
+            ":4: the logdir of m is already",
+        ),
+        (
+            "[m]\nvmuser = x\n",
+            ":4: [m]: the required parameter mem is missing",
+        ),
+    ] {
+        let config = faulty(section);
+        let names: Vec<_> = config.vm_names().map(VmName::as_str).collect();
+        assert_eq!(names, ["a", "m", "z"], "{section}");
+        assert!(config.vm(&name("a")).is_ok() && config.vm(&name("z")).is_ok());
+        let told = config.vm(&name("m")).unwrap_err().to_string();
+        assert!(told.contains(wrong), "{told}");
+        assert_eq!(config.nameless_faults().count(), 0);
+    }
+    let config = faulty("[m n]\nvmuser = x\n");
+    assert_eq!(config.vm_names().count(), 2);
+    let told: Vec<String> = config
+        .nameless_faults()
+        .map(|fault| fault.to_string())
+        .collect();
+    assert!(
+        told.concat().contains(":4: \"m n\" is not a VM name"),
+        "{told:?}"
+    );
+    for global in ["vardir = v\n", "[GLOBAL]\n", "[ GLOBAL\n"] {
+        let text = format!("{}[GLOBAL]\n{global}", right("a"));
+        std::fs::write(&path, text).unwrap();
+        assert!(Config::load(&path).is_err(), "{global}");
+    }
 }
 
 #[test]
@@ -322,5 +389,7 @@ fn a_look_at_one_vm_reads_that_one_only() {
         assert!(fault.contains(line), "{fault}");
     }
     assert!(matches!(look("vm5"), Err(Error::UnknownVm { .. })));
-    assert!(Config::load(&path).is_err());
+    let config = Config::load(&path).unwrap();
+    assert_eq!(config.vm(&name("vm4")).unwrap().mem, 32);
+    assert!(config.vm(&name("vm2")).is_err());
 }

@@ -39,6 +39,7 @@ pub(crate) fn run(config: &Config, names: &[&str], json: bool) -> Result<Exit, F
     let (interrupt, pressed) = UnixStream::pair()?;
     signal_hook::low_level::pipe::register(SIGINT, pressed)?;
     let report = Report::new();
+    selection::tell_nameless(config, names, &report, Exit::Done);
     let mut listeners: Vec<_> = vms
         .into_iter()
         .map(|vm| Listener::new(config, vm, json))

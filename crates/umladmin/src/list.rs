@@ -26,6 +26,10 @@ const DEADLINE: Duration = Duration::from_secs(2);
 struct Seen {
     vm: String,
     state: &'static str,
+    /// Whether it is configured, or runs.
+    is_known: bool,
+    /// Whether its configuration cannot be used.
+    is_faulty: bool,
     /// `start`, `vmuser` and `mem` of the configuration, if it can be used.
     start: Option<String>,
     vmuser: Option<String>,
@@ -45,7 +49,10 @@ const NOT_RESPONDING: &str = "not-responding";
 pub(crate) fn run(config: &Config, names: &[&str], line: &Line) -> Result<Exit, Failure> {
     let vms = selection::named_or_all(config, names)?;
     let report = Report::new();
-    let all = parallel::each(&vms, parallel::CALLS, |vm| look(config, vm));
+    let mut all = parallel::each(&vms, parallel::CALLS, |vm| look(config, vm));
+    let unknown = all
+        .extract_if(.., |seen| !seen.is_known)
+        .collect::<Vec<_>>();
     for warning in shared_users(&all) {
         report.warn(&warning);
     }
@@ -59,16 +66,16 @@ pub(crate) fn run(config: &Config, names: &[&str], line: &Line) -> Result<Exit, 
         let rows = shown.iter().map(|seen| seen.row());
         report.print(&table([heading].into_iter().chain(rows)))?;
     }
+    let mut exit = Exit::Done;
     for (vm, error) in all
         .iter()
+        .chain(&unknown)
         .filter_map(|seen| Some((&seen.vm, seen.error.as_ref()?)))
     {
         report.error(vm, error);
+        exit = Exit::Failed;
     }
-    match all.iter().any(|seen| seen.error.is_some()) {
-        true => Ok(Exit::Failed),
-        false => Ok(Exit::Done),
-    }
+    Ok(selection::tell_nameless(config, names, &report, exit))
 }
 
 /// Whether the options want to see a VM in this state. Without any of them, all are seen.
@@ -88,6 +95,8 @@ fn look(config: &Config, vm: &VmName) -> Seen {
     let mut seen = Seen {
         vm: vm.to_string(),
         state: OFF,
+        is_known: selection::is_configured(config, vm),
+        is_faulty: false,
         start: None,
         vmuser: None,
         mem_mb: None,
@@ -104,7 +113,10 @@ fn look(config: &Config, vm: &VmName) -> Seen {
             seen.mem_mb = Some(configured.mem);
             seen.vmuser = Some(configured.vmuser);
         }
-        Err(e) => seen.error = Some(e.to_string()),
+        Err(e) => {
+            seen.is_faulty = seen.is_known;
+            seen.error = Some(e.to_string());
+        }
     }
     let answer = match PidFile::holder(&config.global.pid_file(vm)) {
         Ok(None) => return seen,
@@ -123,16 +135,18 @@ fn look(config: &Config, vm: &VmName) -> Seen {
         }
         Err(e) => Err(e.to_string()),
     };
+    if !seen.is_known {
+        // A running VM that is named is no mistake, even if it has gone from the configuration.
+        seen.is_known = true;
+        seen.error = None;
+    }
     match answer {
         Ok(info) => seen.take(&info),
         Err(e) => {
             seen.state = NOT_RESPONDING;
-            seen.error = Some(e);
+            let fault = seen.error.take().map(|fault| format!("{fault}; "));
+            seen.error = Some(fault.unwrap_or_default() + &e);
         }
-    }
-    // A running VM that is named is no mistake, even if it has gone from the configuration.
-    if !selection::is_configured(config, vm) && seen.state != NOT_RESPONDING {
-        seen.error = None;
     }
     seen
 }
@@ -187,7 +201,10 @@ impl Seen {
                     .map(|mb| format!("{mb} MB{}", used.unwrap_or_default())),
             ),
             or_dash(self.uptime.map(|seconds| span(seconds.into()))),
-            or_dash(self.start.clone()),
+            or_dash(match self.is_faulty {
+                true => Some("faulty".into()),
+                false => self.start.clone(),
+            }),
             or_dash((!self.nics.is_empty()).then(|| network(&self.nics))),
         ]
     }
@@ -249,6 +266,8 @@ mod tests {
         Seen {
             vm: vm.into(),
             state,
+            is_known: true,
+            is_faulty: false,
             start: Some("boot".into()),
             vmuser: Some(user.into()),
             mem_mb: Some(64),

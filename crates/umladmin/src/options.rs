@@ -4,9 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use cli::{Arg, Exit, Failure, Kind, Line, Program, Section, Word, similar};
-use config::{Config, Overview};
+use config::Config;
 
-use crate::report::Report;
 use crate::{
     check, effective, elsewhere, events, kernelcheck, list, password, selection, start, stop,
     update,
@@ -54,7 +53,7 @@ pub const MODES: &[Mode] = &[
             "Shuts VMs down and ends their monitors",
         ),
         options: &["timeout"],
-        run: |order| stop::run(&order.config_or_names()?, order.names, order.timeout),
+        run: |order| stop::run(&order.config()?, order.names, order.timeout),
     },
     Mode {
         word: Word::new(
@@ -219,21 +218,9 @@ impl Order<'_> {
         self.line.config_or(Config::DEFAULT_PATH)
     }
 
+    /// The configuration. What is wrong with a section of a VM keeps nobody from the others.
     fn config(&self) -> Result<Config, Failure> {
         Config::load(self.path()).map_err(selection::bad_config)
-    }
-
-    /// The configuration, or only what can be known of it if there are faults in the sections of VMs, which are told.
-    /// What runs can be brought down then: a host that is shut down would kill the guests otherwise.
-    fn config_or_names(&self) -> Result<Config, Failure> {
-        let path = self.path();
-        let error = match Config::load(path) {
-            Ok(config) => return Ok(config),
-            Err(error) => error,
-        };
-        let overview = Overview::load(path).map_err(|_| selection::bad_config(&error))?;
-        Report::new().warn(&error.to_string());
-        Ok(overview.names_only(path))
     }
 }
 

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use cli::{Exit, Failure};
 use config::{Config, VmName};
 
+use crate::report::Report;
+
 /// The named VMs in the order given, or all that are configured in the order of the file.
 pub(crate) fn named_or_all(config: &Config, names: &[&str]) -> Result<Vec<VmName>, Failure> {
     if names.is_empty() {
@@ -24,6 +26,16 @@ pub(crate) fn named_or_all(config: &Config, names: &[&str]) -> Result<Vec<VmName
 /// Whether the configuration has this VM.
 pub(crate) fn is_configured(config: &Config, vm: &VmName) -> bool {
     config.vm_names().any(|known| known == vm)
+}
+
+/// Tells the faults of sections that have no name of a VM, if the command is about all VMs; answers the exit status of the
+/// command, which else would be `exit`.
+pub(crate) fn tell_nameless(config: &Config, names: &[&str], report: &Report, exit: Exit) -> Exit {
+    let mut faults = config.nameless_faults().filter(|_| names.is_empty());
+    faults.by_ref().fold(exit, |_, fault| {
+        report.warn(&fault.to_string());
+        Exit::Failed
+    })
 }
 
 /// The configuration cannot be used.

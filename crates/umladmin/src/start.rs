@@ -28,7 +28,8 @@ pub(crate) fn run(config: &Config, names: &[&str]) -> Result<Exit, Failure> {
             row.good = false;
         }
     }
-    report.results(&rows)
+    let exit = report.results(&rows)?;
+    Ok(selection::tell_nameless(config, names, &report, exit))
 }
 
 /// The result of a VM with `start = off`.

@@ -32,6 +32,13 @@ const QUIET: Duration = Duration::from_secs(2);
 pub(crate) fn run(config: &Config, names: &[&str], timeout: Duration) -> Result<Exit, Failure> {
     let vms = selection::named_or_all(config, names)?;
     let report = Report::new();
+    // What runs can be brought down all the same: a host that is shut down would kill the guests otherwise.
+    selection::tell_nameless(config, names, &report, Exit::Done);
+    for vm in vms.iter().filter(|vm| selection::is_configured(config, vm)) {
+        if let Err(fault) = config.vm(vm) {
+            report.warn(&fault.to_string());
+        }
+    }
     let rows = stop_all(config, &vms, timeout, &report)?;
     report.results(&rows)
 }

@@ -5,13 +5,11 @@ use std::time::Duration;
 use cli::{Exit, Failure};
 use config::{Config, StartType, VmName};
 
-use crate::report::Report;
+use crate::report::{Report, Row};
 use crate::{monitor, selection, start, stop};
 
 pub(crate) fn run(config: &Config, names: &[&str], timeout: Duration) -> Result<Exit, Failure> {
     let report = Report::new();
-    // All of it, even if only some VMs are named: half a configuration is none.
-    let wanted = wanted(config, &report)?;
     let running = monitor::running(config).map_err(|e| {
         Failure::from(e).about(format_args!(
             "cannot read {}",
@@ -28,41 +26,74 @@ pub(crate) fn run(config: &Config, names: &[&str], timeout: Duration) -> Result<
             .map_err(selection::bad_config);
     }
     let is_meant = |vm: &&VmName| names.is_empty() || meant.contains(vm);
-    let surplus = minus(&running, &wanted).filter(is_meant).cloned();
-    let missing = minus(&wanted, &running).filter(is_meant).cloned();
-    let (surplus, missing): (Vec<_>, Vec<_>) = (surplus.collect(), missing.collect());
-    if surplus.is_empty() && missing.is_empty() {
+    let Plan {
+        start,
+        stop,
+        failed,
+    } = Plan::new(config, &running, is_meant, &report);
+    if start.is_empty() && stop.is_empty() && failed.is_empty() {
         report.print("Nothing to do: what runs matches the configuration.\n")?;
-        return Ok(Exit::Done);
     }
     // A VM that was renamed must let go of its disks before it comes back under its new name.
-    let mut rows = stop::stop_all(config, &surplus, timeout, &report)?;
-    rows.extend(start::start_all(config, &missing, &report));
-    report.results(&rows)
+    let mut rows = stop::stop_all(config, &stop, timeout, &report)?;
+    rows.extend(start::start_all(config, &start, &report));
+    rows.extend(failed);
+    let exit = report.results(&rows)?;
+    Ok(selection::tell_nameless(config, names, &report, exit))
 }
 
-/// The VMs that should have a monitor; only if the whole configuration makes sense.
-fn wanted(config: &Config, report: &Report) -> Result<Vec<VmName>, Failure> {
-    let mut wanted = Vec::new();
-    let mut errors = 0;
-    for vm in config.vm_names() {
-        match config.vm(vm) {
-            Ok(configured) if configured.start == StartType::Off => {}
-            Ok(_) => wanted.push(vm.clone()),
-            Err(e) => {
-                report.error(vm.as_str(), &e.to_string());
-                errors += 1;
+/// What must be done so that what runs is what is configured.
+struct Plan {
+    start: Vec<VmName>,
+    stop: Vec<VmName>,
+    /// One row for each VM that stays as it is, since it is not known what it should be.
+    failed: Vec<Row>,
+}
+
+impl Plan {
+    fn new(
+        config: &Config,
+        running: &[VmName],
+        is_meant: impl Fn(&&VmName) -> bool,
+        report: &Report,
+    ) -> Plan {
+        let mut plan = Plan {
+            start: Vec::new(),
+            stop: Vec::new(),
+            failed: Vec::new(),
+        };
+        for vm in config.vm_names().filter(&is_meant) {
+            let runs = running.contains(vm);
+            match config.vm(vm) {
+                Ok(configured) if configured.start == StartType::Off && runs => {
+                    plan.stop.push(vm.clone());
+                }
+                Ok(configured) if configured.start != StartType::Off && !runs => {
+                    plan.start.push(vm.clone());
+                }
+                Ok(_) => {}
+                Err(fault) => plan.fail(vm, fault.to_string(), report),
             }
         }
+        let is_gone = |vm: &&VmName| !selection::is_configured(config, vm) && is_meant(vm);
+        for vm in running.iter().filter(is_gone) {
+            if config.is_faultless() {
+                plan.stop.push(vm.clone());
+            } else {
+                let why = "not stopped: it has no section, but the configuration has errors";
+                plan.fail(vm, why.into(), report);
+            }
+        }
+        plan
     }
-    match errors {
-        0 => Ok(wanted),
-        _ => Err(selection::bad_config(
-            "the configuration has errors, so nothing was started or stopped",
-        )),
-    }
-}
 
-fn minus<'a>(these: &'a [VmName], those: &'a [VmName]) -> impl Iterator<Item = &'a VmName> {
-    these.iter().filter(|vm| !those.contains(vm))
+    fn fail(&mut self, vm: &VmName, why: String, report: &Report) {
+        report.error(vm.as_str(), &why);
+        self.failed.push(Row {
+            vm: vm.to_string(),
+            result: "failed",
+            detail: why,
+            good: false,
+        });
+    }
 }

@@ -306,6 +306,7 @@ fn the_guest_is_shut_down_whatever_state_it_is_in() {
 fn update_follows_the_configuration_or_does_nothing() {
     let world = World::new("vm1 obeys boot\nvm2 obeys boot\nvm3 obeys boot");
     assert_eq!(world.said(&["start"]).0, 0);
+    let as_before = pairs("vm1 running\nvm2 running\nvm3 running");
 
     let good = fs::read_to_string(world.path("umlmon.conf")).unwrap();
     fs::write(
@@ -314,18 +315,17 @@ fn update_follows_the_configuration_or_does_nothing() {
     )
     .unwrap();
     let (status, out, err) = world.said(&["update"]);
-    assert_eq!((status, out.as_str()), (1, ""));
+    assert_eq!(status, 1, "{out}");
     assert!(err.contains("umlmon.conf:6: "), "{err}");
+    fs::write(world.path("umlmon.conf"), "vardir = nowhere\n").unwrap();
+    assert_eq!(world.said(&["update"]).0, 1);
     fs::write(world.path("umlmon.conf"), good).unwrap();
     fs::write(world.path("var/vm3/config"), "[vm3]\nmem = -1\n").unwrap();
-    let (status, _, err) = world.said(&["update"]);
-    assert_eq!(status, 1);
-    assert!(err.contains("nothing was started or stopped"), "{err}");
+    let (status, out, err) = world.said(&["update"]);
+    assert_eq!((status, out.as_str()), (1, ""));
+    assert!(err.contains("umladmin: vm3: "), "{err}");
     fs::remove_file(world.path("var/vm3/config")).unwrap();
-    assert_eq!(
-        world.states(&[]),
-        pairs("vm1 running\nvm2 running\nvm3 running")
-    );
+    assert_eq!(world.states(&[]), as_before);
     assert_eq!(
         world.said(&["update"]).1,
         "Nothing to do: what runs matches the configuration.\n"
@@ -344,6 +344,79 @@ fn update_follows_the_configuration_or_does_nothing() {
     assert_eq!(status, 1);
     assert!(err.contains("there is no VM \"vm1\""), "{err}");
     assert_eq!(world.said(&["stop"]).0, 0);
+}
+
+/// Inputs I18
+#[test]
+fn a_faulty_section_keeps_nobody_from_the_other_vms() {
+    let world = World::new("vm1 obeys boot\nvm2 obeys boot\nvm3 obeys boot");
+    assert_eq!(world.said(&["start", "vm1", "vm2"]).0, 0);
+    world.configure("vm1 obeys boot\nvm3 obeys boot\nvm4 obeys off");
+    let good = fs::read_to_string(world.path("umlmon.conf")).unwrap();
+    let faulty = good.replacen("mem = 64", "men = 64", 1);
+    fs::write(world.path("umlmon.conf"), &faulty).unwrap();
+    let fault = "umlmon.conf:6: there is no parameter";
+
+    assert_eq!(world.states(&[]), pairs("vm1 running\nvm3 off\nvm4 off"));
+    let (status, out, err) = world.said(&["list"]);
+    assert_eq!(status, 1, "{out}");
+    assert!(err.contains(fault), "{err}");
+    let rows: Vec<Vec<&str>> = out
+        .lines()
+        .map(|l| l.split_whitespace().collect())
+        .collect();
+    let starts = [("vm1", "faulty"), ("vm3", "boot"), ("vm4", "off")];
+    for (vm, start) in starts {
+        let row = rows.iter().find(|row| row[0] == vm).unwrap();
+        assert!(row[1..].contains(&start), "{out}");
+    }
+    assert_eq!(world.said(&["list", "vm3"]).0, 0);
+    assert_eq!(world.said(&["start", "vm1"]).0, 1);
+
+    // vm2 may be what the faulty section was meant to be: it is not stopped.
+    let (status, out, err) = world.said(&["update"]);
+    assert_eq!(status, 1, "{out}");
+    assert!(
+        err.contains(fault) && err.contains("vm2: not stopped"),
+        "{err}"
+    );
+    assert_eq!(
+        world.states(&["vm1", "vm2", "vm3", "vm4"]),
+        pairs("vm1 running\nvm2 running\nvm3 running\nvm4 off")
+    );
+    assert_eq!(world.said(&["stop", "vm3"]).0, 0);
+    let (status, out, _) = world.said(&["start"]);
+    assert_eq!(status, 1);
+    assert!(out.contains("vm3  booting"), "{out}");
+
+    // A section whose VM is not known is told whenever all are meant.
+    fs::write(world.path("umlmon.conf"), good.replace("[vm4]", "[vm 4]")).unwrap();
+    let nameless = "\"vm 4\" is not a VM name";
+    for args in [&["list"][..], &["start"], &["update"]] {
+        let (status, _, err) = world.said(args);
+        assert!(status == 1 && err.contains(nameless), "{args:?}: {err}");
+    }
+    let (status, _, err) = world.said(&["list", "vm1"]);
+    assert_eq!((status, err.as_str()), (0, ""));
+    assert_eq!(world.calls("vm2"), ["start"]);
+    let (status, _, err) = world.said(&["stop", "vm1", "vm2", "vm3"]);
+    assert_eq!((status, err.as_str()), (0, ""));
+}
+
+/// Inputs I18
+#[test]
+fn a_vm_that_does_not_exist_has_no_row() {
+    let world = World::new("vm1 obeys boot");
+    let (status, out, err) = world.said(&["list", "vm9"]);
+    assert_eq!((status, out.as_str()), (1, ""));
+    assert!(
+        err.starts_with("umladmin: vm9: there is no VM \"vm9\""),
+        "{err}"
+    );
+    let (status, out, _) = world.said(&["list", "vm1", "vm9"]);
+    assert_eq!(status, 1);
+    assert!(out.contains("\nvm1  off") && !out.contains("vm9"), "{out}");
+    assert_eq!(world.states(&["vm1", "vm9"]), pairs("vm1 off"));
 }
 
 #[test]
