@@ -1,15 +1,19 @@
-//! File systems of the host that are full, or break (the end-to-end tests).
+//! Files of a VM's user, and file systems of the host that are full, or break (the end-to-end tests).
 
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount, mount_change, unmount,
 };
+use serde_json::Value;
 
-use crate::{World, run};
+use crate::{Vm, World, run};
+
+const NOBODY: u32 = 65534;
 
 /// A file system of 64 KB over a directory, as long as this lives.
 pub struct SmallDisk(PathBuf);
@@ -105,4 +109,26 @@ impl FailingDisk {
         let name = device.trim().trim_start_matches("/dev/");
         fs::write(format!("/sys/fs/ext4/{name}/trigger_fs_error"), "test").unwrap();
     }
+}
+
+/// What `-disk-list -json` says of a disk.
+///
+/// # Panics
+/// If it cannot be told.
+#[track_caller]
+pub fn listed(vm: &Vm<'_>, disk: &str) -> Value {
+    let text = vm.umlwatch(&["-json", "-disk-list"]).ok();
+    let list: Value = serde_json::from_str(&text).unwrap();
+    let disks = list["disks"].as_array().unwrap();
+    let found = disks.iter().find(|found| found["disk"] == disk);
+    found.cloned().unwrap_or(Value::Null)
+}
+
+/// Makes a file that belongs to the VM's user.
+///
+/// # Panics
+/// If that is not possible.
+pub fn put(path: &Path, content: &[u8]) {
+    fs::write(path, content).unwrap();
+    chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
 }

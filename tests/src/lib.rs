@@ -35,7 +35,7 @@ mod world;
 use std::time::{Duration, Instant};
 
 pub use directory::{Directory, free_port};
-pub use disk::{FailingDisk, SmallDisk};
+pub use disk::{FailingDisk, SmallDisk, listed, put};
 pub use injection::{Call, Fate, Injector};
 pub use inner_host::InnerHost;
 pub use program::{Outcome, program, run, run_within};
