@@ -2,6 +2,7 @@
  * end-to-end tests; run in the jail by the fake kernel, and outside of it to see that each attempt would work there).
  *
  *     hostile DIRECTORY TAP
+ *     hostile lease FILE
  *
  * DIRECTORY may be written to, TAP is a tap of the user's own. Standard input is a terminal. For each attempt it prints
  * "NAME: done" or "NAME: REASON". */
@@ -14,12 +15,14 @@
 #include <linux/if_tun.h>
 #include <linux/sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -60,6 +63,17 @@ static void namespaces(void)
     tell("clone3 into namespaces", child(syscall(SYS_clone3, &args, sizeof args)));
 }
 
+/* A daemon of the host has this one. */
+static void abstract_socket(void)
+{
+    struct sockaddr_un address = { .sun_family = AF_UNIX, .sun_path = "\0umlmon-e2e" };
+    socklen_t length = offsetof(struct sockaddr_un, sun_path) + 11;
+    int fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+
+    tell("reach a daemon", sendto(fd, "x", 1, 0, (struct sockaddr *)&address, length));
+    close(fd);
+}
+
 static void tap(const char *name)
 {
     struct ifreq request = { .ifr_flags = IFF_TAP | IFF_NO_PI };
@@ -75,18 +89,33 @@ static void tap(const char *name)
     tell("give a tap away", ioctl(fd, TUNSETOWNER, 12345));
 }
 
+/* Holds a lease on a file until standard input ends: whoever opens it waits. */
+static int hold(const char *file)
+{
+    char byte;
+
+    signal(SIGIO, SIG_IGN);
+    tell("lease", fcntl(open(file, O_RDWR), F_SETLEASE, F_WRLCK));
+    while (read(0, &byte, 1) > 0)
+        ;
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     struct rlimit old;
     int discipline = 0;
 
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (argc == 3 && strcmp(argv[1], "lease") == 0)
+        return hold(argv[2]);
     if (argc != 3)
         return 2;
-    setvbuf(stdout, NULL, _IOLBF, 0);
     leases(argv[1]);
     namespaces();
     tell("limit another process", prlimit(getppid(), RLIMIT_NOFILE, NULL, &old));
     tell("change a line discipline", ioctl(0, TIOCSETD, &discipline));
+    abstract_socket();
     tap(argv[2]);
     return 0;
 }

@@ -21,6 +21,7 @@
 pub mod certificate;
 mod directory;
 mod disk;
+pub mod elf;
 pub mod host;
 pub mod hostile;
 mod injection;

@@ -25,6 +25,17 @@ pub fn ip(words: &str) -> String {
     run(Command::new("ip").args(words.split(' '))).ok()
 }
 
+/// The same in the network of a process.
+///
+/// # Panics
+/// If it fails.
+#[track_caller]
+pub fn ip_of(pid: i32, words: &str) -> String {
+    let mut command = Command::new("nsenter");
+    command.args(["-t", &pid.to_string(), "-n", "ip"]);
+    run(command.args(words.split(' '))).ok()
+}
+
 /// All that the suite can change of the network: interfaces, addresses, routes, proxies, forwarding.
 ///
 /// # Panics

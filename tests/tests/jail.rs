@@ -4,10 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
-use e2e::{Vm, World, program, run};
+use e2e::{Vm, World, program, run, wait_for};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::User;
 
@@ -203,4 +204,44 @@ fn directories_belong_to_whom_they_should() {
             metadata.mode()
         );
     }
+}
+
+/// F55: the user namespace that the network of the host belongs to is another one than the monitor's.
+#[test]
+fn a_monitor_that_could_not_return_to_its_network_never_leaves_it() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("vm1").configure();
+    let monitor = world.command("umlmon", &["vm1"]);
+    let mut inside = Command::new("unshare");
+    inside.args([
+        "--user",
+        "--mount",
+        "sh",
+        "-c",
+        "read x && exec \"$@\"",
+        "sh",
+    ]);
+    inside.arg(monitor.get_program()).args(monitor.get_args());
+    let mut inside = inside.stdin(Stdio::piped()).spawn().unwrap();
+    // All users are there, but they are others than those of the host's network.
+    let of = |name: &str| format!("/proc/{}/{name}", inside.id());
+    wait_for("the user namespace", || {
+        (fs::read_link(of("ns/user")).ok()? != fs::read_link("/proc/self/ns/user").ok()?)
+            .then_some(())
+    });
+    for name in ["uid_map", "gid_map"] {
+        fs::write(of(name), "0 0 65536").unwrap();
+    }
+    inside.stdin.take().unwrap().write_all(b"\n").unwrap();
+    assert!(inside.wait().unwrap().success());
+    let kernels = world.path().join("var/shared/kernels");
+    fs::copy(program("fake_linux"), kernels.join("fake_linux")).unwrap();
+    vm.umlwatch(&["-start"]).ok();
+    vm.wait_con0("GUEST-READY", 1);
+    // It has asked the kernel for its version, and is still there.
+    let info = vm.info();
+    assert_eq!(info["responding"], true);
+    assert!(info["kernel_version"].as_str().unwrap().contains("Linux"));
+    vm.umlwatch(&["-suspend", "-continue", "-kill"]).ok();
+    vm.end_monitor();
 }

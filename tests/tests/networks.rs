@@ -5,7 +5,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use e2e::network::{enter, ip, snapshot};
+use e2e::network::{enter, ip, ip_of, snapshot};
 use e2e::{Vm, World, run, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -75,14 +75,15 @@ fn networks_are_there_before_the_kernel_and_gone_after_every_end() {
                   vec1:transport=tap,ifname=b0,depth=128,gro=1,mac=0a:00:00:00:00:01";
     assert!(arguments.contains(wanted), "{arguments}");
     let h0 = ip("-d addr show h0");
-    for part in [
-        "mtu 9000",
-        "inet 10.9.0.1 peer 10.9.0.2/32",
-        "user nobody",
-        "persist on",
-    ] {
+    for part in ["mtu 9000", "inet 10.9.0.1 peer 10.9.0.2/32", "veth"] {
         assert!(h0.contains(part), "{part}: {h0}");
     }
+    // The tap is where the kernel is.
+    let tap = ip_of(vm.pid("kernel_pid"), "-d addr show h0");
+    for part in ["mtu 9000", "tap", "user nobody", "persist on"] {
+        assert!(tap.contains(part), "{part}: {tap}");
+    }
+    assert!(!tap.contains("inet"), "{tap}");
     assert!(ip("route get 10.9.0.2").contains("dev h0"));
     assert!(ip("neigh show proxy").contains("10.9.0.2 dev lan0"));
     for name in ["h0", "lan0"] {
@@ -316,7 +317,7 @@ fn interfaces(pid: i32) -> Vec<String> {
 }
 
 #[test]
-fn a_vm_that_needs_no_network_of_the_host_sees_none() {
+fn no_vm_sees_the_network_of_the_host() {
     let Some(world) = world() else { return };
     let none = world.vm("vm1").monitor();
     let inherited = world.vm("vm2").line("transport = fd").line(H2H).monitor();
@@ -339,7 +340,16 @@ fn a_vm_that_needs_no_network_of_the_host_sees_none() {
     let taps = links.filter(|link| link.ends_with("net/tun")).count();
     assert_eq!(taps, 1);
     attached.start();
-    assert!(interfaces(attached.pid("kernel_pid")).contains(&"br0".to_owned()));
+    let mut seen = interfaces(attached.pid("kernel_pid"));
+    seen.sort();
+    assert_eq!(seen, ["+1", "b0", "lo", "veth0"]);
+    // Of its own, it has neither an address nor a way to one.
+    let kernel = attached.pid("kernel_pid");
+    assert_eq!(
+        ip_of(kernel, "-o addr show") + &ip_of(kernel, "route show table all"),
+        ""
+    );
+    assert_eq!(attached.info()["responding"], true);
     for vm in [&none, &inherited, &attached] {
         vm.kill();
     }

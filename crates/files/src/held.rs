@@ -6,14 +6,19 @@
 //! `mutex` meanwhile, so that looking and entering are one step. A file is replaced as a whole: a full file system leaves
 //! the old content, which the others can read.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::ffi::{CStr, CString, OsStr};
 use std::fs::{File, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, Dir, DirEntry, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
+use rustix::process::geteuid;
 
 /// How often the mutex is tried, and how long to wait in between: it is held for a millisecond.
 const TRIES: u32 = 400;
@@ -67,6 +72,8 @@ impl std::error::Error for HeldError {}
 pub struct HeldDir {
     directory: OwnedFd,
     path: PathBuf,
+    /// What was passed over, and logged.
+    foreign: RefCell<BTreeSet<CString>>,
 }
 
 impl HeldDir {
@@ -83,6 +90,7 @@ impl HeldDir {
         Ok(HeldDir {
             directory: directory.into(),
             path: path.to_owned(),
+            foreign: RefCell::default(),
         })
     }
 
@@ -106,7 +114,7 @@ impl HeldDir {
         } else {
             OFlags::empty()
         };
-        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC | create;
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | create;
         let mode = Mode::RUSR | Mode::WUSR;
         Ok(openat(&self.directory, name, flags, mode)?.into())
     }
@@ -130,18 +138,44 @@ impl HeldDir {
         Err(HeldError::Stuck(self.path.join(NAME)))
     }
 
-    /// The names of the files in the directory.
+    /// The names of the files in the directory. What is there and cannot be from a monitor is passed over, and logged once.
     ///
     /// # Errors
     /// [`HeldError::File`].
     pub fn names(&self) -> Result<Vec<String>, HeldError> {
         let failed = self.failed("list", "");
         let entries = Dir::read_from(&self.directory).map_err(|error| failed(error.into()))?;
-        let name = |entry: rustix::io::Result<DirEntry>| {
+        let mut names = Vec::new();
+        for entry in entries {
             let entry = entry.map_err(|error| failed(error.into()))?;
-            Ok(entry.file_name().to_string_lossy().into_owned())
-        };
-        entries.map(name).collect()
+            let name = entry.file_name();
+            if [c".", c".."].contains(&name) {
+                continue;
+            }
+            match name.to_str().ok().filter(|name| self.is_of_a_monitor(name)) {
+                Some(name) => names.push(name.to_owned()),
+                None => self.pass_over(name),
+            }
+        }
+        Ok(names)
+    }
+
+    /// A regular file of ours; it may be gone by now.
+    fn is_of_a_monitor(&self, name: &str) -> bool {
+        match statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => {
+                FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile
+                    && stat.st_uid == geteuid().as_raw()
+            }
+            Err(error) => error == Errno::NOENT,
+        }
+    }
+
+    fn pass_over(&self, name: &CStr) {
+        if self.foreign.borrow_mut().insert(name.to_owned()) {
+            let path = self.path.join(OsStr::from_bytes(name.to_bytes()));
+            tracing::warn!("{} is not from a monitor; remove it", path.display());
+        }
     }
 
     /// Removes a file, if it is there.

@@ -2,16 +2,22 @@
 //! the second process joins, before it stops being root. cgroups(7), both versions.
 
 use std::fs;
-use std::io::{self, Write as _};
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{Mode, OFlags, fstatfs, open, openat};
 use rustix::io::Errno;
 
 /// The group of all virtual machines, below the root of a hierarchy.
 const PARENT: &str = "umlmon";
 /// All controllers that are used.
 const CONTROLLERS: [&str; 4] = ["memory", "pids", "io", "cpu"];
+/// Of linux/magic.h.
+const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
+/// The most that is read of a list of controllers, in bytes.
+const MAX_CONTROLLERS: u64 = 4096;
 /// How often a group is made whose parent is removed meanwhile.
 const TRIES: u32 = 40;
 /// How often a group is removed that the host's kernel still has something in, and how long to wait in between: nothing
@@ -319,8 +325,7 @@ fn hierarchy(table: &str, controller: &str) -> Option<Hierarchy> {
         })
         .collect();
     let second = mounts.iter().find(|(kind, root, _)| {
-        let controllers = fs::read_to_string(Path::new(root).join("cgroup.controllers"));
-        *kind == "cgroup2" && controllers.is_ok_and(|text| has_word(&text, controller))
+        *kind == "cgroup2" && controllers(root).is_ok_and(|text| has_word(&text, controller))
     });
     let first = || {
         let former = match controller {
@@ -342,6 +347,30 @@ fn hierarchy(table: &str, controller: &str) -> Option<Hierarchy> {
     }
 }
 
+/// The controllers of a hierarchy of version 2. Anybody may have mounted something else over it: what is no control group
+/// is not read, and of what is, not without end.
+fn controllers(root: &str) -> io::Result<String> {
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let directory = open(
+        root,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    if fstatfs(&directory)?.f_type != CGROUP2_SUPER_MAGIC {
+        return Err(Errno::NOTDIR.into());
+    }
+    let mut text = String::new();
+    File::from(openat(
+        &directory,
+        "cgroup.controllers",
+        flags,
+        Mode::empty(),
+    )?)
+    .take(MAX_CONTROLLERS)
+    .read_to_string(&mut text)?;
+    Ok(text)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -360,5 +389,19 @@ mod tests {
         assert_eq!(found("pids"), Some(("/sys/fs/cgroup/cpu,pids".into(), 1)));
         assert_eq!(found("memory"), Some(("/sys/fs/cgroup/memory".into(), 1)));
         assert!(found("pid").is_none() && found("io").is_none());
+    }
+
+    #[test]
+    fn no_file_of_another_file_system_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().to_str().unwrap();
+        // Whoever reads this waits for ever.
+        let fifo = directory.path().join("cgroup.controllers");
+        let mode = nix::sys::stat::Mode::S_IRUSR;
+        nix::unistd::mkfifo(&fifo, mode).unwrap();
+        for kind in ["fuse.cgroup2", "tmpfs", "cgroup2"] {
+            let table = format!("33 24 0:29 / {root} rw,relatime - {kind} {kind} rw\n");
+            assert!(hierarchy(&table, "memory").is_none(), "{kind}");
+        }
     }
 }

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Uid, chdir, chroot, fchdir, getgroups, getresgid, getresuid, setgroups};
 use nix::unistd::{setresgid, setresuid, setsid, setuid};
-use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, chownat, fstat, makedev};
-use rustix::fs::{mknodat, openat, openat2};
+use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, chownat, fstat, makedev};
+use rustix::fs::{mknodat, openat};
 use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, Signal, setpriority_process, setrlimit};
@@ -16,7 +16,8 @@ use rustix::process::{set_dumpable_behavior, set_parent_process_death_signal, um
 use serde::{Deserialize, Serialize};
 use sys::MountAttr;
 
-use crate::{Calls, Error, Result, directories, mounts, seccomp};
+use crate::mounts::beneath;
+use crate::{Bind, Calls, Error, Result, binds, directories, library, mounts, seccomp};
 
 /// The number of the device (the kernel's Documentation/networking/tuntap.rst).
 const TUN: (u32, u32) = (10, 200);
@@ -34,6 +35,8 @@ pub struct Confinement {
     pub groups: Vec<u32>,
     /// Files to bring into the jail.
     pub binds: Vec<Bind>,
+    /// Whether the host's directories of libraries can be read, in `/tmp`.
+    pub libraries: bool,
     /// Files and directories, relative to the jail, to cover with something empty. Missing ones are skipped.
     pub masks: Vec<PathBuf>,
     /// Whether device nodes must work in `/disks`.
@@ -48,26 +51,6 @@ pub struct Confinement {
     pub groups_to_join: Vec<PathBuf>,
     /// To which system calls it is restricted.
     pub calls: Calls,
-}
-
-/// A file of the host to be seen in the jail, for the life of the second process only.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bind {
-    /// The file.
-    pub source: Source,
-    /// Where it appears, as an absolute path in the jail. The mount point exists.
-    pub target: PathBuf,
-    /// Whether it can be written to.
-    pub writable: bool,
-}
-
-/// Where a file to bind is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Source {
-    /// On the host, at a path that only root can change.
-    Host(PathBuf),
-    /// In the jail; links in the path are followed within the jail.
-    Jail(PathBuf),
 }
 
 /// The parameter `scheduler` of umlmon(5).
@@ -119,12 +102,9 @@ impl Confinement {
             separated => step("separate the mounts", separated)?,
         }
         let root = directories::open_path(&self.jail, 0o755)?;
-        for bind in &self.binds {
-            let what = || format!("bind {} into the jail", bind.target.display());
-            apply(&root, bind).map_err(|source| Error::Confine {
-                step: what(),
-                source,
-            })?;
+        binds::apply(&root, &self.binds)?;
+        if self.libraries {
+            library::show(&root, &self.jail)?;
         }
         for path in &self.masks {
             let what = || format!("mask {} in the jail", path.display());
@@ -304,33 +284,6 @@ fn verify(uid: Uid, gid: Gid, mut groups: Vec<Gid>) -> Result<()> {
         ));
     }
     Ok(())
-}
-
-/// Opens what is at `path` in the jail, without following any link.
-fn beneath(root: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
-    let path = path.strip_prefix("/").unwrap_or(path);
-    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    Ok(openat2(
-        root,
-        path,
-        OFlags::PATH | OFlags::CLOEXEC,
-        Mode::empty(),
-        resolve,
-    )?)
-}
-
-fn apply(root: &OwnedFd, bind: &Bind) -> io::Result<()> {
-    let flags = OFlags::PATH | OFlags::CLOEXEC;
-    let source = match &bind.source {
-        Source::Host(path) => openat(CWD, path, flags, Mode::empty())?,
-        Source::Jail(path) => directories::in_jail(root, path, flags)?,
-    };
-    let attr = if bind.writable {
-        MountAttr::NO_SUID
-    } else {
-        MountAttr::NO_SUID | MountAttr::NO_DEV | MountAttr::READ_ONLY
-    };
-    mounts::attach(mounts::copy_of(source, attr)?, beneath(root, &bind.target)?)
 }
 
 /// Covers a directory with an empty one, a file with a device that cannot be opened.

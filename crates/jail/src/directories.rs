@@ -3,22 +3,17 @@
 //!
 //! A path of the configuration is walked once, component by component. Each directory on it must belong to root and be
 //! writable by root only, or have the sticky bit; symbolic links count if root made them. What lies below is opened
-//! relative to the directory held, never following a link. [`in_jail`] alone follows links, as far as the jail goes.
+//! relative to the directory held, never following a link.
 
-use std::collections::VecDeque;
-use std::ffi::{OsStr, OsString};
-use std::io;
+use std::ffi::OsStr;
 use std::os::fd::OwnedFd;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::Path;
 
-use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{self, AtFlags, CWD, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use crate::walk::{Found, Guide, Step, failed, kind, walk};
 use crate::{Error, Result};
-
-/// Links followed on the way to one directory, as the kernel's own limit.
-const MAX_LINKS: usize = 40;
 
 /// Who owns a new directory and who may use it.
 #[derive(Clone, Copy)]
@@ -42,46 +37,94 @@ impl Access {
 /// Opens the directory `path`, which must be absolute and without `..`; missing directories are made, the last one with
 /// `mode`, others with 0755.
 pub(crate) fn open_path(path: &Path, mode: u32) -> Result<OwnedFd> {
-    let mut names = components(path).ok_or_else(|| Error::BadPath(path.to_owned()))?;
-    let mut shown = PathBuf::from("/");
-    let mut directory = fs::openat(CWD, "/", FLAGS, Mode::empty()).map_err(failed(&shown))?;
-    let mut links = 0;
-    while let Some(name) = names.pop_front() {
-        let here = shown.join(&name);
-        match fs::statat(&directory, &name, AtFlags::SYMLINK_NOFOLLOW) {
-            Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => {
-                links += 1;
-                if stat.st_uid != 0 || links > MAX_LINKS {
-                    let problem = format!("is a symbolic link of user ID {}", stat.st_uid);
-                    return Err(Error::Untrusted {
-                        path: here,
-                        problem,
-                    });
-                }
-                let target =
-                    fs::readlinkat(&directory, &name, Vec::new()).map_err(failed(&here))?;
-                let target = shown.join(OsStr::from_bytes(target.as_bytes()));
-                names = follow(&target, names).ok_or(Error::BadPath(here))?;
-                shown = PathBuf::from("/");
-                directory = fs::openat(CWD, "/", FLAGS, Mode::empty()).map_err(failed(&shown))?;
-                continue;
-            }
-            Ok(_) => {}
-            Err(Errno::NOENT) => {
-                let mode = if names.is_empty() { mode } else { 0o755 };
-                make(&directory, &name, &here, Access::root(mode))?;
-            }
-            Err(error) => return Err(failed(&here)(error)),
-        }
-        directory = open(&directory, &name, &here)?;
-        trusted(
-            &fs::fstat(&directory).map_err(failed(&here))?,
-            &here,
-            !names.is_empty(),
-        )?;
-        shown = here;
+    let found = walk(&host()?, path, &Making { mode })?;
+    fs::openat(&found.fd, ".", FLAGS, Mode::empty()).map_err(failed(path))
+}
+
+/// The root directory of the process.
+pub(crate) fn host() -> Result<OwnedFd> {
+    let root = Path::new("/");
+    fs::openat(CWD, root, FLAGS, Mode::empty()).map_err(failed(root))
+}
+
+/// Finds the regular file `path` in the directory `root`. Nobody but root can exchange it, or what leads there, or change
+/// its content. It is not opened.
+pub(crate) fn find_file(root: &OwnedFd, path: &Path, open: Open) -> Result<Found> {
+    let found = walk(root, path, &Trusting { open })?;
+    match found.is_file() {
+        true => Ok(found),
+        false => Err(Error::NotFile {
+            path: path.to_owned(),
+            found: kind(found.kind()),
+        }),
     }
-    Ok(directory)
+}
+
+/// Finds a directory of the host that is open to all, and that nobody but root can exchange, if there is one.
+pub(crate) fn find_directory(path: &Path) -> Option<OwnedFd> {
+    let found = walk(&host().ok()?, path, &Trusting { open: Open::ToAll }).ok()?;
+    (found.kind() == FileType::Directory).then_some(found.fd)
+}
+
+/// Who must be able to go through the directories on the way to a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Open {
+    /// Everybody, so that no file of a closed directory is given to anybody.
+    ToAll,
+    /// Whoever is meant; it is in the jail anyway.
+    ToSome,
+}
+
+/// To a directory that root works in, which is made if it is missing.
+struct Making {
+    mode: u32,
+}
+
+impl Guide for Making {
+    fn judge(&self, step: &Step<'_>) -> Result<()> {
+        if step.last && step.kind() != FileType::Directory {
+            return Err(Error::NotDirectory {
+                path: step.path.to_owned(),
+                found: kind(step.kind()),
+            });
+        }
+        of_root(step)
+    }
+
+    fn missing(&self, parent: &OwnedFd, name: &OsStr, path: &Path, last: bool) -> Result<()> {
+        let mode = if last { self.mode } else { 0o755 };
+        make(parent, name, path, Access::root(mode))
+    }
+}
+
+/// To a file of root.
+struct Trusting {
+    open: Open,
+}
+
+impl Guide for Trusting {
+    fn judge(&self, step: &Step<'_>) -> Result<()> {
+        let closed = step.kind() == FileType::Directory && step.stat.st_mode & 0o001 == 0;
+        if self.open == Open::ToAll && closed {
+            return Err(Error::Untrusted {
+                path: step.path.to_owned(),
+                problem: "is closed to others".to_owned(),
+            });
+        }
+        of_root(step)
+    }
+}
+
+/// Refuses a link that is not of root, and what somebody else could change.
+fn of_root(step: &Step<'_>) -> Result<()> {
+    match step.kind() {
+        FileType::Symlink if step.stat.st_uid == 0 => Ok(()),
+        FileType::Symlink => Err(Error::Untrusted {
+            path: step.path.to_owned(),
+            problem: format!("is a symbolic link of user ID {}", step.stat.st_uid),
+        }),
+        _ => trusted(step.stat, step.path, !step.last),
+    }
 }
 
 /// Opens the directory `name` in `parent`, which is shown as `shown` in messages; if missing, it is made with `access`. A
@@ -102,75 +145,10 @@ pub(crate) fn open_below(
     Ok(directory)
 }
 
-/// Opens `path` as a process in the jail would: links are followed, but never lead out.
-pub(crate) fn in_jail(root: &OwnedFd, path: &Path, flags: OFlags) -> io::Result<OwnedFd> {
-    let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    for _ in 0..16 {
-        // EAGAIN: something was renamed at the same time.
-        match fs::openat2(root, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
-            Err(Errno::AGAIN) => {}
-            result => return Ok(result?),
-        }
-    }
-    Err(Errno::AGAIN.into())
-}
-
-/// What kind of file a mode tells, with its article.
-pub(crate) fn kind(mode: u32) -> &'static str {
-    match FileType::from_raw_mode(mode) {
-        FileType::RegularFile => "a file",
-        FileType::Directory => "a directory",
-        FileType::Symlink => "a symbolic link",
-        FileType::Fifo => "a named pipe",
-        FileType::Socket => "a socket",
-        FileType::CharacterDevice => "a character device",
-        FileType::BlockDevice => "a block device",
-        FileType::Unknown => "something unknown",
-    }
-}
-
 const FLAGS: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
-
-fn failed(path: &Path) -> impl Fn(Errno) -> Error + '_ {
-    move |error| Error::Directory {
-        path: path.to_owned(),
-        source: error.into(),
-    }
-}
-
-/// The names of an absolute path from the root on; `None` if it is relative or has `..`.
-fn components(path: &Path) -> Option<VecDeque<OsString>> {
-    let mut components = path.components();
-    if components.next() != Some(Component::RootDir) {
-        return None;
-    }
-    components
-        .map(|component| match component {
-            Component::Normal(name) => Some(name.to_owned()),
-            _ => None,
-        })
-        .collect()
-}
-
-/// The way to go after a link: that of its target, in which `..` is resolved by name, then the `rest`.
-fn follow(target: &Path, rest: VecDeque<OsString>) -> Option<VecDeque<OsString>> {
-    let mut names = VecDeque::new();
-    for component in target.components() {
-        match component {
-            Component::RootDir | Component::CurDir => {}
-            // Right, because `target` starts with a path that was walked and has no link in it; a link later on is seen
-            // again, as a component.
-            Component::ParentDir => drop(names.pop_back()),
-            Component::Normal(name) => names.push_back(name.to_owned()),
-            Component::Prefix(_) => return None,
-        }
-    }
-    names.extend(rest);
-    Some(names)
-}
 
 fn open(parent: &OwnedFd, name: &OsStr, shown: &Path) -> Result<OwnedFd> {
     fs::openat(parent, name, FLAGS, Mode::empty()).map_err(|error| {
@@ -178,7 +156,7 @@ fn open(parent: &OwnedFd, name: &OsStr, shown: &Path) -> Result<OwnedFd> {
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) != FileType::Directory => {
                 Error::NotDirectory {
                     path: shown.to_owned(),
-                    found: kind(stat.st_mode),
+                    found: kind(FileType::from_raw_mode(stat.st_mode)),
                 }
             }
             _ => failed(shown)(error),

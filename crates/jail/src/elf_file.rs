@@ -1,6 +1,8 @@
-//! What a program needs to run: its loader and libraries, read from its ELF headers (elf(5)). Monitor only.
+//! What a program needs to run: its loader and libraries, read from its ELF headers (elf(5)). A confined process of the
+//! monitor, and umladmin.
 //!
-//! The file may be anything: only what is needed is read, each part up to a fixed size, and nothing in it is believed.
+//! The file may be anything: only what is needed is read, each part up to a fixed size, and nothing in it is believed. The
+//! directories that it wants searched (`DT_RUNPATH`) are not read at all.
 
 use std::fs::File;
 use std::io;
@@ -33,8 +35,6 @@ pub(crate) struct Needs {
     pub(crate) loader: Option<PathBuf>,
     /// `DT_NEEDED`: libraries by file name.
     pub(crate) libraries: Vec<String>,
-    /// `DT_RUNPATH` (or `DT_RPATH`): directories to search first. Only absolute ones.
-    pub(crate) search: Vec<PathBuf>,
 }
 
 impl Needs {
@@ -177,10 +177,6 @@ impl Elf<'_> {
                 return Err(self.bad("a library is not given by its file name"));
             }
             needs.libraries.push(library.to_owned());
-        }
-        if let Some(path) = value(abi::DT_RUNPATH).or(value(abi::DT_RPATH)) {
-            let directories = name(path)?.split(':').filter(|dir| dir.starts_with('/'));
-            needs.search = directories.map(PathBuf::from).collect();
         }
         Ok(())
     }

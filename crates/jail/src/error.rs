@@ -130,37 +130,42 @@ pub enum Error {
         /// What is needed.
         expected: &'static str,
     },
-    /// The program loader of a dynamically linked kernel is nowhere.
+    /// The kernel is larger than any is.
     #[error(
-        "kernel {kernel} is dynamically linked and needs the loader {loader}, which is neither on this host nor in {directory}; install it, put it there, or use a static kernel"
+        "kernel {path} has {size} bytes, more than a kernel can have ({limit}); use another file"
     )]
-    NoLoader {
+    TooLarge {
         /// The kernel, as seen in the jail.
-        kernel: PathBuf,
-        /// The loader.
-        loader: PathBuf,
-        /// The kernel's own library directory.
-        directory: PathBuf,
+        path: PathBuf,
+        /// Its size in bytes.
+        size: u64,
+        /// The most that is allowed.
+        limit: u64,
     },
-    /// A library of a dynamically linked kernel is nowhere.
+    /// The program loader of a dynamically linked kernel is nowhere, or a library.
     #[error(
-        "kernel {kernel} needs the library {library}, which is neither on this host nor in {directory}; install it or put it there"
+        "kernel {kernel} is dynamically linked and needs {what} {name}, which is not in the library directories of this \
+         host{}; install it{}, or use a static kernel",
+        .beside.as_ref().map(|path| format!(", nor in {}", path.display())).unwrap_or_default(),
+        .beside.as_ref().map(|_| " or put it there").unwrap_or_default()
     )]
     NoLibrary {
         /// The kernel, as seen in the jail.
         kernel: PathBuf,
-        /// The library.
-        library: String,
-        /// The kernel's own library directory.
-        directory: PathBuf,
+        /// "the loader" or "the library".
+        what: &'static str,
+        /// Its name; of a loader, the path.
+        name: String,
+        /// The kernel's own library directory; only a kernel of root has one.
+        beside: Option<PathBuf>,
     },
-    /// A place for a loader or library cannot be made in the jail.
-    #[error("cannot make {path} in the jail: {source}")]
-    MountPoint {
-        /// The path, as seen in the jail.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
+    /// What was said to be the result of an inspection is not.
+    #[error("the process that looked at kernel {kernel} has told nonsense: {what}")]
+    Nonsense {
+        /// The kernel, as seen in the jail.
+        kernel: PathBuf,
+        /// What was wrong.
+        what: &'static str,
     },
     /// A step of the privilege drop failed.
     #[error("cannot {step}: {source}")]
@@ -179,4 +184,15 @@ pub enum Error {
     /// After the privilege drop something was left of root.
     #[error("the privilege drop did not work: {0}")]
     StillPrivileged(&'static str),
+}
+
+impl Error {
+    /// Something is not there, or what should lead there is no directory.
+    pub(crate) fn is_missing(&self) -> bool {
+        match self {
+            Error::Directory { source, .. } => source.kind() == io::ErrorKind::NotFound,
+            Error::NotDirectory { .. } => true,
+            _ => false,
+        }
+    }
 }

@@ -1,15 +1,15 @@
 //! The jail of one virtual machine on the host: its directories, and the mounts the monitor holds. Monitor only, as root.
 
-use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, Dir, FileType};
 use sys::MountAttr;
 
 use crate::directories::{Access, open_below, open_path};
 use crate::mounts::{self, Mount};
-use crate::{Account, Calls, Confinement, Error, Kernel, Limits, Result, Scheduler, TmpMount};
+use crate::{
+    Account, Calls, Confinement, Error, Kernel, Limits, Result, Scheduler, TmpMount, binds,
+};
 
 /// Where the configuration puts things. All paths are absolute.
 #[derive(Clone, Debug)]
@@ -33,6 +33,8 @@ pub struct Terms {
     pub scheduler: Option<Scheduler>,
     /// Whether it may attach to taps that belong to its user.
     pub tun: bool,
+    /// Whether one of its disks in `/disks` is a block device.
+    pub disk_devices: bool,
     /// Resource limits.
     pub limits: Limits,
     /// See [`crate::ControlGroup::doors`].
@@ -45,7 +47,6 @@ pub struct Jail {
     path: PathBuf,
     account: Account,
     root: OwnedFd,
-    disks: OwnedFd,
     tmp: OwnedFd,
     vm_dir: OwnedFd,
     _shared: Mount,
@@ -83,7 +84,7 @@ impl Jail {
             gid: account.gid,
             mode: 0o750,
         };
-        let disks = open_below(&root, "disks", &inside("disks"), of_the_vm)?;
+        open_below(&root, "disks", &inside("disks"), of_the_vm)?;
         let tmp = open_below(&root, "tmp", &inside("tmp"), Access::root(0o755))?;
         let target = open_below(&root, "shared", &inside("shared"), Access::root(0o755))?;
         let at = inside("shared");
@@ -96,7 +97,6 @@ impl Jail {
             path: places.jail.clone(),
             account,
             root,
-            disks,
             tmp,
             vm_dir,
             _shared: Mount::attach(copy, target, &at)?,
@@ -138,30 +138,14 @@ impl Jail {
         TmpMount::new(&self.tmp, &at, mem, &self.account)
     }
 
-    /// Checks that `kernel` (as seen in the jail) can run, finds its loader and libraries, and makes the places for them.
-    ///
-    /// Libraries come from the directory `KERNEL.lib` beside the kernel, if it has one, then from the jail itself, then
-    /// from the host.
-    ///
-    /// # Errors
-    /// What is wrong with the kernel, or which library is missing.
-    pub fn kernel(&self, kernel: &Path) -> Result<Kernel> {
-        Kernel::examine(&self.root, &self.path, kernel, &self.account)
-    }
-
-    /// Opens a kernel for reading, after the same checks.
-    ///
-    /// # Errors
-    /// What is wrong with the kernel.
-    pub fn open_kernel(&self, kernel: &Path) -> Result<File> {
-        Kernel::open(&self.root, kernel, &self.account)
-    }
-
     /// How the second process is to confine itself to run `kernel`.
     ///
     /// # Errors
-    /// If the disk directory cannot be read, or a place for a device cannot be made.
+    /// If a directory that something is to appear in cannot be made.
     pub fn confinement(&self, kernel: &Kernel, terms: Terms) -> Result<Confinement> {
+        for name in binds::covered(&kernel.binds) {
+            open_below(&self.root, name, &self.path.join(name), Access::root(0o755))?;
+        }
         if terms.tun {
             let mut directory = self.root.try_clone().map_err(|source| Error::Directory {
                 path: self.path.clone(),
@@ -175,7 +159,7 @@ impl Jail {
         }
         Ok(Confinement {
             binds: kernel.binds.clone(),
-            disks_with_devices: self.has_block_device()?,
+            disks_with_devices: terms.disk_devices,
             tun: terms.tun,
             scheduler: terms.scheduler,
             limits: terms.limits,
@@ -183,6 +167,16 @@ impl Jail {
             calls: Calls::Kernel,
             ..self.confinement_for_disks()
         })
+    }
+
+    /// How a second process is to confine itself to look at a kernel, with the host's libraries below
+    /// [`crate::LIBRARIES`].
+    #[must_use]
+    pub fn confinement_for_looking(&self) -> Confinement {
+        Confinement {
+            libraries: true,
+            ..self.confinement_for_disks()
+        }
     }
 
     /// How a second process is to confine itself to work on disks.
@@ -194,6 +188,7 @@ impl Jail {
             gid: self.account.gid,
             groups: self.account.groups.clone(),
             binds: Vec::new(),
+            libraries: false,
             masks: vec![
                 PathBuf::from("shared/locks"),
                 PathBuf::from("shared/macpool"),
@@ -205,33 +200,5 @@ impl Jail {
             groups_to_join: Vec::new(),
             calls: Calls::Disks,
         }
-    }
-
-    /// Whether the administrator has put a block device among the disks. Then, and only then, device nodes must work there.
-    fn has_block_device(&self) -> Result<bool> {
-        let failed = |error: rustix::io::Errno| Error::Directory {
-            path: self.path.join("disks"),
-            source: error.into(),
-        };
-        for entry in Dir::read_from(&self.disks).map_err(failed)? {
-            let entry = entry.map_err(failed)?;
-            let kind = match entry.file_type() {
-                FileType::Unknown => {
-                    match fs::statat(
-                        &self.disks,
-                        entry.file_name(),
-                        fs::AtFlags::SYMLINK_NOFOLLOW,
-                    ) {
-                        Ok(stat) => FileType::from_raw_mode(stat.st_mode),
-                        Err(_) => continue,
-                    }
-                }
-                known => known,
-            };
-            if kind == FileType::BlockDevice {
-                return Ok(true);
-            }
-        }
-        Ok(false)
     }
 }

@@ -6,21 +6,28 @@
 //! Needs Linux 5.12 and, because of the system call filter, x86-64.
 
 mod account;
+mod binds;
 mod bounds;
 mod confine;
 mod directories;
 mod elf_file;
 mod error;
+mod inspect;
 mod jail;
 mod kernel;
+mod library;
 mod mounts;
 mod seccomp;
+mod walk;
 
 pub use account::Account;
+pub use binds::{Bind, Source};
 pub use bounds::{Bounds, ControlGroup, Shortage};
-pub use confine::{Bind, Confinement, Limits, Scheduler, Source};
+pub use confine::{Confinement, Limits, Scheduler};
 pub use error::{Error, Result};
+pub use inspect::{Inspection, Place};
 pub use jail::{Jail, Places, Terms};
 pub use kernel::{Kernel, libraries};
+pub use library::LIBRARIES;
 pub use mounts::TmpMount;
 pub use seccomp::Calls;

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, AtFlags, Mode, OFlags, StatxAttributes, StatxFlags};
+use rustix::fs::{self, AtFlags, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, openat2};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, UnmountFlags,
@@ -72,6 +72,17 @@ pub(crate) fn empty_directory() -> io::Result<OwnedFd> {
     tmpfs(&[("mode", "0555"), ("size", "4k")], attr)
 }
 
+/// A detached directory for mount points of files.
+pub(crate) fn small_directory() -> io::Result<OwnedFd> {
+    let attr = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    tmpfs(
+        &[("mode", "0755"), ("size", "64k"), ("nr_inodes", "512")],
+        attr,
+    )
+}
+
 /// A detached, empty directory for device nodes.
 pub(crate) fn node_directory() -> io::Result<OwnedFd> {
     let attr = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
@@ -88,6 +99,19 @@ fn tmpfs(options: &[(&str, &str)], attr: MountAttrFlags) -> io::Result<OwnedFd> 
     }
     fsconfig_create(&context)?;
     Ok(fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attr)?)
+}
+
+/// Opens what is at `path` in the jail, without following any link.
+pub(crate) fn beneath(root: &OwnedFd, path: &Path) -> io::Result<OwnedFd> {
+    let path = path.strip_prefix("/").unwrap_or(path);
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    Ok(openat2(
+        root,
+        path,
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+        resolve,
+    )?)
 }
 
 /// Takes away all mounts on the directory `name` in `parent`, also several on top of each other: what a monitor left

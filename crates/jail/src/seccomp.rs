@@ -107,8 +107,8 @@ const NEW_NAMESPACES: c_int = libc::CLONE_NEWNS
 /// What a kernel never does, and work on disks needs.
 #[rustfmt::skip]
 const WITH_FILES: &[c_long] = &[
-    libc::SYS_copy_file_range, libc::SYS_fstatfs, libc::SYS_linkat, libc::SYS_renameat2, libc::SYS_unlinkat,
-    libc::SYS_utimensat,
+    libc::SYS_copy_file_range, libc::SYS_fstatfs, libc::SYS_linkat, libc::SYS_readlinkat, libc::SYS_renameat2,
+    libc::SYS_unlinkat, libc::SYS_utimensat,
 ];
 
 /// What of a kernel's calls is of no use for work on disks.

@@ -26,6 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         uid: 65534,
         pool: MacPool::default(),
         driver: Driver::Vec,
+        on_host: false,
     };
     let eth = Eth {
         number: 0,

@@ -4,9 +4,11 @@
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::rc::Rc;
 
 use config::{InterfaceName, MacAddr, MacPool, Mtu, Nic};
 
+use crate::apart::Apart;
 use crate::host::{Counters, Host};
 use crate::kernel::Driver;
 
@@ -30,6 +32,8 @@ pub struct Owner<'a> {
     pub pool: MacPool,
     /// By which driver the kernel is connected.
     pub driver: Driver,
+    /// Whether the kernel is in the network of the host; else it is in one of its own.
+    pub on_host: bool,
 }
 
 /// A connection of the VM with the host.
@@ -37,9 +41,9 @@ pub struct Owner<'a> {
 pub struct Connection {
     /// The N of ethN.
     pub number: u8,
-    /// The tap.
+    /// The interface on the host: the tap, or the end of a cable to it.
     pub proxy_if: InterfaceName,
-    /// MAC address of the tap.
+    /// MAC address of that interface.
     pub proxy_mac: Option<MacAddr>,
     /// MAC address that the VM is told to use; None lets its kernel choose.
     pub guest_mac: Option<MacAddr>,
@@ -49,9 +53,11 @@ pub struct Connection {
     pub addresses: Option<(Ipv4Addr, Ipv4Addr)>,
     /// Where the VM's address is announced.
     pub host_if: Option<InterfaceName>,
-    /// The bridge that the tap is a port of.
+    /// The bridge of the host that the interface is a port of.
     pub bridge_if: Option<InterfaceName>,
     pub(crate) queue: Option<OwnedFd>,
+    /// Where the tap is, if not on the host.
+    pub(crate) apart: Option<Rc<Apart>>,
 }
 
 impl Connection {
@@ -67,6 +73,7 @@ impl Connection {
             host_if: None,
             bridge_if: None,
             queue: None,
+            apart: None,
         };
         match eth.nic {
             Nic::HostToHost {
@@ -101,11 +108,12 @@ impl Connection {
 
     /// What the interface has carried, and whether the kernel of the VM has it open; None if it is gone.
     pub fn look(&self) -> Option<(Counters, bool)> {
-        let link = Host::open()
-            .ok()?
-            .link(self.proxy_if.as_str())
-            .ok()
-            .flatten()?;
+        let name = self.proxy_if.as_str();
+        let link = match &self.apart {
+            Some(apart) => apart.tap(name),
+            None => Host::open().and_then(|mut host| host.link(name)),
+        };
+        let link = link.ok().flatten()?;
         Some((link.counters, link.carrier))
     }
 }

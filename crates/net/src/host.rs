@@ -3,12 +3,14 @@
 use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
+use std::os::fd::{AsRawFd as _, BorrowedFd};
 
 use config::MacAddr;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
-    InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, Stats64,
+    InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    Stats64,
 };
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -20,6 +22,10 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rustix::io::Errno;
 
 use crate::netlink::Netlink;
+
+/// Frames to link-local groups that a bridge passes on if told so: all but those of spanning trees, pauses and bonds,
+/// which the kernel allows nobody to pass on (group_fwd_mask of ip-link(8)).
+const PASSED_ON: u16 = 0xfff8;
 
 /// What an interface has carried, as the VM sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -42,8 +48,10 @@ pub struct Counters {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Link {
     pub(crate) index: u32,
-    /// It was made by the driver for taps.
-    pub(crate) is_tap: bool,
+    /// It is a tap, or an end of a pair: what interfaces of VMs are on the host.
+    pub(crate) is_of_a_kind: bool,
+    /// The other end of a pair, in its namespace.
+    pub(crate) peer: u32,
     pub(crate) is_bridge: bool,
     pub(crate) is_up: bool,
     /// Free text of whoever made it.
@@ -157,6 +165,44 @@ impl Host {
         message.attributes.extend(all.into_iter().flatten());
         self.0
             .ask(RouteNetlinkMessage::SetLink(message), 0)
+            .map(drop)
+    }
+
+    /// Makes a pair of interfaces: one of this name here, and one in another namespace.
+    pub(crate) fn add_veth(&mut self, name: &str, namespace: BorrowedFd<'_>) -> io::Result<()> {
+        let mut peer = LinkMessage::default();
+        let there = LinkAttribute::NetNsFd(namespace.as_raw_fd());
+        peer.attributes.push(there);
+        let data = InfoData::Veth(InfoVeth::Peer(peer));
+        self.add(
+            name,
+            vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(data)],
+        )
+    }
+
+    /// Makes a bridge that is no more than a cable between two ports.
+    pub(crate) fn add_cable(&mut self, name: &str) -> io::Result<()> {
+        let data = InfoData::Bridge(vec![
+            // Nothing is learned, so a guest cannot fill a table.
+            InfoBridge::AgeingTime(0),
+            InfoBridge::MulticastSnooping(false),
+            InfoBridge::GroupFwdMask(PASSED_ON),
+        ]);
+        self.add(
+            name,
+            vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(data)],
+        )
+    }
+
+    fn add(&mut self, name: &str, info: Vec<LinkInfo>) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.attributes = vec![
+            LinkAttribute::IfName(name.to_owned()),
+            LinkAttribute::LinkInfo(info),
+        ];
+        let flags = NLM_F_CREATE | NLM_F_EXCL;
+        self.0
+            .ask(RouteNetlinkMessage::NewLink(message), flags)
             .map(drop)
     }
 
@@ -283,6 +329,7 @@ fn read(message: LinkMessage) -> Link {
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfAlias(alias) => link.alias = alias,
+            LinkAttribute::Link(peer) => link.peer = peer,
             LinkAttribute::Address(bytes) => {
                 let octets = <[u8; 6]>::try_from(bytes);
                 link.mac = octets
@@ -290,7 +337,8 @@ fn read(message: LinkMessage) -> Link {
                     .and_then(|octets| MacAddr::from_octets(octets).ok());
             }
             LinkAttribute::LinkInfo(infos) => {
-                link.is_tap = infos.contains(&LinkInfo::Kind(InfoKind::Tun));
+                let is = |kind| infos.contains(&LinkInfo::Kind(kind));
+                link.is_of_a_kind = is(InfoKind::Tun) || is(InfoKind::Veth);
                 link.is_bridge = infos.contains(&LinkInfo::Kind(InfoKind::Bridge));
             }
             LinkAttribute::Stats64(stats) => link.counters = counters(&stats),

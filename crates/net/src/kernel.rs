@@ -5,6 +5,8 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
 
+use serde::{Deserialize, Serialize};
+
 /// How the help of a kernel begins for each driver; the text is in the file as it is.
 const VEC: &[u8] = b"vec[0-9]+:<option>=";
 const ETH: &[u8] = b"eth[0-9]+=<transport>,";
@@ -54,7 +56,7 @@ impl fmt::Display for Driver {
 }
 
 /// The network drivers of a kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Drivers {
     /// `vecN:`, the vector driver.
     pub vec: bool,

@@ -4,6 +4,7 @@
 //! [`Networks::set_up`] checks everything, then does everything. What it made is undone when the [`Networks`] are
 //! dropped; of a monitor that was killed, by the next one that sets up anything with the same shared directory.
 
+mod apart;
 mod connection;
 mod error;
 mod host;

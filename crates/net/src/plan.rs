@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use config::{HwAddr, InterfaceName, MacAddr, Nic};
+use rustix::io::Errno;
 
 use crate::connection::{Connection, Eth, Owner};
 use crate::error::Error;
@@ -141,9 +142,13 @@ impl<'a> Planning<'a> {
         let Some(link) = self.host.link(name.as_str()).map_err(Error::host(look()))? else {
             return Ok(());
         };
-        if link.is_tap && link.alias.starts_with(&alias_of(self.owner)) {
+        if link.is_of_a_kind && link.alias.starts_with(&alias_of(self.owner)) {
             let what = format!("{eth}: remove {name}, which a former run has left");
-            return self.host.delete(link.index).map_err(Error::host(what));
+            return match self.host.delete(link.index) {
+                // With the network of its VM, which ends when it likes.
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::NODEV) => Ok(()),
+                deleted => deleted.map_err(Error::host(what)),
+            };
         }
         let made = match link.alias.as_str() {
             "" => "not made by UMLMON".to_owned(),
@@ -277,6 +282,7 @@ mod tests {
                 uid: 1,
                 pool: MacPool::default(),
                 driver: Driver::Vec,
+                on_host: false,
             };
             alias(&owner, 15)
         };

@@ -3,12 +3,14 @@
 use std::fs::File;
 use std::io;
 use std::net::Ipv4Addr;
+use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 
 use config::{InterfaceName, MacAddr};
 use rustix::io::Errno;
 use sys::open_tap;
 
+use crate::apart::Apart;
 use crate::connection::{Connection, Eth, Owner};
 use crate::error::Error;
 use crate::host::{self, Change, Host};
@@ -25,6 +27,8 @@ const HIGH: u8 = 0xfe;
 #[derive(Debug)]
 pub struct Networks {
     driver: Driver,
+    /// The network of the kernel, if it attaches to its taps there.
+    apart: Option<Rc<Apart>>,
     connections: Vec<Connection>,
     records: Rc<Records>,
     record: Record,
@@ -63,8 +67,18 @@ impl Networks {
         let (record, memories) = (planning.record, planning.memories);
 
         // ... then do everything. From the first line on, the guard undoes it.
+        let apart = match owner.driver.attaches() && !owner.on_host {
+            true => Some(Rc::new(
+                Apart::new().map_err(Error::host("make a network for the VM"))?,
+            )),
+            false => None,
+        };
+        for connection in &mut connections {
+            connection.apart.clone_from(&apart);
+        }
         let mut networks = Networks {
             driver: owner.driver,
+            apart,
             connections,
             _lease: records.write(&record)?,
             records: Rc::clone(records),
@@ -83,6 +97,11 @@ impl Networks {
     /// By which driver the kernel is connected.
     pub fn driver(&self) -> Driver {
         self.driver
+    }
+
+    /// The network namespace of the kernel, if it attaches to its taps in one of its own.
+    pub fn own(&self) -> Option<BorrowedFd<'_>> {
+        self.apart.as_ref().map(|apart| apart.namespace())
     }
 
     /// The connections, in the order of the interfaces.
@@ -136,13 +155,10 @@ impl Drop for Networks {
 fn connect(host: &mut Host, owner: &Owner<'_>, connection: &mut Connection) -> Result<(), Error> {
     let name = connection.proxy_if.clone();
     let name = name.as_str();
-    let cannot = |what: &str| Error::host(format!("eth{}: cannot {what}", connection.number));
-    let queue = open_tap(name).map_err(|error| match Errno::from_io_error(&error) {
-        Some(Errno::NOENT | Errno::NODEV | Errno::NXIO) => Error::NoTun(error),
-        _ => cannot(&format!("make the interface {name}"))(error),
-    })?;
+    let number = connection.number;
+    let cannot = |what: &str| Error::host(format!("eth{number}: cannot {what}"));
     let step = format!("set up the interface {name}");
-    let link = host.link(name).map_err(cannot(&step))?.unwrap_or_default();
+    let link = make(host, owner, connection)?;
     let mac = match (connection.proxy_mac, &connection.bridge_if) {
         (None, Some(_)) => link.mac.and_then(high),
         (mac, _) => mac,
@@ -157,7 +173,6 @@ fn connect(host: &mut Host, owner: &Owner<'_>, connection: &mut Connection) -> R
         mtu: connection.mtu,
         bridge: bridge.map(|bridge| bridge.index),
     };
-    queue.owned_by(owner.uid).map_err(cannot(&step))?;
     host::without_ipv6(name).map_err(cannot(&step))?;
     host.change(link.index, &change).map_err(cannot(&step))?;
     if let Some((own, guest)) = connection.addresses {
@@ -169,12 +184,39 @@ fn connect(host: &mut Host, owner: &Owner<'_>, connection: &mut Connection) -> R
                 .map_err(cannot(&format!("announce {guest} at {host_if}")))?;
         }
     }
-    match owner.driver.attaches() {
-        true => queue.keep().map_err(cannot(&step))?,
-        false => connection.queue = Some(queue.into()),
-    }
     connection.proxy_mac = mac.or(link.mac);
     Ok(())
+}
+
+/// Makes the interface on the host, and the tap.
+fn make(
+    host: &mut Host,
+    owner: &Owner<'_>,
+    connection: &mut Connection,
+) -> Result<host::Link, Error> {
+    let (name, number) = (connection.proxy_if.clone(), connection.number);
+    let name = name.as_str();
+    let cannot = |what: String| Error::host(format!("eth{number}: cannot {what}"));
+    let no_tap = |error: io::Error| match Errno::from_io_error(&error) {
+        Some(Errno::NOENT | Errno::NODEV | Errno::NXIO) => Error::NoTun(error),
+        _ => cannot(format!("make the interface {name}"))(error),
+    };
+    if let Some(apart) = &connection.apart {
+        apart.add_tap(name, owner.uid).map_err(no_tap)?;
+        let joined = apart.join(host, name, number, connection.mtu);
+        return joined.map_err(cannot(format!(
+            "join {name} to the network of the VM (the host's kernel needs veth and bridge for that; with \
+             transport = fd it does not)"
+        )));
+    }
+    let queue = open_tap(name).map_err(no_tap)?;
+    queue.owned_by(owner.uid).map_err(no_tap)?;
+    match owner.driver.attaches() {
+        true => queue.keep().map_err(no_tap)?,
+        false => connection.queue = Some(queue.into()),
+    }
+    let link = host.link(name).map_err(cannot(format!("look at {name}")))?;
+    Ok(link.unwrap_or_default())
 }
 
 /// Lets the host answer for the VM at an interface, and pass on what comes for it.

@@ -43,7 +43,7 @@ pub(crate) fn undo(host: &mut Host, record: &Record, others: &[(String, Record)]
 /// Removes a tap, if it is the one that was made: nobody else's has the alias.
 fn remove_tap(host: &mut Host, name: &str, alias: &str) -> io::Result<()> {
     match host.link(name)? {
-        Some(link) if link.is_tap && link.alias == alias => host.delete(link.index),
+        Some(link) if link.is_of_a_kind && link.alias == alias => host.delete(link.index),
         _ => Ok(()),
     }
 }

@@ -8,6 +8,7 @@ mod descriptors;
 #[cfg(feature = "event-loop")]
 mod event_loop;
 mod mounts;
+mod network;
 mod process;
 mod spawn;
 mod startup;
@@ -17,9 +18,10 @@ pub use descriptors::inherited_fd;
 #[cfg(feature = "event-loop")]
 pub use event_loop::{readable, writable};
 pub use mounts::{MountAttr, restrict_mount};
+pub use network::{in_network, new_network};
 pub use process::{empty_bounding_set, release_free_memory, set_realtime_scheduler};
 pub use spawn::{
-    Child, SpawnError, shortage, spawn_kernel, spawn_namespaced, spawn_session,
+    Child, Network, SpawnError, shortage, spawn_kernel, spawn_namespaced, spawn_session,
     spawn_with_oom_score,
 };
 pub use startup::{ignores_hangup, reset_signals};

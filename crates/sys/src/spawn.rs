@@ -24,6 +24,17 @@ pub struct Child {
     pub pidfd: OwnedFd,
 }
 
+/// In which network namespace a new process is.
+#[derive(Clone, Copy, Debug)]
+pub enum Network<'a> {
+    /// That of the caller.
+    Host,
+    /// A new one, in which there is nothing.
+    Empty,
+    /// This one.
+    At(BorrowedFd<'a>),
+}
+
 /// A process could not be started.
 #[derive(Debug)]
 pub struct SpawnError {
@@ -69,8 +80,7 @@ pub fn spawn_with_oom_score(score: i32) {
 /// Starts this program again (`/proc/self/exe`: the same inode, also after the package was upgraded) as first process of
 /// new PID, mount, IPC and UTS namespaces, with an empty environment and default signal settings.
 ///
-/// With `own_network`, it is also in a new network namespace, in which there is nothing. It has exactly the descriptors of
-/// `fds`, each at the number given with it. It gets SIGKILL when the calling thread ends, until it changes its user. The
+/// It is in the `network` given. It has exactly the descriptors of `fds`, each at the number given with it. It gets SIGKILL when the calling thread ends, until it changes its user. The
 /// caller should have one thread only.
 ///
 /// # Errors
@@ -78,13 +88,21 @@ pub fn spawn_with_oom_score(score: i32) {
 pub fn spawn_namespaced(
     argv: &[CString],
     fds: &[(BorrowedFd<'_>, RawFd)],
-    own_network: bool,
+    network: Network<'_>,
 ) -> Result<Child, SpawnError> {
-    let network = if own_network { libc::CLONE_NEWNET } else { 0 };
-    let namespaces =
-        libc::CLONE_NEWPID | libc::CLONE_NEWNS | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS | network;
+    let (new_network, network) = match network {
+        Network::Host => (0, None),
+        Network::Empty => (libc::CLONE_NEWNET, None),
+        Network::At(network) => (0, Some(network.as_raw_fd())),
+    };
+    let namespaces = libc::CLONE_NEWPID
+        | libc::CLONE_NEWNS
+        | libc::CLONE_NEWIPC
+        | libc::CLONE_NEWUTS
+        | new_network;
     let how = How {
         namespaces,
+        network,
         session: false,
         randomize: true,
     };
@@ -105,6 +123,7 @@ pub fn spawn_kernel(
 ) -> Result<Child, SpawnError> {
     let how = How {
         namespaces: 0,
+        network: None,
         session: true,
         randomize: false,
     };
@@ -124,6 +143,7 @@ pub fn spawn_session(
 ) -> Result<Child, SpawnError> {
     let how = How {
         namespaces: 0,
+        network: None,
         session: true,
         randomize: true,
     };
@@ -135,6 +155,8 @@ pub fn spawn_session(
 struct How {
     /// Flags of clone.
     namespaces: c_int,
+    /// A network namespace to enter.
+    network: Option<RawFd>,
     /// It leads a session of its own.
     session: bool,
     /// Address space randomisation stays on.
@@ -142,7 +164,7 @@ struct How {
 }
 
 /// The steps between clone and exec, by the number that travels through the pipe.
-const STEPS: [&str; 7] = [
+const STEPS: [&str; 8] = [
     "setsid",
     "prctl PDEATHSIG",
     "personality",
@@ -150,6 +172,7 @@ const STEPS: [&str; 7] = [
     "close_range",
     "sigprocmask",
     "execve",
+    "setns",
 ];
 
 /// Everything the new process needs, made before it exists: it must not allocate.
@@ -361,6 +384,12 @@ unsafe fn failing_step(plan: &Plan<'_>) -> u32 {
         }
         if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) == -1 {
             return 1;
+        }
+        // Before descriptors get other numbers.
+        if let Some(network) = plan.how.network
+            && libc::setns(network, libc::CLONE_NEWNET) == -1
+        {
+            return 7;
         }
         #[allow(clippy::cast_sign_loss)] // a bit mask
         if !plan.how.randomize && libc::personality(libc::ADDR_NO_RANDOMIZE as libc::c_ulong) == -1

@@ -80,7 +80,7 @@ fn has_failed(rows: &[Trial]) -> bool {
 /// What the kernel must be given to be loaded.
 fn libraries(kernel: &Path) -> Found {
     let found = jail::libraries(kernel).map_err(|error| error.to_string())?;
-    let names = found.iter().map(|path| path.display().to_string());
+    let names = found.iter().map(|(path, _)| path.display().to_string());
     Ok(match found.is_empty() {
         true => "none, it is statically linked".to_owned(),
         false => names.collect::<Vec<_>>().join(", "),

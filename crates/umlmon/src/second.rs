@@ -6,5 +6,6 @@
 pub mod child;
 pub(crate) mod confined;
 mod disk_worker;
+mod kernel_worker;
 pub(crate) mod link;
 pub(crate) mod orders;

@@ -150,3 +150,31 @@ fn a_namesake_is_refused_and_keeps_its_claims() {
     assert!(refused.contains("a VM of the same name"), "{refused}");
     assert!(two.claim(held(1)).is_err(), "it is held still");
 }
+
+#[test]
+fn what_is_not_from_a_monitor_is_passed_over() {
+    let (shared, [one, two, _]) = locks();
+    let locks = shared.path().join("locks");
+    std::fs::create_dir(locks.join("vm8.held")).unwrap();
+    std::os::unix::fs::symlink("/etc/passwd", locks.join("vm9.held")).unwrap();
+    let fifo = locks.join("vm10.held");
+    rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &fifo,
+        FileType::Fifo,
+        rustix::fs::Mode::RUSR,
+        0,
+    )
+    .unwrap();
+    let _held = one
+        .claim(vec![claim("/disks/a.dsk", 1, Access::Write)])
+        .unwrap();
+    assert_eq!(two.holders().unwrap().len(), 1);
+    assert_eq!(
+        two.relying_on(&claim("/disks/a.dsk", 1, Access::Read).identity)
+            .unwrap(),
+        []
+    );
+    // Nor are they removed: nobody knows what they are for.
+    assert!(locks.join("vm8.held").is_dir() && fifo.exists());
+}

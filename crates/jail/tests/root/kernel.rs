@@ -1,11 +1,11 @@
 //! What a kernel needs: each fault has its own message, and what is found on the host appears in the jail.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::{chown, symlink};
 use std::path::{Path, PathBuf};
 
 use crate::world::{UID, World, chmod};
-use jail::{Error, Jail, Kernel, Source};
+use jail::{Error, Inspection, Jail, Kernel, Place, Source};
 
 const LIB: &str = "/lib/x86_64-linux-gnu";
 
@@ -32,8 +32,12 @@ impl Kernels {
         chmod(&self.path(name), 0o755);
     }
 
+    /// Looks at it as root, with the directories of the host where they are.
     fn examine(&self, name: &str) -> Result<Kernel, Error> {
-        self.jail.kernel(&Path::new("/shared/kernels").join(name))
+        let path = Path::new("/shared/kernels").join(name);
+        let (jail, host) = (&self.jail, File::open("/").unwrap());
+        let (found, _) = Inspection::make(jail.root(), &host, &path, Some(jail.account()))?;
+        Kernel::new(&path, &found)
     }
 
     fn refused(&self, name: &str) -> String {
@@ -163,8 +167,17 @@ fn what_is_missing_is_named() {
         text.contains("/lib64/ld-alien.so.9") && text.contains("/shared/kernels/alien.lib"),
         "{text}"
     );
-    kernels.put("evil", &program(Some("/lib64/../etc/passwd"), &[]));
-    assert!(matches!(kernels.examine("evil"), Err(Error::NotElf { .. })));
+    for loader in [
+        "/lib64/../etc/passwd",
+        "/shared/locks/x",
+        "/lib",
+        "lib/x",
+        "/library/x",
+    ] {
+        kernels.put("evil", &program(Some(loader), &[]));
+        let said = kernels.refused("evil");
+        assert!(said.contains("in /lib or /lib64"), "{loader}: {said}");
+    }
     let loader = "/lib64/ld-linux-x86-64.so.2";
     kernels.put(
         "needy",
@@ -252,15 +265,21 @@ fn a_dynamic_kernel_gets_loader_and_libraries_of_the_host() {
         "{targets:?}"
     );
     for bind in &kernel.binds {
-        assert_eq!(bind.source, Source::Host(bind.target.clone()));
-        assert!(!bind.writable);
-        let point = kernels
-            .world
-            .inside(bind.target.strip_prefix("/").unwrap().to_str().unwrap());
-        assert_eq!(fs::metadata(point).unwrap().len(), 0);
+        let Source::Host(source) = &bind.source else {
+            panic!("{bind:?}")
+        };
+        assert_eq!(source.file_name(), bind.target.file_name());
     }
-    // The empty mount points are not taken for libraries the next time.
-    assert_eq!(kernels.examine("linux").unwrap(), kernel);
+    // Of what is to be in the jail, nothing is made but the directories that are covered.
+    assert!(!kernels.world.inside("lib64").exists());
+    kernels
+        .jail
+        .confinement(&kernel, jail::Terms::default())
+        .unwrap();
+    for name in ["lib", "lib64"] {
+        let mut entries = fs::read_dir(kernels.world.inside(name)).unwrap();
+        assert!(entries.next().is_none(), "{name}");
+    }
 }
 
 #[test]
@@ -282,19 +301,14 @@ fn libgcc_is_provided_though_nobody_asks_for_it() {
 }
 
 #[test]
-fn a_kernel_can_bring_its_own_libraries_and_the_jail_can_have_them() {
+fn a_kernel_of_root_can_bring_its_own_libraries() {
     let Some(kernels) = Kernels::new() else {
         return;
     };
-    kernels.put(
-        "linux-7",
-        &program(Some("/lib64/ld-seven.so"), &["libown.so.1", "libjail.so.1"]),
-    );
+    let needs = program(Some("/lib64/ld-seven.so"), &["libown.so.1"]);
+    kernels.put("linux-7", &needs);
     kernels.put("linux-7.lib/ld-seven.so", &program(None, &[]));
     kernels.put("linux-7.lib/libown.so.1", &program(None, &[]));
-    let in_jail = kernels.world.inside("usr/lib");
-    fs::create_dir_all(&in_jail).unwrap();
-    fs::write(in_jail.join("libjail.so.1"), program(None, &[])).unwrap();
     // The library directory is found by the real name of the kernel.
     symlink("linux-7", kernels.path("linux")).unwrap();
     let kernel = kernels.examine("linux").unwrap();
@@ -311,12 +325,89 @@ fn a_kernel_can_bring_its_own_libraries_and_the_jail_can_have_them() {
         found(&format!("{LIB}/libown.so.1")),
         Some(&own("libown.so.1"))
     );
+    // Only root may change any of it.
+    let library = kernels.path("linux-7.lib/libown.so.1");
+    for changed in [library.clone(), kernels.path("linux-7.lib")] {
+        chown(&changed, Some(UID), None).unwrap();
+        let said = kernels.refused("linux");
+        assert!(said.contains("belongs to user ID"), "{said}");
+        chown(&changed, Some(0), None).unwrap();
+    }
+    chown(kernels.path("linux-7"), Some(UID), None).unwrap();
+    let said = kernels.refused("linux");
     assert!(
-        !kernel
-            .binds
-            .iter()
-            .any(|bind| bind.target.ends_with("libjail.so.1"))
+        said.contains("library directories of this host; install it, or use"),
+        "{said}"
     );
+}
+
+#[test]
+fn libraries_are_searched_nowhere_but_in_directories_of_root() {
+    let Some(kernels) = Kernels::new() else {
+        return;
+    };
+    let loader = "/lib64/ld-linux-x86-64.so.2";
+    // One in the jail itself, which a user may have put there.
+    let in_jail = kernels.world.inside("usr/lib");
+    fs::create_dir_all(&in_jail).unwrap();
+    fs::write(in_jail.join("libjail.so.1"), program(None, &[])).unwrap();
+    // One that a user of the jail says is beside a kernel of his.
+    let disks = kernels.world.inside("disks");
+    fs::create_dir(disks.join("k.lib")).unwrap();
+    fs::write(disks.join("k.lib/libjail.so.1"), program(None, &[])).unwrap();
+    fs::write(disks.join("k"), program(Some(loader), &["libjail.so.1"])).unwrap();
+    for path in [disks.join("k"), disks.join("k.lib")] {
+        chmod(&path, 0o755);
+        chown(&path, Some(UID), None).unwrap();
+    }
+    let host = File::open("/").unwrap();
+    let look = |path: &str| {
+        Inspection::make(
+            kernels.jail.root(),
+            &host,
+            Path::new(path),
+            Some(kernels.jail.account()),
+        )
+    };
+    let said = look("/disks/k").unwrap_err().to_string();
+    assert!(said.contains("needs the library libjail.so.1"), "{said}");
+    fs::write(disks.join("k"), program(Some(loader), &["libc.so.6"])).unwrap();
+    assert!(look("/disks/k").is_ok(), "it may use the host's");
+}
+
+/// The process that looks is not trusted.
+#[test]
+fn nothing_but_a_library_can_be_asked_for() {
+    let honest = Inspection {
+        real: "/shared/kernels/linux".into(),
+        changeable: None,
+        loader: Some("/lib64/ld.so".into()),
+        libraries: vec![("ld.so".into(), Place::Host("/lib64".into()))],
+    };
+    let path = Path::new("/shared/kernels/linux");
+    Kernel::new(path, &honest).unwrap();
+    let library = |name: &str, directory: &str| Inspection {
+        libraries: vec![(name.into(), Place::Host(directory.into()))],
+        ..honest.clone()
+    };
+    for lie in [
+        library("../shadow", "/lib64"),
+        library("..", "/lib64"),
+        library("", "/lib64"),
+        library("shadow", "/etc"),
+        library("x", "/lib64/../etc"),
+        Inspection {
+            loader: Some("/shared/locks/x".into()),
+            ..honest.clone()
+        },
+        Inspection {
+            libraries: vec![honest.libraries[0].clone(); 100],
+            ..honest.clone()
+        },
+    ] {
+        let said = Kernel::new(path, &lie);
+        assert!(matches!(said, Err(Error::Nonsense { .. })), "{lie:?}");
+    }
 }
 
 #[test]
@@ -330,28 +421,4 @@ fn a_kernel_on_a_noexec_file_system_is_refused() {
     fs::write(at.join("linux"), program(None, &[])).unwrap();
     chmod(&at.join("linux"), 0o755);
     assert!(kernels.refused("linux").contains("mounted noexec"));
-}
-
-#[test]
-fn device_nodes_work_among_the_disks_only_if_there_are_any() {
-    let Some(kernels) = Kernels::new() else {
-        return;
-    };
-    kernels.put("linux", &program(None, &[]));
-    let kernel = kernels.examine("linux").unwrap();
-    let with_devices = || {
-        kernels
-            .jail
-            .confinement(&kernel, jail::Terms::default())
-            .unwrap()
-            .disks_with_devices
-    };
-    fs::write(kernels.world.inside("disks/root.dsk"), "").unwrap();
-    assert!(!with_devices());
-    let (kind, mode) = (
-        nix::sys::stat::SFlag::S_IFBLK,
-        nix::sys::stat::Mode::S_IRUSR,
-    );
-    nix::sys::stat::mknod(&kernels.world.inside("disks/data.dev"), kind, mode, 0).unwrap();
-    assert!(with_devices());
 }

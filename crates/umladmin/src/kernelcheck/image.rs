@@ -12,8 +12,8 @@ use super::guest::INIT;
 pub(crate) fn make_root(tree: &Path, image: &Path) -> Result<(), String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut size = plant(&program, tree, Path::new(INIT))?;
-    for library in jail::libraries(&program).map_err(|error| error.to_string())? {
-        size += plant(&library, tree, &library)?;
+    for (library, target) in jail::libraries(&program).map_err(|error| error.to_string())? {
+        size += plant(&library, tree, &target)?;
     }
     for directory in ["dev", "proc", "mnt"] {
         let path = tree.join(directory);

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use config::DiskName;
 use disks::work::{CowEntry, Entry, MAX_LISTED, Task};
+use sys::Network;
 use tokio::time::timeout;
 
 use crate::failure::Failure;
@@ -31,7 +32,7 @@ impl Work {
         let title = format!("umlmon: {} {}", setup.name(), task.command());
         let confinement = setup.jail.confinement_for_disks();
         let order = ToChild::Work(Box::new(DiskOrder { confinement, task }));
-        let process = Confined::launch(&title, &order, &[], false)?;
+        let process = Confined::launch(&title, &order, &[], Network::Host)?;
         Ok(Work { process })
     }
 

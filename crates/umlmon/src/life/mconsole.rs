@@ -17,7 +17,6 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixDatagram as StdDatagram;
 use std::time::Duration;
 
-use nix::sched::{CloneFlags, setns};
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::net::UnixDatagram;
@@ -245,7 +244,7 @@ impl Mconsole {
         )?;
         let socket = match &self.network {
             None => socket()?,
-            Some(network) => within(network, socket)?,
+            Some(network) => sys::in_network(network, socket)?,
         };
         rustix::net::bind(&socket, &SocketAddrUnix::new_unnamed())?;
         let socket = StdDatagram::from(socket);
@@ -263,19 +262,6 @@ fn socket() -> io::Result<OwnedFd> {
         flags,
         None,
     )?)
-}
-
-/// Does something in another network namespace; a socket stays in the one it was made in.
-fn within<T>(network: &OwnedFd, task: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    let home = std::fs::File::open("/proc/thread-self/ns/net")?;
-    setns(network, CloneFlags::CLONE_NEWNET)?;
-    let result = task();
-    if let Err(error) = setns(&home, CloneFlags::CLONE_NEWNET) {
-        // A monitor in the wrong place could do nothing right any more.
-        tracing::error!("cannot return to the host's network: {error}");
-        std::process::abort();
-    }
-    result
 }
 
 /// The socket on which the kernel tells what happens to it.

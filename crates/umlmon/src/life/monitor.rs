@@ -7,11 +7,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use crate::events::Happening;
 use crate::failure::{Denied, Failure};
 use crate::life::ending::{self, Evidence};
+use crate::life::kernels::{self, Seen};
 use crate::life::mconsole::Notice;
 use crate::life::run::{Look, Run, RunEvent, Start};
 use crate::life::state::{self, Action, Event, Phase, Say, State};
@@ -34,7 +36,7 @@ const READY: &str = "ready";
 pub type Reply = oneshot::Sender<Result<(), Failure>>;
 
 /// What the monitor task is asked for.
-pub type Ask = state::Ask<Start>;
+pub type Ask = state::Ask<Box<Start>>;
 
 /// What the clients' side sends to the monitor task.
 #[derive(Debug)]
@@ -110,7 +112,18 @@ pub struct Monitor {
 struct Reboot {
     snapshot: Snapshot,
     start: Start,
+    /// A look at the kernel, which can be another one by now.
+    kernel: JoinHandle<Result<Seen, Failure>>,
     due: Instant,
+}
+
+impl Reboot {
+    /// Waits until it is due, and the kernel has been looked at. Cancel safe.
+    async fn ready(&mut self) -> Result<Seen, Failure> {
+        sleep_until(self.due).await;
+        let looked = (&mut self.kernel).await;
+        looked.unwrap_or_else(|error| Err(Failure::Failed(error.to_string())))
+    }
 }
 
 impl Monitor {
@@ -145,13 +158,12 @@ impl Monitor {
     pub async fn run(mut self) {
         loop {
             let start_settled = self.starter.as_ref().map(|(_, until)| *until);
-            let reboot_due = self.reboot.as_ref().map(|reboot| reboot.due);
             let exit = tokio::select! {
                 Some(message) = self.messages.recv() => self.on_message(message),
                 Some(event) = self.talk_events.1.recv() => self.on_event(event),
                 event = next_event(&mut self.run) => self.on_run_event(event),
                 () = at(start_settled) => self.started(),
-                () = at(reboot_due) => self.relaunch(),
+                kernel = ready(&mut self.reboot) => self.relaunch(kernel),
             };
             if exit {
                 return;
@@ -201,11 +213,12 @@ impl Monitor {
             && let Some(reboot) = &mut self.reboot
         {
             reboot.due = Instant::now();
+            reboot.kernel.abort();
         }
     }
 
     /// Carries an action out; true if the daemon shall end. Who asked for it is answered when it is done.
-    fn act(&mut self, action: Action<Start>, asker: Asker) -> bool {
+    fn act(&mut self, action: Action<Box<Start>>, asker: Asker) -> bool {
         match action {
             Action::Launch(start) => return self.launch(start, asker),
             Action::Relaunch => return self.schedule_reboot(),
@@ -256,17 +269,17 @@ impl Monitor {
         });
     }
 
-    fn launch(&mut self, start: Start, asker: Asker) -> bool {
+    fn launch(&mut self, mut start: Box<Start>, asker: Asker) -> bool {
         self.delay = Duration::ZERO;
         self.up_early = false;
         self.status.send_modify(|status| {
             status.reboots = 0;
             status.ready = false;
         });
-        let started = self
-            .setup
-            .configuration()
-            .and_then(|snapshot| Run::start(&self.setup, snapshot, start));
+        let snapshot = start.snapshot.take();
+        let started = snapshot
+            .unwrap_or_else(|| self.setup.configuration())
+            .and_then(|snapshot| Run::start(&self.setup, snapshot, *start));
         match started {
             Ok(run) => {
                 self.run = Some(run);
@@ -399,9 +412,11 @@ impl Monitor {
             (true, delay) => (delay * 2).min(LONGEST_DELAY),
         };
         let (snapshot, start) = run.into_start();
+        let (setup, vm) = (Rc::clone(&self.setup), snapshot.vm.clone());
         self.reboot = Some(Reboot {
             snapshot,
             start,
+            kernel: tokio::task::spawn_local(async move { kernels::look(&setup, &vm).await }),
             due: Instant::now() + self.delay,
         });
         self.status.send_modify(|status| {
@@ -412,13 +427,14 @@ impl Monitor {
     }
 
     /// Executes the kernel again on the same channels, unless somebody wants the VM down by now.
-    fn relaunch(&mut self) -> bool {
-        let Some(reboot) = self.reboot.take() else {
+    fn relaunch(&mut self, kernel: Result<Seen, Failure>) -> bool {
+        let Some(mut reboot) = self.reboot.take() else {
             return false;
         };
         if self.state.stop_pending {
             return self.on_event(Event::NotExecuted);
         }
+        reboot.start.kernel = Some(kernel);
         match Run::start(&self.setup, reboot.snapshot, reboot.start) {
             Ok(run) => {
                 self.run = Some(run);
@@ -462,6 +478,14 @@ impl Asker {
 async fn next_event(run: &mut Option<Run>) -> RunEvent {
     match run {
         Some(run) => run.next_event().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Waits for the turn of a reboot; for ever, if none waits.
+async fn ready(reboot: &mut Option<Reboot>) -> Result<Seen, Failure> {
+    match reboot {
+        Some(reboot) => reboot.ready().await,
         None => std::future::pending().await,
     }
 }

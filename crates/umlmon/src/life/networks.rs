@@ -7,12 +7,13 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
-use std::path::Path;
 
 use config::{InterfaceName, MacAddr, Nic, Transport, Vm};
 use net::{Connection, Counters, Driver, Drivers, Eth, Networks, Owner};
+use sys::Network;
 
 use crate::failure::Failure;
+use crate::life::kernels::{Seen, is_connected};
 use crate::setup::Setup;
 use crate::snapshot::Snapshot;
 
@@ -25,8 +26,8 @@ pub struct Wiring {
     networks: Option<Networks>,
     /// The kernel opens taps itself.
     pub tun: bool,
-    /// The kernel needs nothing of the host's network.
-    pub isolated: bool,
+    /// The kernel is in the network of the host, for what the administrator has written in its own words.
+    pub on_host: bool,
 }
 
 impl Wiring {
@@ -34,7 +35,7 @@ impl Wiring {
     ///
     /// # Errors
     /// [`Failure::Failed`] with what is wrong; nothing is left behind.
-    pub fn set_up(setup: &Setup, snapshot: &Snapshot, kernel: &Path) -> Result<Wiring, Failure> {
+    pub fn set_up(setup: &Setup, snapshot: &Snapshot, drivers: Drivers) -> Result<Wiring, Failure> {
         let vm = &snapshot.vm;
         let interfaces: Vec<Eth<'_>> = vm
             .eth
@@ -44,15 +45,9 @@ impl Wiring {
                 nic,
             })
             .collect();
-        let any = vm.eth.values().any(|nic| nic.proxy_if().is_some());
-        let driver = if any {
-            let file = setup.jail.open_kernel(kernel)?;
-            let drivers = Drivers::of(file).map_err(|error| {
-                Failure::Failed(format!("cannot read {}: {error}", kernel.display()))
-            })?;
-            Some(choose(vm, drivers).map_err(Failure::Failed)?)
-        } else {
-            None
+        let driver = match is_connected(vm) {
+            true => Some(choose(vm, drivers).map_err(Failure::Failed)?),
+            false => None,
         };
         let own_text = vm.eth.values().any(|nic| matches!(nic, Nic::Raw(_)))
             || vm.kernelargs.iter().any(|arg| names_network(arg));
@@ -64,6 +59,7 @@ impl Wiring {
                     uid: setup.jail.account().uid,
                     pool: snapshot.pool,
                     driver,
+                    on_host: own_text,
                 };
                 Networks::set_up(&setup.records, &owner, &interfaces)?
             }
@@ -72,8 +68,18 @@ impl Wiring {
         Ok(Wiring {
             networks,
             tun: attaches || own_text,
-            isolated: !attaches && !own_text,
+            on_host: own_text,
         })
+    }
+
+    /// The network that the kernel is to be in.
+    pub fn network(&self) -> Network<'_> {
+        let own = self.networks.as_ref().and_then(Networks::own);
+        match own {
+            _ if self.on_host => Network::Host,
+            Some(own) => Network::At(own),
+            None => Network::Empty,
+        }
     }
 
     /// Whether it can serve the next kernel too, after a reboot of the guest.
@@ -161,16 +167,13 @@ pub struct NicLook {
 }
 
 /// What the guest will call an interface at the next start, or why there cannot be one.
-pub fn prospect(setup: &Setup, vm: &Vm, number: u8) -> String {
-    let drivers = || {
-        let kernel = vm.kernel.as_ref().ok_or("no kernel is configured")?;
-        let file = setup.jail.open_kernel(Path::new(kernel.as_str()));
-        let file = file.map_err(|error| error.to_string())?;
-        Drivers::of(file).map_err(|error| error.to_string())
-    };
-    match drivers().and_then(|drivers| choose(vm, drivers)) {
-        Ok(driver) => format!("the guest sees {}", driver.guest_if(number)),
-        Err(why) => why,
+pub fn prospect(vm: &Vm, seen: &Result<Seen, Failure>, number: u8) -> String {
+    match seen {
+        Ok(seen) => match choose(vm, seen.drivers) {
+            Ok(driver) => format!("the guest sees {}", driver.guest_if(number)),
+            Err(why) => why,
+        },
+        Err(failure) => failure.to_string(),
     }
 }
 
@@ -245,6 +248,8 @@ fn argument(connection: &Connection, driver: Driver, fd: i32) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use config::Config;
 
     use super::*;
@@ -295,7 +300,7 @@ mod tests {
         let wiring = Wiring {
             networks: None,
             tun: true,
-            isolated: false,
+            on_host: true,
         };
         let vm = vm("eth0 = tuntap,tap0\neth1 = transport=tap,ifname=tap1,depth=64");
         assert_eq!(

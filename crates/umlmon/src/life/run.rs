@@ -6,13 +6,13 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::AsFd;
-use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
-use config::{Vm, VmName};
+use config::{DiskKind, Vm, VmName};
 use disks::{Claim, Lease};
-use jail::{Bounds, ControlGroup, Jail, Shortage, Terms, TmpMount};
+use jail::{Bounds, ControlGroup, Jail, Kernel, Shortage, Terms, TmpMount};
+use net::Drivers;
 use tokio::time::Instant;
 
 use crate::disks::devices;
@@ -21,6 +21,7 @@ use crate::failure::Failure;
 use crate::life::channels::{CON0, Channels};
 use crate::life::ending::CON0_TAIL;
 use crate::life::kernel_args;
+use crate::life::kernels::Seen;
 use crate::life::mconsole::{Mconsole, Notice, Notices};
 use crate::life::networks::{NicLook, Wiring};
 use crate::second::link::Link;
@@ -42,6 +43,10 @@ fn cannot(what: &str) -> impl Fn(std::io::Error) -> Failure {
 pub struct Start {
     /// Additional arguments of the kernel.
     pub extra: Vec<String>,
+    /// The configuration; None reads it anew.
+    pub snapshot: Option<Result<Snapshot, Failure>>,
+    /// The kernel as it was found just before, if there is one in the configuration that can be used.
+    pub kernel: Option<Result<Seen, Failure>>,
     /// The copy-on-write images as they were found just before.
     pub cows: Cows,
     /// The disks, if the guest reboots: they were never given up.
@@ -123,17 +128,14 @@ impl Run {
     pub fn start(setup: &Setup, snapshot: Snapshot, mut start: Start) -> Result<Run, Failure> {
         let vm = &snapshot.vm;
         // Validate everything ...
-        let Examined {
-            kernel,
-            disks,
-            claims,
-        } = examine(setup, &snapshot, &start.cows)?;
+        let Seen { kernel, drivers } = seen(start.kernel.take())?;
+        let (disks, claims) = examine(setup, &snapshot, &kernel, &start.cows)?;
 
         // ... then do everything.
         start.lease = Some(claim(setup, start.lease.take(), claims)?);
         holdings::nothing_relies_on(setup, &disks, &start.cows)?;
         setup.channels.apply(vm)?;
-        let wiring = wire(setup, start.wiring.take(), &snapshot, &kernel.path)?;
+        let wiring = wire(setup, start.wiring.take(), &snapshot, drivers)?;
         let wiring = start.wiring.insert(wiring);
         let group = bound(setup, vm);
         let tmp = setup.jail.mount_tmp(vm.mem)?;
@@ -152,12 +154,12 @@ impl Run {
             kernel: kernel.path.display().to_string(),
             argv: kernel_args::build(vm, &channels, &disks, wiring, &start.extra),
             env: kernel_args::ENVIRONMENT.map(String::from).to_vec(),
-            own_network: wiring.isolated,
         };
         let slaves = slaves.iter().map(|(_, slave)| slave.as_fd());
         let ends: Vec<_> = slaves.chain(wiring.queues()).collect();
-        let link = Link::launch(&launch, &ends).map_err(cannot("create the second process"))?;
-        let network = wiring.isolated.then(|| link.network()).flatten();
+        let link = Link::launch(&launch, &ends, wiring.network())
+            .map_err(cannot("create the second process"))?;
+        let network = (!wiring.on_host).then(|| link.network()).flatten();
         let mconsole = Mconsole::new(root, setup.name().as_str()).in_network(network);
         Ok(Run {
             link: Rc::new(link),
@@ -292,31 +294,27 @@ impl Run {
     }
 }
 
-/// What a start needs, and was found usable.
-struct Examined {
-    kernel: jail::Kernel,
-    disks: Vec<Ubd>,
-    claims: Vec<Claim>,
+/// The kernel, if it was found usable.
+fn seen(kernel: Option<Result<Seen, Failure>>) -> Result<Seen, Failure> {
+    kernel.unwrap_or_else(|| {
+        Err(Failure::Failed(
+            "nobody has looked at the kernel; try again".into(),
+        ))
+    })
 }
 
-fn examine(setup: &Setup, snapshot: &Snapshot, cows: &Cows) -> Result<Examined, Failure> {
-    let vm = &snapshot.vm;
-    let path = vm
-        .kernel
-        .as_ref()
-        .ok_or_else(|| Failure::Failed("no kernel is configured (parameter kernel)".into()))?;
-    let kernel = setup.jail.kernel(Path::new(path.as_str()));
-    let kernel = kernel?;
+/// The disks of a start, and what has to be claimed for them.
+fn examine(
+    setup: &Setup,
+    snapshot: &Snapshot,
+    kernel: &Kernel,
+    cows: &Cows,
+) -> Result<(Vec<Ubd>, Vec<Claim>), Failure> {
     for note in &kernel.notes {
         tracing::warn!("{note}");
     }
     devices::provide(&setup.storage.devices, &snapshot.devices).map_err(Failure::Failed)?;
-    let (disks, claims) = holdings::usable(setup, vm, cows)?;
-    Ok(Examined {
-        kernel,
-        disks,
-        claims,
-    })
+    holdings::usable(setup, &snapshot.vm, cows)
 }
 
 impl Drop for Run {
@@ -340,11 +338,11 @@ fn wire(
     setup: &Setup,
     held: Option<Box<Wiring>>,
     snapshot: &Snapshot,
-    kernel: &Path,
+    drivers: Drivers,
 ) -> Result<Box<Wiring>, Failure> {
     match held.filter(|wiring| wiring.is_intact()) {
         Some(wiring) => Ok(wiring),
-        None => Wiring::set_up(setup, snapshot, kernel).map(Box::new),
+        None => Wiring::set_up(setup, snapshot, drivers).map(Box::new),
     }
 }
 
@@ -389,12 +387,20 @@ fn terms(vm: &Vm, wiring: &Wiring, group: Option<&ControlGroup>) -> Terms {
     Terms {
         scheduler: scheduler(vm),
         tun: wiring.tun,
+        disk_devices: has_device(vm),
         limits: jail::Limits {
             processes: group.is_none().then(|| vm.pids_limit.into()),
             ..limits
         },
         groups_to_join: group.map(ControlGroup::doors).unwrap_or_default(),
     }
+}
+
+/// Whether a block device is one of the VM's own disks.
+fn has_device(vm: &Vm) -> bool {
+    vm.ubd
+        .values()
+        .any(|disk| !disk.is_shared() && disk.kind() == DiskKind::Dev)
 }
 
 fn scheduler(vm: &Vm) -> Option<jail::Scheduler> {
@@ -406,4 +412,24 @@ fn scheduler(vm: &Vm) -> Option<jail::Scheduler> {
             priority: (*prio).into(),
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use config::Config;
+
+    use super::*;
+
+    #[test]
+    fn device_nodes_work_among_the_disks_only_if_one_is_configured() {
+        let of = |disk: &str| {
+            let text = format!("[vm1]\nvmuser = nobody\nmem = 64\nubd0 = {disk}\n");
+            let config = Config::parse(&text, Path::new("umlmon")).unwrap();
+            has_device(&config.vm(&"vm1".parse().unwrap()).unwrap())
+        };
+        assert!(of("/disks/data.dev"));
+        assert!(!of("/disks/root.dsk") && !of("/shared/disks/data.dev"));
+    }
 }

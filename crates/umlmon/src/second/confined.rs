@@ -23,6 +23,7 @@ use rustix::process::{
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use sys::Network;
 use tokio::io::unix::AsyncFd;
 
 use crate::second::orders::{ARGUMENT, FIRST_END_FD, MAX_ORDER, MAX_REPORT, PIPE_FD};
@@ -42,7 +43,7 @@ pub struct Confined {
 
 impl Confined {
     /// Starts it, shown as `title` in process listings, and gives it its order. It inherits `ends` as the descriptors
-    /// from [`FIRST_END_FD`] on. With `own_network`, it has an empty network namespace.
+    /// from [`FIRST_END_FD`] on. It is in this network.
     ///
     /// # Errors
     /// If a process cannot be started, or the order is too long.
@@ -50,7 +51,7 @@ impl Confined {
         title: &str,
         order: &impl Serialize,
         ends: &[BorrowedFd<'_>],
-        own_network: bool,
+        network: Network<'_>,
     ) -> io::Result<Self> {
         let flags = SocketFlags::CLOEXEC;
         let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
@@ -64,7 +65,7 @@ impl Confined {
         let mut fds = vec![(null, 0), (null, 1), (null, 2), (theirs.as_fd(), PIPE_FD)];
         fds.extend(ends.iter().copied().zip(FIRST_END_FD..));
         let argv = [CString::new(title)?, ARGUMENT.to_owned()];
-        let child = sys::spawn_namespaced(&argv, &fds, own_network).map_err(explained)?;
+        let child = sys::spawn_namespaced(&argv, &fds, network).map_err(explained)?;
         Self::of(child, ours)
     }
 

@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
+use sys::Network;
 
 use crate::second::confined::{Confined, printable};
 use crate::second::orders::{FromChild, Launch, ToChild};
@@ -29,14 +30,18 @@ enum Expected {
 
 impl Link {
     /// Starts the second process and gives it its task. `ends` are the kernel's ends of the channels, in the order of
-    /// their numbers, and then open taps: the first one becomes its descriptors 0, 1 and 2, the others 3 and so on.
+    /// their numbers, and then open taps: the first one becomes its descriptors 0, 1 and 2, the others 3 and so on. All of it is in this network.
     ///
     /// # Errors
     /// If a process cannot be started, or the arguments are too long.
-    pub fn launch(launch: &Launch, ends: &[BorrowedFd<'_>]) -> io::Result<Self> {
+    pub fn launch(
+        launch: &Launch,
+        ends: &[BorrowedFd<'_>],
+        network: Network<'_>,
+    ) -> io::Result<Self> {
         let order = ToChild::Launch(Box::new(launch.clone()), ends.len());
         let title = format!("umlmon: {}", launch.name);
-        match Confined::launch(&title, &order, ends, launch.own_network) {
+        match Confined::launch(&title, &order, ends, network) {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::TOOBIG) => Err(
                 io::Error::other("the kernel's arguments are too long; shorten kernelarg"),
             ),

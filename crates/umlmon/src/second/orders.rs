@@ -8,7 +8,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use disks::work::{Entry, Task};
-use jail::Confinement;
+use jail::{Account, Confinement, Inspection};
+use net::Drivers;
 use rustix::io::retry_on_intr;
 use rustix::net::{SendFlags, send};
 use serde::{Deserialize, Serialize};
@@ -38,8 +39,6 @@ pub struct Launch {
     pub argv: Vec<String>,
     /// Its environment, as `NAME=value`.
     pub env: Vec<String>,
-    /// Whether it is in an empty network namespace.
-    pub own_network: bool,
 }
 
 /// Work on disks that a second process is to do.
@@ -51,6 +50,19 @@ pub struct DiskOrder {
     pub task: Task,
 }
 
+/// A look at a kernel that a second process is to take.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LookOrder {
+    /// How to confine itself.
+    pub confinement: Confinement,
+    /// The kernel, as seen in the jail.
+    pub kernel: String,
+    /// Who is to execute it.
+    pub account: Account,
+    /// Whether its network drivers matter.
+    pub networks: bool,
+}
+
 /// From the monitor to a second process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToChild {
@@ -58,6 +70,8 @@ pub(crate) enum ToChild {
     Launch(Box<Launch>, usize),
     /// As first message: work on disks, then end.
     Work(Box<DiskOrder>),
+    /// As first message: look at a kernel, then end.
+    Look(Box<LookOrder>),
     /// Make the kernel look at its descriptors again (SIGIO).
     Nudge,
 }
@@ -102,6 +116,24 @@ pub enum FromWorker {
     Done,
     /// It was not done, and why.
     Failed(String),
+}
+
+/// From the process that looks at a kernel to the monitor, once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FromLooker {
+    /// It can be started.
+    Looked(Box<Looked>),
+    /// What is wrong with it.
+    Failed(String),
+}
+
+/// What was seen of a kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Looked {
+    /// What its file is and needs.
+    pub inspection: Inspection,
+    /// The network drivers it has, if they matter.
+    pub drivers: Drivers,
 }
 
 /// A step that failed, to be reported.

@@ -8,6 +8,8 @@ use config::{Config, DiskName, Nic, Setting, Terminal, Vm};
 use pty::{Channel, ClientInfo};
 use rpc_xdr::umlmonctrl::*;
 
+use crate::failure::Failure;
+use crate::life::kernels::{self, Seen, is_connected};
 use crate::life::mconsole;
 use crate::life::networks::{self, NicLook};
 use crate::life::run::Look;
@@ -31,7 +33,12 @@ impl Service {
             // The best that is known of a VM whose configuration is faulty or gone.
             (None, Err(_)) => &self.setup.configured.vm,
         };
+        let seen = match look {
+            None if is_connected(shown) => Some(kernels::look(&self.setup, shown).await),
+            _ => None,
+        };
         let mut info = self.compose(look.as_ref(), version, shown);
+        info.nics = nics(shown, look.as_ref(), seen.as_ref());
         match &next {
             Ok(next) => info.pending = differences(shown, next),
             Err(fault) => info.fault = wire::text(fault.to_string()),
@@ -76,32 +83,11 @@ impl Service {
                 .map(|(terminal, channel)| con(terminal, channel))
                 .collect(),
             disks: self.disks(vm, look),
-            nics: self.nics(vm, look),
+            nics: Vec::new(),
             settings: vm.settings().iter().map(setting).collect(),
             pending: Vec::new(),
             fault: String::new(),
         }
-    }
-
-    /// The network interfaces, as they are or will be.
-    fn nics(&self, vm: &Vm, look: Option<&Look>) -> Vec<NicInfo> {
-        let settings = vm.settings();
-        let nic = |(number, nic): (&u8, &Nic)| {
-            let eth = format!("eth{number}");
-            let specification = settings.iter().find(|setting| setting.param == eth);
-            let note = match (look, nic) {
-                (Some(_), _) | (_, Nic::Raw(_)) => String::new(),
-                (None, _) => networks::prospect(&self.setup, vm, *number),
-            };
-            let running = look.and_then(|look| look.nics.get(number));
-            NicInfo {
-                specification: wire::value(specification.map_or("", |setting| &setting.value)),
-                eth,
-                note: wire::text(note),
-                link: running.map(nic_link),
-            }
-        };
-        vm.eth.iter().map(nic).collect()
     }
 
     /// The disks as they were found at the start of the kernel, or as they are found now.
@@ -134,6 +120,27 @@ impl Service {
         };
         vm.ubd.iter().map(disk).collect()
     }
+}
+
+/// The network interfaces, as they are or will be.
+fn nics(vm: &Vm, look: Option<&Look>, seen: Option<&Result<Seen, Failure>>) -> Vec<NicInfo> {
+    let settings = vm.settings();
+    let nic = |(number, nic): (&u8, &Nic)| {
+        let eth = format!("eth{number}");
+        let specification = settings.iter().find(|setting| setting.param == eth);
+        let note = match (seen, nic) {
+            (None, _) | (_, Nic::Raw(_)) => String::new(),
+            (Some(seen), _) => networks::prospect(vm, seen, *number),
+        };
+        let running = look.and_then(|look| look.nics.get(number));
+        NicInfo {
+            specification: wire::value(specification.map_or("", |setting| &setting.value)),
+            eth,
+            note: wire::text(note),
+            link: running.map(nic_link),
+        }
+    };
+    vm.eth.iter().map(nic).collect()
 }
 
 /// What the next start would change: new and other values as they will be, removed ones with an empty value.

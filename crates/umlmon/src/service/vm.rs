@@ -6,6 +6,7 @@ use rpc_xdr::umlmonctrl::*;
 
 use crate::disks::holdings;
 use crate::failure::{Denied, Failure};
+use crate::life::kernels;
 use crate::life::monitor::Ask;
 use crate::life::run::Start;
 use crate::life::state::Phase;
@@ -21,12 +22,24 @@ impl Service {
     }
 
     async fn start(&self, extra: Vec<String>) -> Result<(), Failure> {
-        let start = Start {
+        let mut start = Start {
             extra,
-            cows: holdings::look(&self.setup).await?,
             ..Start::default()
         };
-        self.monitor.ask(Ask::Start(start)).await
+        // Otherwise it is refused anyway.
+        if self.monitor.status().borrow().phase == Phase::Inactive {
+            let snapshot = start.snapshot.insert(self.setup.configuration());
+            let kernel = async {
+                match snapshot {
+                    Ok(snapshot) => Some(kernels::look(&self.setup, &snapshot.vm).await),
+                    Err(_) => None,
+                }
+            };
+            let (kernel, cows) = tokio::join!(kernel, holdings::look(&self.setup));
+            start.kernel = kernel;
+            start.cows = cows?;
+        }
+        self.monitor.ask(Ask::Start(Box::new(start))).await
     }
 
     pub(super) async fn start_with(&self, args: VmStartArgs) -> Result<(), Failure> {

@@ -15,6 +15,7 @@ mod second {
     pub(crate) mod child;
     pub(crate) mod confined;
     mod disk_worker;
+    mod kernel_worker;
     pub(crate) mod link;
     pub(crate) mod orders;
 }
@@ -31,7 +32,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
 use std::{env, fs};
 
-use jail::{Account, Jail, Places, Scheduler, TmpMount};
+use jail::{Account, Jail, Kernel, Places, Scheduler, TmpMount};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -40,6 +41,7 @@ use rustix::process::{PidfdFlags, pidfd_open};
 use second::child;
 use second::link::Link;
 use second::orders::{FromChild, Launch};
+use sys::Network;
 
 const UID: u32 = 64017;
 const GID: u32 = 64018;
@@ -187,7 +189,11 @@ impl World {
     }
 
     fn launch(&self, script: &str) -> Launch {
-        let kernel = self.jail.kernel(Path::new(KERNEL)).unwrap();
+        let kernel = Kernel {
+            path: KERNEL.into(),
+            binds: Vec::new(),
+            notes: Vec::new(),
+        };
         Launch {
             name: "vm1".to_owned(),
             confinement: self
@@ -197,7 +203,6 @@ impl World {
             kernel: KERNEL.to_owned(),
             argv: ["sh", "-c", script].map(str::to_owned).to_vec(),
             env: vec!["PATH=/".to_owned(), format!("B={KERNEL}")],
-            own_network: false,
         }
     }
 
@@ -211,7 +216,12 @@ impl World {
         let (con0, kernel_con0) = UnixStream::pair().unwrap();
         let (_con1, kernel_con1) = UnixStream::pair().unwrap();
         con0.set_read_timeout(Some(DEADLINE)).unwrap();
-        let link = Link::launch(launch, &[kernel_con0.as_fd(), kernel_con1.as_fd()]).unwrap();
+        let link = Link::launch(
+            launch,
+            &[kernel_con0.as_fd(), kernel_con1.as_fd()],
+            Network::Host,
+        )
+        .unwrap();
         let message = link.next_message().await;
         let Some(FromChild::Started { kernel_pid }) = message else {
             panic!("{message:?}")
@@ -425,7 +435,7 @@ fn what_cannot_be_executed_is_named(world: &World) {
         let mut launch = world.launch("");
         launch.kernel = "/shared/kernels/none".to_owned();
         let (_con0, theirs) = UnixStream::pair().unwrap();
-        let link = Link::launch(&launch, &[theirs.as_fd()]).unwrap();
+        let link = Link::launch(&launch, &[theirs.as_fd()], Network::Host).unwrap();
         let message = link.next_message().await;
         let Some(FromChild::Failed { step, error }) = message else {
             panic!("{message:?}")
@@ -444,29 +454,26 @@ fn a_step_that_fails_is_named(world: &World) {
     in_time(async {
         let mut launch = world.launch("");
         launch.confinement.uid = 0;
-        let link = Link::launch(&launch, &[] as &[BorrowedFd<'_>]).unwrap();
+        let link = Link::launch(&launch, &[] as &[BorrowedFd<'_>], Network::Host).unwrap();
         let message = link.next_message().await;
         assert!(
             matches!(&message, Some(FromChild::Failed { error, .. }) if error.contains("user ID")),
             "{message:?}"
         );
         launch.confinement.uid = UID;
+        fs::create_dir(world.places.jail.join("lib")).unwrap();
         launch.confinement.binds.push(jail::Bind {
             source: jail::Source::Host("/nonexistent/libc.so.6".into()),
             target: "/lib/libc.so.6".into(),
-            writable: false,
         });
-        let link = Link::launch(&launch, &[] as &[BorrowedFd<'_>]).unwrap();
+        let link = Link::launch(&launch, &[] as &[BorrowedFd<'_>], Network::Host).unwrap();
         let Some(FromChild::Failed { error, .. }) = link.next_message().await else {
             panic!()
         };
-        assert!(
-            error.contains("bind /lib/libc.so.6 into the jail: No such file"),
-            "{error}"
-        );
+        assert!(error.contains("/nonexistent: No such file"), "{error}");
         launch.argv = vec!["x".repeat(100_000)];
         assert!(
-            Link::launch(&launch, &[])
+            Link::launch(&launch, &[], Network::Host)
                 .unwrap_err()
                 .to_string()
                 .contains("too long")

@@ -1,0 +1,235 @@
+//! Looking at a kernel's file: whether it can be executed, and which loader and libraries it needs. A confined process of
+//! the monitor, as the VM's user in the jail; and umladmin.
+//!
+//! The file may be anything, and anybody's. Nothing here waits for anybody else, and only what is needed is read.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{self, FileType, StatVfsMountFlags};
+use serde::{Deserialize, Serialize};
+
+use crate::directories::{Open, find_file};
+use crate::elf_file::Needs;
+use crate::library::{DIRECTORIES, MAX_LIBRARIES, MAX_NAMES, beside, is_loader};
+use crate::walk::{Found, Guide, Step, kind, walk};
+use crate::{Account, Error, Result};
+
+/// Loaded by the C library when a thread is cancelled, without being asked for in the file. Kernels from 7.x on abort at
+/// the end without it.
+const LIBGCC: &str = "libgcc_s.so.1";
+
+/// The largest kernel, in bytes; one with all of its debugging information has half of it.
+const MAX_KERNEL: u64 = 1 << 30;
+
+/// What was found out about a kernel's file. It was told by a process that may have been taken over by the file, see
+/// [`crate::Kernel::new`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Inspection {
+    /// Its path in the jail, after links.
+    pub real: PathBuf,
+    /// Owner and mode, if others than root can change it.
+    pub changeable: Option<(u32, u32)>,
+    /// Where its loader must be, if it is dynamically linked.
+    pub loader: Option<PathBuf>,
+    /// The loader, if it has one, and then the libraries: by file name, and where each was found.
+    pub libraries: Vec<(String, Place)>,
+}
+
+/// Where a loader or library was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Place {
+    /// In the directory beside the kernel that is for it only.
+    Beside,
+    /// In this library directory of the host.
+    Host(PathBuf),
+}
+
+impl Inspection {
+    /// Looks at the file `kernel` of the jail `root`, with the host's library directories below `host`, for the user that
+    /// is to execute it, if one is given. Gives the file, too, open for reading.
+    ///
+    /// # Errors
+    /// What is wrong with the kernel, or which library is missing.
+    pub fn make(
+        root: impl AsFd,
+        host: impl AsFd,
+        kernel: &Path,
+        account: Option<&Account>,
+    ) -> Result<(Inspection, File)> {
+        let unreadable = |source| Error::Read {
+            path: kernel.to_owned(),
+            source,
+        };
+        let root = root.as_fd().try_clone_to_owned().map_err(unreadable)?;
+        let host = host.as_fd().try_clone_to_owned().map_err(unreadable)?;
+        let found = find(&root, kernel, account)?;
+        let file = read(&found, kernel)?;
+        let root_owned = found.stat.st_uid == 0 && found.stat.st_mode & 0o022 == 0;
+        let mut search = Search {
+            root: &root,
+            host: &host,
+            kernel,
+            beside: root_owned.then(|| beside(&found.path)),
+            libraries: Vec::new(),
+        };
+        let needs = Needs::read(&file, kernel)?;
+        search.collect(&needs)?;
+        let inspection = Inspection {
+            changeable: (!root_owned).then_some((found.stat.st_uid, found.stat.st_mode & 0o7777)),
+            real: found.path,
+            loader: needs.loader,
+            libraries: search.libraries,
+        };
+        Ok((inspection, file))
+    }
+}
+
+/// Finds the kernel, if the user can execute it.
+fn find(root: &OwnedFd, kernel: &Path, account: Option<&Account>) -> Result<Found> {
+    let found = walk(root, kernel, &Executing { account }).map_err(|error| match error {
+        error if error.is_missing() => Error::NoKernel(kernel.to_owned()),
+        Error::Directory { path, source } => Error::Read { path, source },
+        error => error,
+    })?;
+    if !found.is_file() {
+        return Err(Error::NotFile {
+            path: kernel.to_owned(),
+            found: kind(found.kind()),
+        });
+    }
+    let mount = fs::fstatvfs(&found.fd).map_err(|error| Error::Read {
+        path: kernel.to_owned(),
+        source: error.into(),
+    })?;
+    match mount.f_flag.contains(StatVfsMountFlags::NOEXEC) {
+        true => Err(Error::NoExec(kernel.to_owned())),
+        false => Ok(found),
+    }
+}
+
+/// Opens a file that is no larger than a kernel.
+fn read(found: &Found, shown: &Path) -> Result<File> {
+    let size = u64::try_from(found.stat.st_size).unwrap_or(u64::MAX);
+    if size > MAX_KERNEL {
+        return Err(Error::TooLarge {
+            path: shown.to_owned(),
+            size,
+            limit: MAX_KERNEL,
+        });
+    }
+    found.read().map_err(|source| Error::Read {
+        path: shown.to_owned(),
+        source,
+    })
+}
+
+/// To a program that this user is to execute.
+struct Executing<'a> {
+    account: Option<&'a Account>,
+}
+
+impl Guide for Executing<'_> {
+    fn judge(&self, step: &Step<'_>) -> Result<()> {
+        let stat = step.stat;
+        let passed = matches!(step.kind(), FileType::Directory | FileType::RegularFile);
+        match self.account {
+            Some(user) if passed && !user.may(stat.st_uid, stat.st_gid, stat.st_mode, 1) => {
+                Err(Error::NotExecutable {
+                    path: step.path.to_owned(),
+                    user: user.name.clone(),
+                    mode: stat.st_mode & 0o7777,
+                })
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The search for a kernel's loader and libraries.
+struct Search<'a> {
+    root: &'a OwnedFd,
+    host: &'a OwnedFd,
+    kernel: &'a Path,
+    /// The kernel's own library directory, in the jail.
+    beside: Option<PathBuf>,
+    libraries: Vec<(String, Place)>,
+}
+
+impl Search<'_> {
+    /// Finds the loader of the kernel and all libraries, also those that libraries need.
+    fn collect(&mut self, needs: &Needs) -> Result<()> {
+        let Some(loader) = &needs.loader else {
+            return Ok(());
+        };
+        if !is_loader(loader) {
+            return Err(self.bad("its loader is not given by a path in /lib or /lib64"));
+        }
+        let name = loader.file_name().unwrap_or_default().to_string_lossy();
+        if self.library(&name)?.is_none() {
+            return Err(self.missing("the loader", loader.display().to_string()));
+        }
+        let mut seen = BTreeSet::from([name.clone().into_owned()]);
+        let mut wanted = needs.libraries.clone();
+        while let Some(library) = wanted.pop() {
+            if !seen.insert(library.clone()) {
+                continue;
+            }
+            let names: usize = seen.iter().map(String::len).sum();
+            if seen.len() > MAX_LIBRARIES || names > MAX_NAMES {
+                return Err(self.bad("it needs more libraries than any kernel"));
+            }
+            let Some((file, path)) = self.library(&library)? else {
+                return Err(self.missing("the library", library));
+            };
+            wanted.extend(Needs::read(&file, &path)?.libraries);
+        }
+        if !seen.contains(LIBGCC) {
+            self.library(LIBGCC)?;
+        }
+        Ok(())
+    }
+
+    fn bad(&self, problem: &str) -> Error {
+        Error::NotElf {
+            path: self.kernel.to_owned(),
+            problem: problem.to_owned(),
+        }
+    }
+
+    fn missing(&self, what: &'static str, name: String) -> Error {
+        Error::NoLibrary {
+            kernel: self.kernel.to_owned(),
+            what,
+            name,
+            beside: self.beside.clone(),
+        }
+    }
+
+    /// Finds a file beside the kernel, or on the host, and notes it. Gives it open for reading.
+    fn library(&mut self, name: &str) -> Result<Option<(File, PathBuf)>> {
+        let beside = self.beside.iter().map(|directory| {
+            let path = directory.join(name);
+            (self.root, path, Open::ToSome, Place::Beside)
+        });
+        let on_host = DIRECTORIES.iter().map(|directory| {
+            let directory = PathBuf::from(directory);
+            let path = directory.join(name);
+            (self.host, path, Open::ToAll, Place::Host(directory))
+        });
+        for (root, path, open, place) in beside.chain(on_host) {
+            match find_file(root, &path, open) {
+                Ok(found) => {
+                    let file = read(&found, &path)?;
+                    self.libraries.push((name.to_owned(), place));
+                    return Ok(Some((file, path)));
+                }
+                Err(error) if error.is_missing() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,82 @@
+//! Looking at a kernel before it is started (umlmon, the monitor process).
+//!
+//! The monitor does not open the file: it may belong to the VM's user, who can exchange it at any time for one that never
+//! ends, or that makes whoever opens it wait. A confined process does, and has a deadline.
+
+use std::path::Path;
+use std::time::Duration;
+
+use config::{Nic, Vm};
+use jail::Kernel;
+use net::Drivers;
+use sys::Network;
+use tokio::time::timeout;
+
+use crate::failure::Failure;
+use crate::second::confined::{Confined, printable};
+use crate::second::orders::{FromLooker, LookOrder, Looked, ToChild};
+use crate::setup::Setup;
+
+/// How long it may take. A few megabytes are read.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A kernel that can be started.
+#[derive(Debug)]
+pub struct Seen {
+    /// What it needs in the jail.
+    pub kernel: Kernel,
+    /// The network drivers it has; looked for only if the VM is to be connected.
+    pub drivers: Drivers,
+}
+
+/// Looks at the kernel of the configuration.
+///
+/// # Errors
+/// [`Failure::Failed`]: what is wrong with it.
+pub async fn look(setup: &Setup, vm: &Vm) -> Result<Seen, Failure> {
+    let path = vm
+        .kernel
+        .as_ref()
+        .ok_or_else(|| Failure::Failed("no kernel is configured (parameter kernel)".into()))?;
+    let order = LookOrder {
+        confinement: setup.jail.confinement_for_looking(),
+        kernel: path.as_str().to_owned(),
+        account: setup.jail.account().clone(),
+        networks: is_connected(vm),
+    };
+    let looked = ask(setup, order).await.map_err(Failure::Failed)?;
+    let kernel = Kernel::new(Path::new(path.as_str()), &looked.inspection);
+    Ok(Seen {
+        kernel: kernel.map_err(|error| Failure::Failed(error.to_string()))?,
+        drivers: looked.drivers,
+    })
+}
+
+/// Whether interfaces of the VM are to be connected with the host.
+pub fn is_connected(vm: &Vm) -> bool {
+    vm.eth.values().any(|nic| !matches!(nic, Nic::Raw(_)))
+}
+
+async fn ask(setup: &Setup, order: LookOrder) -> Result<Looked, String> {
+    // Nobody closes the semaphore.
+    let _place = setup.storage.looks.acquire().await;
+    let kernel = order.kernel.clone();
+    let cannot = |why: &str| format!("cannot look at the kernel {kernel}: {why}");
+    let title = format!("umlmon: {} kernel", setup.name());
+    let order = ToChild::Look(Box::new(order));
+    let process = Confined::launch(&title, &order, &[], Network::Host);
+    let process = process.map_err(|error| cannot(&error.to_string()))?;
+    let said = timeout(DEADLINE, process.next(Ok::<FromLooker, _>)).await;
+    // Nothing of it is to be left when the kernel runs, or when the start is refused.
+    process.kill();
+    process.ended().await;
+    match said {
+        Ok(Some(FromLooker::Looked(looked))) => Ok(*looked),
+        Ok(Some(FromLooker::Failed(why))) => Err(printable(&why)),
+        Ok(None) => Err(cannot("the process that does it was killed")),
+        Err(_) => Err(cannot(&format!(
+            "it takes more than {} seconds",
+            DEADLINE.as_secs()
+        ))),
+    }
+}

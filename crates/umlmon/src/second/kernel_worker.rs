@@ -1,0 +1,51 @@
+//! The process that looks at a kernel: it becomes the VM's user in the jail, says what the file is and needs, and ends
+//! (umlmon, the child process; this file is what it does after `child.rs`).
+//!
+//! The file may be anybody's, and what is read of it may take over the process. So it can do nothing but read what the
+//! VM's user can read, and the monitor believes nothing that it says.
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::process::ExitCode;
+
+use jail::{Inspection, LIBRARIES};
+use net::Drivers;
+use rustix::fs::{CWD, Mode, OFlags, openat};
+
+use crate::second::orders::{Failed, FromLooker, LookOrder, Looked, confine, report};
+
+/// Looks, for the exit status of the process.
+pub(crate) fn look(pipe: &OwnedFd, order: &LookOrder) -> ExitCode {
+    let looked = match confine(&order.confinement) {
+        Ok(()) => inspect(order),
+        Err(Failed { step, error }) => Err(format!("{step}: {error}")),
+    };
+    let (last, status) = match looked {
+        Ok(looked) => (FromLooker::Looked(Box::new(looked)), ExitCode::SUCCESS),
+        Err(why) => (FromLooker::Failed(why), ExitCode::FAILURE),
+    };
+    report(pipe, &last);
+    status
+}
+
+fn inspect(order: &LookOrder) -> Result<Looked, String> {
+    let directory = |path: &str| {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        openat(CWD, path, flags, Mode::empty())
+            .map_err(|error| format!("cannot open {path}: {error}"))
+    };
+    let kernel = Path::new(&order.kernel);
+    let (root, libraries) = (directory("/")?, directory(LIBRARIES)?);
+    let inspection = Inspection::make(&root, &libraries, kernel, Some(&order.account));
+    let (inspection, file) = inspection.map_err(|error| error.to_string())?;
+    let drivers = match order.networks {
+        true => {
+            Drivers::of(file).map_err(|error| format!("cannot read {}: {error}", order.kernel))?
+        }
+        false => Drivers::default(),
+    };
+    Ok(Looked {
+        inspection,
+        drivers,
+    })
+}
