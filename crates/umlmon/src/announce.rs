@@ -1,7 +1,7 @@
 //! Tells the directory service that this monitor runs (umlmon, the monitor process).
 //!
 //! The registration lasts as long as its connection, so neither side can be wrong about the other for long. Without the
-//! service the monitor does all it is there for: this task never fails, it tries again.
+//! service the monitor works as usual: this task never fails, it tries again.
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -13,11 +13,11 @@ use rpc_xdr::umldir::{UmldirV1Client, VmRegisterArgs};
 use tokio::net::UnixStream;
 use tokio::time::Instant;
 
-/// How soon a service is looked for again that is not there: it may be just restarting. A look is one system call. (The
-/// kernel could report the socket's return, but the monitors of a large host would use up what root has of inotify
-/// instances.)
+/// The first interval between attempts while the service is not there: it may be just restarting. An attempt is one
+/// system call. (The kernel could report when the socket is back, but the monitors of a large host would use up root's
+/// inotify instances.)
 const SOON: Duration = Duration::from_millis(250);
-/// And after a long time; in between, after an eighth of the time for which it has not been there.
+/// The longest interval. In between, the interval is an eighth of the time for which the service has been missing.
 const LATER: Duration = Duration::from_secs(5);
 /// How long the service may take to answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -25,7 +25,7 @@ const ANSWER: Duration = Duration::from_secs(5);
 /// Why a VM is not registered.
 #[derive(Debug, thiserror::Error)]
 enum Error {
-    /// There is no connection: mostly as the service does not run, or not yet.
+    /// There is no connection, usually because the service does not run, or not yet.
     #[error("cannot connect: {0}")]
     Connect(#[from] io::Error),
     /// The connection broke before the answer.
@@ -37,14 +37,15 @@ enum Error {
 }
 
 impl Error {
-    /// There is no socket, or nobody listens at it.
+    /// There is no socket, or no process listens at it.
     fn says_it_does_not_run(&self) -> bool {
         use io::ErrorKind::{ConnectionRefused, NotFound};
         matches!(self, Error::Connect(error) if matches!(error.kind(), NotFound | ConnectionRefused))
     }
 }
 
-/// Keeps the VM registered with the service that listens in `directory`, with its TCP port, for ever. Dropping this withdraws it.
+/// Keeps the VM, with its TCP port, registered with the service that listens in `directory`. Never returns. Dropping
+/// this withdraws the registration.
 pub async fn announce(vm: VmName, directory: PathBuf, port: Option<u16>) {
     let mut since = Instant::now();
     let mut last_problem = String::new();
@@ -57,7 +58,7 @@ pub async fn announce(vm: VmName, directory: PathBuf, port: Option<u16>) {
                 since = Instant::now();
                 last_problem.clear();
             }
-            // Not to run is no fault of a service that is not always needed.
+            // The service is not always needed, so it is no fault if it does not run.
             Err(error) if error.says_it_does_not_run() => {}
             Err(error) => {
                 let problem = error.to_string();
@@ -101,14 +102,14 @@ async fn register(
             .await
             .map_err(|_| ClientError::TimedOut)??;
         match client.rpc.fill() {
-            // The stream was not readable after all.
+            // The stream was not readable, although it was reported as readable.
             Ok(()) | Err(ClientError::TimedOut) => {}
             Err(error) => return Err(error.into()),
         }
     }
 }
 
-/// Waits until the service ends the connection, or sends something that nobody asked for; says which.
+/// Waits until the service ends the connection, or sends something that was not requested; says which.
 async fn ended(client: &UmldirV1Client<Stream>) -> String {
     let stream = &client.rpc.stream().0;
     loop {
@@ -136,7 +137,7 @@ impl Read for Stream {
 }
 
 impl Write for Stream {
-    // The one call that is ever written fits into the socket's buffer.
+    // The only call that is ever written fits into the socket's buffer.
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
         self.0.try_write(buf)
     }

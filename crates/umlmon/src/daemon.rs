@@ -1,4 +1,4 @@
-//! The monitor daemon from its start to its end: the steps in the order that matters (umlmon, the monitor process).
+//! The monitor daemon from its start to its end: the steps, whose order matters (umlmon, the monitor process).
 
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -39,12 +39,12 @@ use crate::shares::{Caller, Shares};
 
 /// Connections to the control socket at once; a further one waits in the socket's queue.
 const MAX_CONNECTIONS: usize = 256;
-/// Those of local users other than root, in all and of one, so that root always finds a place.
+/// Connections of local users other than root, in all and for one user, so that root can always connect.
 const MAX_OF_USERS: (usize, usize) = (224, 96);
 
 /// Events that are taken from the kernel at once. There are more descriptors only if many clients are connected.
 const EVENTS: usize = 64;
-/// How long after a change of the state, or a call, there is nothing more to do for it.
+/// How long after a change of the state, or a call, memory is given back.
 const QUIET: Duration = Duration::from_millis(400);
 
 /// How the monitor of a VM is to run.
@@ -68,7 +68,7 @@ pub fn run(name: &VmName, config_path: &Path, manner: Manner) -> anyhow::Result<
     privilege::check()?;
     let config_path = std::path::absolute(config_path)?;
     let (vm, global) = configured(&config_path, name)?;
-    // The lock comes first: whoever holds it may clean up after a predecessor. It is released last.
+    // The lock comes first: the process that holds it may clean up after an earlier monitor. It is released last.
     let pid_file = lock(&global, name)?;
     let parts = Parts::prepare(vm, global, config_path, manner)?;
     let readiness = daemon::background(manner.foreground, &pid_file)?;
@@ -79,19 +79,19 @@ pub fn run(name: &VmName, config_path: &Path, manner: Manner) -> anyhow::Result<
         .enable_all()
         .build()?;
     let told = Rc::new(readiness);
-    // In a task of its own, and out of sight of what runs the tasks, it takes nothing of the stack while others run.
+    // A task of its own, allocated on the heap, uses none of the stack while other tasks run.
     let served: Pin<Box<dyn Future<Output = anyhow::Result<()>>>> =
         Box::pin(serve(parts, Rc::clone(&told), manner));
     let served = async { tokio::task::spawn_local(served).await? };
     match LocalSet::new().block_on(&runtime, served) {
-        // Whoever waits at the terminal is told; otherwise the error goes the usual way.
+        // A caller that waits at the terminal gets the error; otherwise it is returned as usual.
         Err(error) if told.failed(1, &format!("umlmon: {name}: {}", cli::causes(&error))) => Ok(()),
         result => result,
     }
 }
 
-/// What the monitor needs of the configuration. The rest of it, which is that of other VMs, goes: a host may have a
-/// thousand, and so many monitors.
+/// The part of the configuration that the monitor needs. The rest, about other VMs, is freed: a host may have a
+/// thousand VMs, and as many monitors.
 fn configured(path: &Path, name: &VmName) -> anyhow::Result<(Vm, Global)> {
     let config = Config::load(path)?;
     Ok((config.vm(name)?, config.global))
@@ -115,7 +115,7 @@ fn prepare_jail(global: &Global, vm: &Vm) -> anyhow::Result<Jail> {
     Ok(Jail::prepare(&places, account(vm)?)?)
 }
 
-/// Asks the user database in a process of its own: its modules would stay loaded, and with them what they rely on.
+/// Asks the user database in a separate process: its modules and their libraries would stay loaded.
 fn account(vm: &Vm) -> anyhow::Result<Account> {
     let resolve = || {
         let account = Account::resolve(&vm.vmuser, vm.vmgroup.as_deref());
@@ -133,8 +133,8 @@ fn provide_devices(global: &Global) -> anyhow::Result<Devices> {
     Ok(devices)
 }
 
-/// Removes what a monitor that was killed in the middle of work on disks has left half-made, and does what it may not have
-/// done any more.
+/// Removes the half-made files of a monitor that was killed while it worked on disks, and does the steps that it may
+/// not have completed.
 async fn tidy(setup: &Setup) {
     let tidied = match setup.storage.disks.any(disks::work::is_partial) {
         Ok(false) => Ok(()),
@@ -144,7 +144,7 @@ async fn tidy(setup: &Setup) {
     if let Err(failure) = tidied {
         tracing::warn!("cannot remove incomplete disks of a former monitor: {failure}");
     }
-    // It may not have written down its last image; others may have been put there by hand.
+    // It may not have recorded its last image; others may have been put there by hand.
     if let Err(failure) = holdings::look(setup).await {
         tracing::warn!("cannot find out which images use which backing files: {failure}");
     }
@@ -169,7 +169,7 @@ fn log_dir(vm: &Vm) -> anyhow::Result<LogDir> {
         .with_context(|| format!("cannot use the log directory {}", vm.logdir.display()))
 }
 
-/// What was prepared while the terminal still listened.
+/// What was prepared while errors could still go to the terminal.
 struct Parts {
     configured: Configured,
     /// Where the directory service listens.
@@ -183,7 +183,7 @@ struct Parts {
 }
 
 impl Parts {
-    /// The steps of the preparation, each of which may be refused. Not a part of its caller, whose stack stays.
+    /// The steps of the preparation; each can fail. A separate function, so that the caller's stack stays small.
     #[inline(never)]
     fn prepare(
         vm: Vm,
@@ -231,7 +231,7 @@ impl Parts {
     }
 }
 
-/// The daemon proper, until a signal ends it.
+/// The daemon's main part, until a signal ends it.
 async fn serve(parts: Box<Parts>, readiness: Rc<Readiness>, manner: Manner) -> anyhow::Result<()> {
     let boots = manner.boot && parts.configured.vm.start == StartType::Boot;
     let signals = Signals::receive()?;
@@ -275,7 +275,7 @@ async fn serve(parts: Box<Parts>, readiness: Rc<Readiness>, manner: Manner) -> a
                 tokio::task::spawn_local(converse(stream, Rc::clone(&service), place));
             }
             told = signals.next() => match told {
-                // In the background it is the daemon's usual call for new logs.
+                // For a daemon in the background, SIGHUP is the usual request to reopen logs.
                 Told::HangUp if !manner.foreground => service.reopen_logs(),
                 Told::HangUp | Told::End => break,
             },
@@ -295,7 +295,7 @@ fn open_channels(vm: &Vm) -> anyhow::Result<Rc<Channels>> {
     Ok(Rc::new(Channels::open(vm, log_dir(vm)?)?))
 }
 
-/// Starts the kernel. If that cannot be, the monitor runs on: whoever mends it can start the VM then.
+/// Starts the kernel. If that fails, the monitor runs on: the VM can be started when the cause is removed.
 async fn boot(service: Rc<Service>) {
     if let Err(failure) = service.boot().await {
         tracing::error!("the VM is not booted: {failure}");
@@ -310,8 +310,8 @@ async fn wake_channels(handle: Handle, service: Rc<Service>) {
     }
 }
 
-/// Gives memory back when all is quiet after the start of the monitor, after a start or an end of the kernel, and after
-/// what needed much.
+/// Gives memory back when nothing happens any more after the start of the monitor, after a start or an end of the
+/// kernel, and after a call that needed much.
 async fn economize(service: Rc<Service>) {
     let mut status = service.monitor.status();
     loop {
@@ -326,15 +326,15 @@ async fn economize(service: Rc<Service>) {
     }
 }
 
-/// The next connection, and its place among those at once. While there is none, connections wait in the socket's queue,
-/// but the signals of the daemon are heard.
+/// The next connection, and its place among the connections allowed at once. While there is no place, connections wait
+/// in the socket's queue, but the signals of the daemon are handled.
 async fn next_connection(
     acceptor: &Acceptor,
     places: &Arc<Semaphore>,
 ) -> (UnixStream, OwnedSemaphorePermit) {
     match Arc::clone(places).acquire_owned().await {
         Ok(place) => (acceptor.next().await, place),
-        // Nobody closes the semaphore.
+        // The semaphore is never closed.
         Err(_) => std::future::pending().await,
     }
 }

@@ -1,7 +1,8 @@
-//! What happens to the VM. Told here, once, it becomes a line of the monitor's log and an event for the clients that
-//! listen (umlmon, the monitor process).
+//! What happens to the VM. Reported here, once, it becomes a line of the monitor's log and an event for the clients
+//! that listen (umlmon, the monitor process).
 //!
-//! The last events are kept, so that a client that was away for a moment misses none; a slower one is told how many.
+//! The last events are kept, so that a client that was away for a moment misses none; a slower one gets the number of
+//! those that it missed.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -21,7 +22,7 @@ use crate::shares::Caller;
 const KEPT: usize = 256;
 /// Callers whose lines are counted; of further ones nothing is logged.
 const MAX_CALLERS: usize = 256;
-/// Of the words of a guest or a client so many bytes: an event is a line, and not a store.
+/// At most so many bytes of text from a guest or a client are kept: an event is a line, and not a store.
 const WORDS: usize = 512;
 
 /// What a client asks for.
@@ -63,7 +64,7 @@ impl fmt::Display for Wish {
 pub enum Happening {
     /// The VM is in another state.
     State(Phase),
-    /// A run of the kernel has ended, or did not come about.
+    /// A run of the kernel has ended, or could not be started.
     End(LastEnd),
     /// The guest has said that it is ready.
     Ready,
@@ -144,7 +145,7 @@ impl fmt::Display for Happening {
 }
 
 impl Happening {
-    /// With the words of others cut to what is kept of them.
+    /// With the text of guests and clients cut to what is kept of it.
     fn bounded(mut self) -> Happening {
         let words = match &mut self {
             Happening::Guest(text) | Happening::Panic(text) => text,
@@ -167,7 +168,7 @@ impl Happening {
     }
 }
 
-/// A happening with its number and time.
+/// An event with its number and time.
 #[derive(Debug, Clone)]
 pub struct Event {
     /// Counted from 1 since the daemon was started.
@@ -205,7 +206,7 @@ pub struct Events {
     kept: RefCell<VecDeque<Event>>,
     last: watch::Sender<u64>,
     phase: Cell<Phase>,
-    /// What callers have brought about lately.
+    /// The recent lines that callers have caused.
     callers: RefCell<BTreeMap<Caller, Remarks>>,
 }
 
@@ -228,7 +229,7 @@ impl Events {
         self.keep(what);
     }
 
-    /// The same for what a caller has brought about: if there is too much of that, it is not written to the log.
+    /// The same for what a caller has caused: if there is too much of that, it is not written to the log.
     pub fn tell_of(&self, caller: Caller, what: Happening) {
         let what = what.bounded();
         if self.may_log(caller) {
@@ -237,7 +238,7 @@ impl Events {
         self.keep(what);
     }
 
-    /// Whether a line about this caller may be written to the log. That there are too many is.
+    /// Whether a line about this caller may be written to the log. The first one too many is logged as such.
     pub fn may_log(&self, caller: Caller) -> bool {
         let now = Instant::now();
         let mut callers = self.callers.borrow_mut();
@@ -284,7 +285,7 @@ impl Events {
     pub async fn read(&self, after: u64, max: usize, wait: Duration) -> Page {
         let mut last = self.last.subscribe();
         let after = after.min(*last.borrow());
-        // That the time was over shows in what is found.
+        // Whether the time was over is seen from the result.
         let _ = timeout(wait, last.wait_for(|last| *last > after)).await;
         let kept = self.kept.borrow();
         let events: Vec<_> = kept

@@ -34,7 +34,7 @@ pub enum Failure {
     /// There is no such thing.
     #[error("{0}")]
     NotFound(String),
-    /// Somebody else has it.
+    /// Another VM or client uses it.
     #[error("{0}")]
     Busy(String),
     /// It was tried and did not work.
@@ -51,7 +51,7 @@ pub enum Denied {
     /// There is a kernel already.
     #[error("the VM is already running")]
     AlreadyRunning,
-    /// Somebody else's start is under way.
+    /// A start for another client is under way.
     #[error("the VM is already starting")]
     AlreadyStarting,
     /// It needs a kernel that executes.

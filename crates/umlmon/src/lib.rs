@@ -1,4 +1,4 @@
-//! The monitor daemon of one virtual machine (umlmon). `daemon.rs` is the recipe; read on from there.
+//! The monitor daemon of one virtual machine (umlmon). `daemon.rs` has the steps in their order; start reading there.
 //!
 //! `setup` is what the monitor holds as long as it lives; `second` the second process, without any of the rest; `life` a
 //! run of the kernel and what may follow what; `disks` what the VM may use of its disks, and work on them; `service` what

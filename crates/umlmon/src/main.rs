@@ -1,6 +1,7 @@
 //! umlmon, the monitor daemon of one virtual machine: `umlmon [-fg] [-boot] [-config FILE] VM`.
 //!
-//! The same program is also the second process, which stops being root and keeps the kernel: see `second/child.rs`.
+//! The same program is also the second process, which stops being root and supervises the kernel: see
+//! `second/child.rs`.
 
 use std::process::ExitCode;
 

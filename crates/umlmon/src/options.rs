@@ -1,4 +1,4 @@
-//! The command line of umlmon, for the program and for what makes completions of it (umlmon, cargo xtask).
+//! The command line of umlmon, for the program and for the generator of its completions (umlmon, cargo xtask).
 
 use cli::{Arg, Program, Section, Word};
 

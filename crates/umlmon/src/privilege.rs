@@ -31,8 +31,8 @@ pub fn check() -> anyhow::Result<()> {
     );
 }
 
-/// What the container is that has this root directory: by the marks that engines leave, and the variable `container`
-/// of its first process (systemd.io/CONTAINER_INTERFACE).
+/// The container engine whose container has this root directory: by the files that engines leave, and the variable
+/// `container` of its first process (systemd.io/CONTAINER_INTERFACE).
 fn container(root: &Path) -> Option<String> {
     if root.join("var/run/secrets/kubernetes.io").exists() {
         return Some("Kubernetes pod".into());

@@ -1,6 +1,6 @@
 //! How much of what the guest says, and of what callers do, reaches the monitor's log (umlmon, the monitor process).
 //!
-//! A guest can send notices as fast as it likes, and a client calls, so that each as a line would fill the host's disk.
+//! A guest can send notices as fast as it likes, and a client calls, so a line for each would fill the host's disk.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ pub const OF_GUEST: u32 = 20;
 pub const OF_CALLER: u32 = 300;
 const PERIOD: Duration = Duration::from_mins(1);
 
-/// Counts what somebody has said lately.
+/// Counts the recent remarks of a guest or caller.
 #[derive(Debug)]
 pub struct Remarks {
     lines: u32,

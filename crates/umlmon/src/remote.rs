@@ -1,8 +1,8 @@
 //! Connections from other hosts: the TCP port, and the socket `redir` for clients that come through umldir's redirector
 //! (umlmon, the monitor process).
 //!
-//! Strangers have little room, little time, and places of their own: however many there are, those who were let in and the
-//! control socket do not notice.
+//! Clients that are not authenticated have little memory, little time, and connection slots of their own: however many
+//! there are, they do not affect authenticated clients and the control socket.
 
 mod gate;
 mod penalties;
@@ -57,7 +57,7 @@ impl Sockets {
     /// If that is not possible.
     pub fn listen(global: &Global, vm: &VmName) -> anyhow::Result<Sockets> {
         if global.tcp || global.tcp_redir {
-            // Whoever starts the monitor is to learn now that nobody could be let in.
+            // The caller that starts the monitor must get the error now if no client could ever be let in.
             tls::acceptor(global)?;
         }
         let listen = || {
@@ -83,7 +83,7 @@ impl Sockets {
         self.port
     }
 
-    /// Begins to accept, for ever. Called within the runtime.
+    /// Begins to accept, without end. Called within the runtime.
     ///
     /// # Errors
     /// If the runtime has no room for a socket.
@@ -123,7 +123,7 @@ async fn accept_tcp(acceptor: TcpAcceptor, remote: Rc<Remote>) {
         let strangers = Rc::clone(&remote.strangers);
         let remote = Rc::clone(&remote);
         strangers.admit(address.ip(), |place| remote.converse(stream, source, place));
-        // In a flood, others have their turn between two strangers.
+        // In a flood, other tasks run between two such connections.
         tokio::task::yield_now().await;
     }
 }
@@ -203,7 +203,7 @@ impl Remote {
         }
     }
 
-    /// What a stranger has to do, if he does it in time.
+    /// What a client that is not authenticated has to do, within the time it has.
     async fn in_time<T>(
         &self,
         source: Source,
@@ -227,7 +227,7 @@ impl Remote {
         let Some(admitted) = self.admit(door, begin, knock).await else {
             return;
         };
-        // Not a stranger any more.
+        // It is authenticated now.
         drop(place);
         let Ok(_inside) = Arc::clone(&self.inside).try_acquire_owned() else {
             return tracing::warn!("connection of {source} closed: there are {MAX_INSIDE} others");
@@ -263,7 +263,7 @@ impl Remote {
             Ok(Err(error)) => &error.to_string(),
             Err(_) => &"it took too long",
         };
-        // Who has tried a password has been written down.
+        // An attempt with a password has been logged already.
         if !gate.was_tried() {
             self.keeper.note(knock.source, why);
         }
@@ -286,7 +286,7 @@ enum First {
     Tls(u32, TlsAcceptor),
 }
 
-/// The first call of a connection, or if that asked for TLS in vain, the next.
+/// The first call of a connection, or the next one if that asked for TLS and there is none.
 async fn first<IO>(door: &mut Door<IO>, remote: &Remote) -> Result<First, DoorError>
 where
     IO: AsyncRead + AsyncWrite + Unpin,

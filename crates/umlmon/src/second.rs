@@ -1,5 +1,5 @@
-//! The second process, which stops being root: what the monitor tells it and how it is watched, and what it does itself
-//! (umlmon, both processes).
+//! The second process, which stops being root: its orders, how it is watched, and what it does itself (umlmon, both
+//! processes).
 //!
 //! Nothing here uses the rest of the monitor.
 

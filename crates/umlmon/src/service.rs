@@ -1,8 +1,7 @@
 //! What clients may ask of the monitor (umlmon, the monitor process).
 //!
-//! `procedures.rs` has every procedure of the control interface; the files beside it have the work of those that are not
-//! done in a line, by subject. Here, and nowhere else in the daemon, types of the wire meet those of the daemon: `wire.rs`
-//! translates.
+//! `procedures.rs` has every procedure of the control interface; the files beside it have the longer ones, by subject.
+//! Only here do types of the wire meet those of the daemon: `wire.rs` translates.
 
 pub(crate) mod access;
 mod consoles;
@@ -47,7 +46,7 @@ pub struct Service {
     pub monitor: Handle,
     /// Work on disks.
     pub jobs: Rc<Jobs>,
-    /// The connections of local users; root has as many as there are.
+    /// The connections of local users; for root there is no limit but the total.
     pub users: Rc<Shares>,
     /// The site commands that run.
     pub sites: Rc<Shares>,
@@ -57,7 +56,7 @@ pub struct Service {
     pub since: Instant,
     /// The TCP port.
     pub port: Option<u16>,
-    /// Told when a call has needed much memory for a moment.
+    /// Notified when a call has needed much memory for a moment.
     pub economy: Notify,
 }
 
@@ -72,7 +71,7 @@ impl Service {
         self.setup.channels.get(parsed).ok_or_else(unknown)
     }
 
-    /// Tells that a client asks for something, carries it out, and tells if the client does not get it.
+    /// Reports that a client asks for something, carries it out, and reports a failure.
     async fn asked<T>(
         &self,
         session: &Session,
@@ -93,7 +92,7 @@ impl Service {
         result
     }
 
-    /// Tells that a client does not get something, unless everybody has been told already why the start failed.
+    /// Reports that a client does not get something, unless the reason why the start failed has been reported already.
     fn refused(&self, session: &Session, wish: Wish, failure: &Failure) {
         let why = failure.to_string();
         if self

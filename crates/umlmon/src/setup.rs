@@ -22,7 +22,7 @@ pub struct Setup {
     pub jail: Jail,
     /// The disks.
     pub storage: Storage,
-    /// Who has which part of the host's network.
+    /// Which VM uses which part of the host's network.
     pub records: Rc<Records>,
     /// The channels.
     pub channels: Rc<Channels>,
@@ -71,7 +71,7 @@ impl Setup {
         }
     }
 
-    /// Who opens the disks.
+    /// The account that opens the disks.
     pub fn opener(&self) -> Opener<'_> {
         let account = self.jail.account();
         Opener {

@@ -1,4 +1,4 @@
-//! How much of something each caller may have at once, so that one of them leaves the others theirs (umlmon, the monitor
+//! How much of something each caller may have at once, so that one caller cannot use it all (umlmon, the monitor
 //! process).
 
 use std::cell::RefCell;

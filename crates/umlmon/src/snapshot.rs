@@ -1,7 +1,7 @@
 //! The configuration of one start, read once (umlmon, the monitor process).
 //!
-//! A guest's reboot starts the kernel again with what its start has read. So it does not depend on what has become of the
-//! file meanwhile: a mistake in the section of another VM keeps no guest from rebooting.
+//! When a guest reboots, the kernel is started again with what its start has read, whatever has happened to the file
+//! since then: a mistake in the section of another VM cannot prevent the reboot.
 
 use std::path::PathBuf;
 

@@ -1,8 +1,8 @@
-//! What a kernel will hold of its disks, and whether it may: the disks themselves, and the backing files that its
+//! What a kernel will use of its disks, and whether it may: the disks themselves, and the backing files that its
 //! copy-on-write images rely on (umlmon, the monitor process).
 //!
-//! A header is read by a process that is confined, and never by root. Which backing file it names is believed as a name
-//! only: it must be the name of a disk, and is looked at as every other disk.
+//! A header is read by a process that is confined, and never by root. The backing file it names is not trusted: it must
+//! be the name of a disk, and is checked like every other disk.
 
 use std::collections::BTreeMap;
 
@@ -31,8 +31,8 @@ pub struct Ubd {
 #[derive(Debug, Default)]
 pub struct Cows(BTreeMap<DiskName, CowEntry>);
 
-/// Looks at all copy-on-write images, and writes down for the other VMs what relies on what. Without such an image that
-/// costs nothing.
+/// Looks at all copy-on-write images, and records for the other VMs which image relies on which file. Without such an
+/// image that costs nothing.
 ///
 /// # Errors
 /// [`Failure::Failed`].
@@ -50,7 +50,7 @@ pub async fn look(setup: &Setup) -> Result<Cows, Failure> {
     Ok(cows)
 }
 
-/// Writes down what work on disks has changed of what relies on what.
+/// Records what work on disks has changed in which image relies on which file.
 ///
 /// # Errors
 /// [`Failure::Failed`].
@@ -66,7 +66,7 @@ pub async fn note(setup: &Setup, task: &Task) -> Result<(), Failure> {
             };
             Ok(setup.storage.locks.note(cow)?)
         }
-        // What the copy relies on stands in its header.
+        // The backing file of the copy is named in its header.
         Task::Copy { destination, .. } if destination.kind() == DiskKind::Cow => {
             look(setup).await.map(drop)
         }
@@ -132,7 +132,7 @@ impl Cows {
     }
 }
 
-/// The disks of a start as the kernel will be told of them, and what has to be claimed for them.
+/// The disks of a start as they are passed to the kernel, and what has to be claimed for them.
 ///
 /// # Errors
 /// The first disk that cannot be used, and why.
@@ -192,11 +192,11 @@ fn backing(setup: &Setup, cow: &DiskName, cows: &Cows) -> Result<(DiskName, Disk
     }
 }
 
-/// Refuses to change a file on which a copy-on-write image relies: that would make the image worthless. One of somebody
-/// who may only read the file does not count, or it would keep the file's owner out.
+/// Refuses to change a file on which a copy-on-write image relies: that would make the image worthless. An image of a
+/// user who may only read the file does not count, or it would lock out the file's owner.
 ///
-/// When the disks are claimed, that is to be asked once more. From then on nobody can make an image on one of them; an
-/// image that was made just before is written down by then, for whoever makes it holds the file until it is.
+/// When the disks are claimed, this must be checked once more. From then on no image can be made on one of them; an
+/// image that was made just before has been recorded by then, because its maker holds the file until it is.
 ///
 /// # Errors
 /// [`Failure::Failed`] with the disk, and the image.
@@ -210,7 +210,7 @@ pub fn nothing_relies_on(setup: &Setup, ubds: &[Ubd], cows: &Cows) -> Result<(),
         let shared = shared
             .filter(|cow| cow.backing == *identity)
             .map(|cow| (setup.name().to_string(), cow));
-        // Whatever the disk is called: a file can have a name in both directories.
+        // By any of its names: a file can have a name in both directories.
         let recorded = setup.storage.locks.relying_on(identity)?;
         let mut relying = shared.chain(recorded).filter(|(_, cow)| !cow.yields);
         if let Some((vm, cow)) = relying.next() {

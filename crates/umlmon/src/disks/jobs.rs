@@ -1,5 +1,5 @@
-//! Work on disks on behalf of clients: claimed, done by a process of its own, watched, and cancelled when nobody wants it
-//! any more (umlmon, the monitor process).
+//! Work on disks for clients: claimed, done by a separate process, watched, and cancelled when no client wants it any
+//! more (umlmon, the monitor process).
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -19,7 +19,7 @@ use crate::setup::Setup;
 
 /// Jobs of one VM at once: they compete for the same disk of the host.
 const MAX_JOBS: usize = 4;
-/// How long a cancelled job may take to undo what it did before it is killed; it looks up after a few megabytes.
+/// How long a cancelled job may take to undo what it did before it is killed; it checks after every few megabytes.
 const UNDO: Duration = Duration::from_secs(20);
 /// How long the end of the monitor waits for that: less than umladmin waits for the monitor. A job that is killed then
 /// leaves its half-made file to the next monitor.
@@ -39,7 +39,7 @@ pub enum Progress {
     Ended(Result<(), String>),
 }
 
-/// A job that somebody wants done. Dropping it cancels it.
+/// A job that a client has asked for. Dropping it cancels it.
 #[derive(Debug)]
 pub struct Job {
     progress: watch::Receiver<Progress>,
@@ -104,10 +104,10 @@ impl Jobs {
             {
                 tracing::warn!("after {task}: {failure}");
             }
-            // Nothing is done to the disks any more. That the process ends takes some milliseconds, for which nobody
-            // has to wait.
+            // Nothing is done to the disks any more. The end of the process takes some milliseconds; the client need
+            // not wait for it.
             drop(lease);
-            // Nobody may care any more.
+            // The client may be gone.
             let _ = progress.send(Progress::Ended(result));
             work.end().await;
             drop(slot);
@@ -118,7 +118,7 @@ impl Jobs {
         })
     }
 
-    /// What the process says of its end; None if it was killed.
+    /// What the process reports at its end; None if it was killed.
     async fn carry_out(
         &self,
         work: &Work,
@@ -133,7 +133,8 @@ impl Jobs {
                 _ = closing.wait_for(|closing| *closing) => {}
             }
         };
-        // Without a preference: who sends progress without end must not keep us from looking whether it is still wanted.
+        // Unbiased: a process that sends progress without end must not prevent the check whether the job is still
+        // wanted.
         tokio::select! {
             result = follow(work, progress) => result,
             () = cancelled => {
@@ -183,7 +184,7 @@ impl Drop for Slot {
     }
 }
 
-/// Passes on what the process says until it says how it ended; None if it was killed.
+/// Passes on the reports of the process until the one that says how it ended; None if it was killed.
 async fn follow(work: &Work, progress: &watch::Sender<Progress>) -> Option<Result<(), String>> {
     loop {
         match work.next().await? {

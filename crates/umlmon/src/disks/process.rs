@@ -60,7 +60,7 @@ impl Work {
     }
 }
 
-/// What is said of an image comes from the process, and goes to logs and terminals.
+/// What is reported about an image comes from the process, and goes to logs and terminals.
 fn checked(mut entry: Entry) -> Entry {
     match &mut entry.cow {
         None => {}
@@ -75,10 +75,10 @@ fn checked(mut entry: Entry) -> Entry {
     entry
 }
 
-/// Does a task that is quick from its beginning to its end. What the process found is not trusted.
+/// Does a short task from its beginning to its end. What the process found is not trusted.
 async fn at_once(setup: &Setup, task: Task) -> Result<Vec<Entry>, Failure> {
     let failed = |why: String| Failure::Failed(format!("cannot look at the disks: {why}"));
-    // Nobody closes the semaphore.
+    // The semaphore is never closed.
     let _place = setup.storage.looks.acquire().await;
     let work = Work::begin(setup, task).map_err(|error| failed(error.to_string()))?;
     let mut found = Vec::new();
@@ -96,7 +96,7 @@ async fn at_once(setup: &Setup, task: Task) -> Result<Vec<Entry>, Failure> {
         }
     };
     let done = timeout(QUICK, all).await;
-    // Its end takes some milliseconds, for which nobody has to wait.
+    // Its end takes some milliseconds; no caller has to wait for it.
     tokio::task::spawn_local(async move { work.end().await });
     match done {
         Ok(result) => result.map(|()| found),

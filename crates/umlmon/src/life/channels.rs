@@ -14,8 +14,8 @@ use pty::{Channel, Error, Log, LogStyle, Nudge};
 
 use crate::life::nudged::Nudged;
 
-/// The channel of the kernel's own messages. It exists even if it is not configured: the kernel's last words are needed
-/// to know why it ended.
+/// The channel of the kernel's own messages. It exists even if it is not configured: the kernel's last messages are
+/// needed to know why it ended.
 pub const CON0: ChannelName = ChannelName::Con(0);
 
 /// The channels of the VM.
@@ -34,7 +34,7 @@ impl Channels {
     /// Opens the channels that are configured. Needs the runtime and a `LocalSet`.
     ///
     /// # Errors
-    /// If there is no pseudo terminal to be had, or a log file cannot be opened.
+    /// If no pseudo terminal is available, or a log file cannot be opened.
     pub fn open(vm: &Vm, logdir: LogDir) -> Result<Channels, Error> {
         let nudged = Nudged::default();
         let channels = Channels {
@@ -49,7 +49,7 @@ impl Channels {
         Ok(channels)
     }
 
-    /// Brings the channels in line with a configuration that may have changed: before each start.
+    /// Adapts the channels to a configuration that may have changed: before each start.
     ///
     /// # Errors
     /// As [`Channels::open`].
@@ -76,7 +76,7 @@ impl Channels {
         Ok(())
     }
 
-    /// The kernel that is told when it may have missed that a channel can be written again.
+    /// The kernel to be signalled when it may have missed that a channel can be written again.
     pub fn nudged(&self) -> &Nudged {
         &self.nudged
     }
@@ -120,7 +120,7 @@ impl Channels {
             .collect()
     }
 
-    /// To be called when the kernel has ended: reads its last words, and makes the terminals ready for the next one.
+    /// To be called when the kernel has ended: reads its last messages, and makes the terminals ready for the next one.
     pub fn kernel_ended(&self) {
         for (_, channel) in self.list() {
             if let Err(error) = channel.kernel_ended() {

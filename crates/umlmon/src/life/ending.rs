@@ -1,4 +1,4 @@
-//! Why did the kernel end? A pure judgement of what is known afterwards (umlmon, the monitor process).
+//! Why the kernel ended: a pure function of what is known afterwards (umlmon, the monitor process).
 //!
 //! The kernel always runs with `noreboot`: it exits with 0 for a halt and for a reboot alike, and only its last line on
 //! con0 tells which it was (kernel/reboot.c).
@@ -72,7 +72,7 @@ fn describe(evidence: &Evidence<'_>) -> (How, String) {
             How::Crashed,
             crashed(&format!("exit status {status}"), evidence.con0),
         ),
-        // The child may have gone with the kernel, or in its place.
+        // The second process may have been ended together with the kernel, or instead of it.
         (None, None | Some(SIGKILL)) if let Some(shortage) = evidence.out_of_memory => {
             let text = match shortage {
                 Shortage::Group => {

@@ -1,6 +1,6 @@
 //! The argument list and environment of the kernel (umlmon, the monitor process).
 //!
-//! What the daemon owns comes first, what the administrator and the user add comes after it, each as one element.
+//! The arguments of the daemon come first, then those of the administrator and the user, each as one element.
 
 use config::{ChannelName, Vm};
 
@@ -15,9 +15,9 @@ pub const ENVIRONMENT: [&str; 3] = ["TMPDIR=/tmp", "HOME=/tmp", "PATH=/"];
 /// The descriptor under which the kernel inherits the first channel after con0, which is 0, 1 and 2.
 pub const FIRST_CHANNEL_FD: i32 = 3;
 
-/// A descriptor that the kernel never has: its number is beyond every limit of open files. Whoever opens a console of the
-/// guest that is not configured gets EBADF. `con=none` has the same purpose, but the kernel reports it as a failure of
-/// each console (arch/um/drivers/line.c, `setup_one_line`).
+/// A descriptor that the kernel never has: its number is beyond every limit of open files. A guest program that opens a
+/// console that is not configured gets EBADF. `con=none` has the same purpose, but the kernel reports it as a failure
+/// of each console (arch/um/drivers/line.c, `setup_one_line`).
 const NEVER_OPEN: i32 = i32::MAX;
 
 /// Builds the argument list. `channels` are in the order of their descriptors, con0 first, which has three; those of the
@@ -29,7 +29,7 @@ pub fn build(
     wiring: &Wiring,
     extra: &[String],
 ) -> Vec<String> {
-    // argv[0] is the path, as a kernel that re-executes itself goes by it.
+    // argv[0] is the path, because a kernel that re-executes itself uses it.
     let mut args: Vec<String> = vm.kernel.iter().map(ToString::to_string).collect();
     args.extend([
         format!("mem={}M", vm.mem),
@@ -38,7 +38,7 @@ pub fn build(
         format!("mconsole=notify:/tmp/{NOTIFY_NAME}"),
         // The monitor itself carries a reboot out, on the same channels.
         "noreboot".into(),
-        // Not a wall, only a hint: the jail is the wall.
+        // Not a protection, only a hint: the jail is the protection.
         "hostfs=/nonexistent".into(),
         format!("con=fd:{NEVER_OPEN}"),
         "ssl=null".into(),

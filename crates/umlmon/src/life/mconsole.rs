@@ -9,8 +9,8 @@
 //! notice   u32 magic 0xcafebabe | u32 version 2 | u32 type | u32 len | data[len]
 //! ```
 //!
-//! Whoever broke out of the guest owns both sockets, so everything read here is hostile: sizes are capped, silence ends
-//! with a deadline, and no path is followed out of the jail's `/tmp`.
+//! A guest process that has broken out owns both sockets, so everything read here is hostile: sizes are limited, each
+//! wait has a deadline, and no path is followed out of the jail's `/tmp`.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -32,24 +32,24 @@ const MAX_DATA: usize = 4096;
 const MAX_REPLY: usize = 1 << 20;
 /// The most datagrams of one reply. A kernel that lists all its tasks sends one for each line.
 const MAX_PARTS: usize = 1 << 15;
-/// A reply whose first part has arrived and then is silent this long has lost its end: the kernel sends without waiting,
-/// and the socket's queue is short.
+/// If the first part of a reply has arrived and then nothing for this long, its end is lost: the kernel sends without
+/// waiting, and the socket's queue is short.
 const REPLY_GAP: Duration = Duration::from_secs(1);
 
-/// The name of the socket for notices below the jail's `/tmp`. VM names cannot begin with a dot, so it never meets the
-/// kernel's own directory.
+/// The name of the socket for notices below the jail's `/tmp`. VM names cannot begin with a dot, so it never collides
+/// with the kernel's own directory.
 pub const NOTIFY_NAME: &str = ".notify";
 
 /// What can go wrong with a command.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// There is no socket, or nobody listens.
+    /// There is no socket, or no process listens.
     #[error("the kernel's mconsole cannot be reached: {0}")]
     Unreachable(#[source] io::Error),
     /// No answer in time.
     #[error("the kernel does not answer on its mconsole (-kill ends it)")]
     Timeout,
-    /// The kernel refused; its own words.
+    /// The kernel refused, with this text.
     #[error("the kernel refused `{command}`: {text}")]
     Refused {
         /// The command as sent.
@@ -162,16 +162,17 @@ fn trim_nul(data: &[u8]) -> &[u8] {
 /// The mconsole of one run of the kernel.
 #[derive(Debug)]
 pub struct Mconsole {
-    /// The jail's `/tmp`, held open: a path from the root could be led elsewhere.
+    /// The jail's `/tmp`, held open: a path from the root could be redirected.
     tmp: OwnedFd,
     /// `UMID/mconsole`.
     path: String,
-    /// The kernel's network namespace, if it is not ours: addresses of sockets without a path are good in one only.
+    /// The kernel's network namespace, if it is not ours: an abstract address of a socket is valid in one namespace
+    /// only.
     network: Option<OwnedFd>,
 }
 
 impl Mconsole {
-    /// Speaks to the kernel whose `uml_dir` is the directory `tmp` and whose name is `umid`.
+    /// The mconsole of the kernel whose `uml_dir` is the directory `tmp` and whose name is `umid`.
     pub fn new(tmp: OwnedFd, umid: &str) -> Mconsole {
         Mconsole {
             tmp,
@@ -188,7 +189,7 @@ impl Mconsole {
 
     /// Sends a command and returns the kernel's answer.
     ///
-    /// Each call has a socket of its own, so that a late answer to an earlier call goes nowhere.
+    /// Each call has a socket of its own, so that a late answer to an earlier call is discarded.
     ///
     /// # Errors
     /// See [`Error`]; `deadline` is for the whole exchange.
@@ -232,7 +233,8 @@ impl Mconsole {
         Err(Error::Nonsense("a reply without an end"))
     }
 
-    /// A socket with an address of the kernel's choice (unix(7), autobind), connected so that nobody else is heard.
+    /// A socket with an address chosen by the kernel (unix(7), autobind), connected so that it receives from this peer
+    /// only.
     fn connect(&self) -> io::Result<UnixDatagram> {
         let how = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV;
         let node = rustix::fs::openat2(
@@ -248,7 +250,7 @@ impl Mconsole {
         };
         rustix::net::bind(&socket, &SocketAddrUnix::new_unnamed())?;
         let socket = StdDatagram::from(socket);
-        // A path through the held descriptor neither walks the jail again nor meets the limit of 108 bytes.
+        // A path through the held descriptor does not walk the jail again and is below the limit of 108 bytes.
         socket.connect(format!("/proc/self/fd/{}", node.as_raw_fd()))?;
         UnixDatagram::from_std(socket)
     }
@@ -275,7 +277,7 @@ impl Notices {
     /// Those of socket(2) and bind(2).
     pub fn bind(tmp: &OwnedFd) -> io::Result<Notices> {
         let path = format!("/proc/self/fd/{}/{NOTIFY_NAME}", tmp.as_raw_fd());
-        // The mode must be right from the beginning: a later chmod by path could be led elsewhere. The process has one
+        // The mode must be right from the beginning: a later chmod by path could be redirected. The process has one
         // thread, so nothing else is created meanwhile.
         let umask = rustix::process::umask(Mode::empty());
         let socket = StdDatagram::bind(path);
@@ -285,7 +287,7 @@ impl Notices {
         Ok(Notices(UnixDatagram::from_std(socket)?))
     }
 
-    /// The next notice; what is none is passed over.
+    /// The next notice; datagrams that are no notice are ignored.
     ///
     /// # Errors
     /// Those of recv(2).
@@ -376,7 +378,7 @@ mod tests {
                 let mut request = [0; 600];
                 let (_, from) = socket.recv_from(&mut request).unwrap();
                 for part in answer {
-                    // Whoever asked may have heard enough.
+                    // The caller may have closed its socket already.
                     let _ = socket.send_to_addr(&part, &from);
                 }
             }
@@ -489,7 +491,7 @@ mod tests {
         let socket = StdDatagram::bind(dir.path().join("vm1/mconsole")).unwrap();
         let answering = std::thread::spawn(move || {
             let (_, from) = socket.recv_from(&mut [0; 600]).unwrap();
-            // Sooner than the gap, for as long as somebody listens.
+            // Sooner than the gap, as long as the caller listens.
             while socket
                 .send_to_addr(&packet(&[0, 1, 1], b"x"), &from)
                 .is_ok()

@@ -1,4 +1,4 @@
-//! The task that owns the VM: it alone changes its state (umlmon, the monitor process).
+//! The task that owns the VM: only this task changes its state (umlmon, the monitor process).
 //!
 //! Requests of the clients, messages of the child and notices of the kernel arrive here one after the other. The state
 //! machine says what each means; this file carries the actions out.
@@ -23,13 +23,13 @@ use crate::remarks::{self, Remarks, Verdict};
 use crate::setup::Setup;
 use crate::snapshot::Snapshot;
 
-/// A kernel that lives this long after its execution, or reports its mconsole, is taken as started: what it checks of
-/// its environment it checks before.
+/// A kernel that lives this long after its execution, or reports its mconsole, counts as started: its checks of its
+/// environment come before that.
 const EARLY_DEATH: Duration = Duration::from_millis(250);
 /// A guest that reboots sooner than this is restarted with growing delays.
 const SHORT_LIFE: Duration = Duration::from_secs(3);
 const LONGEST_DELAY: Duration = Duration::from_secs(30);
-/// What the guest writes to /proc/mconsole when it is ready for whatever it is for.
+/// What the guest writes to /proc/mconsole when its services are ready.
 const READY: &str = "ready";
 
 /// Where the answer to a request goes.
@@ -79,7 +79,7 @@ impl Handle {
         self.status.clone()
     }
 
-    /// Waits until the VM is inactive; false if the time was over first.
+    /// Waits until the VM is inactive; false if the time is over first.
     pub async fn inactive_within(&self, time: Duration) -> bool {
         let mut status = self.status.clone();
         let inactive = status.wait_for(|status| status.phase == Phase::Inactive);
@@ -94,10 +94,10 @@ pub struct Monitor {
     run: Option<Run>,
     messages: mpsc::Receiver<Message>,
     talk_events: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
-    /// The turn of whoever suspends the kernel, or lets it go on.
+    /// Held while a request suspends the kernel, or resumes it.
     turn: Rc<Semaphore>,
     status: watch::Sender<Status>,
-    /// Who waits for the outcome of the start, and until when it is still open.
+    /// The requests that wait for the outcome of the start, and until when it is still open.
     starter: Option<(Reply, Instant)>,
     /// The kernel is up, but the child has not told yet that it executes: these are two ways.
     up_early: bool,
@@ -105,7 +105,7 @@ pub struct Monitor {
     reboot: Option<Reboot>,
     /// The delay of the next reboot, if the guest goes on rebooting at once.
     delay: Duration,
-    /// What the guest has said lately.
+    /// The recent remarks of the guest.
     remarks: Remarks,
 }
 
@@ -191,7 +191,7 @@ impl Monitor {
         }
     }
 
-    /// Something has happened that nobody asked for.
+    /// Something has happened that was not requested.
     fn on_event(&mut self, event: Event) -> bool {
         let (next, action) = state::happened(self.state, event);
         self.enter(next);
@@ -256,7 +256,7 @@ impl Monitor {
         let turn = Rc::clone(&self.turn);
         tokio::task::spawn_local(async move {
             let talking = talk::say_all(&talk, &words, status);
-            // Whether the kernel is stopped must be known, even if whoever asked for it goes: one at a time is heard out.
+            // Whether the kernel is stopped must be known even if the client goes: one request at a time is completed.
             let decides = |word: &Say| matches!(word, Say::Stop | Say::Go);
             if words.iter().any(decides) {
                 let Some(_turn) = asker.unless_gone(turn.acquire()).await else {
@@ -330,7 +330,7 @@ impl Monitor {
 
     fn on_notice(&mut self, notice: Notice) {
         match notice {
-            // Who is told that it was started must find it running.
+            // A client that gets the answer "started" must find it running.
             Notice::Ready if self.state.phase == Phase::Starting => self.up_early = true,
             Notice::Ready => self.answer_starter(Ok(())),
             Notice::Guest(text) if text == READY => self.guest_ready(),
@@ -344,7 +344,7 @@ impl Monitor {
         }
     }
 
-    /// Said once more, it is nothing new.
+    /// A repetition is not reported again.
     fn guest_ready(&mut self) {
         if !self.status.borrow().ready {
             self.setup.events.tell(Happening::Ready);
@@ -361,7 +361,7 @@ impl Monitor {
         });
     }
 
-    /// The start is settled: the kernel is up, or at least lives on.
+    /// The outcome of the start is known: the kernel is up, or at least still alive.
     fn started(&mut self) -> bool {
         self.answer_starter(Ok(()));
         false
@@ -448,11 +448,11 @@ impl Monitor {
     }
 }
 
-/// Who asked for something, and waits for the answer; nobody, if it just happened.
+/// The client that waits for the answer to a request; None, if there was no request.
 struct Asker(Option<Reply>);
 
 impl Asker {
-    /// What the future gives; `None` if nobody waits for the answer any more, who has waited for it.
+    /// The result of the future; `None` if no client waits for the answer any more.
     async fn unless_gone<T>(&mut self, future: impl Future<Output = T>) -> Option<T> {
         let Some(reply) = &mut self.0 else {
             return Some(future.await);

@@ -1,8 +1,8 @@
-//! How the kernel is connected with the networks of the host, and what it is told about that (umlmon, the monitor
+//! How the kernel is connected with the networks of the host, and its arguments about that (umlmon, the monitor
 //! process).
 //!
-//! The crate `net` sets up what is needed on the host. Here is decided which of its drivers the kernel uses: the
-//! configuration has a wish, [`Transport`], the kernel its [`Drivers`], and what comes of both is a [`Driver`].
+//! The crate `net` sets up what is needed on the host. This file decides which of its drivers the kernel uses: the
+//! configuration asks for a [`Transport`], the kernel has its [`Drivers`], and the result is a [`Driver`].
 
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
@@ -146,7 +146,7 @@ impl Wiring {
 pub struct NicLook {
     /// What the guest calls it.
     pub guest_if: String,
-    /// By which driver the kernel takes part.
+    /// The driver that the kernel uses for it.
     pub driver: Driver,
     /// The tap.
     pub proxy_if: InterfaceName,
@@ -162,7 +162,7 @@ pub struct NicLook {
     pub guest_mac: Option<MacAddr>,
     /// The guest has brought it up.
     pub open: bool,
-    /// What it has carried.
+    /// Its traffic counters.
     pub counters: Counters,
 }
 

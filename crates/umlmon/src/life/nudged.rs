@@ -14,7 +14,7 @@ impl Nudged {
     /// The mconsole of this kernel is up.
     pub fn begin(&self, kernel: &Rc<Link>) {
         self.0.replace(Some(Rc::clone(kernel)));
-        // For what may have stalled before anybody was allowed to nudge.
+        // For channels that may have stalled before nudges were possible.
         kernel.nudge();
     }
 

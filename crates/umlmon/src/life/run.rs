@@ -33,12 +33,12 @@ use crate::snapshot::Snapshot;
 const GROUP_PATIENCE: Duration = Duration::from_millis(200);
 const GROUP_PAUSE: Duration = Duration::from_millis(5);
 
-/// For errors that do not say themselves what could not be done.
+/// For errors that do not say what could not be done.
 fn cannot(what: &str) -> impl Fn(std::io::Error) -> Failure {
     move |error| Failure::Failed(format!("cannot {what}: {error}"))
 }
 
-/// What a start is given beyond the configuration.
+/// The inputs of a start besides the configuration.
 #[derive(Debug, Default)]
 pub struct Start {
     /// Additional arguments of the kernel.
@@ -49,7 +49,7 @@ pub struct Start {
     pub kernel: Option<Result<Seen, Failure>>,
     /// The copy-on-write images as they were found just before.
     pub cows: Cows,
-    /// The disks, if the guest reboots: they were never given up.
+    /// The disks, if the guest reboots: they were never released.
     pub lease: Option<Lease>,
     /// The networks, likewise.
     pub wiring: Option<Box<Wiring>>,
@@ -71,7 +71,7 @@ pub enum RunEvent {
     Executing,
     /// The kernel could not be executed, and why.
     NotExecuted(String),
-    /// The kernel says something.
+    /// The kernel has sent a notice.
     Notice(Notice),
     /// Everything in the namespace has ended.
     Ended(Exit),
@@ -210,7 +210,7 @@ impl Run {
         }
     }
 
-    /// Waits, for a short time, until the host's kernel has nothing of the processes in their control group any more.
+    /// Waits, for a short time, until the host's kernel has removed the ended processes from their control group.
     async fn group_is_left(&self) {
         let busy = || self.group.as_ref().is_some_and(|group| !group.is_empty());
         let end = Instant::now() + GROUP_PATIENCE;
@@ -240,7 +240,7 @@ impl Run {
         self.killed
     }
 
-    /// Why the host has ended a process of it for want of memory, if it has.
+    /// Why the host has ended a process of it for lack of memory, if it has.
     pub fn out_of_memory(&self) -> Option<Shortage> {
         self.group.as_ref().and_then(ControlGroup::shortage)
     }
@@ -250,7 +250,7 @@ impl Run {
         self.panic.as_deref()
     }
 
-    /// The kernel's last words; called when it has ended.
+    /// The kernel's last messages; called when it has ended.
     pub fn con0_tail(&self) -> String {
         self.channels.kernel_ended();
         let Some(con0) = self.channels.get(CON0) else {
@@ -319,12 +319,12 @@ fn examine(
 
 impl Drop for Run {
     fn drop(&mut self) {
-        // The last reference to the link but ours: it kills the child and waits for it.
+        // The only other reference to the link: dropping it kills the child and waits for it.
         self.channels.nudged().end();
     }
 }
 
-/// A guest that reboots has its disks still; but under their names there can be other files by now.
+/// A guest that reboots still has its disks; but under their names there can be other files by now.
 fn claim(setup: &Setup, held: Option<Lease>, claims: Vec<Claim>) -> Result<Lease, Failure> {
     let lease = match held {
         Some(lease) => lease.change(claims).map(|()| lease),
@@ -333,7 +333,7 @@ fn claim(setup: &Setup, held: Option<Lease>, claims: Vec<Claim>) -> Result<Lease
     Ok(lease?)
 }
 
-/// A guest that reboots has its networks still, unless somebody has removed an interface.
+/// A guest that reboots still has its networks, unless an interface has been removed.
 fn wire(
     setup: &Setup,
     held: Option<Box<Wiring>>,

@@ -45,12 +45,12 @@ impl std::fmt::Display for Phase {
     }
 }
 
-/// The whole state: the phase, and what was promised to somebody meanwhile.
+/// The whole state: the phase, and what was promised to clients meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct State {
     /// Where the VM is in its life.
     pub phase: Phase,
-    /// Somebody wants the VM down: a reboot of the guest is not carried out.
+    /// A client wants the VM down: a reboot of the guest is not carried out.
     pub stop_pending: bool,
     /// The daemon ends as soon as the VM is inactive.
     pub quitting: bool,
@@ -68,7 +68,7 @@ impl State {
         self.pending(true)
     }
 
-    /// A stop that is pending stays so.
+    /// A pending stop stays pending.
     fn pending(self, stop: bool) -> State {
         State {
             stop_pending: self.stop_pending || stop,
@@ -79,7 +79,7 @@ impl State {
 
 /// What a client, or the daemon itself, asks for, with what is needed for it.
 ///
-/// `S` is what a start is given. The rules here do not depend on it, and pass it on to [`Action::Launch`].
+/// `S` is the data for a start. The rules here do not depend on it, and pass it on to [`Action::Launch`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Ask<S> {
     /// Start the kernel.
@@ -90,9 +90,9 @@ pub enum Ask<S> {
     Continue,
     /// Halt the kernel without a shutdown of the guest.
     Halt,
-    /// Send CTRL-ALT-DEL; `stop` says that the VM shall go down whatever the guest makes of it.
+    /// Send CTRL-ALT-DEL; `stop` says that the VM must go down, whatever the guest does then.
     CtrlAltDel {
-        /// No reboot of the guest is let through from now on.
+        /// From now on, no reboot of the guest is carried out.
         stop: bool,
     },
     /// Kill the kernel.
@@ -112,7 +112,7 @@ pub enum Ending {
     Down,
 }
 
-/// What has happened. Nobody can refuse it.
+/// What has happened. It cannot be refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Event {
     /// The kernel is executing.
@@ -138,7 +138,7 @@ pub enum Action<S> {
     Launch(S),
     /// Execute the kernel again after a reboot of the guest.
     Relaunch,
-    /// Say this to the kernel, in this order.
+    /// Send these commands to the kernel, in this order.
     Say(Vec<Say>),
     /// Kill the child process, and so everything in its namespace.
     KillChild,
@@ -148,7 +148,7 @@ pub enum Action<S> {
     Exit,
 }
 
-/// What is said to the kernel over its mconsole.
+/// A command to the kernel over its mconsole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Say {
     /// `stop`; the answer is [`Event::Stopped`].
@@ -166,7 +166,7 @@ pub enum Say {
 /// The next state, and what is to be done.
 pub type Step<S> = (State, Action<S>);
 
-/// What follows from what somebody asks for, or why it is refused.
+/// The result of a request, or why it is refused.
 ///
 /// # Errors
 /// `Denied` if it makes no sense now.
@@ -189,7 +189,7 @@ pub fn asked<S>(state: State, ask: Ask<S>) -> Result<Step<S>, Denied> {
     }
 }
 
-/// What follows from what has happened.
+/// The result of an event.
 pub fn happened<S>(state: State, event: Event) -> Step<S> {
     match event {
         Event::Executing => on_executing(state),
@@ -220,7 +220,7 @@ fn at(state: State, phase: Phase) -> State {
     State { phase, ..state }
 }
 
-/// Goes from one phase to another; a message that comes too late (the VM is elsewhere by now) changes nothing.
+/// Goes from one phase to another; a message that comes too late (the VM is in another phase by now) changes nothing.
 fn enter(state: State, from: Phase, to: Phase) -> State {
     at(state, if state.phase == from { to } else { state.phase })
 }
@@ -257,7 +257,7 @@ fn when_starting<S>(state: State, ask: Ask<S>) -> Result<Step<S>, Denied> {
     match ask {
         Ask::Start(_) => Err(Denied::AlreadyStarting),
         Ask::Kill => Ok(kill(state)),
-        // A reboot waits in this phase for its turn: a stop that comes now must not be lost.
+        // A reboot waits in this phase for its start: a stop that comes now must not be lost.
         Ask::CtrlAltDel { stop: true } => Ok((state.to_be_stopped(), Action::Nothing)),
         _ => Err(Denied::StillStarting),
     }
@@ -276,7 +276,7 @@ fn when_running<S>(state: State, ask: Ask<S>) -> Result<Step<S>, Denied> {
     }
 }
 
-/// A suspended kernel carries nothing out before it goes on.
+/// A suspended kernel executes no command before it is resumed.
 fn when_suspended<S>(state: State, ask: Ask<S>) -> Result<Step<S>, Denied> {
     match ask {
         Ask::Start(_) => Err(Denied::AlreadyRunning),

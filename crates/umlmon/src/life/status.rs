@@ -1,4 +1,4 @@
-//! What everybody may know about the VM at any time (umlmon, the monitor process).
+//! The published status of the VM (umlmon, the monitor process).
 //!
 //! The monitor task publishes it through a watch channel; waiters and console sessions see each change.
 
@@ -36,7 +36,7 @@ pub struct LastEnd {
     pub status: Option<i32>,
     /// The signal that ended the kernel process, if one did.
     pub signal: Option<i32>,
-    /// What there is to add for people: the panic message, the failed step, ...; may be empty.
+    /// Details for people: the panic message, the failed step, ...; may be empty.
     pub text: String,
     /// When.
     pub time: SystemTime,
@@ -88,7 +88,7 @@ impl LastEnd {
 pub struct Status {
     /// Where the VM is in its life.
     pub phase: Phase,
-    /// Since when. A date would not fit any more when the clock of the host has been set.
+    /// Since when. Not a date, which would be wrong after the clock of the host has been set.
     pub since: Instant,
     /// How the last run ended.
     pub last_end: LastEnd,

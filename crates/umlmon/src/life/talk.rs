@@ -1,6 +1,6 @@
-//! What is said to the kernel over its mconsole on behalf of a request (umlmon, the monitor process).
+//! Commands to the kernel over its mconsole, sent for a request (umlmon, the monitor process).
 //!
-//! Each request is a task of its own, so that a kernel that does not answer holds up nobody else.
+//! Each request is a task of its own, so that a kernel that does not answer delays no other request.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -30,10 +30,10 @@ pub struct Talk {
     pub events: mpsc::UnboundedSender<Event>,
 }
 
-/// Says the words one after the other; the first failure ends it.
+/// Sends the commands one after the other; the first failure ends it.
 ///
 /// # Errors
-/// See [`Failure`]. That the VM goes down meanwhile is a success for a halt.
+/// See [`Failure`]. If the VM goes down meanwhile, that is a success for a halt.
 pub async fn say_all(
     talk: &Talk,
     words: &[Say],
@@ -56,9 +56,9 @@ async fn one_by_one(talk: &Talk, words: &[Say]) -> Result<(), Failure> {
     for word in words {
         let result = say(talk, *word).await;
         match result {
-            // A halting kernel need not find the time to answer.
+            // A halting kernel may end before it answers.
             Err(Failure::Mconsole(Error::Unreachable(_))) if *word == Say::Halt => {}
-            // It is going down; the caller's other branch knows why.
+            // It is going down; the caller's other branch has the reason.
             Err(Failure::Mconsole(Error::Unreachable(_))) => {
                 sleep(DEADLINE).await;
                 return result;
@@ -72,7 +72,7 @@ async fn one_by_one(talk: &Talk, words: &[Say]) -> Result<(), Failure> {
 async fn say(talk: &Talk, word: Say) -> Result<(), Failure> {
     let call = async |command: &str| talk.mconsole.call(command, DEADLINE).await.map(drop);
     let confirm = |event| {
-        // Nobody listens only when the daemon ends.
+        // The receiver is gone only when the daemon ends.
         let _ = talk.events.send(event);
     };
     match word {
@@ -111,7 +111,7 @@ async fn guest_handles_ctrl_alt_del(talk: &Talk) -> Result<(), Failure> {
             Err(error) => return Err(error.into()),
         };
         if talk.started.elapsed() > BOOT_PATIENCE {
-            // A guest that does not say is given the benefit of the doubt.
+            // For a guest that does not answer, assume that it does.
             return if still_resets {
                 Err(Failure::NoInit)
             } else {

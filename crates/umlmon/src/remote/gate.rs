@@ -1,5 +1,5 @@
-//! Whom to let in over the network: passwords, the rules of `[GLOBAL]`, penalties, and what is written down about it
-//! (umlmon, the monitor process).
+//! Which clients are let in over the network: passwords, the rules of `[GLOBAL]`, penalties, and what is logged about
+//! it (umlmon, the monitor process).
 
 use std::cell::{Cell, RefCell};
 use std::fmt::{self, Display};
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::penalties::Penalties;
 use crate::setup::Setup;
 
-/// How often strangers that have not got in are written down.
+/// How often failed authentications are logged.
 const NOTE_INTERVAL: Duration = Duration::from_secs(60);
 /// How long the answer to a wrong password takes.
 const DELAY: Duration = Duration::from_secs(1);
@@ -46,7 +46,7 @@ impl Display for Source {
 pub struct Gatekeeper {
     setup: Rc<Setup>,
     penalties: RefCell<Penalties>,
-    /// When the last stranger was written down, and how many have not been since then.
+    /// When the last failed authentication was logged, and how many have not been since then.
     noted: Cell<(Option<Instant>, u64)>,
 }
 
@@ -60,7 +60,7 @@ impl Gatekeeper {
         }
     }
 
-    /// Writes down that a stranger has not got in; in a flood, only now and then, with the number of the others.
+    /// Logs that a client was not let in; in a flood, only now and then, with the number of the others.
     pub fn note(&self, source: Source, why: &dyn Display) {
         let (last, others) = self.noted.get();
         let now = Instant::now();
@@ -117,12 +117,12 @@ impl<'a> Gate<'a> {
         self.attempts.get() > 0
     }
 
-    /// Whom attempts are counted for.
+    /// The source to which attempts are counted.
     fn counted(&self) -> IpAddr {
         daemon::source(self.source.address.ip())
     }
 
-    /// Refuses a source that has to wait.
+    /// Refuses a source whose penalty is not over.
     fn patience(&self) -> Result<(), CtlError> {
         let penalties = self.keeper.penalties.borrow();
         let wait = penalties.wait(self.counted(), Instant::now());
@@ -157,7 +157,7 @@ impl<'a> Gate<'a> {
 }
 
 impl server::Gate for Gate<'_> {
-    /// The configuration is read anew, so that a change of the password counts at once.
+    /// The configuration is read anew, so that a change of the password is effective at once.
     async fn keys(&self, begin: &AuthBeginArgs) -> Result<Vec<Key>, CtlError> {
         self.patience()?;
         let config = Config::load(&self.keeper.setup.configured.file)

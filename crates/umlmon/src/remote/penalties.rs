@@ -1,4 +1,4 @@
-//! How often somebody has tried wrong passwords, and how long he has to wait therefore (umlmon, the monitor process).
+//! How often a source has tried wrong passwords, and how long it has to wait therefore (umlmon, the monitor process).
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Attempts that cost nothing but a moment: people mistype.
+/// Attempts that cost only a moment: people mistype.
 const FREE: u32 = 3;
 /// The first penalty; each further attempt doubles it,
 const FIRST: Duration = Duration::from_secs(5);
 /// up to this.
 const LONGEST: Duration = Duration::from_secs(600);
-/// After so long without an attempt all is forgotten.
+/// After so long without an attempt, the earlier ones are forgotten.
 const MEMORY: Duration = Duration::from_secs(3600);
 /// Sources that are remembered; a further one takes the place of the one that has been quiet for the longest time.
 const MAX_SOURCES: usize = 1024;
@@ -30,7 +30,7 @@ struct Attempts {
 }
 
 impl Attempts {
-    /// When the next attempt may be.
+    /// The earliest time of the next attempt.
     fn until(self) -> Instant {
         match self.count.checked_sub(FREE + 1) {
             None => self.last,
@@ -43,7 +43,7 @@ impl Attempts {
 }
 
 impl Penalties {
-    /// How long this source has to wait yet.
+    /// How much longer this source has to wait.
     pub fn wait(&self, source: IpAddr, now: Instant) -> Option<Duration> {
         let attempts = self.sources.get(&source)?;
         let left = attempts.until().saturating_duration_since(now);
@@ -65,7 +65,7 @@ impl Penalties {
         count
     }
 
-    /// The source knew the password: nothing it did before counts.
+    /// The source knew the password: its earlier attempts are forgotten.
     pub fn forgive(&mut self, source: IpAddr) {
         self.sources.remove(&source);
     }

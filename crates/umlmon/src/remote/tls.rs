@@ -1,7 +1,7 @@
 //! TLS around connections from other hosts (RFC 9289; umlmon, the monitor process).
 //!
-//! Everything is read and set up for the connection that asks for it, and gone with it: a renewed certificate counts at
-//! once, and a monitor that nobody reaches in this way needs no memory for it.
+//! Everything is read and set up for the connection that asks for it, and freed with it: a renewed certificate is
+//! effective at once, and a monitor without such connections needs no memory for them.
 
 use std::fs::File;
 use std::io::Read as _;
@@ -62,7 +62,7 @@ pub fn acceptor(global: &Global) -> anyhow::Result<Option<TlsAcceptor>> {
     Ok(Some(TlsAcceptor::from(Arc::new(config))))
 }
 
-/// Reads a file; one that is secret must be root's alone.
+/// Reads a file; a secret one must be accessible to root only.
 fn read(path: &Path, secret: bool) -> anyhow::Result<Vec<u8>> {
     let file = File::open(path)?;
     let status = file.metadata()?;

@@ -1,8 +1,8 @@
-//! The second process of a running VM: PID 1 of its namespaces. It stops being root, executes the kernel, keeps its
-//! processes, and takes all of them with it when it ends (umlmon, the child process; this file is all of it).
+//! The second process of a running VM: PID 1 of its namespaces. It stops being root, executes the kernel, supervises
+//! the VM's processes, and ends all of them when it ends (umlmon, the child process; this file is all of it).
 //!
-//! It is this program, executed anew: no runtime, no threads, no descriptors but those it was given. Work on disks is
-//! done by a process that begins in the same way, and goes on in `disk_worker.rs`.
+//! It is this program, executed anew: no runtime, no threads, only the descriptors it was given. Work on disks is done
+//! by a process that begins in the same way, and continues in `disk_worker.rs`.
 //!
 //! ```text
 //! monitor == pipe (descriptor 3) ==> confine, execute the kernel, say so, then wait for
@@ -80,7 +80,7 @@ fn keep_kernel(pipe: &OwnedFd, launch: Launch, ends: usize) -> Result<(), Failed
     let signals = catch_sigchld().map_err(Failed::at("catch SIGCHLD"))?;
     let kernel = execute(&launch, &ends)?;
     report(pipe, &FromChild::Started { kernel_pid: 0 });
-    // The kernel alone keeps its channels.
+    // Only the kernel keeps its channels open.
     drop((launch, ends));
     sys::release_free_memory();
     watch(pipe, &signals, kernel);

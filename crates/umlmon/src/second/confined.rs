@@ -1,8 +1,8 @@
 //! A second process of the monitor: this program executed anew in namespaces of its own, and the pipe to it (umlmon, the
 //! monitor process).
 //!
-//! Messages are JSON, one per packet of a `SOCK_SEQPACKET` pair. The process runs as the VM's user, next to what a guest
-//! may have broken out to, so it is not trusted: what it sends has a bound, and is checked by whoever receives it.
+//! Messages are JSON, one per packet of a `SOCK_SEQPACKET` pair. The process runs as the VM's user, like anything that
+//! has broken out of a guest, so it is not trusted: its messages have a maximum length, and the receiver checks them.
 
 use std::cell::Cell;
 use std::ffi::CString;
@@ -115,7 +115,7 @@ impl Confined {
         let flags = RecvFlags::DONTWAIT | RecvFlags::TRUNC;
         let mut received = recv(self.pipe.get_ref(), &mut buffer, flags);
         if matches!(received, Err(Errno::CONNRESET)) {
-            // It ended with an order unread. That is told once, and before the messages it had sent.
+            // It ended with an order unread. That is reported once, and before the messages it had sent.
             received = recv(self.pipe.get_ref(), &mut buffer, flags);
         }
         let (_, length) = received?;
@@ -128,8 +128,8 @@ impl Confined {
         Ok(Some(serde_json::from_slice(text)?))
     }
 
-    /// Sends a further order. What cannot be sent is lost: a full pipe has orders enough in it, and a closed one is seen
-    /// by [`Confined::next`].
+    /// Sends a further order. An order that cannot be sent is lost: a full pipe has enough orders in it, and a closed
+    /// one is noticed by [`Confined::next`].
     pub fn tell(&self, order: &impl Serialize) {
         if let Ok(order) = serde_json::to_vec(order) {
             let _ = send(
@@ -140,13 +140,13 @@ impl Confined {
         }
     }
 
-    /// Lets it see the end of the pipe, while what it sends is still heard.
+    /// Closes the pipe in one direction, so that the process reads its end; what it sends is still received.
     pub fn hang_up(&self) {
         // It can only fail if the other end is closed.
         let _ = shutdown(self.pipe.get_ref(), Shutdown::Write);
     }
 
-    /// Kills it, and with it everything in its namespace. [`Confined::ended`] tells when that is done.
+    /// Kills it, and with it everything in its namespace. [`Confined::ended`] returns when that is done.
     pub fn kill(&self) {
         if !self.reaped.get() {
             // It can only fail if the process has ended.
@@ -198,7 +198,7 @@ impl Drop for Confined {
     }
 }
 
-/// Text from a second process for logs and terminals: nothing that a terminal obeys or hides, and not too long.
+/// Text from a second process, for logs and terminals: without control or invisible characters, and not too long.
 pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .take(1000)
@@ -221,7 +221,7 @@ pub(crate) fn abandon(pid: i32) {
     }
 }
 
-/// What clone(2) says of a host that cannot start or separate the process, in words that help.
+/// The error of clone(2) on a host that cannot start or separate the process, with a hint what to do.
 pub(crate) fn explained(error: sys::SpawnError) -> io::Error {
     let hint = match Errno::from_io_error(&error.source) {
         Some(Errno::NOSPC | Errno::USERS) => {

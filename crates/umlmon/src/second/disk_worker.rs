@@ -43,14 +43,14 @@ fn perform(pipe: &OwnedFd, order: &DiskOrder) -> Result<(), String> {
         .map_err(|error| error.to_string())
 }
 
-/// Passes on what happens, and hears when it shall stop.
+/// Passes on what happens, and notices when it must stop.
 struct Reporter<'a> {
     pipe: &'a OwnedFd,
     last: Option<Instant>,
 }
 
 impl Reporter<'_> {
-    /// The monitor never says anything; it closes its end.
+    /// The monitor never sends anything; it closes its end.
     fn is_cancelled(&self) -> bool {
         let nothing = recv(self.pipe, &mut [0; 1], RecvFlags::DONTWAIT);
         !matches!(nothing, Err(Errno::AGAIN | Errno::INTR))

@@ -1,4 +1,4 @@
-//! The monitor's handle on the process that keeps the kernel (umlmon, the monitor process).
+//! The monitor's handle on the process that supervises the kernel (umlmon, the monitor process).
 //!
 //! The second process is not trusted: a message that is too long, malformed or not expected at that point kills it, and
 //! the VM with it.
@@ -104,19 +104,19 @@ impl Link {
         children.split_ascii_whitespace().next()?.parse().ok()
     }
 
-    /// Makes the kernel look at its descriptors again. Only when its mconsole is up: before, the signal ends it.
+    /// Makes the kernel check its descriptors again. Only when its mconsole is up: before, the signal ends it.
     pub fn nudge(&self) {
         self.process.tell(&ToChild::Nudge);
     }
 
-    /// Whether the kernel has nothing to do: it waits, and not for a program of the guest. None: it cannot be seen.
+    /// Whether the kernel is idle: it waits, and not for a program of the guest. None if that cannot be read.
     pub fn kernel_is_idle(&self) -> Option<bool> {
         let pid = self.kernel_pid()?;
         let doing = std::fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
         Some(waits_for_events(&doing))
     }
 
-    /// Kills the second process, and with it everything in its namespace. [`Link::ended`] tells when that is done.
+    /// Kills the second process, and with it everything in its namespace. [`Link::ended`] returns when that is done.
     pub fn kill(&self) {
         self.process.kill();
     }
@@ -127,8 +127,8 @@ impl Link {
     }
 }
 
-/// What /proc/PID/syscall says of a kernel that has nothing to do. One that works is "running", and one whose guest works
-/// waits for the process in which that runs: by wait4(2), or by futex(2) with `seccomp=on`.
+/// What /proc/PID/syscall has for an idle kernel. For a busy one it is "running"; one whose guest is busy waits for the
+/// process in which that runs: by wait4(2), or by futex(2) with `seccomp=on`.
 fn waits_for_events(doing: &str) -> bool {
     let call = doing.split_ascii_whitespace().next();
     let call = call.and_then(|number| number.parse().ok());
@@ -167,7 +167,7 @@ mod tests {
     const STARTED: &str = r#"{"Started":{"kernel_pid":1}}"#;
     const EXITED: &str = r#"{"Exited":{"status":0,"signal":null}}"#;
 
-    /// A pipe that is closed with something unread tells that before what was sent.
+    /// A pipe that is closed with something unread reports that before what was sent.
     #[test]
     fn a_kernel_is_idle_if_it_waits_for_nobody() {
         let idle = "130 0x608cfda0 0x8 0x0 0x8 0x0 0x608cfe60 0x608cfcf8 0x7ffff7e1a2d5\n";

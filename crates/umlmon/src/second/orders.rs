@@ -1,5 +1,5 @@
-//! What the monitor and a second process say to each other, and what the second process begins with (umlmon, both
-//! processes).
+//! The messages between the monitor and a second process, and the arguments with which the second process begins
+//! (umlmon, both processes).
 //!
 //! There is one enum per direction. Messages are JSON, one per packet of a `SOCK_SEQPACKET` pair.
 
@@ -151,7 +151,7 @@ impl Failed {
     }
 }
 
-/// Confines this process for good.
+/// Confines this process permanently.
 pub(crate) fn confine(confinement: &Confinement) -> Result<(), Failed> {
     confinement.confine().map_err(|error| Failed {
         step: "confine the child".to_owned(),
@@ -159,7 +159,7 @@ pub(crate) fn confine(confinement: &Confinement) -> Result<(), Failed> {
     })
 }
 
-/// Tells the monitor. If it is gone, that is seen at the next step.
+/// Reports to the monitor. If the monitor is gone, the next step will notice.
 pub(crate) fn report(pipe: &OwnedFd, message: &impl Serialize) {
     if let Ok(text) = serde_json::to_vec(message) {
         let _ = retry_on_intr(|| send(pipe, &text, SendFlags::NOSIGNAL));

@@ -1,7 +1,7 @@
 //! Who may call which procedure (umlmon, the monitor process).
 //!
-//! A connection that is not authenticated gets no further than the authentication itself (`rpc_xdr::server::Door`), and
-//! one that is, or is local, has no use for it.
+//! A connection that is not authenticated can only call the authentication itself (`rpc_xdr::server::Door`); one that
+//! is authenticated, or is local, cannot call it.
 
 use std::rc::Rc;
 
@@ -11,12 +11,12 @@ use rpc_xdr::umlmonctrl::{UMLMONCTRL_V1_PROCEDURES, UmlmonctrlV1Program};
 use crate::service::Service;
 use crate::service::session::{Session, Trust};
 
-/// The procedures that are closed to remote connections whose messages are not sealed: what comes over an open wire may
-/// have been changed on it. All others are open to whoever knows the password, who may do what a local user may
-/// (umlwatch(1)).
+/// The procedures that are closed to remote connections whose messages are not sealed: messages on an unprotected
+/// connection may have been changed. All others are open to a client that knows the password: it may do what a local
+/// user may (umlwatch(1)).
 const SEALED: &[&str] = &["PASSWORD_SET"];
 
-/// Whether a connection that is let in may call the procedure; nobody may call what there is not.
+/// Whether a connection that is let in may call the procedure; false for procedures that do not exist.
 fn may_call(trust: Trust, procedure: u32) -> bool {
     let known = UMLMONCTRL_V1_PROCEDURES
         .iter()
@@ -53,7 +53,7 @@ impl Program<Service> for Guarded {
 mod tests {
     use super::*;
 
-    /// The interface file tells it to those who write clients.
+    /// The interface file documents it for authors of clients.
     #[test]
     fn the_interface_says_what_must_be_sealed() {
         let procedures = UMLMONCTRL_V1_PROCEDURES.iter();

@@ -119,7 +119,7 @@ impl Service {
         session.attachment(channel).ok_or_else(unattached)
     }
 
-    /// Without a kernel nobody reads what is typed, and the next one is not to find it.
+    /// Without a kernel no process reads what is typed, and the next kernel must not read it.
     fn must_run(&self) -> Result<(), Failure> {
         match self.monitor.status().borrow().phase {
             Phase::Running | Phase::Suspended => Ok(()),
@@ -128,7 +128,7 @@ impl Service {
     }
 }
 
-/// How the session is listed: who it is for sure, and what it says of itself.
+/// How the session is listed: its verified identity, and what it says of itself.
 fn who(session: &Session, claimed: &str) -> String {
     let shown: String = claimed
         .chars()

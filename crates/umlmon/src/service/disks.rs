@@ -106,7 +106,7 @@ impl Service {
         let mut progress = progress.ok_or_else(|| no_job(args.job))?;
         let wait = Duration::from_millis(args.wait_ms.into()).min(MAX_WAIT);
         let ended = progress.wait_for(|now| matches!(now, Progress::Ended(_)));
-        // That the time was over shows in what is seen next.
+        // Whether the time was over is seen from the next progress.
         let _ = timeout(wait, ended).await;
         let now = progress.borrow().clone();
         match now {
@@ -132,7 +132,7 @@ impl Service {
         let job = session.forget(number).ok_or_else(|| no_job(number))?;
         let mut progress = job.progress();
         drop(job);
-        // An error says that it is over, too.
+        // An error also means that it is over.
         let _ = progress
             .wait_for(|now| matches!(now, Progress::Ended(_)))
             .await;

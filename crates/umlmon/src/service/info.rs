@@ -30,7 +30,7 @@ impl Service {
         let shown = match (&look, &next) {
             (Some(look), _) => &look.vm,
             (None, Ok(next)) => next,
-            // The best that is known of a VM whose configuration is faulty or gone.
+            // The best available data of a VM whose configuration is faulty or gone.
             (None, Err(_)) => &self.setup.configured.vm,
         };
         let seen = match look {
@@ -43,7 +43,7 @@ impl Service {
             Ok(next) => info.pending = differences(shown, next),
             Err(fault) => info.fault = wire::text(fault.to_string()),
         }
-        // The text of a configuration with a thousand VMs, of which one was wanted, is to be given back.
+        // The text of a configuration with a thousand VMs, of which one was wanted, is to be freed.
         self.economy.notify_one();
         info
     }

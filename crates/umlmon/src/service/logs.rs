@@ -62,7 +62,7 @@ impl Service {
         Ok(Log::open(Rc::new(dir), name, LogStyle::default())?)
     }
 
-    /// Reopens all log files for nobody who could be told of an error.
+    /// Reopens all log files after a signal: there is no caller to whom an error could be returned.
     pub fn reopen_logs(&self) {
         match self.rotate_logs() {
             Ok(()) => tracing::info!("log files reopened"),
@@ -75,7 +75,7 @@ impl Service {
             .log
             .reopen()
             .map_err(|error| Failure::Failed(error.to_string()));
-        // One file that cannot be opened does not keep the others from being opened.
+        // If one file cannot be opened, the others are opened nevertheless.
         self.setup.channels.rotate()?;
         own
     }

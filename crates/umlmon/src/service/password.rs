@@ -38,7 +38,8 @@ impl Service {
     }
 }
 
-/// What counts as the old password: that of the VM and the master password; of a VM without one of its own, none.
+/// What counts as the old password: that of the VM, or the master password; for a VM without a password of its own,
+/// none.
 fn old_passwords(config: &Config, vm: &Vm) -> Vec<Key> {
     let set = [&vm.password, &config.global.password];
     let mut keys: Vec<Key> = set

@@ -1,6 +1,6 @@
 //! The procedures of the control interface (umlmon, the monitor process).
 //!
-//! Each asks the monitor task, a channel or the configuration. What a client is answered if that fails is in `wire.rs`.
+//! Each asks the monitor task, a channel or the configuration. `wire.rs` converts errors into answers.
 
 use std::time::Duration;
 

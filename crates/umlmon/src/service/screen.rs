@@ -1,4 +1,4 @@
-//! The screen of a channel, as cells or as what draws them (umlmon, the monitor process).
+//! The screen of a channel, as cells or as escape sequences that draw them (umlmon, the monitor process).
 
 use pty::{Cell, Colour, Intensity, Screen};
 use rpc_xdr::umlmonctrl::*;

@@ -51,7 +51,7 @@ struct Jobs {
 }
 
 impl Session {
-    /// A session of the local user with these credentials (SO_PEERCRED), whose attachments are told as events.
+    /// A session of the local user with these credentials (SO_PEERCRED); its attachments are reported as events.
     pub fn local(uid: u32, pid: Option<i32>, events: Rc<Events>) -> Session {
         // Asking the user database once per connection is enough.
         let user = nix::unistd::User::from_uid(uid.into()).ok().flatten();
@@ -61,7 +61,7 @@ impl Session {
         Session::new(format!("{name}{pid}"), caller, Trust::Local, events)
     }
 
-    /// A session of `peer`, whose attachments are told as events.
+    /// A session of `peer`; its attachments are reported as events.
     pub fn new(peer: String, caller: Caller, trust: Trust, events: Rc<Events>) -> Session {
         Session {
             peer,
@@ -73,12 +73,12 @@ impl Session {
         }
     }
 
-    /// Whom this connection counts for.
+    /// The caller to which this connection is counted.
     pub fn caller(&self) -> Caller {
         self.caller
     }
 
-    /// Who is at the other end, for people.
+    /// Who is at the other end, as text for people.
     pub fn peer(&self) -> &str {
         &self.peer
     }
@@ -116,7 +116,7 @@ impl Session {
     /// Keeps a job until it has ended, is given up, or the connection ends; gives its number.
     pub fn keep(&self, job: Job) -> u32 {
         let mut jobs = self.jobs.borrow_mut();
-        // A client that never asks how its jobs ended is not to fill the memory.
+        // A client that never asks how its jobs ended must not fill the memory.
         if jobs.all.len() >= MAX_KEPT {
             jobs.all.retain(|_, job| !job.has_ended());
         }

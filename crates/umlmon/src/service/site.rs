@@ -37,7 +37,7 @@ pub struct Output {
     pub output: Vec<u8>,
     /// There was more output than is kept.
     pub truncated: bool,
-    /// It was killed as its time was over.
+    /// It was killed because its time was over.
     pub timed_out: bool,
 }
 
@@ -74,7 +74,7 @@ impl Service {
     }
 }
 
-/// The command's process; its whole session ends with this value, however the caller goes away.
+/// The command's process; its whole session ends when this is dropped, even if the caller goes away.
 struct Process {
     pid: Pid,
     exited: AsyncFd<OwnedFd>,
@@ -92,7 +92,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // What has ended already needs neither.
+        // A process that has ended already needs neither.
         let _ = rustix::process::kill_process_group(self.pid, Signal::KILL);
         let _ = self.wait();
     }
@@ -129,7 +129,7 @@ pub async fn run(
     listen(&session, &pipe, Instant::now() + deadline).await
 }
 
-/// Of a program that cannot be executed its own error, and else what the host is short of.
+/// The error of a program that cannot be executed, or else the resource that the host lacks.
 fn why(error: sys::SpawnError) -> io::Error {
     match error.step {
         "execve" => error.source,
@@ -244,7 +244,7 @@ mod tests {
             .parse()
             .unwrap();
         let group = Pid::from_raw(pid).unwrap();
-        // Killed at once, but collected by init in its own time.
+        // It is killed at once, but init collects it some time later.
         let patience = std::time::Instant::now() + LONG;
         while rustix::process::test_kill_process_group(group).is_ok() {
             assert!(std::time::Instant::now() < patience, "the group lives on");

@@ -74,7 +74,7 @@ impl Service {
             return Err(Denied::NotRunning.into());
         }
         let settled = status.wait_for(|status| status.ready || status.phase == Phase::Inactive);
-        // That the time was over shows in what is found.
+        // Whether the time was over is seen from the state.
         let _ = tokio::time::timeout(Duration::from_secs(seconds.into()), settled).await;
         let now = status.borrow();
         Ok(VmReadiness {

@@ -30,7 +30,8 @@ pub fn time(time: SystemTime) -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
-/// The date of so long ago, by the clock of the host as it is now: whoever subtracts it from that gets the span again.
+/// The date of so long ago, by the host's clock as it is now: a client that subtracts it from the present date gets the
+/// span again.
 pub fn ago(span: Duration) -> u64 {
     time(SystemTime::now().checked_sub(span).unwrap_or(UNIX_EPOCH))
 }
