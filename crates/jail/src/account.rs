@@ -1,5 +1,5 @@
-//! The user and the groups a virtual machine runs as, resolved to numbers by the monitor: the second process asks no
-//! user database, for it has none after the chroot.
+//! The user and the groups a virtual machine runs as, resolved to numbers by the monitor: the second process cannot
+//! read the user database after the chroot.
 
 use std::ffi::CString;
 use std::io;

@@ -20,12 +20,13 @@ const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
 const MAX_CONTROLLERS: u64 = 4096;
 /// How often a group is made whose parent is removed meanwhile.
 const TRIES: u32 = 40;
-/// How often a group is removed that the host's kernel still has something in, and how long to wait in between: nothing
-/// else goes on in the monitor meanwhile, so who can wait for [`ControlGroup::is_empty`] does that first.
+/// How often removing a group is tried while the host's kernel still has something in it, and how long to wait in
+/// between: the monitor does nothing else meanwhile, so a caller that can wait for [`ControlGroup::is_empty`] does that
+/// first.
 const REMOVALS: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// The bounds.
+/// The limits of one virtual machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
     /// Processes and threads.
@@ -34,19 +35,19 @@ pub struct Bounds {
     pub memory: u64,
     /// Processor time, in percent of one processor; None: no limit but a fair share.
     pub cpu: Option<u32>,
-    /// It runs with a real-time priority, and so without a share.
+    /// It runs with a real-time priority, and therefore without a share.
     pub realtime: bool,
 }
 
 /// The period of [`Bounds::cpu`], in microseconds.
 const PERIOD: u64 = 100_000;
 
-/// Of what memory there was not enough when the host ended a process of a group.
+/// Which memory was exhausted when the host ended a process of a group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shortage {
-    /// Of that of the group, by [`Bounds::memory`].
+    /// That of the group, limited by [`Bounds::memory`].
     Group,
-    /// Of that of the host.
+    /// That of the host.
     Host,
 }
 
@@ -58,14 +59,14 @@ pub struct ControlGroup {
 }
 
 impl ControlGroup {
-    /// Makes a group of this name, which must be a file name of one virtual machine only. A group that is there was left
-    /// by a monitor that is no more, and makes room, or is used if it is busy.
+    /// Makes a group of this name, which must be a file name of one virtual machine only. A group that exists was left
+    /// by an earlier monitor: it is removed, or used if it is busy.
     ///
     /// # Errors
-    /// A sentence that says why there is none.
+    /// A sentence that says why the group cannot be made.
     pub fn new(name: &str, bounds: &Bounds) -> Result<ControlGroup, String> {
         let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-        // Memory first: where that cannot be had, nothing has been changed.
+        // Memory first: if that fails, nothing has been changed.
         let wanted = [
             (
                 "memory",
@@ -86,15 +87,16 @@ impl ControlGroup {
                 _ => write(&directory, first, &value)?,
             }
             if controller == "memory" {
-                // Not there on a host without swap space, or that does not account for it.
+                // The file is missing on a host without swap space, or without accounting of it.
                 let _ = write(&directory, "memory.swap.max", &value);
                 let both = bounds.memory.saturating_mul(2).to_string();
                 let _ = write(&directory, "memory.memsw.limit_in_bytes", &both);
-                // Half a virtual machine is none. Hosts before Linux 4.19 cannot do that.
+                // The host must end all processes of a virtual machine or none. Hosts before Linux 4.19 cannot do that.
                 let _ = write(&directory, "memory.oom.group", "1");
             }
         }
-        // Whoever is in a group of its own has a share as large as each of the others, however many processes it has.
+        // A virtual machine in a group of its own has the same share as each of the others, however many processes it
+        // has.
         let _ = group.add(&table, name, "io");
         Ok(group)
     }
@@ -102,10 +104,10 @@ impl ControlGroup {
     /// Gives the group its share of the processors, and its limit. A virtual machine runs without, too.
     ///
     /// # Errors
-    /// A sentence that says why there is none.
+    /// A sentence that says why the share or limit cannot be set.
     pub fn share_processors(&mut self, name: &str, bounds: &Bounds) -> Result<(), String> {
         if bounds.realtime {
-            // A group has no time for real-time priorities unless it is given some.
+            // A group has no time for real-time priorities unless it is assigned some.
             return Err("the VM has a real-time priority".into());
         }
         let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
@@ -121,13 +123,13 @@ impl ControlGroup {
         }
     }
 
-    /// The controllers that bound it, as version 2 calls them.
+    /// The controllers that limit it, as version 2 calls them.
     #[must_use]
     pub fn in_force(&self) -> &[&'static str] {
         &self.in_force
     }
 
-    /// Lets a controller bound the group; gives the version of its hierarchy, and the group's directory there.
+    /// Makes a controller limit the group; gives the version of its hierarchy, and the group's directory there.
     fn add(
         &mut self,
         table: &str,
@@ -139,7 +141,7 @@ impl ControlGroup {
         let directory = hierarchy.group(name);
         let known = self.directories.contains(&directory);
         if !known {
-            // What was counted for a former run shall not count for this one.
+            // The counts of a former run must not apply to this one.
             let _ = fs::remove_dir(&directory);
         }
         hierarchy
@@ -152,8 +154,8 @@ impl ControlGroup {
         Ok((hierarchy.version, directory))
     }
 
-    /// Removes the group of this name that a monitor has left which was killed. To be called while nobody else can be
-    /// the monitor; its processes have ended with it.
+    /// Removes the group of this name that was left by a killed monitor. To be called while no other process can be the
+    /// monitor; the processes of the group have ended with the killed one.
     pub fn remove_left(name: &str) {
         let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let found = CONTROLLERS.into_iter().filter_map(|controller| {
@@ -166,12 +168,12 @@ impl ControlGroup {
         });
     }
 
-    /// The files to which a process of one thread writes that wants to join.
+    /// The files to which a process with one thread writes to join.
     #[must_use]
     pub fn doors(&self) -> Vec<PathBuf> {
         let door = |directory: &PathBuf| {
-            // Version 1 lets a thread join alone. Then the host's kernel does not wait, for up to 20 ms, until no process of
-            // the host is about to get another thread; and whoever joins has only one.
+            // Version 1 lets a thread join alone. Then the host's kernel does not wait, for up to 20 ms, until no
+            // process of the host is creating a thread; and a process that joins has only one.
             let thread = directory.join("tasks");
             match thread.exists() {
                 true => thread,
@@ -188,7 +190,7 @@ impl ControlGroup {
         self.doors().into_iter().all(empty)
     }
 
-    /// Why the host has ended a process of the group for want of memory; None if it has not.
+    /// Why the host has ended a process of the group for lack of memory; None if it has not.
     #[must_use]
     pub fn shortage(&self) -> Option<Shortage> {
         let texts = |name: &'static str| {
@@ -236,11 +238,11 @@ impl Drop for ControlGroup {
                     Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
                         std::thread::sleep(PAUSE);
                     }
-                    // What stays is empty, and used by the next start.
+                    // A group that cannot be removed is empty, and the next start uses it.
                     _ => break,
                 }
             }
-            // The last one of the host takes the parent along.
+            // The last group on the host also removes the parent.
             let _ = directory.parent().map(fs::remove_dir);
         }
     }
@@ -258,7 +260,7 @@ impl Hierarchy {
         self.root.join(PARENT).join(name)
     }
 
-    /// Makes a group, in a parent that is made, too, and lets it have the controller.
+    /// Makes a group, and its parent if it is missing, and enables the controller for it.
     fn make(&self, directory: &Path, controller: &str) -> io::Result<()> {
         let parent = self.root.join(PARENT);
         for _ in 0..TRIES {
@@ -281,14 +283,14 @@ impl Hierarchy {
     }
 }
 
-/// Lets the groups below have a controller.
+/// Enables a controller for the groups below.
 fn delegate(directory: &Path, controller: &str) -> io::Result<()> {
     let file = directory.join("cgroup.subtree_control");
     if has_word(&fs::read_to_string(&file)?, controller) {
         return Ok(());
     }
     match fs::write(file, format!("+{controller}")) {
-        // cgroups(7), "no internal processes"; so it is in many containers.
+        // cgroups(7), "no internal processes"; this happens in many containers.
         Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Err(io::Error::other(
             "processes are in this group itself, so those below it cannot be limited",
         )),
@@ -296,7 +298,7 @@ fn delegate(directory: &Path, controller: &str) -> io::Result<()> {
     }
 }
 
-/// As files in a group that is being removed can be open still, there are two ways of saying it.
+/// Files in a group that is being removed can still be open, so two errors mean that it is gone.
 fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
         || error.raw_os_error() == Some(Errno::NODEV.raw_os_error())

@@ -41,7 +41,7 @@ pub struct Confinement {
     pub masks: Vec<PathBuf>,
     /// Whether device nodes must work in `/disks`.
     pub disks_with_devices: bool,
-    /// Whether `/dev/net/tun` is there, for this process and the kernel only. The directory above it exists.
+    /// Whether `/dev/net/tun` is provided, for this process and the kernel only. The directory above it exists.
     pub tun: bool,
     /// How the kernel is scheduled; `None` leaves it as it is.
     pub scheduler: Option<Scheduler>,
@@ -88,14 +88,14 @@ impl Default for Limits {
 }
 
 impl Confinement {
-    /// Confines the calling process, which must be root, single-threaded, and in a mount namespace of its own. There is no
-    /// way back; after an error the process must exit.
+    /// Confines the calling process, which must be root, single-threaded, and in a mount namespace of its own. This
+    /// cannot be undone; after an error the process must exit.
     ///
     /// # Errors
     /// The step that failed.
     pub fn confine(&self) -> Result<()> {
-        // What only the jailed processes see. Mounts of ours stay here; unmounts on the host still reach us, so that
-        // no file system is kept busy by this namespace.
+        // Mounts that only the jailed processes see. They do not propagate to the host; unmounts on the host still
+        // propagate here, so that this namespace keeps no file system busy.
         let down = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
         match mount_change("/", down) {
             Err(Errno::INVAL) => return Err(Error::RootIsNoMountPoint),
@@ -118,7 +118,7 @@ impl Confinement {
             step("provide /dev/net/tun in the jail", self.provide_tun(&root))?;
         }
 
-        // What needs privileges but takes none.
+        // Steps that need privileges but give none up.
         step("setsid", setsid())?;
         for door in &self.groups_to_join {
             step("join the control group", std::fs::write(door, "0"))?;
@@ -142,7 +142,7 @@ impl Confinement {
         step("setresuid", setresuid(uid, uid, uid))?;
         verify(uid, gid, groups)?;
 
-        // Never again. The death signal comes after setresuid, which clears it.
+        // No new privileges from now on. The death signal comes after setresuid, which clears it.
         step("set no_new_privs", rustix::thread::set_no_new_privs(true))?;
         step(
             "set the death signal",
@@ -155,7 +155,7 @@ impl Confinement {
         step("restrict system calls", seccomp::restrict(self.calls))
     }
 
-    /// The disks belong to the user, who could plant programs there: they get no privileges from them.
+    /// The disks belong to the user, who could put programs there: these must not run with privileges.
     fn restrict_disks(&self, root: &OwnedFd) -> io::Result<()> {
         let disks = beneath(root, Path::new("disks"))?;
         let attr = if self.disks_with_devices {
@@ -166,7 +166,7 @@ impl Confinement {
         mounts::attach(mounts::copy_of(&disks, attr)?, disks)
     }
 
-    /// A node of the user's own: that of the host may be for root only.
+    /// A node that belongs to the user: that of the host may be for root only.
     fn provide_tun(&self, root: &OwnedFd) -> io::Result<()> {
         let directory = mounts::node_directory()?;
         mknodat(
@@ -206,7 +206,7 @@ impl Confinement {
 
     fn limit(&self) -> Result<()> {
         let limits = [
-            // Of 0, a program that the host has for core dumps would not be stopped (core(5)).
+            // A limit of 0 would not stop a program that the host has for core dumps (core(5)).
             ("limit core dumps", Resource::Core, Some(1)),
             (
                 "limit open files",
@@ -240,11 +240,11 @@ fn step<T>(name: &str, result: std::result::Result<T, impl Into<io::Error>>) -> 
     })
 }
 
-/// Makes the jail the root of the mount namespace, and takes the host's file systems out of it: who gets out of a root
-/// directory finds nothing there.
+/// Makes the jail the root of the mount namespace, and removes the host's file systems from it: a process that escapes
+/// from a root directory finds nothing there.
 fn enter(jail: OwnedFd) -> io::Result<()> {
     let outside = openat(CWD, "/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-    // Only a mount can become the root. No program in it gives privileges, whoever has put it there.
+    // Only a mount can become the root. No program in it gives privileges, whichever user put it there.
     let root = mounts::copy_of(&jail, MountAttr::NO_SUID)?;
     mounts::attach(&root, jail)?;
     fchdir(&root)?;
@@ -253,14 +253,14 @@ fn enter(jail: OwnedFd) -> io::Result<()> {
             fchdir(&outside)?;
             unmount(".", UnmountFlags::DETACH)?;
         }
-        // A host that runs from its initramfs cannot let go of that; the root of the process it is.
+        // A host that runs from its initramfs cannot unmount that; then only the root of the process is changed.
         Err(Errno::INVAL) => chroot(".")?,
         Err(error) => return Err(error.into()),
     }
     Ok(chdir("/")?)
 }
 
-/// Reads back what the kernel made of it: no root, no group of root's, no way back.
+/// Verifies the result with the kernel: not root, in no group of root, and unable to become root again.
 fn verify(uid: Uid, gid: Gid, mut groups: Vec<Gid>) -> Result<()> {
     let users = step("getresuid", getresuid())?;
     if uid.is_root() || [users.real, users.effective, users.saved] != [uid; 3] {

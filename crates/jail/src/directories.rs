@@ -1,4 +1,4 @@
-//! Directories that root works in: made or opened, and refused if somebody else could exchange them. The monitor, and
+//! Directories that root works in: made or opened, and refused if another user could exchange them. The monitor, and
 //! its second process as long as it is root.
 //!
 //! A path of the configuration is walked once, component by component. Each directory on it must belong to root and be
@@ -164,8 +164,9 @@ fn open(parent: &OwnedFd, name: &OsStr, shown: &Path) -> Result<OwnedFd> {
     })
 }
 
-/// Makes a directory without opening it, so that a monitor short of descriptors leaves none half made. By name is safe here:
-/// only root can exchange what lies in `parent`. That another monitor has just made the same one is as good.
+/// Makes a directory without opening it, so that a monitor that runs out of descriptors leaves none half made. By name
+/// is safe here: only root can exchange what lies in `parent`. It is no error if another monitor has just made the same
+/// one.
 fn make(parent: &OwnedFd, name: &OsStr, shown: &Path, access: Access) -> Result<()> {
     let mode = Mode::from_raw_mode(access.mode);
     match fs::mkdirat(parent, name, Mode::RWXU) {
@@ -182,8 +183,8 @@ fn make(parent: &OwnedFd, name: &OsStr, shown: &Path, access: Access) -> Result<
         })
 }
 
-/// Refuses a directory in which somebody else than root could exchange the entries. With `on_the_way`, the sticky bit is
-/// enough: there, others cannot touch what belongs to root.
+/// Refuses a directory in which a user other than root could exchange the entries. With `on_the_way`, the sticky bit is
+/// enough: there, others cannot exchange what belongs to root.
 fn trusted(stat: &Stat, path: &Path, on_the_way: bool) -> Result<()> {
     let refuse = |problem| {
         Err(Error::Untrusted {

@@ -28,7 +28,7 @@ const MAX_DYNAMIC: u64 = 64 << 10;
 const MAX_STRINGS: u64 = 4 << 20;
 const MAX_NAME: usize = 255;
 
-/// What a program or library asks for.
+/// What a program or library needs.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Needs {
     /// `PT_INTERP`: the program loader, for a dynamically linked program.

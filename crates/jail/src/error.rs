@@ -33,7 +33,7 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// A configured directory is not given from the root on, or has `..` in it.
+    /// A configured directory is not an absolute path, or has `..` in it.
     #[error("{0} is not a usable directory name; give an absolute path without ..")]
     BadPath(PathBuf),
     /// A directory cannot be made or opened.
@@ -52,7 +52,7 @@ pub enum Error {
         /// What is there, as "a symbolic link".
         found: &'static str,
     },
-    /// Somebody else than root could exchange what root works with.
+    /// A user other than root could exchange what root works with.
     #[error(
         "{path} {problem}; root works there, so it must belong to root and be writable by root only (chown root {path}; chmod go-w {path})"
     )]
@@ -85,7 +85,7 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// The kernel is a directory, a device or the like.
+    /// The kernel is a directory, a device or similar.
     #[error("kernel {path} is {found}, not a file")]
     NotFile {
         /// The kernel, as seen in the jail.
@@ -175,13 +175,13 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// The mounts of the jail cannot be kept apart from those of others.
+    /// The mounts of the jail cannot be separated from those of others.
     #[error(
         "cannot separate the mounts: / is not a mount point here, as in a plain chroot; \
          bind its directory on itself before (mount --rbind DIR DIR; chroot DIR)"
     )]
     RootIsNoMountPoint,
-    /// After the privilege drop something was left of root.
+    /// After the privilege drop some privilege of root was left.
     #[error("the privilege drop did not work: {0}")]
     StillPrivileged(&'static str),
 }

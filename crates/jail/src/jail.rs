@@ -22,11 +22,11 @@ pub struct Places {
     pub jail: PathBuf,
     /// Its log files.
     pub logdir: PathBuf,
-    /// What all jails share.
+    /// The directory that all jails share.
     pub shared: PathBuf,
 }
 
-/// What of the confinement of a kernel is not the same for all.
+/// The parts of a kernel's confinement that differ between virtual machines.
 #[derive(Debug, Default)]
 pub struct Terms {
     /// How it is scheduled.
@@ -53,7 +53,7 @@ pub struct Jail {
 }
 
 impl Jail {
-    /// Makes what is missing of the directories, takes away mounts that a killed monitor left, and bind mounts the shared
+    /// Makes the directories that are missing, removes mounts that a killed monitor left, and bind mounts the shared
     /// directory into the jail.
     ///
     /// A directory that exists keeps its owner and mode, since administrators restrict access that way, but it must be a
@@ -109,7 +109,7 @@ impl Jail {
         &self.path
     }
 
-    /// Who runs in it.
+    /// The account that runs in it.
     #[must_use]
     pub fn account(&self) -> &Account {
         &self.account
@@ -127,8 +127,8 @@ impl Jail {
         self.vm_dir.as_fd()
     }
 
-    /// Mounts a fresh tmpfs of `mem` megabytes on `tmp` for one run of the kernel. What a former run left there is taken
-    /// away first: a kernel that was killed leaves a directory that stops the next one from using its name.
+    /// Mounts a fresh tmpfs of `mem` megabytes on `tmp` for one run of the kernel. An earlier one is removed first: a
+    /// kernel that was killed leaves a directory that prevents the next one from using its name.
     ///
     /// # Errors
     /// As mount(2).

@@ -20,7 +20,7 @@ pub struct Kernel {
     pub path: PathBuf,
     /// What it needs from outside the jail.
     pub binds: Vec<Bind>,
-    /// What the administrator should know, as sentences for the log.
+    /// Warnings for the administrator, as sentences for the log.
     pub notes: Vec<String>,
 }
 

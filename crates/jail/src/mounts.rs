@@ -16,17 +16,18 @@ use sys::MountAttr;
 
 use crate::{Account, Error, Result};
 
-/// A mount of ours; it is taken away when dropped.
+/// A mount made by this crate; it is removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Mount {
-    /// The root of the mount, so that exactly this one is taken away, whatever lies over or under it.
+    /// The root of the mount, so that exactly this one is removed, whatever lies over or under it.
     root: OwnedFd,
     at: PathBuf,
 }
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        // Lazily: a process that still has a file there cannot hold it up. A failure leaves the mount to the next start.
+        // Lazily: a process that still has a file open there cannot delay it. If it fails, the next start removes the
+        // mount.
         let _ = unmount(by_descriptor(&self.root), UnmountFlags::DETACH);
     }
 }
@@ -63,7 +64,7 @@ pub(crate) fn copy_of(source: impl AsFd, attr: MountAttr) -> io::Result<OwnedFd>
     Ok(tree)
 }
 
-/// A detached, empty directory that nobody can fill.
+/// A detached, empty directory that cannot be written to.
 pub(crate) fn empty_directory() -> io::Result<OwnedFd> {
     let attr = MountAttrFlags::MOUNT_ATTR_RDONLY
         | MountAttrFlags::MOUNT_ATTR_NOSUID
@@ -176,7 +177,7 @@ impl TmpMount {
         })
     }
 
-    /// The root of the tmpfs, to open files beneath it (openat2 with `RESOLVE_BENEATH`: the guest may plant links).
+    /// The root of the tmpfs, to open files beneath it (openat2 with `RESOLVE_BENEATH`: the guest may create links).
     #[must_use]
     pub fn root(&self) -> BorrowedFd<'_> {
         self.mount.root.as_fd()

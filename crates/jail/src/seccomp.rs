@@ -1,11 +1,11 @@
 //! The system calls a confined process may make: seccomp(2) with an allowlist. Applied by the monitor's second process,
 //! inherited by the kernel and by every process of its guest.
 //!
-//! The list is what kernels 6.1 to 7.2 were seen to use, plus close relatives of these; a process that works on disks may
-//! handle files in some more ways, and make no sockets and no processes. The sockets of a kernel are Unix domain only.
-//! Of calls that are many calls in one (ioctl, fcntl, clone, prlimit64), only the listed arguments are allowed.
-//! Everything else fails with EPERM instead of killing, because a kernel probes for features. A call of another
-//! architecture kills. Guest programs do not suffer: their system calls never reach the host.
+//! The list is what kernels 6.1 to 7.2 were seen to use, plus close relatives of these; a process that works on disks
+//! may handle files in some more ways, and can make no sockets and no processes. A kernel can only make Unix Domain
+//! sockets. Of calls that combine many operations (ioctl, fcntl, clone, prlimit64), only the listed arguments are
+//! allowed. Every other call fails with EPERM and does not kill, because a kernel probes for features. A call of
+//! another architecture kills. Guest programs are not affected: their system calls never reach the host.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -26,10 +26,10 @@ pub enum Calls {
     Disks,
 }
 
-/// Allowed with any argument, most frequent first does not matter: the running kernel caches the verdicts.
+/// Allowed with any argument. The order does not matter: the running kernel caches the verdicts.
 #[rustfmt::skip]
 const ALLOWED: &[c_long] = &[
-    // Seen.
+    // Observed.
     libc::SYS_access, libc::SYS_arch_prctl, libc::SYS_bind, libc::SYS_brk, libc::SYS_chdir,
     libc::SYS_clone3, libc::SYS_close, libc::SYS_close_range, libc::SYS_dup2, libc::SYS_epoll_create,
     libc::SYS_epoll_ctl, libc::SYS_epoll_wait, libc::SYS_execve, libc::SYS_execveat, libc::SYS_exit,
@@ -45,7 +45,7 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_signalfd4, libc::SYS_socketpair, libc::SYS_statfs, libc::SYS_tgkill, libc::SYS_timer_create,
     libc::SYS_timer_gettime, libc::SYS_timer_settime, libc::SYS_uname, libc::SYS_unlink, libc::SYS_wait4,
     libc::SYS_write, libc::SYS_writev,
-    // Not seen, but what another libc or compiler would use for the same purpose.
+    // Not observed, but what another libc or compiler would use for the same purpose.
     libc::SYS_clock_getres, libc::SYS_clock_gettime, libc::SYS_clock_nanosleep, libc::SYS_dup, libc::SYS_dup3,
     libc::SYS_epoll_create1, libc::SYS_epoll_pwait, libc::SYS_eventfd2, libc::SYS_fdatasync, libc::SYS_ftruncate,
     libc::SYS_getegid, libc::SYS_geteuid, libc::SYS_getgid, libc::SYS_getrlimit, libc::SYS_getsockopt,
@@ -55,7 +55,7 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_setrlimit, libc::SYS_setsockopt, libc::SYS_stat, libc::SYS_tkill, libc::SYS_waitid,
 ];
 
-/// What ioctl(2) may ask of a descriptor. Left out are, among others, what changes an interface behind a tap (its address,
+/// What ioctl(2) may do with a descriptor. Not allowed are, among others, changes of a tap's interface (its address,
 /// its owner, how long it exists), line disciplines, attributes of file systems, and typing into a terminal.
 #[rustfmt::skip]
 const IOCTLS: &[libc::Ioctl] = &[
@@ -63,7 +63,7 @@ const IOCTLS: &[libc::Ioctl] = &[
     libc::TCGETS, libc::TCSETS, libc::TCSETSW, libc::TCSETSF, libc::TIOCGWINSZ, libc::TIOCSCTTY,
     libc::TIOCGPGRP, libc::TIOCSPGRP,
     libc::TCGETS2, libc::TCSETS2, libc::TCSETSW2, libc::TCSETSF2,
-    // Any descriptor: not waiting, not inherited, bytes that can be read.
+    // Any descriptor: non-blocking mode, close-on-exec, bytes that can be read.
     libc::FIONBIO, libc::FIOCLEX, libc::FIONCLEX, libc::FIONREAD,
     // The size of a block device, as a disk.
     BLKGETSIZE, BLKGETSIZE64,
@@ -78,7 +78,8 @@ const FICLONE: libc::Ioctl = libc::FICLONE;
 const BLKGETSIZE: libc::Ioctl = 0x1260;
 const BLKGETSIZE64: libc::Ioctl = 0x8008_1272;
 
-/// What fcntl(2) may do. Left out are leases, with which a process holds up whoever opens its file, and notifications.
+/// What fcntl(2) may do. Not allowed are leases, with which a process delays others that open its file, and
+/// notifications.
 #[rustfmt::skip]
 const FCNTLS: &[c_int] = &[
     libc::F_DUPFD, libc::F_DUPFD_CLOEXEC, libc::F_GETFD, libc::F_SETFD, libc::F_GETFL, libc::F_SETFL,
@@ -104,21 +105,21 @@ const NEW_NAMESPACES: c_int = libc::CLONE_NEWNS
     | libc::CLONE_NEWPID
     | libc::CLONE_NEWNET;
 
-/// What a kernel never does, and work on disks needs.
+/// Calls that a kernel never makes, and work on disks needs.
 #[rustfmt::skip]
 const WITH_FILES: &[c_long] = &[
     libc::SYS_copy_file_range, libc::SYS_fstatfs, libc::SYS_linkat, libc::SYS_readlinkat, libc::SYS_renameat2,
     libc::SYS_unlinkat, libc::SYS_utimensat,
 ];
 
-/// What of a kernel's calls is of no use for work on disks.
+/// Calls of a kernel that work on disks does not need.
 #[rustfmt::skip]
 const WITH_PROCESSES: &[c_long] = &[
     libc::SYS_bind, libc::SYS_clone, libc::SYS_clone3, libc::SYS_execve, libc::SYS_execveat, libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev, libc::SYS_ptrace, libc::SYS_socketpair,
 ];
 
-/// Restricts the calling process and all it starts, for good. Sets `no_new_privs` too.
+/// Restricts the calling process and all it starts, permanently. Sets `no_new_privs` too.
 pub(crate) fn restrict(calls: Calls) -> io::Result<()> {
     for filter in [no_clone3(), allowed(calls)] {
         let program: BpfProgram = filter
@@ -129,7 +130,7 @@ pub(crate) fn restrict(calls: Calls) -> io::Result<()> {
     Ok(())
 }
 
-/// clone3(2) has its flags in memory, where a filter cannot look. With ENOSYS a C library uses clone(2) instead.
+/// clone3(2) has its flags in memory, which a filter cannot read. With ENOSYS a C library uses clone(2) instead.
 fn no_clone3() -> Result<SeccompFilter, BackendError> {
     let rules = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
     SeccompFilter::new(
@@ -159,7 +160,7 @@ fn allowed(calls: Calls) -> Result<SeccompFilter, BackendError> {
     rules.insert(libc::SYS_ioctl, requests.collect::<Result<_, _>>()?);
     let commands = FCNTLS.iter().map(|&command| equal(1, command as u64));
     rules.insert(libc::SYS_fcntl, commands.collect::<Result<_, _>>()?);
-    // Of the process itself.
+    // For the process itself only.
     rules.insert(libc::SYS_prlimit64, vec![equal(0, 0)?]);
     let rest = errno(libc::EPERM);
     SeccompFilter::new(rules, rest, SeccompAction::Allow, TargetArch::x86_64)
