@@ -125,7 +125,12 @@ pub(crate) fn read(path: &Path) -> Result<Key, Failure> {
         Failure::new(Exit::Failed, format_args!("-password-file {shown}: {why}"))
     };
     let file = File::open(path).map_err(|e| refuse(&e))?;
-    let mode = file.metadata().map_err(|e| refuse(&e))?.mode();
+    let found = file.metadata().map_err(|e| refuse(&e))?;
+    // A pipe or the terminal is as good as a file.
+    if found.is_dir() {
+        return Err(refuse(&"it is a directory; name a file"));
+    }
+    let mode = found.mode();
     if mode & 0o077 != 0 {
         return Err(refuse(&format_args!(
             "others can read it; use 'chmod 600 {shown}'"
@@ -202,5 +207,14 @@ mod tests {
         }
         let refused = read(Path::new("/does/not/exist")).unwrap_err();
         assert!(refused.message.contains("/does/not/exist"), "{refused}");
+    }
+
+    #[test]
+    fn a_directory_is_no_password_file_whatever_its_mode() {
+        let refused = read(Path::new("/tmp")).unwrap_err();
+        assert_eq!(
+            refused.message,
+            "-password-file /tmp: it is a directory; name a file"
+        );
     }
 }

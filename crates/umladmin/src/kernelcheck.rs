@@ -101,6 +101,8 @@ fn networks(kernel: &Path) -> Found {
         } => Ok("vec (the guest sees vec0), and eth (the guest sees eth0)".into()),
         Drivers { vec: true, .. } => Ok("vec (the guest sees vec0)".into()),
         Drivers { eth: true, .. } => Ok("eth (the guest sees eth0)".into()),
-        Drivers { .. } => Err("the kernel has no driver for networks".into()),
+        Drivers { .. } => {
+            Err("no network driver is in this file; is it a User Mode Linux kernel?".into())
+        }
     }
 }

@@ -27,7 +27,14 @@ pub(super) fn check(subject: &Subject) -> Vec<Finding> {
                         "{disk} of {name} does not exist (it would be {})",
                         path.display()
                     ),
-                    format!("create it with umlwatch {name} -disk-create, or copy an image there"),
+                    match disk.kind() {
+                        DiskKind::Cow => format!(
+                            "create it with umlwatch {name} -disk-create-cow {disk}:BACKING_FILE"
+                        ),
+                        _ => format!(
+                            "create it with umlwatch {name} -disk-create {disk}:SIZE, or copy an image there"
+                        ),
+                    },
                 ));
             }
             findings.extend(unusable(&path, vm, disk).map(|(problem, suggestion)| {
@@ -125,6 +132,23 @@ mod tests {
         assert!(
             found[0].starts_with("umlmon:7: /disks/x.dsk of a does not exist"),
             "{found:?}"
+        );
+    }
+
+    #[test]
+    fn a_missing_image_is_created_by_the_command_of_its_kind() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "[a]\nvmuser = nobody\nmem = 64\njaildir = DIR/a\n\
+                    ubd0 = /disks/x.cow\nubd1 = /disks/y.dsk\n";
+        fs::create_dir(dir.path().join("a")).unwrap();
+        let found = findings(check, text, dir.path());
+        let advice: Vec<&str> = found.iter().filter_map(|f| f.split("; ").nth(1)).collect();
+        assert_eq!(
+            advice,
+            [
+                "create it with umlwatch a -disk-create-cow /disks/x.cow:BACKING_FILE\n",
+                "create it with umlwatch a -disk-create /disks/y.dsk:SIZE, or copy an image there\n",
+            ]
         );
     }
 
