@@ -8,7 +8,7 @@ use cli::{Exit, Failure};
 use rpc_xdr::client::ClientError;
 use rpc_xdr::umlmonctrl::{CtlCode, CtlError};
 
-/// What came of a call.
+/// The result of a call.
 ///
 /// # Errors
 /// [`refused`] if the monitor refuses, [`broken`] if the call broke off.

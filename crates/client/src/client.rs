@@ -1,4 +1,4 @@
-//! A VM as a program commands it, and the connection to its monitor. Runs in the clients.
+//! A VM and the calls a program makes to its monitor, and the connection for them. Runs in the clients.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -47,7 +47,8 @@ impl Client {
     /// readable, as users need no access to it. The options count for other hosts only.
     ///
     /// # Errors
-    /// If the target is none, if the configuration that was given cannot be used, or if the user has no file of known hosts.
+    /// If the target is not valid, if the configuration that was given cannot be used, or if the user has no file of
+    /// known hosts.
     pub fn new(target: &str, config: Option<&Path>, options: Options) -> Result<Client, Failure> {
         let Target { vm, host } = target.parse()?;
         let path = config.unwrap_or(Path::new(Config::DEFAULT_PATH));
@@ -96,7 +97,7 @@ impl Client {
         &self.vm
     }
 
-    /// The VM as it is called in questions, with its host if that is another one.
+    /// The name of the VM for questions to the user, with its host if that is another one.
     pub fn name(&self) -> String {
         match &self.address {
             Address::Near(_) => self.vm.to_string(),
@@ -104,7 +105,7 @@ impl Client {
         }
     }
 
-    /// What the monitor tells about the VM.
+    /// The monitor's information about the VM.
     ///
     /// # Errors
     /// As for [`Client::call`].
@@ -112,8 +113,8 @@ impl Client {
         self.call(|monitor| Ok(monitor.vm_info()?.into_result()))
     }
 
-    /// Starts the VM, with these arguments for its kernel in addition to the configured ones. The kernel runs when this comes
-    /// back; its guest has just begun to boot.
+    /// Starts the VM, with these arguments for its kernel in addition to the configured ones. The kernel runs when this
+    /// returns; its guest has just begun to boot.
     ///
     /// # Errors
     /// As for [`Client::call`]; the VM is not started then.
@@ -184,11 +185,13 @@ impl Client {
         self.call(|monitor| Ok(monitor.vm_sysrq(&args)?.into_result()))
     }
 
-    /// Calls a procedure of the monitor, connecting first if need be. After one that broke off, the next call connects anew.
+    /// Calls a procedure of the monitor; connects first if necessary. After a connection broke, the next call connects
+    /// anew.
     ///
     /// # Errors
-    /// If the monitor cannot be reached ([`Exit::NotRunning`] if none runs), if it refuses ([`crate::refused`]), or if the connection
-    /// is lost before the answer ([`crate::broken`]): then nobody knows whether the call was carried out.
+    /// If the monitor cannot be reached ([`Exit::NotRunning`] if none runs), if it refuses ([`crate::refused`]), or if
+    /// the connection is lost before the answer ([`crate::broken`]): then it is not known whether the call was carried
+    /// out.
     pub fn call<T>(
         &mut self,
         call: impl FnOnce(&mut Monitor) -> Result<Result<T, CtlError>, ClientError>,
@@ -200,8 +203,8 @@ impl Client {
         answered(answer)
     }
 
-    /// Sends a call, and reads its answer if `wait` says that there is one to read. Otherwise the connection is given up: the
-    /// answer could not be told from a later one.
+    /// Sends a call, and reads its answer if `wait` returns true because there is one to read. Otherwise the connection
+    /// is closed: the answer could not be distinguished from a later one.
     ///
     /// # Errors
     /// As for [`Client::call`]; a refusal is in the answer.
@@ -231,7 +234,7 @@ impl Client {
         }
     }
 
-    /// The procedures of the monitor, for several calls at a time; connects if need be.
+    /// The procedures of the monitor, for several calls at a time; connects if necessary.
     ///
     /// # Errors
     /// As for [`Client::connect`].
@@ -239,7 +242,7 @@ impl Client {
         Ok(&mut self.connection()?.monitor)
     }
 
-    /// The connection; connects if need be.
+    /// The connection; connects if necessary.
     ///
     /// # Errors
     /// As for [`Client::connect`].
@@ -251,7 +254,7 @@ impl Client {
         Ok(self.connection.insert(connection))
     }
 
-    /// A connection of its own, for who reads and writes at the same time.
+    /// A connection of its own, for a caller that reads and writes at the same time.
     ///
     /// # Errors
     /// If the monitor cannot be reached, or the password is not right. Each step may take as long as [`LIMIT`].
@@ -268,8 +271,8 @@ impl Client {
         Ok(connection)
     }
 
-    /// As [`Client::connect`], where nobody wants to be asked, nor to wait for long. No call may take longer either. None if
-    /// that does not work.
+    /// As [`Client::connect`], but without questions to the user, and with a short time limit, also for each call. None
+    /// if that does not work.
     pub fn connect_quietly(&self, limit: Duration) -> Option<Monitor> {
         let connection = match &self.address {
             Address::Near(near) => near.connect(limit).ok()?,
@@ -293,7 +296,7 @@ impl Client {
     }
 }
 
-/// Why nobody listens at the socket of a VM. `unknown_in` is the configuration, if it does not name the VM.
+/// Why no process listens at the socket of a VM. `unknown_in` is the configuration, if it does not name the VM.
 fn absent(vm: &VmName, unknown_in: Option<&Path>) -> Failure {
     match unknown_in {
         Some(config) => Failure::new(

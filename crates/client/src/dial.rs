@@ -1,4 +1,4 @@
-//! Connecting over TCP within a time. Runs in the clients.
+//! Connecting over TCP with a time limit. Runs in the clients.
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs as _};
@@ -9,11 +9,11 @@ use rustix::net::sockopt;
 
 use crate::target::Host;
 
-/// How long a step on the way to a monitor may take in all, unless somebody has less patience.
+/// How long a step of connecting to a monitor may take in all, unless the caller has a shorter limit.
 pub const LIMIT: Duration = Duration::from_secs(10);
 
-/// A peer that has said nothing for so long is asked for a sign of life, and so often in such intervals: it counts as gone
-/// after about 45 seconds.
+/// Keepalive: after so long without data the peer is probed, so often and in such intervals; it counts as gone after
+/// about 45 seconds.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(15);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_COUNT: u32 = 3;
@@ -41,8 +41,8 @@ pub fn addresses(host: &Host, port: u16) -> Result<Vec<SocketAddr>, Failure> {
     }
 }
 
-/// Connects with the first of the addresses that answers, trying each for its share of the time until then. Reads and writes
-/// on the stream end after the rest of it, until somebody says otherwise.
+/// Connects with the first of the addresses that answers, trying each for its share of the time until then. Reads and
+/// writes on the stream time out after the rest of it, until the timeout is changed.
 ///
 /// # Errors
 /// That of the last address; [`ErrorKind::ConnectionRefused`] if any of them answered so.
@@ -64,7 +64,7 @@ pub fn dial(addresses: &[SocketAddr], until: Instant) -> io::Result<TcpStream> {
     Err(why)
 }
 
-/// The time until then; a little even if it has passed, as no time at all means forever.
+/// The time until then; a little even if it has passed, because a timeout of zero means none.
 fn left(until: Instant) -> Duration {
     let left = until.saturating_duration_since(Instant::now());
     left.max(Duration::from_millis(1))

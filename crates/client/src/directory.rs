@@ -1,5 +1,5 @@
-//! What the directory service of another host tells, and its redirector. Neither has to be trusted: who
-//! answers in the end must prove that he knows the password. Runs in the clients.
+//! The answers of the directory service of another host, and its redirector. Neither has to be trusted: in the end, the
+//! monitor must prove that it knows the password. Runs in the clients.
 
 use std::fmt::Display;
 use std::io::{self, ErrorKind};
@@ -19,7 +19,7 @@ use crate::target::Host;
 pub struct Offer {
     /// Where the monitor itself listens.
     pub direct: Option<SocketAddr>,
-    /// Where the redirector does.
+    /// Where the redirector listens.
     pub redirector: Option<SocketAddr>,
 }
 
@@ -27,13 +27,13 @@ pub struct Offer {
 #[derive(Debug)]
 pub struct Directory<'a> {
     host: &'a Host,
-    /// The address that answered; its other ports are the host's as well.
+    /// The address that answered; it is also used for the other ports of the host.
     address: SocketAddr,
     client: UmldirV1Client<TcpStream>,
 }
 
 impl<'a> Directory<'a> {
-    /// Connects with the directory service that listens on this port. All that is asked must be answered until then.
+    /// Connects with the directory service that listens on this port. All queries must be answered by this time.
     ///
     /// # Errors
     /// If the host is not known or does not answer, or no directory service runs there.
@@ -59,7 +59,7 @@ impl<'a> Directory<'a> {
     /// The ways to the monitor of a VM.
     ///
     /// # Errors
-    /// If no monitor of it is known there.
+    /// If no running monitor of it is registered there.
     pub fn offer(&mut self, vm: &VmName) -> Result<Offer, Failure> {
         let port = self.client.get_port(vm.as_str());
         let direct = match self.answer(port)?.into_result() {
@@ -110,7 +110,7 @@ impl<'a> Directory<'a> {
     }
 }
 
-/// Has a connection to the redirector become one to the monitor of a VM.
+/// Turns a connection to the redirector into one to the monitor of a VM.
 ///
 /// # Errors
 /// If what answers is no redirector, or knows no monitor of the VM.
@@ -128,7 +128,7 @@ pub fn redirect(stream: TcpStream, host: &Host, vm: &VmName) -> Result<TcpStream
 /// The failure of connecting with a host that does not answer.
 pub fn unreachable(host: &Host, port: u16, error: &io::Error) -> Failure {
     let why: &dyn Display = match error.kind() {
-        // Of connecting, this says nothing more.
+        // While connecting, this error says nothing more.
         ErrorKind::TimedOut | ErrorKind::WouldBlock => &"no answer in time",
         _ => error,
     };
@@ -156,7 +156,7 @@ fn no_answer(host: &Host, port: u16, what: &str, error: &ClientError) -> Failure
     Failure::new(Exit::Failed, text)
 }
 
-/// The answer for a VM that cannot be reached. Which of the reasons it is, the service does not tell everybody.
+/// The answer for a VM that cannot be reached. The service does not reveal which of the reasons it is.
 fn refused(host: &Host, vm: &VmName, error: DirError) -> Failure {
     match error.code {
         DirCode::NotFound => Failure::new(

@@ -1,4 +1,4 @@
-//! What happens to a VM, as lines for people or for programs; the same of one VM and of several. Runs in the clients.
+//! What happens to a VM, as lines for people or for programs; the same for one VM and for several. Runs in the clients.
 
 use cli::printable;
 use rpc_xdr::umlmonctrl::{EventKind, EventPage, VmEvent, VmInfo};
@@ -9,10 +9,10 @@ use crate::{json, words};
 
 /// How long one call waits for an event, in milliseconds.
 pub const WAIT_MS: u32 = 60_000;
-/// The number that stands for "only what comes".
+/// The number that stands for "only events from now on".
 pub const FROM_NOW: u64 = u64::MAX;
 
-/// The state as an event, for who begins to listen.
+/// The state as an event, for a client that begins to listen.
 pub fn present_state(info: &VmInfo, number: u64) -> VmEvent {
     VmEvent {
         number,

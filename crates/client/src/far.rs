@@ -1,5 +1,5 @@
-//! The way to the monitor of a VM on another host: by the directory service there, directly or through the redirector, and
-//! past the question for the password. Runs in the clients.
+//! The connection to the monitor of a VM on another host: found through the directory service there, made directly or
+//! through the redirector, and authenticated with the password. Runs in the clients.
 
 use std::cell::RefCell;
 use std::io::ErrorKind;
@@ -34,7 +34,7 @@ pub(crate) struct Far {
     vm: VmName,
     host: Host,
     via: Via,
-    /// The known ports; an error is that they are not known.
+    /// The known ports, or why they are not known.
     umldir: config::Result<u16>,
     umlredir: config::Result<u16>,
     tls: Tls,
@@ -60,7 +60,7 @@ impl Far {
     ) -> Result<Far, Failure> {
         let umldir = global.port_of(Service::Umldir);
         let umlredir = global.port_of(Service::Umlredir);
-        // Whichever of the two leads there.
+        // The known port that leads to the host.
         let known = match options.via {
             Via::Redirector => umlredir.as_ref().or(umldir.as_ref()),
             Via::Any | Via::Direct => umldir.as_ref(),
@@ -87,8 +87,8 @@ impl Far {
     pub(crate) fn connect(&self, limit: Duration) -> Result<Connection, Failure> {
         let mut tries = 0;
         loop {
-            // Before the password is asked for, it is tried whether there is anybody to be told. The connection does not
-            // wait meanwhile, as the monitor does not.
+            // Before the password is asked for, this tries whether there is a monitor. The connection is not kept
+            // meanwhile, because the monitor closes one that waits.
             let line = self.open(Instant::now() + limit)?;
             let Some(key) = self.key.borrow().clone() else {
                 drop(line);
@@ -109,19 +109,19 @@ impl Far {
         }
     }
 
-    /// Connects without asking anybody anything; all of it may take as long as `limit`. None if that does not work.
+    /// Connects without questions to the user; all of it may take as long as `limit`. None if that does not work.
     pub(crate) fn connect_quietly(&self, limit: Duration) -> Option<Connection> {
         let key = self.key.borrow().clone()?;
         let line = self.open(Instant::now() + limit).ok()?;
         self.prove(line, &key).ok()
     }
 
-    /// The password is another one from now on.
+    /// The password has been changed to this one.
     pub(crate) fn change_key(&self, key: Key) {
         *self.key.borrow_mut() = Some(key);
     }
 
-    /// How the VM is called in questions: `vm1@host`.
+    /// The name of the VM for questions to the user: `vm1@host`.
     pub(crate) fn name(&self) -> String {
         format!("{}@{}", self.vm, self.host)
     }
@@ -149,12 +149,13 @@ impl Far {
             seal,
             server_nonce,
         } = authenticate(line.stream, &login)?;
-        // From here on, calls may take their time.
+        // From here on, calls have no time limit.
         stream
             .set_patience(None)
             .map_err(|error| LoginError::Call(ClientError::Lost(error)))?;
         if let Some(new) = &line.new {
-            // Only now it is certain that it is the host's. That it cannot be remembered is no reason not to go on.
+            // Only now it is certain that the certificate is the host's. If it cannot be remembered, the connection is
+            // used nevertheless.
             if let Err(failure) = self.tls.remember(new) {
                 tell(&failure.message);
             }
@@ -206,7 +207,7 @@ impl Far {
         if self.host.is_loopback()
             && let (Some(redirector), Ok(port)) = (&mut offer.redirector, &self.umlredir)
         {
-            // It may be that of a tunnel.
+            // It may be the address of a tunnel.
             redirector.set_port(*port);
         }
         self.follow(offer, until)
@@ -286,7 +287,7 @@ impl Far {
         }
     }
 
-    /// What answers does not talk as a monitor does before it knows who is there.
+    /// The peer does not answer as a monitor does before authentication.
     fn no_monitor(&self, error: &ClientError) -> Failure {
         let name = self.name();
         let text = match error {

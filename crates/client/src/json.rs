@@ -1,10 +1,10 @@
-//! JSON for programs that does nothing to a terminal either. Runs in the clients.
+//! JSON for programs that is safe to show on a terminal. Runs in the clients.
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
-/// A value on several lines, in ASCII, so that no byte of it does anything to a terminal.
+/// A value on several lines, in ASCII, so that it cannot contain control sequences for a terminal.
 pub fn ascii(object: &Value) -> String {
     escape(&format!("{object:#}\n"))
 }

@@ -1,5 +1,6 @@
-//! The certificates of other hosts, remembered from one use to the next. A line for each host:
-//! `HOST sha256:HEX`. Whoever uses the same host again notices that somebody has come between. Runs in the clients.
+//! The certificates of other hosts, remembered from one use to the next. A line for each host: `HOST sha256:HEX`. At
+//! the next use of the same host, another certificate is noticed: another machine may have answered. Runs in the
+//! clients.
 
 use std::fs::{DirBuilder, File};
 use std::io::{self, ErrorKind, Read as _, Write as _};
@@ -8,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use cli::{Exit, Failure};
 
-/// Nobody knows so many hosts, in bytes.
+/// The largest file that is read, in bytes; no user knows so many hosts.
 const MAX: u64 = 1024 * 1024;
 
 /// The file of the known hosts.
@@ -59,7 +60,7 @@ impl KnownHosts {
         Ok(entry)
     }
 
-    /// Remembers the fingerprint of a host. Two at the same time do not mix.
+    /// Remembers the fingerprint of a host. Two processes may do so at the same time.
     pub(crate) fn add(&self, host: &str, fingerprint: &str) -> Result<(), Failure> {
         let directory = self.path.parent().unwrap_or(Path::new("/"));
         let add = || {

@@ -1,6 +1,6 @@
-//! The monitor of a VM, as a program talks to it: on this host through its socket, on another host (`VM@HOST`) by the
-//! directory service there, in TLS and with a password. Runs in umlwatch and umladmin; a program of somebody else can use
-//! it in the same way.
+//! The client side of a VM's monitor: on this host through its socket, on another host (`VM@HOST`) with the help of the
+//! directory service there, in TLS and with a password. Used by umlwatch and umladmin; other programs can use it in the
+//! same way.
 //!
 //! [`Client`] is all that such a program needs:
 //!

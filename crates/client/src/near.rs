@@ -14,12 +14,12 @@ use crate::stream::{Connection, Monitor, Stream};
 #[derive(Debug)]
 pub(crate) struct Near {
     pub(crate) socket: PathBuf,
-    /// The failure if nobody listens there.
+    /// The failure if no process listens there.
     pub(crate) absent: Failure,
 }
 
 impl Near {
-    /// Connects, within the limit. After that, a call may take as long as it likes.
+    /// Connects, within the limit. After that, calls have no time limit.
     pub(crate) fn connect(&self, limit: Duration) -> Result<Connection, Failure> {
         let stream = connect(&self.socket, limit).map_err(|error| self.unreachable(&error))?;
         stream.set_write_timeout(None)?;

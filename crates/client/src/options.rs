@@ -6,7 +6,7 @@ use cli::{Arg, Failure, Kind, Line, Word};
 
 use crate::tls::Wish;
 
-/// By which way a monitor on another host is reached.
+/// How a monitor on another host is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Via {
     /// The one that is offered; the direct one, if both are.
@@ -59,7 +59,7 @@ impl Options {
     /// Those of a command line.
     ///
     /// # Errors
-    /// If one makes no sense.
+    /// If a value is not valid.
     pub fn of(line: &Line) -> Result<Options, Failure> {
         let ways = [("direct", Via::Direct), ("redirector", Via::Redirector)];
         let wishes = [("require", Wish::Require), ("off", Wish::Off)];
@@ -76,7 +76,7 @@ impl Options {
     }
 }
 
-/// What the word of an option stands for; the default if it is not given.
+/// The meaning of an option's value; the default if it is not given.
 fn choice<T: Copy + Default>(line: &Line, name: &str, choices: &[(&str, T)]) -> Result<T, Failure> {
     let Some(value) = line.value(name) else {
         return Ok(T::default());

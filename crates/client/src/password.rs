@@ -1,5 +1,5 @@
-//! Passwords, asked for on the terminal without echo or read from a file. They come by no other way: what stands on a
-//! command line or in the environment, others can see. Runs in the clients.
+//! Passwords, asked for on the terminal without echo or read from a file. There is no other way: others can see the
+//! command line and the environment. Runs in the clients.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -17,13 +17,13 @@ use zeroize::Zeroizing;
 
 use crate::signals::{self, Signals};
 
-/// The longest password, in bytes: as much as a terminal gives as one line.
+/// The longest password, in bytes: the longest line that a terminal gives.
 const MAX: usize = 4095;
 
 /// Asks on the terminal; None if nothing is typed before the line ends.
 ///
 /// # Errors
-/// If there is no terminal, or a signal came; that has done what it usually does then.
+/// If there is no terminal, or a signal came, which has had its usual effect then.
 pub fn ask(prompt: &str) -> Result<Option<Key>, Failure> {
     let cannot = |error: io::Error| {
         Failure::new(
@@ -58,13 +58,13 @@ pub fn ask(prompt: &str) -> Result<Option<Key>, Failure> {
     }
 }
 
-/// What came from the terminal.
+/// The input from the terminal.
 enum Typed {
     Line(Zeroizing<Vec<u8>>),
     Signal(Signal),
 }
 
-/// Reads a line; the terminal lets it be edited before it gives it.
+/// Reads a line, which can be edited on the terminal before it is complete.
 fn type_in(tty: &File, signals: &Signals) -> io::Result<Typed> {
     let mut line = Zeroizing::new(vec![0; MAX + 1]);
     loop {
@@ -93,7 +93,7 @@ fn type_in(tty: &File, signals: &Signals) -> io::Result<Typed> {
     }
 }
 
-/// A terminal that does not show what is typed, but ends of lines, until dropped.
+/// A terminal that does not echo what is typed, except for ends of lines, until dropped.
 struct Quiet<'a> {
     tty: &'a File,
     before: Termios,
@@ -113,12 +113,12 @@ impl<'a> Quiet<'a> {
 
 impl Drop for Quiet<'_> {
     fn drop(&mut self) {
-        // A terminal that has gone needs no restoring.
+        // A terminal that is gone needs no restoring.
         let _ = tcsetattr(self.tty, OptionalActions::Now, &self.before);
     }
 }
 
-/// The first line of a file that nobody else can read.
+/// The first line of a file that no other user can read.
 pub(crate) fn read(path: &Path) -> Result<Key, Failure> {
     let shown = path.display();
     let refuse = |why: &dyn std::fmt::Display| {

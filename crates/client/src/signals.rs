@@ -1,4 +1,4 @@
-//! Signals that a client takes when it is ready for them. Runs in the clients.
+//! Signals that a client handles when it is ready for them. Runs in the clients.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -7,8 +7,8 @@ use cli::Failure;
 use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 
-/// The signals that end a session or change the window, kept back until dropped, and read from a descriptor. One that
-/// has not been read then acts as usual. SIGHUP is none of them in a program that ignores it (nohup(1)).
+/// The signals that end a session or change the window: blocked until this is dropped, and read from a descriptor. One
+/// that has not been read then has its usual effect. SIGHUP is not among them in a program that ignores it (nohup(1)).
 #[derive(Debug)]
 pub struct Signals {
     fd: SignalFd,
@@ -16,7 +16,7 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Keeps them back from now on, in this thread.
+    /// Blocks them from now on, in this thread.
     ///
     /// # Errors
     /// Those of signalfd(2).
@@ -27,7 +27,7 @@ impl Signals {
             Signal::SIGHUP,
             Signal::SIGWINCH,
         ]);
-        // It would be read all the same: a signal is not ignored while it is blocked.
+        // Else it would be read nevertheless: a signal is not ignored while it is blocked.
         if cli::ignores_hangup() {
             held.remove(Signal::SIGHUP);
         }
@@ -44,7 +44,7 @@ impl Signals {
     }
 }
 
-/// Lets a signal that was read from [`Signals`] do what it usually does, as soon as it is no longer kept back.
+/// Gives a signal that was read from [`Signals`] its usual effect, as soon as it is no longer blocked.
 ///
 /// # Errors
 /// Those of raise(3).
@@ -60,7 +60,7 @@ impl AsFd for Signals {
 
 impl Drop for Signals {
     fn drop(&mut self) {
-        // The mask came from the kernel, so the kernel takes it back.
+        // The mask came from the kernel, so it is valid.
         let _ = self.before.thread_set_mask();
     }
 }

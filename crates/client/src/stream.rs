@@ -1,4 +1,4 @@
-//! The connection to a monitor, of whichever kind. Runs in the clients.
+//! The connection to a monitor, of any kind. Runs in the clients.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -35,7 +35,7 @@ pub enum Stream {
 }
 
 impl Stream {
-    /// How long a read may take; None is forever. A write may take its time.
+    /// How long a read may take; None is forever. A write has no time limit.
     ///
     /// # Errors
     /// Those of setsockopt(2).
@@ -97,7 +97,7 @@ impl AsFd for Stream {
     }
 }
 
-/// A peer that does not answer at all, as keepalive and the kernel find out, is not one that takes its time.
+/// A peer that does not answer at all, as detected by keepalive and the kernel, is not merely a slow one.
 fn gone(error: io::Error) -> io::Error {
     match Errno::from_io_error(&error) {
         Some(Errno::TIMEDOUT) => io::Error::new(
@@ -113,15 +113,15 @@ fn gone(error: io::Error) -> io::Error {
 pub struct TlsStream {
     tls: ClientConnection,
     tcp: TcpStream,
-    /// A read would give bytes that have been decrypted already.
+    /// Whether a read would give bytes that have been decrypted already.
     buffered: bool,
 }
 
 impl TlsStream {
-    /// Shakes hands.
+    /// The TLS handshake.
     ///
     /// # Errors
-    /// What the connection or the check of the certificate said; [`ErrorKind::InvalidData`] is of TLS.
+    /// The error of the connection or of the check of the certificate; [`ErrorKind::InvalidData`] is one of TLS.
     pub(crate) fn new(mut tls: ClientConnection, mut tcp: TcpStream) -> io::Result<TlsStream> {
         while tls.is_handshaking() {
             tls.complete_io(&mut tcp)?;
@@ -133,7 +133,7 @@ impl TlsStream {
         })
     }
 
-    /// The connection, for what was agreed on.
+    /// The connection, to read what was negotiated.
     pub(crate) fn connection(&self) -> &ClientConnection {
         &self.tls
     }
@@ -147,8 +147,8 @@ impl TlsStream {
 
 impl Drop for TlsStream {
     fn drop(&mut self) {
-        // So that the monitor sees an end, and not a connection that broke. It is told if there is room: who leaves does
-        // not wait for a monitor that takes nothing any more.
+        // The monitor then sees an end, and not a broken connection. This is sent only if there is room: the client
+        // does not wait for a monitor that reads nothing any more.
         self.tls.send_close_notify();
         let _ = self.tcp.set_nonblocking(true).and_then(|()| self.flush());
     }

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use cli::Failure;
 use config::VmName;
 
-/// The longest name that DNS knows, in bytes.
+/// The longest name that DNS allows, in bytes.
 const MAX_NAME: usize = 253;
 
 /// A VM and the host it is on.
@@ -41,7 +41,7 @@ impl Host {
     /// Takes a name, an IPv4 address, and an IPv6 address in brackets or without; None is `localhost`.
     ///
     /// # Errors
-    /// If it can be none of these, as a mistake in the command line.
+    /// If it is none of these: a mistake in the command line.
     pub fn parse(text: &str) -> Result<Option<Host>, Failure> {
         let inner = text
             .strip_prefix('[')
@@ -78,13 +78,13 @@ impl Host {
         &self.0
     }
 
-    /// Whether it is an address of this host, behind which a tunnel to another one may begin.
+    /// Whether it is an address of this host, where a tunnel to another one may begin.
     pub fn is_loopback(&self) -> bool {
         self.0.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
     }
 }
 
-/// Takes a zone, too: `fe80::1%eth0`.
+/// Accepts a zone, too: `fe80::1%eth0`.
 fn is_ipv6(text: &str) -> bool {
     let (address, zone) = match text.split_once('%') {
         None => (text, None),

@@ -1,8 +1,8 @@
-//! TLS on the connection to another host, and whose certificate counts: one that a file of `-ca` vouches for, or
-//! the one that the host had when it was used first.
+//! TLS on the connection to another host, and which certificate is accepted: one that is signed by an authority in the
+//! file of `-ca`, or the one that the host had when it was used first.
 //!
-//! Whoever does not know the password gets no further in any case: the proof of it is bound to the connection. What the
-//! certificate is good for is that nobody else gets proofs to try passwords on.
+//! A peer that does not know the password cannot pass as the monitor in any case: the proof of it is bound to the
+//! connection. The check of the certificate prevents that another peer gets proofs on which to try passwords.
 
 use std::fmt::Write as _;
 use std::io;
@@ -26,27 +26,27 @@ use crate::known::KnownHosts;
 use crate::stream::TlsStream;
 use crate::target::Host;
 
-/// What RFC 9289 has RPC in TLS be called (ALPN).
+/// The name that RFC 9289 gives to RPC in TLS (ALPN).
 const SUNRPC: &[u8] = b"sunrpc";
 
 /// Whether TLS is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Wish {
-    /// If the host offers it, and in any case if it did so before.
+    /// If the host offers it; required if the host offered it before.
     #[default]
     Auto,
-    /// In any case.
+    /// Always.
     Require,
     /// Never.
     Off,
 }
 
-/// How it is decided whose certificate counts.
+/// How a certificate is checked.
 #[derive(Debug)]
 enum Trust {
-    /// A certification authority's file.
+    /// By a certification authority's file.
     Authority(PathBuf),
-    /// The first use, in the user's file under a name.
+    /// By what was remembered at the first use, in the user's file under a name.
     FirstUse(KnownHosts, String),
 }
 
@@ -58,7 +58,7 @@ pub(crate) struct Tls {
     trust: Trust,
 }
 
-/// A TLS connection, and what is to be done once the monitor has proved that it knows the password.
+/// A TLS connection, and the steps that remain when the monitor has proved that it knows the password.
 #[derive(Debug)]
 pub(crate) struct Secured {
     pub(crate) stream: TlsStream,
@@ -94,7 +94,7 @@ impl Tls {
         self.wish != Wish::Off
     }
 
-    /// What follows if the host does not offer it: the connection goes on in the clear, if that is not suspicious.
+    /// What to do if the host does not offer it: the connection continues without TLS, if that is not suspicious.
     pub(crate) fn missing(&self) -> Result<(), Failure> {
         let host = &self.host;
         let refuse = |why: &str| {
@@ -117,7 +117,7 @@ impl Tls {
         }
     }
 
-    /// Shakes hands on a connection whose peer has agreed to do so.
+    /// The TLS handshake on a connection whose peer has agreed to it.
     pub(crate) fn start(&self, tcp: TcpStream) -> Result<Secured, Failure> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let seen = Arc::new(Mutex::new(String::new()));
@@ -153,7 +153,7 @@ impl Tls {
         })
     }
 
-    /// Remembers a certificate, and tells the user.
+    /// Remembers a certificate, and informs the user.
     pub(crate) fn remember(&self, new: &NewHost) -> Result<(), Failure> {
         let Trust::FirstUse(known, name) = &self.trust else {
             return Ok(());
@@ -187,7 +187,7 @@ impl Tls {
     }
 
     fn server_name(&self, tcp: &TcpStream) -> Result<ServerName<'static>, Failure> {
-        // A name that is none of DNS can be in no certificate; the address is as good then.
+        // A name that is not a DNS name can be in no certificate; then the address is used.
         match ServerName::try_from(self.host.as_str().to_owned()) {
             Ok(name) => Ok(name),
             Err(_) => Ok(ServerName::IpAddress(tcp.peer_addr()?.ip().into())),
@@ -206,7 +206,8 @@ fn broken(error: rustls::Error) -> Failure {
     Failure::new(Exit::Failed, format_args!("no TLS connection: {error}"))
 }
 
-/// What a host is called in the file: a loopback address with its port, as a tunnel may begin there, and each leads elsewhere.
+/// The name of a host in the file: a loopback address has its port, because a tunnel may begin there, and each leads to
+/// another host.
 fn name_of(host: &Host, port: u16) -> String {
     match host.is_loopback() {
         true => format!("[{host}]:{port}"),
@@ -214,7 +215,7 @@ fn name_of(host: &Host, port: u16) -> String {
     }
 }
 
-/// Takes what a certification authority has signed for the name of the host.
+/// Accepts a certificate that a certification authority has signed for the name of the host.
 fn authority(
     file: &Path,
     provider: Arc<CryptoProvider>,
@@ -234,7 +235,7 @@ fn authority(
     verifier.map_err(|e| bad(&e))
 }
 
-/// Takes any certificate whose owner the peer is, and notes its fingerprint.
+/// Accepts any certificate whose key the peer has, and notes its fingerprint.
 #[derive(Debug)]
 struct AnyCertificate {
     provider: Arc<CryptoProvider>,

@@ -8,10 +8,10 @@ pub fn now() -> u64 {
     since.map_or(0, |since| since.as_secs())
 }
 
-/// The last second of the year 9999: what is later is not a date, but an error or a lie.
+/// The last second of the year 9999: a later time is not a date, but an error or a false statement.
 const LAST: u64 = 253_402_300_799;
 
-/// `2026-11-24 03:32:32 UTC`. UTC, as nobody knows which zone the reader of a saved page is in.
+/// `2026-11-24 03:32:32 UTC`. UTC, because the time zone of the reader of a saved page is not known.
 pub fn utc(seconds: u64) -> String {
     let time = UNIX_EPOCH + Duration::from_secs(seconds.min(LAST));
     let text = humantime::format_rfc3339_seconds(time).to_string();

@@ -1,5 +1,5 @@
-//! The words for what a monitor tells: one for each state and each way to end, the same in the output for people, in JSON and
-//! in events. Runs in the clients.
+//! The words for what a monitor reports: one for each state and each way to end, the same in the output for people, in
+//! JSON and in events. Runs in the clients.
 
 use cli::printable;
 use rpc_xdr::umlmonctrl::{ConfigOrigin, EventKind, VmEnd, VmLastEnd, VmState};
@@ -37,7 +37,7 @@ pub fn origin(origin: ConfigOrigin) -> &'static str {
     }
 }
 
-/// How it ended and, if there is more to say, why: `crashed: signal 11`.
+/// How it ended and, if there is a detail, why: `crashed: signal 11`.
 pub fn how_ended(end: &VmLastEnd) -> String {
     let how = for_people(self::end(end.how));
     match end.text.as_str() {

@@ -28,8 +28,8 @@ pub struct Bind {
     pub target: PathBuf,
 }
 
-/// Where a file to bind is. A library is bound, read-only, only if nobody but root can change it, or exchange it on the
-/// way there.
+/// Where a file to bind is. A library is bound, read-only, only if root alone can change it, or exchange it or a
+/// directory above it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Source {
     /// A library of the host, behind directories that are open to all.
@@ -74,7 +74,7 @@ pub(crate) fn covered(binds: &[Bind]) -> impl Iterator<Item = &'static str> {
     COVERED.into_iter().filter(has_any)
 }
 
-/// Lets the files be seen in the jail.
+/// Makes the files visible in the jail.
 pub(crate) fn apply(jail: &OwnedFd, binds: &[Bind]) -> Result<()> {
     for directory in covered(binds) {
         let at = Path::new("/").join(directory);

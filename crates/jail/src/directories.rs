@@ -47,8 +47,8 @@ pub(crate) fn host() -> Result<OwnedFd> {
     fs::openat(CWD, root, FLAGS, Mode::empty()).map_err(failed(root))
 }
 
-/// Finds the regular file `path` in the directory `root`. Nobody but root can exchange it, or what leads there, or change
-/// its content. It is not opened.
+/// Finds the regular file `path` in the directory `root`. Only root can exchange it, or a directory or link in its
+/// path, or change its content. It is not opened.
 pub(crate) fn find_file(root: &OwnedFd, path: &Path, open: Open) -> Result<Found> {
     let found = walk(root, path, &Trusting { open })?;
     match found.is_file() {
@@ -60,22 +60,22 @@ pub(crate) fn find_file(root: &OwnedFd, path: &Path, open: Open) -> Result<Found
     }
 }
 
-/// Finds a directory of the host that is open to all, and that nobody but root can exchange, if there is one.
+/// Finds a directory of the host that is open to all, and that only root can exchange, if there is one.
 pub(crate) fn find_directory(path: &Path) -> Option<OwnedFd> {
     let found = walk(&host().ok()?, path, &Trusting { open: Open::ToAll }).ok()?;
     (found.kind() == FileType::Directory).then_some(found.fd)
 }
 
-/// Who must be able to go through the directories on the way to a file.
+/// Which users must be able to search the directories in the path of a file.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Open {
-    /// Everybody, so that no file of a closed directory is given to anybody.
+    /// All users, so that no file of a closed directory becomes accessible.
     ToAll,
-    /// Whoever is meant; it is in the jail anyway.
+    /// Only the user in question; the file is in the jail already.
     ToSome,
 }
 
-/// To a directory that root works in, which is made if it is missing.
+/// The rules for a directory that root works in, which is made if it is missing.
 struct Making {
     mode: u32,
 }
@@ -97,7 +97,7 @@ impl Guide for Making {
     }
 }
 
-/// To a file of root.
+/// The rules for a file of root.
 struct Trusting {
     open: Open,
 }
@@ -115,7 +115,7 @@ impl Guide for Trusting {
     }
 }
 
-/// Refuses a link that is not of root, and what somebody else could change.
+/// Refuses a link that does not belong to root, and whatever another user could change.
 fn of_root(step: &Step<'_>) -> Result<()> {
     match step.kind() {
         FileType::Symlink if step.stat.st_uid == 0 => Ok(()),

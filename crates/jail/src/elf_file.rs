@@ -1,8 +1,8 @@
 //! What a program needs to run: its loader and libraries, read from its ELF headers (elf(5)). A confined process of the
 //! monitor, and umladmin.
 //!
-//! The file may be anything: only what is needed is read, each part up to a fixed size, and nothing in it is believed. The
-//! directories that it wants searched (`DT_RUNPATH`) are not read at all.
+//! The file may have any content: only what is needed is read, each part up to a fixed size, and nothing in it is
+//! trusted. The directories that it names for the search (`DT_RUNPATH`) are not read at all.
 
 use std::fs::File;
 use std::io;
@@ -134,7 +134,7 @@ impl Elf<'_> {
         Ok(SegmentTable::new(endian, class, &table).iter().collect())
     }
 
-    /// Reads the dynamic section: libraries and where to search them.
+    /// Reads the dynamic section: the libraries.
     fn dynamic(
         &self,
         segment: &ProgramHeader,

@@ -130,7 +130,7 @@ pub enum Error {
         /// What is needed.
         expected: &'static str,
     },
-    /// The kernel is larger than any is.
+    /// The kernel is larger than any real one.
     #[error(
         "kernel {path} has {size} bytes, more than a kernel can have ({limit}); use another file"
     )]
@@ -142,7 +142,7 @@ pub enum Error {
         /// The most that is allowed.
         limit: u64,
     },
-    /// The program loader of a dynamically linked kernel is nowhere, or a library.
+    /// The program loader or a library of a dynamically linked kernel was not found.
     #[error(
         "kernel {kernel} is dynamically linked and needs {what} {name}, which is not in the library directories of this \
          host{}; install it{}, or use a static kernel",
@@ -159,7 +159,7 @@ pub enum Error {
         /// The kernel's own library directory; only a kernel of root has one.
         beside: Option<PathBuf>,
     },
-    /// What was said to be the result of an inspection is not.
+    /// The reported result of an inspection is not valid.
     #[error("the process that looked at kernel {kernel} has told nonsense: {what}")]
     Nonsense {
         /// The kernel, as seen in the jail.
@@ -187,7 +187,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Something is not there, or what should lead there is no directory.
+    /// A file or directory is missing, or a component of its path is no directory.
     pub(crate) fn is_missing(&self) -> bool {
         match self {
             Error::Directory { source, .. } => source.kind() == io::ErrorKind::NotFound,

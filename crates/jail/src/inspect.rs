@@ -1,7 +1,8 @@
 //! Looking at a kernel's file: whether it can be executed, and which loader and libraries it needs. A confined process of
 //! the monitor, as the VM's user in the jail; and umladmin.
 //!
-//! The file may be anything, and anybody's. Nothing here waits for anybody else, and only what is needed is read.
+//! The file may have any content and any owner. Nothing here waits for another process, and only what is needed is
+//! read.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -17,20 +18,20 @@ use crate::library::{DIRECTORIES, MAX_LIBRARIES, MAX_NAMES, beside, is_loader};
 use crate::walk::{Found, Guide, Step, kind, walk};
 use crate::{Account, Error, Result};
 
-/// Loaded by the C library when a thread is cancelled, without being asked for in the file. Kernels from 7.x on abort at
-/// the end without it.
+/// Loaded by the C library when a thread is cancelled, although the file does not name it. Without it, kernels from 7.x
+/// on abort when they end.
 const LIBGCC: &str = "libgcc_s.so.1";
 
-/// The largest kernel, in bytes; one with all of its debugging information has half of it.
+/// The largest kernel, in bytes: twice the size of one with all of its debugging information.
 const MAX_KERNEL: u64 = 1 << 30;
 
-/// What was found out about a kernel's file. It was told by a process that may have been taken over by the file, see
+/// What was found out about a kernel's file. It comes from a process that the file may have taken over, see
 /// [`crate::Kernel::new`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inspection {
     /// Its path in the jail, after links.
     pub real: PathBuf,
-    /// Owner and mode, if others than root can change it.
+    /// Owner and mode, if users other than root can change it.
     pub changeable: Option<(u32, u32)>,
     /// Where its loader must be, if it is dynamically linked.
     pub loader: Option<PathBuf>,
@@ -126,7 +127,7 @@ fn read(found: &Found, shown: &Path) -> Result<File> {
     })
 }
 
-/// To a program that this user is to execute.
+/// The rules for a program that this user is to execute.
 struct Executing<'a> {
     account: Option<&'a Account>,
 }

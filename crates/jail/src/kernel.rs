@@ -1,7 +1,7 @@
-//! What a kernel is given in its jail, by what was found out about its file. The monitor, and umladmin.
+//! What a kernel gets in its jail, according to what was found out about its file. The monitor, and umladmin.
 //!
-//! The monitor never opens the file. Who has looked at it is not trusted: nothing that it says can name a file other than
-//! a library.
+//! The monitor never opens the file. The process that has inspected it is not trusted: its results cannot name a file
+//! other than a library.
 
 use std::path::{Path, PathBuf};
 

@@ -23,7 +23,7 @@ pub(crate) const DIRECTORIES: [&str; 6] = [
 /// What [`DIRECTORIES`] are in.
 pub(crate) const ROOTS: [&str; 4] = ["/lib", "/lib64", "/usr/lib", "/usr/lib64"];
 
-/// More libraries than any kernel has, and the bytes of all their names.
+/// The limit on the number of libraries, which no kernel reaches, and on the bytes of all their names.
 pub(crate) const MAX_LIBRARIES: usize = 64;
 pub(crate) const MAX_NAMES: usize = 4096;
 /// The longest path of a loader.
@@ -32,9 +32,9 @@ const MAX_LOADER: usize = 255;
 /// Where the process that inspects a kernel sees [`ROOTS`]: its jail has a `/tmp`, for which it has no other use.
 pub const LIBRARIES: &str = "/tmp";
 
-/// Lets the directories of libraries be seen in the jail, as below the root of the host: links from one to another lead
-/// there. For a process that inspects a kernel, which may read no other directory of the host. `shown` is the path of the jail
-/// for messages.
+/// Makes the directories of libraries visible in the jail, with the same layout as below the root of the host, so that
+/// links between them work. For a process that inspects a kernel, which may read no other directory of the host.
+/// `shown` is the path of the jail for messages.
 pub(crate) fn show(jail: &OwnedFd, shown: &Path) -> Result<()> {
     let failed = |source| Error::Mount {
         what: "cover",

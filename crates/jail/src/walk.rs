@@ -1,8 +1,8 @@
-//! Walking a path name by name, so that each directory and each link on the way can be judged, and nothing is opened
-//! that could make the caller wait. All processes.
+//! Walking a path name by name, so that each directory and each link in it can be checked, and nothing is opened that
+//! could make the caller wait. All processes.
 //!
-//! Everything is held as an `O_PATH` descriptor: what was looked at is what is used, whatever happens to the names.
-//! Links are followed within the root directory given, as a process would that has it as its root.
+//! Everything is held as an `O_PATH` descriptor: what was checked is what is used, even if names are changed meanwhile.
+//! Links are followed within the root directory given, as in a process that has it as its root.
 
 use std::collections::VecDeque;
 use std::ffi::{OsStr, OsString};
@@ -17,12 +17,12 @@ use rustix::io::Errno;
 
 use crate::{Error, Result};
 
-/// Links followed on the way, as the kernel's own limit.
+/// Links followed in one walk; the kernel has the same limit.
 const MAX_LINKS: usize = 40;
 
 const LOOK: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
 
-/// What was found on the way.
+/// What was found in the walk.
 pub(crate) struct Step<'a> {
     pub(crate) stat: &'a Stat,
     pub(crate) path: &'a Path,
@@ -36,21 +36,21 @@ impl Step<'_> {
     }
 }
 
-/// Who goes along, and says what may be on the way.
+/// The rules of a walk: what a path may contain.
 pub(crate) trait Guide {
-    /// Refuses a directory or a link on the way, or what is at its end.
+    /// Refuses a directory or a link in the path, or what is at its end.
     fn judge(&self, step: &Step<'_>) -> Result<()>;
 
-    /// Makes what is missing, or refuses. `last`: it is the end of the way.
+    /// Makes what is missing, or refuses. `last`: it is the end of the path.
     fn missing(&self, parent: &OwnedFd, name: &OsStr, path: &Path, last: bool) -> Result<()> {
         let _ = (parent, name, last);
         Err(failed(path)(Errno::NOENT))
     }
 }
 
-/// The end of a way.
+/// The end of a path.
 pub(crate) struct Found {
-    /// It can be looked at, but not read.
+    /// An `O_PATH` descriptor: it can be examined, but not read.
     pub(crate) fd: OwnedFd,
     pub(crate) stat: Stat,
     /// Where it is, from the root of the walk on, without links.
@@ -80,7 +80,7 @@ impl Found {
     }
 
     /// Opens the file for reading, by its name once more, since some processes have no /proc. Does not wait: not for
-    /// the other end of a pipe that has taken its place, and not for a lease to be given up.
+    /// the other end of a pipe that has replaced it, and not for the release of a lease.
     ///
     /// # Errors
     /// Those of open(2), and if it is not the same file any more.
@@ -190,7 +190,7 @@ fn components(path: &Path) -> Option<VecDeque<OsString>> {
         .collect()
 }
 
-/// The way to go after a link: that of its target, in which `..` is resolved by name, then the `rest`.
+/// The remaining path after a link: that of its target, in which `..` is resolved by name, then the `rest`.
 fn follow(target: &Path, rest: VecDeque<OsString>) -> Option<VecDeque<OsString>> {
     let mut names = VecDeque::new();
     for component in target.components() {

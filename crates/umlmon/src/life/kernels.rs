@@ -1,7 +1,7 @@
 //! Looking at a kernel before it is started (umlmon, the monitor process).
 //!
-//! The monitor does not open the file: it may belong to the VM's user, who can exchange it at any time for one that never
-//! ends, or that makes whoever opens it wait. A confined process does, and has a deadline.
+//! The monitor does not open the file: it may belong to the VM's user, who can exchange it at any time for one that
+//! never ends, or whose opening blocks. A confined process opens it, and has a deadline.
 
 use std::path::Path;
 use std::time::Duration;
@@ -25,7 +25,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 pub struct Seen {
     /// What it needs in the jail.
     pub kernel: Kernel,
-    /// The network drivers it has; looked for only if the VM is to be connected.
+    /// The network drivers it has; searched only if the VM is to be connected.
     pub drivers: Drivers,
 }
 

@@ -101,7 +101,7 @@ pub struct Monitor {
     starter: Option<(Reply, Instant)>,
     /// The kernel is up, but the child has not told yet that it executes: these are two ways.
     up_early: bool,
-    /// A reboot waits for its turn: the configuration and arguments of the run that ended.
+    /// A reboot whose delay is not over: the configuration and arguments of the run that ended.
     reboot: Option<Reboot>,
     /// The delay of the next reboot, if the guest goes on rebooting at once.
     delay: Duration,
@@ -118,7 +118,7 @@ struct Reboot {
 }
 
 impl Reboot {
-    /// Waits until it is due, and the kernel has been looked at. Cancel safe.
+    /// Waits until it is due, and the kernel has been inspected. Cancel safe.
     async fn ready(&mut self) -> Result<Seen, Failure> {
         sleep_until(self.due).await;
         let looked = (&mut self.kernel).await;
@@ -217,7 +217,7 @@ impl Monitor {
         }
     }
 
-    /// Carries an action out; true if the daemon shall end. Who asked for it is answered when it is done.
+    /// Carries an action out; true if the daemon must end. The request is answered when the action is done.
     fn act(&mut self, action: Action<Box<Start>>, asker: Asker) -> bool {
         match action {
             Action::Launch(start) => return self.launch(start, asker),
@@ -426,7 +426,7 @@ impl Monitor {
         false
     }
 
-    /// Executes the kernel again on the same channels, unless somebody wants the VM down by now.
+    /// Executes the kernel again on the same channels, unless a client wants the VM down by now.
     fn relaunch(&mut self, kernel: Result<Seen, Failure>) -> bool {
         let Some(mut reboot) = self.reboot.take() else {
             return false;
@@ -482,7 +482,7 @@ async fn next_event(run: &mut Option<Run>) -> RunEvent {
     }
 }
 
-/// Waits for the turn of a reboot; for ever, if none waits.
+/// Waits until a reboot is due; without end, if there is none.
 async fn ready(reboot: &mut Option<Reboot>) -> Result<Seen, Failure> {
     match reboot {
         Some(reboot) => reboot.ready().await,
@@ -490,7 +490,7 @@ async fn ready(reboot: &mut Option<Reboot>) -> Result<Seen, Failure> {
     }
 }
 
-/// Waits until then; for ever, if there is no time given.
+/// Waits until then; without end, if there is no time given.
 async fn at(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,

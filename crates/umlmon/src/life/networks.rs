@@ -26,7 +26,7 @@ pub struct Wiring {
     networks: Option<Networks>,
     /// The kernel opens taps itself.
     pub tun: bool,
-    /// The kernel is in the network of the host, for what the administrator has written in its own words.
+    /// The kernel is in the network of the host, because the administrator has given network arguments of the kernel.
     pub on_host: bool,
 }
 

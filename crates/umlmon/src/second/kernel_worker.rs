@@ -1,8 +1,8 @@
 //! The process that looks at a kernel: it becomes the VM's user in the jail, says what the file is and needs, and ends
 //! (umlmon, the child process; this file is what it does after `child.rs`).
 //!
-//! The file may be anybody's, and what is read of it may take over the process. So it can do nothing but read what the
-//! VM's user can read, and the monitor believes nothing that it says.
+//! The file may belong to any user, and its content may take over the process. So the process can only read what the
+//! VM's user can read, and the monitor trusts none of its results.
 
 use std::os::fd::OwnedFd;
 use std::path::Path;
