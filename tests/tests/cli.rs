@@ -150,3 +150,19 @@ fn the_configuration_of_a_vm_is_printed_and_can_be_read_again() {
     std::fs::write(world.configuration(), format!("{global}\n{printed}")).unwrap();
     assert_eq!(world.umladmin(&["config", "vm1"]).ok(), printed);
 }
+
+#[test]
+fn a_configuration_is_a_file() {
+    let world = World::unprivileged();
+    world.vm("vm1").configure();
+    let file = world.configuration().display().to_string();
+    for (name, words) in [
+        ("umlmon", "vm1"),
+        ("umlwatch", "vm1 -info"),
+        ("umladmin", "list"),
+    ] {
+        let script = format!("{} -config <(cat {file}) {words}", program(name).display());
+        let complaint = run(Command::new("bash").args(["-c", &script])).fails(1);
+        assert!(complaint.contains("not a regular file"), "{complaint}");
+    }
+}

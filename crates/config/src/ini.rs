@@ -6,7 +6,7 @@
 //! it cannot misread, one line per header or entry.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -21,6 +21,8 @@ const MAX_FILE: usize = 1 << 20;
 const MAX_LINE: usize = 1 << 16;
 /// Most sections in a file.
 const MAX_SECTIONS: usize = 4096;
+/// What some editors put before text in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// A section with its entries in file order.
 pub(crate) struct Section {
@@ -36,6 +38,20 @@ pub(crate) struct Entry {
     pub(crate) place: Place,
 }
 
+/// Opens a configuration, which must be a file that others, and this program again, find under the same name: not a pipe,
+/// and not a descriptor of the caller's, that only he has.
+fn regular(path: &Path) -> io::Result<File> {
+    let is_descriptor = ["/dev/fd", "/dev/stdin", "/proc/self"]
+        .iter()
+        .any(|place| path.starts_with(place));
+    // Looked at first: to open a FIFO could take for ever.
+    if is_descriptor || !path.metadata()?.is_file() {
+        let why = "not a regular file with a name of its own, which a configuration must be, as it is read again";
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
+    }
+    File::open(path)
+}
+
 /// The text of a configuration file.
 pub(crate) fn read(path: &Path) -> Result<String> {
     let unreadable = |error| Error::Read {
@@ -43,10 +59,13 @@ pub(crate) fn read(path: &Path) -> Result<String> {
         error,
     };
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(unreadable)?;
+    let file = regular(path).map_err(unreadable)?;
     file.take(MAX_FILE as u64 + 1)
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;
+    if bytes.starts_with(BYTE_ORDER_MARK) {
+        bytes.drain(..BYTE_ORDER_MARK.len());
+    }
     String::from_utf8(bytes).map_err(|e| {
         let good = e
             .as_bytes()
@@ -400,6 +419,30 @@ mod tests {
             missing.starts_with("cannot read /nonexistent: No such file"),
             "{missing}"
         );
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "\u{feff}[a]\nx = 1\n").unwrap();
+        assert_eq!(read(file.path()).unwrap(), "[a]\nx = 1\n");
+    }
+
+    #[test]
+    fn only_regular_files_are_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        for path in [
+            directory.path(),
+            &socket,
+            Path::new("/dev/fd/0"),
+            Path::new("/dev/zero"),
+        ] {
+            let refused = read(path).map(|_| ()).unwrap_err().to_string();
+            let wanted = format!("cannot read {}: not a regular file", path.display());
+            assert!(refused.starts_with(&wanted), "{refused}");
+        }
     }
 
     proptest::proptest! {
