@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Child, Command, Stdio};
 
 use e2e::{Directory, Vm, World, run};
@@ -51,7 +52,7 @@ fn signals_that_the_caller_ignores_or_blocks_work() {
     let directory = Directory::of(&world).pid().as_raw_pid();
     for daemon in [vm.monitor_pid(), directory] {
         let ignored = signals(daemon, "SigIgn");
-        assert_eq!(ignored, [Signal::HUP, Signal::PIPE]);
+        assert_eq!(ignored, [Signal::HUP, Signal::PIPE, Signal::XFSZ]);
         // They are received from a descriptor.
         let blocked = signals(daemon, "SigBlk");
         assert_eq!(blocked, [Signal::HUP, Signal::INT, Signal::TERM]);
@@ -82,4 +83,87 @@ fn a_client_obeys_ctrl_c_but_no_hang_up_that_its_caller_ignores() {
     kill_process(Pid::from_child(&client), Signal::TERM).unwrap();
     assert_ne!(client.wait().unwrap().code(), Some(1));
     vm.kill();
+}
+
+/// What the descriptors of a process are.
+fn descriptors(pid: i32) -> Vec<String> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+    let links = entries.filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
+    links.map(|to| to.to_string_lossy().into_owned()).collect()
+}
+
+#[test]
+fn daemons_keep_no_descriptor_and_no_variable_of_the_caller() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("vm1").configure();
+    let lock = world.path().join("lock");
+    // Not even the standard ones are there.
+    let script = format!(
+        "export LD_BIND_NOW=1 LOCALDOMAIN=x; exec 3>{0} 77>{0} 4096>{0} <&- >&-",
+        lock.display()
+    );
+    for (program, words) in [("umldir", &[][..]), ("umlmon", &["vm1"])] {
+        run(&mut after(&script, "", &world.command(program, words))).ok();
+    }
+    let lock = lock.to_string_lossy().into_owned();
+    for pid in [vm.monitor_pid(), Directory::of(&world).pid().as_raw_pid()] {
+        let open = descriptors(pid);
+        assert!(!open.contains(&lock), "{open:?}");
+    }
+    // A client is given one on purpose.
+    let password = "exec 9<<<secret;";
+    let client = vm.command(&["-info", "-password-file", "/dev/fd/9"]);
+    run(&mut after(password, "", &client)).ok();
+}
+
+#[test]
+fn neither_limits_nor_the_umask_of_the_caller_count() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("vm1").con(1).disk(0, vec![0; 4096]).configure();
+    let rundir = world.path().join("run");
+    for umask in ["000", "077"] {
+        fs::remove_dir_all(&rundir).unwrap();
+        let script = format!("umask {umask}; ulimit -S -f 1 -t 4 -s 256 -n 30 -v 400000 -d 400000");
+        run(&mut after(&script, "", &world.command("umlmon", &["vm1"]))).ok();
+        vm.put_files();
+        let mode = rundir.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o755, "{umask}");
+        vm.start();
+        for pid in [vm.monitor_pid(), vm.pid("kernel_pid")] {
+            let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+            for what in ["cpu time", "file size", "data size", "address space"] {
+                let line = limits.lines().find(|line| line.contains(what)).unwrap();
+                assert!(line.contains("unlimited"), "{line}");
+            }
+        }
+        vm.kill();
+        vm.end_monitor();
+    }
+    // The upper limit, too: root may lift it, but not in every container.
+    let outcome = run(&mut after(
+        "ulimit -f 1",
+        "",
+        &world.command("umlmon", &["vm1"]),
+    ));
+    if outcome.status == Some(0) {
+        vm.start();
+        vm.kill();
+        vm.end_monitor();
+    } else {
+        let complaint = outcome.fails(1);
+        assert!(
+            complaint.contains("start it without the limit that `ulimit -f` shows"),
+            "{complaint}"
+        );
+    }
+    // A stranger could take the pid file of a VM first.
+    for mode in [0o777, 0o1777, 0o775] {
+        fs::set_permissions(&rundir, fs::Permissions::from_mode(mode)).unwrap();
+        for (program, words) in [("umldir", &[][..]), ("umlmon", &["vm1"])] {
+            let complaint = run(&mut world.command(program, words)).fails(1);
+            let wanted = format!("cannot use rundir, {}: others can", rundir.display());
+            assert!(complaint.contains(&wanted), "{complaint}");
+        }
+    }
+    fs::set_permissions(&rundir, fs::Permissions::from_mode(0o755)).unwrap();
 }

@@ -30,18 +30,6 @@ pub struct Readiness {
     pipe: RefCell<Option<File>>,
 }
 
-/// Makes sure that there is a `/proc`, by which a daemon names what it holds open. To be called first: what fails for want
-/// of it later has other things to say.
-///
-/// # Errors
-/// [`Error::NoProc`].
-pub fn require_proc() -> Result<(), Error> {
-    match std::fs::read_link("/proc/self") {
-        Ok(_) => Ok(()),
-        Err(_) => Err(Error::NoProc),
-    }
-}
-
 /// Takes the daemon to the background, unless `foreground`, and writes the pid file. Returns in the daemon only. To be
 /// called while the process has one thread, with everything acquired that shall be refused at the terminal.
 ///
@@ -49,6 +37,8 @@ pub fn require_proc() -> Result<(), Error> {
 /// [`Error::Background`], [`Error::PidFile`].
 pub fn background(foreground: bool, pid_file: &PidFile) -> Result<Readiness, Error> {
     let pipe = if foreground {
+        // A file system can be unmounted that the caller was in.
+        chdir("/").map_err(|e| Error::Background(e.into()))?;
         None
     } else {
         Some(detach().map_err(|e| Error::Background(explained(e)))?)

@@ -34,6 +34,24 @@ pub enum Error {
         "/proc is not mounted on this host, but required; mount it first: mount -t proc proc /proc"
     )]
     NoProc,
+    /// A limit of the caller cannot be lifted.
+    #[error(
+        "start it without the limit that `ulimit {option}` shows, which cannot be lifted: {source}"
+    )]
+    Limit {
+        /// The option of the shell's `ulimit`.
+        option: &'static str,
+        /// The error of the system call.
+        source: io::Error,
+    },
+    /// The directory of the pid files cannot be used.
+    #[error("cannot use rundir, {}: {source}", path.display())]
+    RunDirectory {
+        /// The directory.
+        path: PathBuf,
+        /// The error of the system call, or what is wrong with the directory.
+        source: io::Error,
+    },
     /// The way to the background is blocked.
     #[error("cannot go to the background: {0}")]
     Background(#[source] io::Error),

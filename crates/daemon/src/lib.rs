@@ -1,4 +1,4 @@
-//! What the daemons umlmon and umldir share: the pid file, going to the background, the log, and with the feature
+//! What the daemons umlmon and umldir share: the start, the pid file, going to the background, the log, and with the feature
 //! `server` the sockets they listen on.
 
 mod aside;
@@ -14,11 +14,12 @@ mod oom;
 mod pidfile;
 #[cfg(feature = "server")]
 mod signals;
+mod startup;
 #[cfg(feature = "server")]
 mod tcp;
 
 pub use aside::aside;
-pub use background::{Readiness, background, require_proc};
+pub use background::{Readiness, background};
 #[cfg(feature = "server")]
 pub use crowd::{Crowd, Place, source};
 pub use error::Error;
@@ -29,5 +30,6 @@ pub use oom::spare_when_memory_is_short;
 pub use pidfile::PidFile;
 #[cfg(feature = "server")]
 pub use signals::{Signals, Told};
+pub use startup::{run_directory, start_up};
 #[cfg(feature = "server")]
 pub use tcp::{TcpAcceptor, listen_tcp};

@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
 /// The variable that names the socket: a path, or with `@` an abstract name.
-const SOCKET: &str = "NOTIFY_SOCKET";
+pub(crate) const SOCKET: &str = "NOTIFY_SOCKET";
 
 /// Tells whoever wants to know that this process is the daemon, and ready.
 ///

@@ -24,5 +24,7 @@ pub use spawn::{
     Child, Network, SpawnError, shortage, spawn_kernel, spawn_namespaced, spawn_session,
     spawn_with_oom_score,
 };
-pub use startup::{ignores_hangup, reset_signals};
+pub use startup::{
+    close_inherited, ignore_file_size_signal, ignores_hangup, keep_environment, reset_signals,
+};
 pub use tap::{TapQueue, open_tap};

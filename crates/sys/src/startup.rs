@@ -1,8 +1,9 @@
-//! What a program takes over from its caller across execve(2), and puts right before anything else: the state of signals.
-//! Runs at the start of all programs, while they have one thread.
+//! What a program takes over from its caller across execve(2), and puts right before anything else. Runs at the start of
+//! all programs, while they have one thread: signals in all of them, the rest in the daemons.
 #![allow(unsafe_code)]
 
-use std::{mem, ptr};
+use std::os::fd::RawFd;
+use std::{env, fs, mem, ptr};
 
 /// The last of the kernel's signals (signal(7)).
 const LAST: libc::c_int = 64;
@@ -30,6 +31,46 @@ pub fn reset_signals() {
 #[must_use]
 pub fn ignores_hangup() -> bool {
     is_ignored(libc::SIGHUP)
+}
+
+/// From now on a write beyond the limit of file sizes fails, and does not end the process (SIGXFSZ).
+pub fn ignore_file_size_signal() {
+    // SAFETY: it ignores a signal, so no code is named that could run.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+}
+
+/// Closes all descriptors above the standard ones. To be called before the process opens anything that it keeps.
+pub fn close_inherited() {
+    const FIRST: RawFd = 3;
+    // SAFETY: nothing in this process owns a descriptor yet, as its `main` has just begun.
+    if unsafe { libc::syscall(libc::SYS_close_range, FIRST, u32::MAX, 0) } == 0 {
+        return;
+    }
+    // Linux before 5.9, or a filter of system calls.
+    let Ok(entries) = fs::read_dir("/proc/self/fd") else {
+        return;
+    };
+    let numbers = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let numbers: Vec<RawFd> = numbers.filter(|number| *number >= FIRST).collect();
+    for number in numbers {
+        // SAFETY: as above. That of the list itself is closed already, and no other thread has got its number.
+        unsafe { libc::close(number) };
+    }
+}
+
+/// Removes all variables from the environment but these. To be called while the process has one thread.
+pub fn keep_environment(names: &[&str]) {
+    let kept: Vec<_> = names
+        .iter()
+        .filter_map(|name| Some((name, env::var_os(name)?)))
+        .collect();
+    // SAFETY: the process has one thread, as its `main` has just begun, so nobody reads the environment meanwhile.
+    unsafe {
+        libc::clearenv();
+        for (name, value) in kept {
+            env::set_var(name, value);
+        }
+    }
 }
 
 /// Signals that the C library keeps for itself, and numbers that are none, count as not ignored.

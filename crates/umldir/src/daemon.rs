@@ -40,7 +40,7 @@ pub fn run(config_path: &Path, foreground: bool) -> anyhow::Result<()> {
     if !rustix::process::geteuid().is_root() {
         bail!("must be started by root: monitors trust no other directory service");
     }
-    daemon::require_proc()?;
+    daemon::start_up()?;
     let global = Config::load(config_path)?.global;
     // The lock comes first: whoever holds it may clean up after a predecessor. It is released last.
     let pid_file = lock(&global)?;
@@ -65,9 +65,7 @@ pub fn run(config_path: &Path, foreground: bool) -> anyhow::Result<()> {
 }
 
 fn lock(global: &Global) -> anyhow::Result<PidFile> {
-    let rundir = &global.rundir;
-    fs::create_dir_all(rundir)
-        .with_context(|| format!("cannot make the directory {}", rundir.display()))?;
+    daemon::run_directory(&global.rundir)?;
     Ok(PidFile::lock(&global.directory_pid_file())?)
 }
 

@@ -64,7 +64,7 @@ pub fn run(name: &VmName, config_path: &Path, manner: Manner) -> anyhow::Result<
     if !rustix::process::geteuid().is_root() {
         bail!("must be started by root: it mounts file systems and starts the VM as another user");
     }
-    daemon::require_proc()?;
+    daemon::start_up()?;
     privilege::check()?;
     let config_path = std::path::absolute(config_path)?;
     let (vm, global) = configured(&config_path, name)?;
@@ -98,9 +98,7 @@ fn configured(path: &Path, name: &VmName) -> anyhow::Result<(Vm, Global)> {
 }
 
 fn lock(global: &Global, name: &VmName) -> anyhow::Result<PidFile> {
-    let rundir = &global.rundir;
-    std::fs::create_dir_all(rundir)
-        .with_context(|| format!("cannot make the directory {}", rundir.display()))?;
+    daemon::run_directory(&global.rundir)?;
     Ok(PidFile::lock(&global.pid_file(name))?)
 }
 

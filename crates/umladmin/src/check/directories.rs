@@ -30,7 +30,9 @@ pub(super) fn check(subject: &Subject) -> Vec<Finding> {
         let steps: Vec<PathBuf> = path.ancestors().map(Path::to_owned).collect();
         for step in steps.into_iter().rev() {
             if seen.insert(step.clone()) {
-                findings.extend(fault(&step).map(|(problem, what)| {
+                // Everybody could take the pid file of a VM first.
+                let sticky_is_enough = step != global.rundir;
+                findings.extend(fault(&step, sticky_is_enough).map(|(problem, what)| {
                     Finding::new(&place, format!("{} {problem}", step.display()), what)
                 }));
             }
@@ -40,7 +42,7 @@ pub(super) fn check(subject: &Subject) -> Vec<Finding> {
 }
 
 /// What is wrong with a directory; one that is not there yet is made as it should be.
-fn fault(path: &Path) -> Option<(String, String)> {
+fn fault(path: &Path, sticky_is_enough: bool) -> Option<(String, String)> {
     let found = fs::metadata(path).ok()?;
     let shown = path.display();
     if !found.is_dir() {
@@ -54,7 +56,7 @@ fn fault(path: &Path) -> Option<(String, String)> {
         return Some((problem, format!("chown root {shown}")));
     }
     let mode = found.mode() & 0o7777;
-    if mode & WRITABLE != 0 && mode & STICKY == 0 {
+    if mode & WRITABLE != 0 && !(sticky_is_enough && mode & STICKY != 0) {
         let problem = format!("can be changed by others than root (mode {mode:04o})");
         return Some((problem, format!("chmod go-w {shown}")));
     }
@@ -96,6 +98,26 @@ mod tests {
                     "umlmon:7: {log} can be changed by others than root (mode 0777); chmod go-w {log}\n"
                 ),
             ]
+        );
+    }
+
+    #[test]
+    fn a_run_directory_that_others_can_write_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let run = dir.path().join("run");
+        fs::create_dir(&run).unwrap();
+        // As /tmp; that is good enough for directories above.
+        fs::set_permissions(&run, fs::Permissions::from_mode(0o1777)).unwrap();
+        let text = "[vm1]\nvmuser = nobody\nmem = 64\n";
+        let run = run.display();
+        assert_eq!(
+            findings(check, text, dir.path()),
+            [format!(
+                "umlmon:3: {run} can be changed by others than root (mode 1777); chmod go-w {run}\n"
+            )]
         );
     }
 }
