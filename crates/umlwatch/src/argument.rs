@@ -1,4 +1,4 @@
-//! What the arguments of commands mean: of each, its name in the help, what completes it, and how it is read (umlwatch).
+//! The arguments of commands: for each, its name in the help, its completion, and how it is read (umlwatch).
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -7,7 +7,7 @@ use cli::{Arg, Failure, Given, Kind};
 use config::ChannelName;
 use rpc_xdr::umlmonctrl::{ConfigDelArgs, ConfigSetArgs};
 
-/// How many lines `-tail` shows if nothing is said.
+/// How many lines `-tail` shows by default.
 const TAIL_LINES: u32 = 20;
 
 /// A type that the argument of a command is read as.
@@ -22,7 +22,7 @@ pub(crate) trait Argument: Sized + 'static {
     fn read(given: &Given) -> Result<Self, Failure>;
 }
 
-/// `VM_WAIT` and the like: how long at most.
+/// `VM_WAIT` and similar: the longest time.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Seconds(pub(crate) u32);
 
@@ -51,7 +51,7 @@ pub(crate) struct Ready {
 /// What shows that a guest is ready.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Sign {
-    /// The guest's own word: `echo ready > /proc/mconsole`.
+    /// The guest's own report: `echo ready > /proc/mconsole`.
     Word,
     /// A text that a channel shows.
     Shown {
@@ -208,7 +208,7 @@ impl Argument for ConfigDelArgs {
     }
 }
 
-/// It has not the form that the help shows.
+/// The argument does not have the form that the help shows.
 fn malformed<T: Argument>(given: &Given) -> Failure {
     let text = given.value.to_string_lossy();
     let form = T::ARG.map_or("", |arg| arg.label);

@@ -31,15 +31,15 @@ const REPLAY: u64 = 4096;
 const POLL_MS: u32 = 30_000;
 /// How much output one reply may carry, in bytes.
 const OUTPUT_MAX: u32 = 65_536;
-/// How much one write carries, in bytes; small, so that a guest that takes its time delays little.
+/// How much one write carries, in bytes; small, so that a slow guest delays little.
 const WRITE_MAX: usize = 4096;
 /// How much may be typed ahead of a guest that does not read, in bytes.
 const AHEAD_MAX: usize = 256 * 1024;
 /// How long the guest must be silent after the end of stdin.
 const QUIET: Duration = Duration::from_secs(1);
 
-/// Ends what a guest that paints its screen switches on: attributes, hidden cursor, scroll region (without moving the
-/// cursor), other keys, reports of mouse and pastes.
+/// Resets what a guest that paints its screen has switched on: attributes, hidden cursor, scroll region (without moving
+/// the cursor), other keys, reports of mouse and pastes.
 const OFF: &str = "\x1b7\x1b[r\x1b8\x1b[0;10m\x1b(B\x0f\x1b[?25h\x1b[?7h\x1b[4l\x1b[20l\x1b[?1l\x1b>\x1b[?9l\x1b[?1000l\x1b[?2004l";
 
 /// Why the session is over.
@@ -48,8 +48,8 @@ enum End {
     Signal(Signal),
 }
 
-/// Connects until the user leaves. The terminal is as before when this returns; a signal that ended the session then
-/// does what it usually does.
+/// Connects until the user ends the session. The terminal is as before when this returns; a signal that ended the
+/// session then has its usual effect.
 pub(crate) fn attach(
     client: &Client,
     channel: &str,
@@ -59,7 +59,7 @@ pub(crate) fn attach(
     let mut monitor = client.connect()?.monitor;
     let opened = open(&mut monitor, channel, mode)?;
     let screen = painted(&mut monitor, channel, mode)?;
-    // A message of which a part is still on its way keeps nobody from leaving.
+    // A message of which a part has not arrived must not prevent the end of the session.
     monitor.rpc.stream().set_patience(Some(QUIET))?;
     let signals = Signals::hold()?;
     let raw = RawTerminal::enter()?;
@@ -95,8 +95,8 @@ fn open(monitor: &mut Monitor, channel: &str, mode: ConMode) -> Result<ConOpened
     }
 }
 
-/// The screen of a guest that paints it, if our terminal is large enough for it. What a guest has written lately would not
-/// show that.
+/// The screen of a guest that paints it, if our terminal is large enough for it. The guest's latest output alone would
+/// not show that.
 fn painted(
     monitor: &mut Monitor,
     channel: &str,
@@ -112,7 +112,7 @@ fn painted(
             rows,
             columns,
         };
-        // A guest with another size is better than none.
+        // If the guest cannot be resized, it is shown nevertheless.
         let _ = monitor.con_resize(&size).map_err(broken)?;
     }
     let screen = monitor.con_screen(&drawing_of(channel)).map_err(broken)?;
@@ -128,8 +128,9 @@ fn drawing_of(channel: &str) -> ConScreenArgs {
     }
 }
 
-/// Whether the guest has painted its screen, so that the cursor may be anywhere on it. Asked in a conversation of its own, as
-/// the other one may be in the middle of something. A monitor that does not answer keeps nobody from leaving.
+/// Whether the guest has painted its screen, so that the cursor may be anywhere on it. Asked on a separate connection,
+/// because the other one may be in the middle of a message. A monitor that does not answer must not prevent the end of
+/// the session.
 fn is_painted(client: &Client, channel: &str) -> bool {
     let screen = client.connect_quietly(QUIET).and_then(|mut monitor| {
         let answer = monitor.con_screen(&drawing_of(channel)).ok()?;
@@ -138,12 +139,12 @@ fn is_painted(client: &Client, channel: &str) -> bool {
     screen.is_some_and(|screen| !screen.plain)
 }
 
-/// Whether this comes from the terminal itself, which the guest has asked something, and not from the user.
+/// Whether this input comes from the terminal itself, as an answer to the guest, and not from the user.
 fn is_answer(keys: &[u8]) -> bool {
     matches!(keys, [0x1b, b'[' | b']' | b'P', _, _, ..])
 }
 
-/// Says who holds the channel.
+/// Says which user has the right to write on the channel.
 fn busy(monitor: &mut Monitor, channel: &str, error: CtlError) -> Failure {
     let info = monitor
         .vm_info()
@@ -172,12 +173,12 @@ fn result_in<R>(reply: &Reply, under_way: &mut Option<Ticket<R>>) -> Result<Opti
         .map_err(broken)
 }
 
-/// How somebody is connected.
+/// The kind of the session.
 #[derive(Clone, Copy)]
 struct How {
     /// Whether stdin is a terminal, which is raw then.
     terminal: bool,
-    /// Nothing is typed, but on a terminal the keys for ourselves.
+    /// Nothing is typed into the guest; on a terminal only the keys for the session itself work.
     watches: bool,
     escape: Escape,
 }
@@ -190,19 +191,19 @@ struct Attached<'a> {
     how: How,
     out: Output,
     keys: Keys,
-    /// Of the next byte to show.
+    /// Offset of the next byte to show.
     offset: u64,
     /// Where the former output ends.
     replay_end: u64,
     /// The replay begins within a line, which is not shown.
     cut: bool,
-    /// The user knows that the VM is down.
+    /// The user has been informed that the VM is down.
     down: bool,
-    /// The user knows that the VM is suspended.
+    /// The user has been informed that the VM is suspended.
     suspended: bool,
     /// Whether we may write.
     writer: bool,
-    /// That we may not write any more, as long as the user may have to be told.
+    /// The lost right to write, as long as the user may have to be informed again.
     lost: Option<Loss>,
     /// Typed and not sent.
     typed: Vec<u8>,
@@ -275,7 +276,7 @@ impl<'a> Attached<'a> {
             Some(screen) => {
                 self.offset = screen.offset;
                 self.cut = false;
-                // What the terminal shows now goes where it can be scrolled back to.
+                // The present contents of the terminal are scrolled up, so that the user can scroll back to them.
                 let rows = usize::try_from(screen.rows).unwrap_or(0);
                 self.show(&b"\r\n".repeat(rows))?;
                 self.show(&screen.drawing)
@@ -318,7 +319,7 @@ impl<'a> Attached<'a> {
         }
     }
 
-    /// Sends whatever is due and not under way: one read, one write, one question, one size.
+    /// Sends whatever is due and not yet sent: one read, one write, one question, one size.
     fn send(&mut self) -> Result<(), Failure> {
         if self.reading.is_none() {
             let args = ConReadArgs {
@@ -357,7 +358,7 @@ impl<'a> Attached<'a> {
 
     /// Waits for a key, an answer or a signal.
     fn wait(&self, signals: &Signals) -> Result<(bool, bool, bool), Failure> {
-        // What is typed before CTRL-] or the end of stdin is still sent, which an answer tells.
+        // What is typed before CTRL-] or the end of stdin is still sent; an answer confirms it.
         let quiet_since = self.quiet_since.filter(|_| self.all_typed());
         let ending = self.leaving.or(quiet_since);
         let ending = ending.map(|since| QUIET.saturating_sub(since.elapsed()));
@@ -377,7 +378,7 @@ impl<'a> Attached<'a> {
             PollFd::new(signals, PollFlags::IN),
             PollFd::new(&stdin, PollFlags::IN),
         ];
-        // A pipe is not read faster than the guest takes it; a terminal always, or CTRL-] would not be seen.
+        // A pipe is not read faster than the guest reads; a terminal always, or CTRL-] would not be noticed.
         let listening = match self.how.terminal {
             true => self.quiet_since.is_none(),
             false => {
@@ -397,7 +398,7 @@ impl<'a> Attached<'a> {
         Ok((key, answer, signal))
     }
 
-    /// Whether the user has left, or stdin has ended and the guest has said all it had to say.
+    /// Whether the user has ended the session, or stdin has ended and the guest has been silent since.
     fn is_over(&self) -> bool {
         let silent = |since: &Instant| since.elapsed() >= QUIET;
         let left = self
@@ -410,7 +411,7 @@ impl<'a> Attached<'a> {
         self.typed.is_empty() && self.writing.is_none()
     }
 
-    /// Takes what has been typed, or the end of stdin.
+    /// Reads what has been typed, or the end of stdin.
     fn take_keys(&mut self) -> Result<(), Failure> {
         let mut buffer = [0; 4096];
         let keys = match rustix::io::read(stdin(), &mut buffer) {
@@ -467,7 +468,7 @@ impl<'a> Attached<'a> {
         if let Some(VmInfoResult::Ok(info)) = result_in(reply, &mut self.asking)? {
             self.told(&info);
         }
-        // A size that did not arrive hurts nobody.
+        // If the size cannot be set, the session continues.
         result_in(reply, &mut self.resizing)?;
         Ok(())
     }
@@ -481,7 +482,7 @@ impl<'a> Attached<'a> {
             CtlResult::Error(error) if !self.how.terminal => Err(refused(error)),
             CtlResult::Error(error) => {
                 self.typed.clear();
-                // That the VM is down, or the right to write is lost, is told once, when it happens.
+                // That the VM is down, or the right to write is lost, is reported once, when it happens.
                 if self.writer && error.code != CtlCode::NotRunning {
                     self.remark(&error.text);
                 }
@@ -525,7 +526,7 @@ impl<'a> Attached<'a> {
 
     fn see_state(&mut self, state: VmState) {
         match state {
-            // How it ended is asked for, and told when the answer has come.
+            // How it ended is queried, and reported when the answer has come.
             VmState::Inactive => self.ask |= !self.down,
             VmState::Starting | VmState::Running if self.down => {
                 self.down = false;
@@ -573,7 +574,7 @@ impl<'a> Attached<'a> {
         written.map_err(|e| Failure::from(e).about("cannot write to stdout"))
     }
 
-    /// A remark of our own, on stderr, so that a redirected stdout has only what the guest wrote.
+    /// A message of this program, on stderr, so that a redirected stdout has only the output of the guest.
     fn remark(&self, text: &str) {
         let text = printable(text.as_bytes());
         match self.how.terminal {
@@ -582,8 +583,8 @@ impl<'a> Attached<'a> {
         }
     }
 
-    /// Leaves the cursor on a line of its own below all, in the terminal's own colours, and switches off what the guest may
-    /// have switched on.
+    /// Moves the cursor to a new line below everything, resets the colours, and switches off what the guest may have
+    /// switched on.
     fn farewell(&self, painted: bool) {
         if self.how.terminal {
             let below = if painted { "\x1b[999;1H" } else { "" };

@@ -10,7 +10,7 @@ use crate::disk_argument::{backed, pair, sized};
 use crate::run::Runner;
 use crate::style::OPTIONS;
 
-/// The command line of umlwatch.
+/// The words of umlwatch's command line.
 pub const PROGRAM: Program = Program {
     name: "umlwatch",
     about: "Commands the monitor of a virtual machine",
@@ -65,7 +65,7 @@ const fn command<T: Argument>(
     Command { word, action }
 }
 
-/// A command that is work on a disk. Which disk is meant, the monitor says.
+/// A command that is work on a disk. The monitor checks the name of the disk.
 struct Work {
     arg: Arg,
     /// What the argument asks for.

@@ -1,5 +1,5 @@
-//! What the arguments of the commands for disks mean (umlwatch). The monitor judges names and sizes; here only the form
-//! counts.
+//! The arguments of the commands for disks (umlwatch). The monitor checks names and sizes; this file only checks the
+//! form.
 
 use cli::{Failure, Given};
 use rpc_xdr::umlmonctrl::{DiskBacking, DiskPair, DiskSize};

@@ -20,15 +20,15 @@ use serde_json::{Value, json};
 
 use crate::run::Runner;
 
-/// How long one call waits for the end of a job: the bar moves as often.
+/// How long one call waits for the end of a job; the bar is updated as often.
 const STEP_MS: u32 = 100;
 /// A job that is done sooner than this needs no bar.
 const PATIENCE: Duration = Duration::from_millis(300);
-/// How long the monitor may take for an answer when the user wants to leave.
+/// How long the monitor may take for an answer when the user wants to end the program.
 const PATIENCE_WITH_MONITOR: Duration = Duration::from_secs(3);
 
 impl Runner {
-    /// Has the work done, and waits for it. CTRL-C cancels it.
+    /// Starts the work, and waits for it. CTRL-C cancels it.
     pub(crate) fn work(&mut self, task: &DiskTask) -> Result<(), Failure> {
         // From here on a signal does not end us before the job is cancelled.
         let mut signals = Interruption::hold()?;
@@ -69,7 +69,7 @@ impl Runner {
             bar.show(&progress);
             signals.look();
             if let Some(signal) = signals.came {
-                // To undo it takes its time. Who sends another signal has none.
+                // Undoing takes some time. After another signal, the client does not wait for it.
                 let cancelled = self.answer(signals, Duration::ZERO, |client| {
                     client.send_disk_cancel(job)
                 })?;
@@ -120,15 +120,15 @@ impl Runner {
     }
 }
 
-/// The signals that are kept back while a job, or anything else, is waited for.
+/// The signals that are blocked while a job, or anything else, is waited for.
 pub(crate) struct Interruption {
     signals: Signals,
-    /// The one that is to end it.
+    /// The signal that is to end the job.
     came: Option<Signal>,
 }
 
 impl Interruption {
-    /// Keeps them back from now on.
+    /// Blocks them from now on.
     pub(crate) fn hold() -> Result<Interruption, Failure> {
         let signals = Signals::hold()?;
         Ok(Interruption {
@@ -142,7 +142,7 @@ impl Interruption {
         self.came
     }
 
-    /// Sees what has come; true if there was one to end the job.
+    /// Reads the signals that have come; true if one of them is to end the job.
     fn look(&mut self) -> bool {
         let mut ending = false;
         while let Some(signal) = self.signals.next() {
@@ -168,7 +168,7 @@ impl Interruption {
             let [answer, signal] = fds.map(|fd| !fd.revents().is_empty());
             match count {
                 Err(Errno::INTR) => {}
-                // Reading tells what is wrong.
+                // The read reports the error.
                 Err(_) => return true,
                 Ok(_) if answer => return true,
                 Ok(0) => return false,
@@ -182,7 +182,7 @@ impl Interruption {
     }
 }
 
-/// The bar of a job that takes its time, if somebody looks at it.
+/// The bar of a job that takes long, if stderr is a terminal.
 #[derive(Default)]
 struct Bar {
     /// It counts from the beginning, and is hidden at first.

@@ -1,7 +1,8 @@
-//! The process beside a session that puts the terminal back if the session cannot: nothing of a program runs when it is
-//! killed, and a raw terminal looks broken to whoever sits at it.
+//! The process beside a session that restores the terminal if the session cannot: no code of a program runs when it is
+//! killed, and a raw terminal looks broken to its user.
 //!
-//! It is umlwatch once more, known by its name. Its stdout is the terminal, its stdin a pipe that ends with the session.
+//! It is umlwatch once more, recognised by its name. Its stdout is the terminal, its stdin a pipe that ends with the
+//! session.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -14,7 +15,7 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 /// The name under which the process runs.
 const NAME: &str = "umlwatch: guards the terminal";
 
-/// The guard of the terminal on stdin, which knows how that is set; ended when dropped.
+/// The guard of the terminal on stdin, which knows the settings to restore; ended when dropped.
 pub(crate) struct Guard(Child);
 
 impl Guard {
@@ -29,7 +30,7 @@ impl Guard {
             .spawn()?;
         let ready = child.stderr.take();
         let guard = Guard(child);
-        // One byte, as soon as it knows how the terminal is set.
+        // One byte, as soon as it knows the settings of the terminal.
         ready.map_or(Ok(()), |mut pipe| pipe.read_exact(&mut [0]))?;
         Ok(guard)
     }
@@ -37,7 +38,7 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // There is nothing left for it to do; it cannot be waited for, either, if it cannot be ended.
+        // It is not needed any more; if it cannot be killed, it cannot be waited for, either.
         let _ = self.0.kill().and_then(|()| self.0.wait());
     }
 }
@@ -47,10 +48,10 @@ pub fn is_guard() -> bool {
     std::env::args_os().next().is_some_and(|name| name == NAME)
 }
 
-/// What a guard does: waits for the end of the session, and puts the terminal back if it is still as the session needed
-/// it. A shell that has set it otherwise meanwhile is not disturbed.
+/// The work of a guard: waits for the end of the session, and restores the terminal if it is still as the session
+/// needed it. If a shell has changed it meanwhile, it stays as it is.
 pub fn guard() -> io::Result<()> {
-    // It outlives what is sent to the whole job, and sets a terminal that the shell has taken back already.
+    // It ignores signals that are sent to the whole job, and may set the terminal from the background.
     let held = [
         Signal::SIGINT,
         Signal::SIGQUIT,

@@ -1,4 +1,4 @@
-//! The status page of `-info`. Everything on it was said by a daemon or a guest, so only its printable part is shown.
+//! The status page of `-info`. Everything on it comes from a daemon or a guest, so only its printable part is shown.
 
 use std::fmt::{self, Write};
 
@@ -79,7 +79,7 @@ fn write_state(page: &mut String, info: &VmInfo) -> fmt::Result {
         let uptime = span(info.uptime.into());
         fact(page, "Uptime", &format!("{uptime}{reboots}{ready}"))?;
     }
-    // A start that failed before says nothing about a VM that runs.
+    // An earlier start that failed is not relevant for a VM that runs.
     if info.state == VmState::Inactive || info.last_end.how != VmEnd::NotStarted {
         fact(page, "Last end", &last_end(&info.last_end))?;
     }

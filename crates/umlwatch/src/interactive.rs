@@ -16,7 +16,7 @@ use crate::command::{COMMANDS, Command, PROGRAM, Task};
 use crate::run::Runner;
 use crate::style::{OPTIONS, Style, Taken};
 
-/// What is remembered of former lines, in the home directory.
+/// The file with the history of lines, in the home directory.
 const HISTORY: &str = ".umlwatch_history";
 
 /// The words that only the interactive mode has.
@@ -37,7 +37,7 @@ enum Input {
     Quit,
 }
 
-/// Carries out lines until there are none. On a terminal a failure is shown and the next line is read; from a pipe the
+/// Executes lines until there are none. On a terminal a failure is shown and the next line is read; from a pipe the
 /// first failure is the end, as with the commands of an argument list.
 pub fn interact(runner: &mut Runner) -> Result<Exit, Failure> {
     runner.begin()?;
@@ -99,16 +99,16 @@ fn on_terminal(runner: &mut Runner) -> Result<Exit, Failure> {
             Err(ReadlineError::Eof) => return Ok(Exit::Done),
             Err(e) => return Err(broken(e)),
         };
-        // Passwords are not written down.
+        // Passwords are not stored.
         if !line.trim().is_empty() && !line.contains("password") {
             let _ = editor.add_history_entry(line.trim());
         }
         if let Some(history) = &history {
-            // A history that cannot be saved is no reason not to work.
+            // If the history cannot be saved, the session continues.
             let _ = editor.append_history(history);
         }
         let done = carry_out(runner, &line);
-        // Much may happen until the next line, the end of the monitor among it.
+        // Much time may pass before the next line, and the monitor may end.
         runner.disconnect();
         match done {
             Ok(true) => {}
@@ -118,7 +118,7 @@ fn on_terminal(runner: &mut Runner) -> Result<Exit, Failure> {
     }
 }
 
-/// Does what the line says; false if it says to leave.
+/// Executes the line; false if it ends the session.
 fn carry_out(runner: &mut Runner, line: &str) -> Result<bool, Failure> {
     match parse(line, runner.style())? {
         Input::Nothing => {}
@@ -134,7 +134,7 @@ fn carry_out(runner: &mut Runner, line: &str) -> Result<bool, Failure> {
     Ok(true)
 }
 
-/// Reads a line. Options count for its command only, and beside those of the command line.
+/// Reads a line. Options apply to its command only, in addition to those of the command line.
 fn parse(line: &str, mut style: Style) -> Result<Input, Failure> {
     let given = style;
     let line = take_options(line.trim(), &mut style)?.trim_start_matches('-');
@@ -265,7 +265,7 @@ impl Words {
         arg.map_or(Vec::new(), |Arg { kind, .. }| self.values(kind, typed))
     }
 
-    /// What can stand for an argument that has been typed so far.
+    /// The completions of an argument that has been typed so far.
     fn values(&self, kind: Kind, typed: &str) -> Vec<String> {
         match (kind, typed.split_once(':')) {
             (Kind::Channel, _) => self.channels.clone(),
@@ -280,11 +280,11 @@ impl Words {
             (Kind::Words(words), _) => words.iter().map(|word| (*word).to_owned()).collect(),
             (Kind::Pair(first, _), None) => {
                 let values = self.values(*first, typed).into_iter();
-                // Of a new name there is only the beginning.
+                // Of a new name, only the beginning can be completed.
                 let end = if *first == Kind::NewDisk { "" } else { ":" };
                 values.map(|value| value + end).collect()
             }
-            // The name of what is to be made is left to the user.
+            // The name of a new disk is chosen by the user.
             (Kind::Pair(_, Kind::NewDisk), Some(_)) => Vec::new(),
             (Kind::Pair(_, second), Some((first, rest))) => {
                 let values = self.values(*second, rest).into_iter();
@@ -303,7 +303,7 @@ fn is_flag(word: &str) -> bool {
         .any(|option| option.word.arg.is_none() && Some(option.word.name) == name)
 }
 
-/// A word as completion puts it: if it takes an argument, that comes next.
+/// A word as it is completed: if it takes an argument, a blank follows.
 fn with_room_for_argument(name: &str) -> String {
     match Command::find(name).and_then(|command| command.word.arg) {
         Some(_) => format!("{name} "),

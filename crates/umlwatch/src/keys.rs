@@ -1,6 +1,7 @@
-//! The one key of a connected terminal that is not for the guest: the escape key, CTRL-] unless the user wants another.
+//! The only key of a connected terminal that is not for the guest: the escape key, CTRL-] unless the user has chosen
+//! another.
 //!
-//! Alone, it leaves: the manual of 2005 promises that. What is typed right after it makes it mean something else.
+//! Alone, it ends the session, as the manual of 2005 says. A key typed right after it changes its meaning.
 
 use std::time::{Duration, Instant};
 
@@ -46,19 +47,19 @@ impl Escape {
 /// What the user wants.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Wish {
-    /// Type this.
+    /// To type this.
     Type(Vec<u8>),
-    /// Leave.
+    /// To end the session.
     Leave,
-    /// Show which keys there are.
+    /// To see which keys there are.
     Help,
 }
 
-/// What has been typed before, as far as it matters.
+/// The earlier keys, as far as they matter.
 #[derive(Debug, Default)]
 pub(crate) struct Keys {
     escape: Escape,
-    /// When the escape key was typed, as long as the key after it is open.
+    /// When the escape key was typed, as long as the key after it may still come.
     escaped: Option<Instant>,
 }
 
@@ -83,7 +84,7 @@ impl Keys {
                     wishes.push(Wish::Type(std::mem::take(&mut typed)));
                     wishes.push(Wish::Help);
                 }
-                // A full stop, or a key of somebody who did not wait for the end.
+                // A full stop, or a key that was typed before the wait was over.
                 (Some(_), _) => {
                     wishes.push(Wish::Type(std::mem::take(&mut typed)));
                     wishes.push(Wish::Leave);

@@ -1,5 +1,5 @@
-//! umlwatch, the users' client of the monitor: the table of its commands, and what carries them out. It reaches the
-//! monitor through the Unix Domain socket of the VM, or on another host over TCP with a password.
+//! umlwatch, the users' client of the monitor: the table of its commands, and the code that executes them. It reaches
+//! the monitor through the Unix Domain socket of the VM, or on another host over TCP with a password.
 
 mod argument;
 mod attach;

@@ -1,9 +1,9 @@
-//! That somebody has taken the channel over, told so that it is seen: a program that fills the screen paints it anew for
-//! the size of the other terminal, over the first remark.
+//! The message that another client has taken over the channel, shown so that it is noticed: a program that fills the
+//! screen repaints it for the size of the other terminal, over the first message.
 
 use std::time::{Duration, Instant};
 
-/// How long a remark stands before it is repeated.
+/// How long a message is visible before it is repeated.
 const STANDS: Duration = Duration::from_secs(1);
 
 /// The right to write is lost.
@@ -11,14 +11,14 @@ const STANDS: Duration = Duration::from_secs(1);
 pub(crate) struct Loss {
     text: String,
     told: Instant,
-    /// The guest has painted its screen since, and probably over the remark.
+    /// The guest has painted its screen since, and probably over the message.
     covered: bool,
-    /// Tell it again when it is covered: once after the first time, and whenever the user types nevertheless.
+    /// Show it again when it is covered: once after the first time, and whenever the user types nevertheless.
     again: bool,
 }
 
 impl Loss {
-    /// It is told just now.
+    /// It has just been shown.
     pub(crate) fn new(text: String) -> Loss {
         Loss {
             text,
@@ -28,7 +28,8 @@ impl Loss {
         }
     }
 
-    /// The guest wrote something. What moves the cursor to a place (CUP) paints; all else appears below the remark.
+    /// The guest wrote something. Output that moves the cursor to a place (CUP) paints; all other output appears below
+    /// the message.
     pub(crate) fn shown(&mut self, output: &[u8]) {
         let mut sequences = output.split(|&byte| byte == 0x1b).skip(1);
         self.covered |= sequences.any(|sequence| {
@@ -43,13 +44,13 @@ impl Loss {
         self.again = true;
     }
 
-    /// How long to wait until it is told again; None: it need not be.
+    /// How long to wait until it is shown again; None: not necessary.
     pub(crate) fn waits(&self) -> Option<Duration> {
         let due = self.covered && self.again;
         due.then(|| STANDS.saturating_sub(self.told.elapsed()))
     }
 
-    /// What is to be told now.
+    /// The message to show now.
     pub(crate) fn due(&mut self) -> Option<String> {
         if self.waits()? > Duration::ZERO {
             return None;

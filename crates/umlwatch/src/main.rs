@@ -9,7 +9,7 @@ use umlwatch::{Runner, Style, guard, interact, is_guard};
 
 fn main() -> ExitCode {
     if is_guard() {
-        // The terminal is as it was then; whoever could be told has gone.
+        // On failure the terminal stays as it is; no reader is left for a message.
         return guard().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
     }
     cli::main(&PROGRAM, run)

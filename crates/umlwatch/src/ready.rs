@@ -16,7 +16,7 @@ const OUTPUT_MAX: u32 = 65_536;
 const WAIT_MS: u128 = 60_000;
 
 impl Runner {
-    /// Waits for a sign of the present run of the kernel.
+    /// Waits for a sign that the present run of the kernel is ready.
     pub(crate) fn wait_ready(&mut self, seconds: u32, sign: &Sign) -> Result<(), Failure> {
         let ready = match sign {
             Sign::Word => self.wait_for_word(seconds),

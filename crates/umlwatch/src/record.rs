@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::run::Runner;
 use crate::terminal;
 
-/// How long one call waits for output, in milliseconds: a signal is seen as soon.
+/// How long one call waits for output, in milliseconds; a signal is noticed within this time.
 const STEP_MS: u32 = 200;
 /// How much output one reply may carry, in bytes.
 const OUTPUT_MAX: u32 = 65_536;
@@ -93,7 +93,7 @@ impl<'a> Recording<'a> {
         Ok(recording)
     }
 
-    /// Output of the guest. The format has text only, so what is none becomes U+FFFD.
+    /// Output of the guest. The format allows text only, so bytes that are no text become U+FFFD.
     fn output(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         if bytes.is_empty() {
             return Ok(());
@@ -111,7 +111,7 @@ impl<'a> Recording<'a> {
         self.line(&json!([seconds, "o", text]))
     }
 
-    /// Each line is written out, so that a recording that breaks off is one up to there.
+    /// Each line is written at once, so that an interrupted recording is valid as far as it goes.
     fn line(&mut self, line: &serde_json::Value) -> Result<(), Failure> {
         let written = writeln!(self.file, "{line}").and_then(|()| self.file.flush());
         written.map_err(|error| cannot("write", self.path, &error))

@@ -1,12 +1,12 @@
-//! Former output, shown again: without what asks the terminal something. The terminal would answer, and its answers
-//! would be typed into a guest that has stopped waiting for them.
+//! Former output, shown again, without queries to the terminal. The terminal would answer, and its answers would be
+//! typed into a guest that has stopped waiting for them.
 
 const ESC: u8 = 0x1b;
 const BEL: u8 = 0x07;
-/// "Who are you?"
+/// Enquiry: the terminal sends its answerback string.
 const ENQ: u8 = 0x05;
 
-/// The bytes without questions.
+/// The bytes without queries.
 pub(crate) fn without_questions(mut bytes: &[u8]) -> Vec<u8> {
     let mut kept = Vec::with_capacity(bytes.len());
     while let Some((first, rest)) = bytes.split_first() {
@@ -21,7 +21,7 @@ pub(crate) fn without_questions(mut bytes: &[u8]) -> Vec<u8> {
     kept
 }
 
-/// The length of the question that the bytes begin with; 0 if they begin with something else.
+/// The length of the query that the bytes begin with; 0 if they begin with something else.
 fn question(bytes: &[u8]) -> usize {
     match bytes {
         [ENQ, ..] => 1,
@@ -39,7 +39,7 @@ fn question(bytes: &[u8]) -> usize {
             };
             if asks { 3 + params.len() } else { 0 }
         }
-        // Strings for the terminal itself: colours, titles, the clipboard, each of which may ask or set.
+        // Strings for the terminal itself: colours, titles, the clipboard, each of which may query or set something.
         [ESC, b']' | b'P' | b'_' | b'^', rest @ ..] => {
             let bell = rest.iter().position(|byte| *byte == BEL).map(|at| at + 1);
             let end = rest

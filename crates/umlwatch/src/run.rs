@@ -1,4 +1,4 @@
-//! Carries out one command after the other.
+//! Executes one command after the other.
 
 use cli::{Exit, Failure, Output, Visible};
 use client::signals::{self, Signals};
@@ -23,7 +23,7 @@ const FOLLOW: Timespec = Timespec {
     tv_nsec: 200_000_000,
 };
 
-/// What carries out commands: the client of a VM, and where the results go.
+/// The executor of commands: the client of a VM, and where the results go.
 pub struct Runner {
     client: Client,
     style: Style,
@@ -101,12 +101,12 @@ impl Runner {
         self.client.disconnect();
     }
 
-    /// Prints text of our own.
+    /// Prints text of this program.
     pub(crate) fn print(&mut self, text: &str) -> Result<(), Failure> {
         self.write(text.as_bytes())
     }
 
-    /// Does something while results are shown in another way than the command line says.
+    /// Runs a closure while results are shown in another way than the command line says.
     pub(crate) fn styled<T>(&mut self, style: Style, act: impl FnOnce(&mut Runner) -> T) -> T {
         let usual = std::mem::replace(&mut self.style, style);
         let done = act(self);
@@ -114,7 +114,7 @@ impl Runner {
         done
     }
 
-    /// One call, connecting first if need be. After a broken conversation the next call connects anew.
+    /// One call, connecting first if necessary. After a connection broke, the next call connects anew.
     pub(crate) fn call<T>(
         &mut self,
         call: impl FnOnce(&mut Monitor) -> Result<Result<T, CtlError>, ClientError>,
@@ -177,7 +177,7 @@ impl Runner {
             let chunk = shown
                 .runner
                 .call(|client| Ok(client.log_read(&args)?.into_result()))?;
-            // Otherwise the log was rotated, or is kept in memory and has moved on.
+            // Otherwise the log was rotated, or is kept in memory and its beginning is gone.
             let goes_on = !chunk.data.is_empty() && chunk.offset >= offset;
             match &signals {
                 None if !goes_on => break,
@@ -190,9 +190,9 @@ impl Runner {
         shown.finish()
     }
 
-    /// Neither the old nor the new password goes to the monitor, but what only who knows the old one can use.
+    /// Neither the old nor the new password is sent to the monitor, only data that cannot be used without the old one.
     pub(crate) fn change_password(&mut self) -> Result<(), Failure> {
-        // Whoever may not command the VM is not asked first.
+        // A user who may not command the VM must not be asked first.
         self.client.connection()?;
         let name = self.name();
         let old = password::ask(&format!("Old password of {name} (empty if none is set): "))?;
@@ -252,7 +252,7 @@ impl Runner {
     }
 }
 
-/// Waits a little for more; true if the user has seen enough.
+/// Waits a little for more; true if the user has ended it.
 fn pause(signals: &Signals) -> Result<bool, Failure> {
     let mut fds = [PollFd::new(signals, PollFlags::IN)];
     let _ = poll(&mut fds, Some(&FOLLOW));
@@ -263,7 +263,7 @@ fn pause(signals: &Signals) -> Result<bool, Failure> {
     }
 }
 
-/// Bytes of the guest on their way to stdout: harmless on a terminal, unchanged elsewhere and with `-raw`.
+/// Output of the guest for stdout: harmless on a terminal, unchanged elsewhere and with `-raw`.
 struct Shown<'a> {
     runner: &'a mut Runner,
     visible: Option<Visible>,

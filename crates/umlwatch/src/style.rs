@@ -72,18 +72,18 @@ pub(crate) const OPTIONS: &[StyleOption] = &[
     },
 ];
 
-/// What [`Style::set`] made use of.
+/// What [`Style::set`] has used.
 pub(crate) enum Taken {
-    /// It is no option.
+    /// The word is no option.
     Nothing,
-    /// The option.
+    /// Only the option.
     Option,
     /// The option and the word after it.
     OptionAndKey,
 }
 
 impl Style {
-    /// That of a command line.
+    /// The options of a command line.
     ///
     /// # Errors
     /// A usage failure.

@@ -1,4 +1,4 @@
-//! The terminal while it is connected with a console: raw, and put back however the session ends.
+//! The terminal while it is connected with a console: raw, and restored however the session ends.
 
 use std::io;
 use std::sync::{Mutex, Once, PoisonError};
@@ -8,12 +8,14 @@ use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetwinsize, tcsetat
 
 use crate::guard::Guard;
 
-/// How the terminal was before, while it is raw. A static, as a panic ends the program without dropping anything.
+/// The settings of the terminal before, while it is raw. A static, because a panic ends the program without dropping
+/// anything.
 static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
 
 /// A terminal on stdin in raw mode, until dropped.
 pub(crate) struct RawTerminal {
-    /// Puts it back if this process is killed; None if it could not be started, which keeps nobody from a session.
+    /// The process that restores it if this one is killed; None if it could not be started, which does not prevent a
+    /// session.
     _guard: Option<Guard>,
 }
 
@@ -45,7 +47,7 @@ impl Drop for RawTerminal {
 fn restore() {
     let before = BEFORE.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(before) = before {
-        // A terminal that has gone needs no restoring.
+        // A terminal that is gone needs no restoring.
         let _ = tcsetattr(stdin(), OptionalActions::Now, &before);
     }
 }
