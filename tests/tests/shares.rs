@@ -1,0 +1,97 @@
+//! Tier root: what one user takes of a monitor must leave the others theirs; the ids are those of docs/TESTING.md.
+
+#![allow(clippy::unwrap_used, clippy::panic)] // in functions beside the tests, too
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::net::UnixStream;
+
+use e2e::{PATIENCE, Vm, World};
+use rpc_xdr::umlmonctrl::*;
+
+/// A connection to the control socket, on which reads end in time.
+fn stream(vm: &Vm<'_>) -> UnixStream {
+    let stream = UnixStream::connect(vm.file("ctrl")).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// A client that checks nothing before it calls.
+fn client(vm: &Vm<'_>) -> UmlmonctrlV1Client<UnixStream> {
+    UmlmonctrlV1Client::new(stream(vm))
+}
+
+/// The reason of a refusal.
+#[track_caller]
+fn refused(result: CtlResult, what: &str) -> String {
+    match result {
+        CtlResult::Error(error) => error.text,
+        CtlResult::Ok => panic!("{what} was accepted"),
+    }
+}
+
+/// Does something as another user. Credentials are those of a thread, and go with it.
+fn as_user<T: Send>(uid: u32, act: impl FnOnce() -> T + Send) -> T {
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            let uid = rustix::process::Uid::from_raw(uid);
+            rustix::thread::set_thread_res_uid(uid, uid, uid).unwrap();
+            act()
+        });
+        thread.join().unwrap()
+    })
+}
+
+/// A start with an argument that users may not give.
+fn refused_start(client: &mut UmlmonctrlV1Client<UnixStream>) {
+    let extra = vec!["mem=8G".into()];
+    refused(client.vm_start(&VmStartArgs { extra }).unwrap(), "mem=8G");
+}
+
+/// A58, A65, A67
+#[test]
+fn a_user_who_wants_too_much_leaves_the_others_theirs() {
+    let Some(world) = World::new() else { return };
+    fs::set_permissions(world.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = world.path().join("site");
+    fs::write(&program, "#!/bin/sh\nexec sleep 1000\n").unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    world.global(&format!("sitecmd = {}", program.display()));
+    let vm = world.vm("vm1").monitor();
+
+    // Of the site commands, one more than the user may have is refused at once.
+    let mut greedy = as_user(65534, || client(&vm));
+    for _ in 0..4 {
+        greedy
+            .send_site_run(&SiteRunArgs { arg: Vec::new() })
+            .unwrap();
+    }
+    greedy.ctl_null().unwrap();
+    let fifth = as_user(65534, || {
+        client(&vm)
+            .site_run(&SiteRunArgs { arg: Vec::new() })
+            .unwrap()
+    });
+    assert!(matches!(fifth, SiteRunResult::Error(error) if error.code == CtlCode::Busy));
+
+    // Many refused calls are few lines, and those of others are written still.
+    as_user(65534, || {
+        let mut client = client(&vm);
+        (0..2000).for_each(|_| refused_start(&mut client));
+    });
+    let log = || fs::read_to_string(vm.file("log/monitor")).unwrap();
+    let lines = log().lines().count();
+    assert!((300..320).contains(&lines), "{lines} lines");
+    assert!(log().contains("uid 65534 does a lot; for a while it is not logged"));
+    refused_start(&mut client(&vm));
+    assert!(log().contains("start refused (root, pid "), "{}", log());
+
+    // Connections beyond the share are closed, and others are served.
+    let crowd: Vec<_> = as_user(65534, || (0..300).map(|_| stream(&vm)).collect());
+    client(&vm).ctl_null().unwrap();
+    let open = fs::read_dir(format!("/proc/{}/fd", vm.monitor_pid())).unwrap();
+    let open = open.count();
+    assert!(open < 200, "{open} files are open");
+    drop((crowd, greedy));
+}
