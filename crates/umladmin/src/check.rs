@@ -1,7 +1,7 @@
 //! `umladmin check`: everything that is wrong with a configuration and with the host for it, each with its place and
 //! what to do (umladmin).
 //!
-//! Each file below looks at one subject; none changes anything.
+//! Each file below checks one subject; none changes anything.
 
 mod directories;
 mod disks;

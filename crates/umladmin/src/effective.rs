@@ -1,4 +1,4 @@
-//! `umladmin config`: the configuration of one VM as it counts, with the user's changes (umladmin).
+//! `umladmin config`: the effective configuration of one VM, with the user's changes (umladmin).
 
 use cli::{Exit, Failure, Given, Line};
 use config::{Config, Edit, UserChanges, VmName};
@@ -20,7 +20,7 @@ pub(crate) fn run(config: &Config, names: &[&str], line: &Line) -> Result<Exit, 
     Ok(Exit::Done)
 }
 
-/// What an option does to the printed configuration.
+/// The effect of an option on the printed configuration.
 fn edit(word: &Given) -> Result<Edit, Failure> {
     let text = word.text()?;
     match (word.name, text.split_once('=')) {

@@ -1,4 +1,4 @@
-//! `umladmin list @HOST`: the VMs of another host whose monitors run, as its directory service tells everybody (umladmin).
+//! `umladmin list @HOST`: the VMs of another host whose monitors run, from its public directory service (umladmin).
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::report::{Report, table};
 
-/// The host, if that is what the names of `list` mean.
+/// The host, if the names of `list` are `@HOST`.
 pub(crate) fn host(names: &[&str]) -> Result<Option<Host>, Failure> {
     match names {
         [name] => match name.strip_prefix('@') {

@@ -1,7 +1,7 @@
 //! `umladmin events`: what happens to several VMs, merged as it happens (umladmin).
 //!
-//! One thread waits for all of them. A monitor that ends is told and waited for; when it runs again, it is listened to
-//! from its beginning.
+//! One thread waits for all of them. The end of a monitor is reported; when it runs again, its events are shown from
+//! its start on.
 
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
@@ -19,7 +19,7 @@ use signal_hook::consts::SIGINT;
 use crate::report::Report;
 use crate::selection;
 
-/// How often it is looked whether a monitor runs by now.
+/// How often to check whether a monitor runs by now.
 const AGAIN: Timespec = Timespec {
     tv_sec: 1,
     tv_nsec: 0,
@@ -60,7 +60,7 @@ pub(crate) fn run(config: &Config, names: &[&str], json: bool) -> Result<Exit, F
     }
 }
 
-/// Waits for events, for Ctrl-C, or until monitors that do not run are to be looked for; true for Ctrl-C.
+/// Waits for events, for Ctrl-C, or until it is time to look for monitors that do not run; true for Ctrl-C.
 fn wait(interrupt: &UnixStream, listeners: &[Listener<'_>]) -> bool {
     let all_run = listeners.iter().all(|listener| listener.open.is_some());
     let streams = listeners
@@ -71,21 +71,21 @@ fn wait(interrupt: &UnixStream, listeners: &[Listener<'_>]) -> bool {
         .chain(streams)
         .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
         .collect();
-    // What is wrong shows when the streams are read.
+    // An error is reported when the streams are read.
     let _ = poll(&mut fds, (!all_run).then_some(&AGAIN));
     fds.first().is_some_and(|fd| !fd.revents().is_empty())
 }
 
-/// A VM that is listened to.
+/// A VM whose events are shown.
 struct Listener<'a> {
     config: &'a Config,
     vm: VmName,
     json: bool,
-    /// The conversation with its monitor, if that runs.
+    /// The connection to its monitor, if that runs.
     open: Option<Open>,
-    /// It has been told that its monitor does not run.
+    /// It has been reported that its monitor does not run.
     told: bool,
-    /// Its monitor has run since we listen.
+    /// Its monitor has run since this program started.
     has_run: bool,
 }
 
@@ -110,7 +110,7 @@ impl<'a> Listener<'a> {
         report.print(&remark(self.vm.as_str(), kind, text, self.json))
     }
 
-    /// Begins to listen, if there is a monitor and nobody listens yet.
+    /// Begins to listen, if there is a monitor and no connection yet.
     fn connect_if_it_runs(&mut self, report: &Report) -> Result<(), Failure> {
         if self.open.is_some() {
             return Ok(());
@@ -136,7 +136,7 @@ impl<'a> Listener<'a> {
         }
     }
 
-    /// The conversation, and the line with the present state.
+    /// The connection, and the line with the present state.
     fn connect(&self) -> Result<(Open, String), Failure> {
         let client = Client::at(&self.vm, self.config.global.ctrl(&self.vm));
         let mut monitor = client.with_limit(PATIENCE).connect()?.monitor;
@@ -149,7 +149,7 @@ impl<'a> Listener<'a> {
         let info = answered(monitor.vm_info().map(VmInfoResult::into_result))?;
         let line = line(self.vm.as_str(), &present_state(&info, begin), self.json);
         args.wait_ms = WAIT_MS;
-        // A monitor that has just been started is listened to from its beginning.
+        // The events of a monitor that has just been started are shown from its start on.
         args.after = if self.has_run { 0 } else { begin };
         let reading = monitor.send_event_read(&args).map_err(broken)?;
         Ok((Open { monitor, reading }, line))

@@ -1,5 +1,5 @@
-//! Ctrl-C while VMs are being stopped: the first one explains, every further one goes on to the next rung of the ladder
-//! (umladmin).
+//! Ctrl-C while VMs are being stopped: at the first one, a hint is printed; every further one goes on to the next rung
+//! of the ladder (umladmin).
 
 use std::io;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ pub(crate) struct Interrupts {
 }
 
 impl Interrupts {
-    /// Takes SIGINT over until the value is dropped; afterwards it ends the program as usual.
+    /// Handles SIGINT until the value is dropped; afterwards it ends the program as usual.
     pub(crate) fn watch(explain: impl Fn() + Send + 'static) -> io::Result<Watch> {
         let interrupts = Arc::new(Interrupts::default());
         let mut signals = Signals::new([SIGINT])?;
@@ -27,7 +27,7 @@ impl Interrupts {
             .spawn(move || {
                 for signal in signals.forever() {
                     if seen.over.load(Ordering::Relaxed) {
-                        // It ends the process; should that fail, nothing better can be done.
+                        // It ends the process; if that fails, nothing better can be done.
                         let _ = signal_hook::low_level::emulate_default_handler(signal);
                     } else if seen.pressed.fetch_add(1, Ordering::Relaxed) == 0 {
                         explain();
@@ -43,7 +43,7 @@ impl Interrupts {
     }
 }
 
-/// SIGINT counts as long as this lives.
+/// SIGINT is counted as long as this lives.
 #[derive(Debug)]
 pub(crate) struct Watch(Arc<Interrupts>);
 

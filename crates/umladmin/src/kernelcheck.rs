@@ -1,4 +1,4 @@
-//! `umladmin kernelcheck FILE`: boots a tiny guest under a kernel in a real jail, and tells what works (umladmin).
+//! `umladmin kernelcheck FILE`: boots a tiny guest under a kernel in a real jail, and reports what works (umladmin).
 //!
 //! The jail, its monitor and its disks are in a temporary directory; nothing of the host's configuration is used or
 //! changed. The guest's init is this program itself, see `guest`.
@@ -42,7 +42,7 @@ pub(crate) fn run(kernel: &Path, as_json: bool) -> Result<Exit, Failure> {
         Trial::of("networks", networks(kernel)),
     ];
     if !has_failed(&rows) {
-        // The interfaces of the trial are nothing to the host.
+        // The interfaces of the trial must not be in the network of the host.
         net::leave_host().map_err(|error| Failure::from(error).about("cannot make a network"))?;
         // When this is over, nothing of it is left.
         let tried = drivers(kernel).and_then(|drivers| {
@@ -77,7 +77,7 @@ fn has_failed(rows: &[Trial]) -> bool {
     rows.iter().any(|row| row.verdict == Verdict::Fails)
 }
 
-/// What the kernel must be given to be loaded.
+/// The loader and the libraries that the kernel needs.
 fn libraries(kernel: &Path) -> Found {
     let found = jail::libraries(kernel).map_err(|error| error.to_string())?;
     let names = found.iter().map(|(path, _)| path.display().to_string());

@@ -1,7 +1,7 @@
-//! How a VM is brought down, as data: a ladder of rungs, each with its steps and the time it gets (umladmin).
+//! How a VM is brought down, as data: a ladder of rungs, each with its steps and its time limit (umladmin).
 //!
-//! [`climb`] only decides what comes next. It neither waits nor calls anybody: that is the business of the [`Stoppable`],
-//! so the tests run the whole ladder with a clock of their own.
+//! [`climb`] only decides what comes next. It neither waits nor calls a monitor: the [`Stoppable`] does that, so the
+//! tests run the whole ladder with a clock of their own.
 
 use std::time::Duration;
 
@@ -23,20 +23,20 @@ pub(crate) enum KernelStep {
 pub(crate) enum MonitorStep {
     /// SIGTERM.
     Terminate,
-    /// SIGKILL; its kernel goes with it.
+    /// SIGKILL; its kernel ends with it.
     Kill,
 }
 
 /// How long a rung may take, its steps included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Limit {
-    /// What `-timeout` says.
+    /// The value of `-timeout`.
     Timeout,
     /// A fixed number of seconds.
     Seconds(u64),
 }
 
-/// One measure, and how long it gets to work.
+/// One measure, and its time limit.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Rung<Step: 'static> {
     /// What it is called in messages and in the table of results.
@@ -52,7 +52,8 @@ pub(crate) const KERNEL: &[Rung<KernelStep>] = &[
         steps: &[KernelStep::CtrlAltDel],
         limit: Limit::Timeout,
     },
-    // Neither ends the kernel; the time is for the disks, as a kernel tells nobody that it has written everything.
+    // Neither ends the kernel; the time is for the disks, because a kernel does not report when it has written
+    // everything.
     Rung {
         name: "sync and umount",
         steps: &[KernelStep::Sysrq('s'), KernelStep::Sysrq('u')],
@@ -84,18 +85,18 @@ pub(crate) const MONITOR: &[Rung<MonitorStep>] = &[
     },
 ];
 
-/// What came of a step, or of waiting.
+/// The result of a step, or of waiting.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// The step was carried out.
     Done,
-    /// What the ladder is for has been reached.
+    /// The aim of the ladder has been reached.
     Ended,
     /// The time was over first.
     TimeOver,
     /// The administrator does not want to wait any longer.
     Escalated,
-    /// It cannot be done; with the reason.
+    /// It cannot be done, for this reason.
     Failed(String),
 }
 
@@ -105,7 +106,7 @@ pub(crate) trait Stoppable {
     type Step: Copy;
     /// A clock that only goes forward.
     fn now(&self) -> Duration;
-    /// Notes that the rung with this name begins; `until` is when its time is over, `why` is what became of the one before.
+    /// Notes that the rung with this name begins; `until` is its deadline, `why` says how the one before ended.
     fn enter(&mut self, rung: &'static str, until: Duration, why: Option<&Outcome>);
     /// Carries out one step, at most until then.
     fn step(&mut self, step: Self::Step, until: Duration) -> Outcome;
@@ -113,7 +114,8 @@ pub(crate) trait Stoppable {
     fn wait(&mut self, until: Duration) -> Outcome;
 }
 
-/// Goes up the ladder until the end is reached; answers with the name of the rung, or None if not even the last one helped.
+/// Goes up the ladder until the end is reached; returns the name of the rung, or None if even the last one had no
+/// effect.
 pub(crate) fn climb<T: Stoppable>(
     ladder: &'static [Rung<T::Step>],
     timeout: Duration,
@@ -135,7 +137,7 @@ pub(crate) fn climb<T: Stoppable>(
     None
 }
 
-/// The steps of one rung, and the wait after them. A step that is not carried out makes the rest pointless.
+/// The steps of one rung, and the wait after them. If a step is not carried out, the rest is skipped.
 fn stand_on<T: Stoppable>(rung: &Rung<T::Step>, until: Duration, target: &mut T) -> Outcome {
     for step in rung.steps {
         match target.step(*step, until) {

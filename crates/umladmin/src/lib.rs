@@ -1,8 +1,8 @@
 //! The work of umladmin, one module per mode of operation. Runs in the client process umladmin; a library only so that
-//! tests can hold the manual to the table of options.
+//! tests can compare the manual with the table of options.
 //!
 //! What is done for several VMs is done in threads, one per VM (`parallel`), each with its own connection and
-//! deadlines. How a VM is brought down stands as data in `ladder`.
+//! deadlines. The steps to bring a VM down are data in `ladder`.
 
 mod check;
 mod effective;

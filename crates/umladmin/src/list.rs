@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use crate::report::{Report, table};
 use crate::{monitor, parallel, selection};
 
-/// How long a monitor may take to tell about itself.
+/// How long a monitor may take to answer.
 const DEADLINE: Duration = Duration::from_secs(2);
 
 /// What is known of one VM.
@@ -78,7 +78,7 @@ pub(crate) fn run(config: &Config, names: &[&str], line: &Line) -> Result<Exit, 
     Ok(selection::tell_nameless(config, names, &report, exit))
 }
 
-/// Whether the options want to see a VM in this state. Without any of them, all are seen.
+/// Whether the options select a VM in this state. Without any of them, all are selected.
 fn is_chosen(line: &Line, state: &str) -> bool {
     let class = match state {
         OFF => "off",
@@ -90,7 +90,7 @@ fn is_chosen(line: &Line, state: &str) -> bool {
     line.has(class) || !filters.iter().any(|filter| line.has(filter))
 }
 
-/// Finds out about one VM.
+/// Collects what is known of one VM.
 fn look(config: &Config, vm: &VmName) -> Seen {
     let mut seen = Seen {
         vm: vm.to_string(),
@@ -124,7 +124,7 @@ fn look(config: &Config, vm: &VmName) -> Seen {
             seen.monitor_pid = Some(pid);
             ask(vm, monitor::ctrl(config, vm, pid)).map_err(|failure| failure.message)
         }
-        // Root alone sees who holds the lock; but who listens is there.
+        // Only root sees which process holds the lock; but a monitor that listens is visible to all.
         Err(daemon::Error::PidFile { source, .. })
             if source.kind() == ErrorKind::PermissionDenied =>
         {
@@ -136,7 +136,7 @@ fn look(config: &Config, vm: &VmName) -> Seen {
         Err(e) => Err(e.to_string()),
     };
     if !seen.is_known {
-        // A running VM that is named is no mistake, even if it has gone from the configuration.
+        // A running VM that is named is no mistake, even if it has been removed from the configuration.
         seen.is_known = true;
         seen.error = None;
     }
@@ -151,7 +151,7 @@ fn look(config: &Config, vm: &VmName) -> Seen {
     seen
 }
 
-/// What a monitor tells, within the deadline.
+/// The monitor's answer, within the deadline.
 fn ask(vm: &VmName, ctrl: PathBuf) -> Result<VmInfo, Failure> {
     Client::at(vm, ctrl).with_limit(DEADLINE).info()
 }

@@ -1,4 +1,4 @@
-//! What umladmin knows of monitors without talking to them: the locks on their pid files (umladmin).
+//! What umladmin knows of monitors without calling them: the locks on their pid files (umladmin).
 
 use std::fs;
 use std::io;
@@ -13,7 +13,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, te
 
 use crate::wait;
 
-/// How soon the lock is looked at again, once the process has ended and still somebody holds it.
+/// How soon the lock is checked again, if it is still held after the process has ended.
 const AGAIN: Duration = Duration::from_millis(20);
 
 /// The VMs whose monitors run, configured or not, by the locked files in the run-time directory; sorted.
@@ -26,7 +26,7 @@ pub(crate) fn running(config: &Config) -> io::Result<Vec<VmName>> {
     let mut vms = Vec::new();
     for entry in entries {
         let name = entry?.file_name();
-        // Other daemons have files here, too; their names are no names of VMs.
+        // Other daemons have files here, too; their names are not names of VMs.
         let vm = name.to_str().and_then(|name| name.strip_suffix(".pid"));
         let Some(vm) = vm.and_then(|vm| VmName::try_from(vm).ok()) else {
             continue;
@@ -57,7 +57,7 @@ pub(crate) fn ctrl(config: &Config, vm: &VmName, pid: u32) -> PathBuf {
     sockets.find(|path| path.exists()).unwrap_or(configured)
 }
 
-/// The process of a monitor, held so that its number cannot become another's.
+/// The process of a monitor, held by a pidfd so that its number cannot be reused.
 #[derive(Debug)]
 pub(crate) struct Process<'a> {
     pid_file: &'a Path,
@@ -66,8 +66,8 @@ pub(crate) struct Process<'a> {
 }
 
 impl<'a> Process<'a> {
-    /// The process that holds the lock as `pid`, or nothing to wait for if it has just ended. An error if it is not ours
-    /// to end, or another that has got the number of a monitor.
+    /// The process that holds the lock as `pid`, or nothing to wait for if it has just ended. An error if we may not
+    /// end it, or if another process has got the number of a monitor.
     pub(crate) fn open(pid_file: &'a Path, pid: u32) -> io::Result<Process<'a>> {
         let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
         let number = number.ok_or_else(|| io::Error::other(format!("{pid} is no process ID")))?;
@@ -93,7 +93,7 @@ impl<'a> Process<'a> {
         Ok(process)
     }
 
-    /// Whether it has the pid file open, as no process has that merely got the number.
+    /// Whether it has the pid file open; a process that has merely got the same number has not.
     fn has_pid_file(&self) -> io::Result<bool> {
         let identity = |path: &Path| {
             let metadata = fs::metadata(path)?;
@@ -115,7 +115,7 @@ impl<'a> Process<'a> {
     pub(crate) fn holds_lock(&self) -> Result<bool, daemon::Error> {
         match PidFile::holder(self.pid_file) {
             Ok(holder) => Ok(holder == Some(self.pid)),
-            // A successor.
+            // Another monitor of the same VM.
             Err(daemon::Error::Starting { .. }) => Ok(false),
             Err(e) => Err(e),
         }
@@ -138,7 +138,7 @@ impl<'a> Process<'a> {
         }
     }
 
-    /// Waits for its end or until then, whatever comes first; looks at `go_on` now and then.
+    /// Waits for its end or until then, whichever comes first; calls `go_on` from time to time.
     pub(crate) fn wait(&self, until: Instant, go_on: &dyn Fn() -> bool) -> io::Result<()> {
         loop {
             let ended = match &self.fd {
@@ -204,7 +204,7 @@ mod tests {
     fn a_monitor_that_is_gone_is_neither_signalled_nor_waited_for() {
         let dir = tempfile::tempdir().unwrap();
         let pid_file = dir.path().join("vm1.pid");
-        // This process lives, but does not hold the lock: it must not be hit.
+        // This process lives, but does not hold the lock: it must get no signal.
         let process = Process::open(&pid_file, std::process::id()).unwrap();
         process.signal(Signal::KILL).unwrap();
         let lock = PidFile::lock(&pid_file).unwrap();

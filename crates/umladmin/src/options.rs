@@ -1,4 +1,4 @@
-//! The command line of umladmin: the table of modes, each with what it does, and the options (umladmin).
+//! The command line of umladmin: the table of modes, each with its function, and the options (umladmin).
 
 use std::path::Path;
 use std::time::Duration;
@@ -15,17 +15,17 @@ use crate::{
 pub struct Mode {
     /// The keyword, the operands that follow it, and what it does in one line.
     pub word: Word,
-    /// The options that belong to it. Any other is a mistake: `umladmin -active stop` shall not stop everything.
+    /// The options that belong to it. Any other is a mistake: `umladmin -active stop` must not stop everything.
     pub options: &'static [&'static str],
     run: fn(&Order<'_>) -> Result<Exit, Failure>,
 }
 
-/// What a mode is to do.
+/// The inputs of a mode.
 struct Order<'a> {
     line: &'a Line,
     /// The operands after the keyword.
     names: &'a [&'a str],
-    /// How long a guest gets to shut down.
+    /// How long a guest may take to shut down.
     timeout: Duration,
 }
 
@@ -158,7 +158,7 @@ pub const PROGRAM: Program = Program {
     notes: "Without names of VMs, all configured VMs are used.",
 };
 
-/// Does what the command line says.
+/// Executes the command line.
 pub fn run(line: Line) -> Result<Exit, Failure> {
     let operands = line.text_operands()?;
     let Some((keyword, names)) = operands.split_first() else {
@@ -218,7 +218,7 @@ impl Order<'_> {
         self.line.config_or(Config::DEFAULT_PATH)
     }
 
-    /// The configuration. What is wrong with a section of a VM keeps nobody from the others.
+    /// The configuration. A fault in the section of one VM does not affect the others.
     fn config(&self) -> Result<Config, Failure> {
         Config::load(self.path()).map_err(selection::bad_config)
     }
@@ -251,7 +251,7 @@ fn check_options(line: &Line, mode: &Mode) -> Result<(), Failure> {
     }
 }
 
-/// How long a guest gets to shut down; 300 seconds unless `-timeout` says otherwise.
+/// How long a guest may take to shut down; 300 seconds unless `-timeout` says otherwise.
 fn timeout(line: &Line) -> Result<Duration, Failure> {
     let Some(value) = line.value("timeout") else {
         return Ok(Duration::from_secs(300));

@@ -6,11 +6,11 @@ use std::thread;
 /// At most this many monitors are started at the same time: each start is work for the processor and the disk.
 pub(crate) const STARTS: usize = 16;
 
-/// At most this many monitors are talked to at the same time. Such a thread only waits; a VM that hangs for minutes must
-/// not keep another one waiting.
+/// At most this many monitors are called at the same time. Such a thread only waits; a VM that hangs for minutes must
+/// not delay another one.
 pub(crate) const CALLS: usize = 256;
 
-/// Enough for a connection and a message; hundreds of threads shall not cost gigabytes of address space.
+/// Enough for a connection and a message; hundreds of threads must not use gigabytes of address space.
 const STACK: usize = 256 * 1024;
 
 /// Calls `work` for every item, `at_once` at the same time. The results have the order of the items.
@@ -32,7 +32,7 @@ pub(crate) fn each<T: Sync, R: Send>(
     };
     thread::scope(|scope| {
         for _ in 1..at_once.min(items.len()) {
-            // If there is no further thread to be had, those that run do the work.
+            // If no further thread can be made, those that run do the work.
             let thread = thread::Builder::new().stack_size(STACK);
             if thread.spawn_scoped(scope, worker).is_err() {
                 break;

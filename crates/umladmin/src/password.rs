@@ -7,7 +7,7 @@ use config::Password;
 
 use crate::report::Report;
 
-/// Nobody types more; what comes from a pipe must not fill the memory.
+/// The longest input, which no user types; input from a pipe must not fill the memory.
 const MAX: u64 = 4096;
 
 pub(crate) fn run() -> Result<Exit, Failure> {

@@ -1,4 +1,4 @@
-//! What umladmin says: lines as things happen, and a table of results at the end (umladmin).
+//! The output of umladmin: lines as things happen, and a table of results at the end (umladmin).
 
 use std::sync::Mutex;
 
@@ -10,13 +10,13 @@ pub(crate) struct Report {
     out: Mutex<Output>,
 }
 
-/// What became of one VM.
+/// The result for one VM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Row {
     pub(crate) vm: String,
     /// In a word: "down", "booting", "failed".
     pub(crate) result: &'static str,
-    /// Anything else worth knowing; may be empty.
+    /// A remark; may be empty.
     pub(crate) detail: String,
     /// Whether it is what was asked for.
     pub(crate) good: bool,
@@ -43,7 +43,7 @@ impl Report {
         written.map_err(|e| Failure::from(e).about("cannot write to stdout"))
     }
 
-    /// A line about a VM, as things go on. If stdout cannot be written, the work goes on all the same.
+    /// A line about a VM while the work goes on. If stdout cannot be written, the work continues nevertheless.
     pub(crate) fn line(&self, vm: &str, text: &str) {
         let _ = self.print(&format!("{vm}: {}\n", printable(text.as_bytes())));
     }
@@ -56,7 +56,7 @@ impl Report {
     /// A line for stderr.
     pub(crate) fn warn(&self, text: &str) {
         use std::io::Write;
-        // Nobody is left to be told if stderr cannot be written.
+        // If stderr cannot be written, the error cannot be reported.
         let _ = writeln!(
             std::io::stderr().lock(),
             "umladmin: {}",
@@ -64,7 +64,7 @@ impl Report {
         );
     }
 
-    /// The results in the order of the configuration, if there is more than one, and the exit status that follows.
+    /// The results in the order of the configuration, if there is more than one, and the resulting exit status.
     pub(crate) fn results(&self, rows: &[Row]) -> Result<Exit, Failure> {
         if rows.len() > 1 {
             let cells = rows

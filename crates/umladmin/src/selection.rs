@@ -1,4 +1,4 @@
-//! Which VMs a command is about (umladmin).
+//! Which VMs a command applies to (umladmin).
 
 use std::collections::BTreeSet;
 
@@ -28,8 +28,8 @@ pub(crate) fn is_configured(config: &Config, vm: &VmName) -> bool {
     config.vm_names().any(|known| known == vm)
 }
 
-/// Tells the faults of sections that have no name of a VM, if the command is about all VMs; answers the exit status of the
-/// command, which else would be `exit`.
+/// Reports the faults of sections that have no name of a VM, if the command applies to all VMs; returns the exit status
+/// of the command, which else would be `exit`.
 pub(crate) fn tell_nameless(config: &Config, names: &[&str], report: &Report, exit: Exit) -> Exit {
     let mut faults = config.nameless_faults().filter(|_| names.is_empty());
     faults.by_ref().fold(exit, |_, fault| {

@@ -23,7 +23,7 @@ pub(crate) fn run(config: &Config, names: &[&str]) -> Result<Exit, Failure> {
     let report = Report::new();
     let mut rows = start_all(config, &vms, &report);
     if !names.is_empty() {
-        // Who asks for a VM by its name wants it to run, and must see that it does not.
+        // An administrator who names a VM wants it to run, and must see that it does not.
         for row in rows.iter_mut().filter(|row| row.result == NOT_STARTED) {
             row.good = false;
         }
@@ -64,7 +64,7 @@ pub(crate) fn start_all(config: &Config, vms: &[VmName], report: &Report) -> Vec
     })
 }
 
-/// Starts one VM as far as its start type says; answers with the result and anything else worth knowing.
+/// Starts one VM as far as its start type says; returns the result and any remark.
 fn start_one(
     config: &Config,
     vm: &VmName,
@@ -109,7 +109,7 @@ pub(crate) enum Group {
     Own,
 }
 
-/// Starts a monitor and waits until it is ready. What goes wrong it says itself, on the same stderr.
+/// Starts a monitor and waits until it is ready. The monitor reports errors itself, on the same stderr.
 pub(crate) fn start_monitor(
     program: &Path,
     config: &Path,
@@ -129,7 +129,7 @@ pub(crate) fn start_monitor(
         Ok(Some(status)) if status.success() => Ok(()),
         Ok(Some(status)) => Err(format!("its monitor did not start ({status})")),
         Ok(None) => {
-            // It cannot be waited for, either, if this fails.
+            // If this fails, it cannot be waited for, either.
             let _ = child.kill().and_then(|()| child.wait());
             let seconds = READY.as_secs();
             Err(format!(

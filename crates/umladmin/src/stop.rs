@@ -26,13 +26,13 @@ const STATE: Duration = Duration::from_secs(5);
 /// How long a monitor may take to accept a connection and a request, and to send an answer that has begun to come.
 const ACCEPT: Duration = Duration::from_secs(5);
 
-/// A first measure that works sooner than this is not worth a line.
+/// A first measure that works sooner than this is not reported.
 const QUIET: Duration = Duration::from_secs(2);
 
 pub(crate) fn run(config: &Config, names: &[&str], timeout: Duration) -> Result<Exit, Failure> {
     let vms = selection::named_or_all(config, names)?;
     let report = Report::new();
-    // What runs can be brought down all the same: a host that is shut down would kill the guests otherwise.
+    // A running VM can be brought down nevertheless: otherwise, a host that is shut down would kill the guests.
     selection::tell_nameless(config, names, &report, Exit::Done);
     for vm in vms.iter().filter(|vm| selection::is_configured(config, vm)) {
         if let Err(fault) = config.vm(vm) {
@@ -97,7 +97,8 @@ fn stop_one(
     }
 }
 
-/// The whole way: the kernel, then the monitor. Answers what it took, in parentheses; None if there was no monitor.
+/// The whole sequence: the kernel, then the monitor. Returns what was necessary, in parentheses; None if there was no
+/// monitor.
 fn bring_down(
     config: &Config,
     vm: &VmName,
@@ -108,11 +109,11 @@ fn bring_down(
     let pid = match PidFile::holder(&pid_file) {
         Ok(Some(pid)) => pid,
         Ok(None) if selection::is_configured(config, vm) => return Ok(None),
-        // No such VM: the configuration says it best.
+        // No such VM: the configuration has the best message.
         Ok(None) => return config.vm(vm).map(|_| None).map_err(|e| e.to_string()),
         Err(e) => return Err(format!("cannot end its monitor: {e}")),
     };
-    // Who may not end the monitor shall not shut the guest down first.
+    // A user who may not end the monitor must not shut the guest down first.
     let process = Process::open(&pid_file, pid)
         .map_err(|e| format!("cannot end its monitor, pid {pid}: {e}"))?;
     let kernel = Kernel {
@@ -137,21 +138,22 @@ fn bring_down(
     }))
 }
 
-/// The rung of the monitor's ladder, if it was not the ordinary one.
+/// The rung of the monitor's ladder, if it was not the usual one.
 fn forced(rung: &'static str) -> Option<&'static str> {
     let ordinary = ladder::MONITOR.first().map(|first| first.name);
     (Some(rung) != ordinary).then_some(rung)
 }
 
-/// Brings the kernel down, if there is one; answers how.
+/// Brings the kernel down, if there is one; returns how.
 fn stop_kernel(mut kernel: Kernel<'_>, timeout: Duration) -> Result<Option<&'static str>, String> {
     let mut client = kernel.client().with_limit(STATE);
-    // If it cannot tell, as when the VM has been removed from the configuration, what counts is that it answers.
+    // If it does not know, for example because the VM has been removed from the configuration, it is enough that it
+    // answers.
     let info = client.call(|monitor| Ok(Ok(monitor.vm_info()?.into_result())));
     match info.map_err(|failure| failure.message)? {
         Ok(info) if info.state == VmState::Inactive => return Ok(None),
         Ok(info) if info.state == VmState::Suspended => {
-            // If it cannot be resumed, the ladder finds that out.
+            // If it cannot be resumed, the ladder will notice.
             let _ = client.resume();
         }
         Ok(_) | Err(_) => {}
@@ -161,15 +163,16 @@ fn stop_kernel(mut kernel: Kernel<'_>, timeout: Duration) -> Result<Option<&'sta
         .ok_or_else(|| "the kernel cannot be stopped".into())
 }
 
-/// The clock of one VM's way down: announces what takes long, and knows when nobody wants to wait any longer.
+/// The clock of one VM that is brought down: announces what takes long, and notices when the administrator cancels a
+/// wait.
 struct Pace<'a> {
     vm: &'a str,
     report: &'a Report,
     interrupts: &'a Interrupts,
     begin: Instant,
-    /// Escalations that have had their effect.
+    /// Presses of Ctrl-C that have had their effect.
     seen: Cell<u32>,
-    /// What to say at what time.
+    /// Which message to print at what time.
     announcement: Cell<Option<(Instant, &'static str, Instant)>>,
 }
 
@@ -212,7 +215,7 @@ impl<'a> Pace<'a> {
         self.report.line(self.vm, &text);
     }
 
-    /// Called now and then while waiting. False: go on to the next rung.
+    /// Called from time to time while waiting. False: go on to the next rung.
     fn go_on(&self) -> bool {
         if let Some((due, rung, until)) = self.announcement.get()
             && Instant::now() >= due
@@ -229,7 +232,7 @@ impl<'a> Pace<'a> {
         self.interrupts.escalations() > self.seen.get()
     }
 
-    /// Why a wait ended without the end of what was waited for.
+    /// Why a wait ended before the kernel or monitor did.
     fn reason(&self, until: Duration, error: Option<String>) -> Outcome {
         match error {
             _ if self.is_escalated() => Outcome::Escalated,
@@ -258,7 +261,7 @@ impl Kernel<'_> {
         Client::at(self.vm, self.ctrl.clone())
     }
 
-    /// One call on a connection of its own: one that was given up must not disturb the next.
+    /// One call on a connection of its own: one that was cancelled must not disturb the next.
     fn call<R>(
         &self,
         until: Duration,
@@ -266,14 +269,14 @@ impl Kernel<'_> {
     ) -> Result<R, Outcome> {
         let go_on = || self.pace.go_on();
         let wait = |stream: &Stream| {
-            // If that cannot be found out, reading tells why.
+            // If that fails, the read reports the reason.
             wait::readable(stream, self.pace.at(until), &go_on).unwrap_or(true)
         };
         let left = until.saturating_sub(self.pace.now());
         let limit = left.clamp(Duration::from_millis(1), ACCEPT);
         let answer = self.client().with_limit(limit).call_while(send, wait);
         answer.map_err(|failure| match PidFile::holder(self.pid_file) {
-            // The monitor has gone, and its VM with it.
+            // The monitor has ended, and its VM with it.
             Ok(None) => Outcome::Ended,
             _ => self.pace.reason(until, Some(failure.message)),
         })
@@ -304,7 +307,7 @@ impl Stoppable for Kernel<'_> {
             Ok(CtlResult::Ok) => Outcome::Done,
             Ok(CtlResult::Error(error)) => match error.code {
                 CtlCode::NotRunning => Outcome::Ended,
-                // It is on its way down already, so there is something to wait for.
+                // It is being brought down already, so this can wait for it.
                 CtlCode::WrongState => Outcome::Done,
                 _ => Outcome::Failed(error.text),
             },

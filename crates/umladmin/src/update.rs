@@ -1,4 +1,4 @@
-//! `umladmin update`: what runs becomes what is configured (umladmin).
+//! `umladmin update`: makes the running VMs match the configuration (umladmin).
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub(crate) fn run(config: &Config, names: &[&str], timeout: Duration) -> Result<
     let meant = selection::named_or_all(config, names)?;
     let is_known = |vm: &&VmName| selection::is_configured(config, vm) || running.contains(vm);
     if let Some(vm) = meant.iter().find(|vm| !is_known(vm)) {
-        // No such VM: the configuration says it best.
+        // No such VM: the configuration has the best message.
         return config
             .vm(vm)
             .map(|_| Exit::Done)
@@ -34,7 +34,7 @@ pub(crate) fn run(config: &Config, names: &[&str], timeout: Duration) -> Result<
     if start.is_empty() && stop.is_empty() && failed.is_empty() {
         report.print("Nothing to do: what runs matches the configuration.\n")?;
     }
-    // A VM that was renamed must let go of its disks before it comes back under its new name.
+    // A VM that was renamed must release its disks before it is started under its new name.
     let mut rows = stop::stop_all(config, &stop, timeout, &report)?;
     rows.extend(start::start_all(config, &start, &report));
     rows.extend(failed);
@@ -42,11 +42,11 @@ pub(crate) fn run(config: &Config, names: &[&str], timeout: Duration) -> Result<
     Ok(selection::tell_nameless(config, names, &report, exit))
 }
 
-/// What must be done so that what runs is what is configured.
+/// What must be done so that the running VMs match the configuration.
 struct Plan {
     start: Vec<VmName>,
     stop: Vec<VmName>,
-    /// One row for each VM that stays as it is, since it is not known what it should be.
+    /// One row for each VM that stays as it is because its configuration is not known.
     failed: Vec<Row>,
 }
 

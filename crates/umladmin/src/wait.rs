@@ -1,4 +1,4 @@
-//! Waiting for a file descriptor as long as somebody wants to (umladmin).
+//! Waiting for a file descriptor, with a deadline and until the wait is cancelled (umladmin).
 
 use std::io;
 use std::os::fd::AsFd;
@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-/// How often a wait looks whether it shall go on.
+/// How often a wait checks whether to go on.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// Waits until something can be read there, also that it has ended, which for a pidfd is the end of its process. False if
-/// that has not happened until then, or if `go_on`, which is asked now and then, does not want to wait any longer.
+/// Waits until the descriptor is readable, also because of its end, which for a pidfd is the end of its process. False
+/// if that has not happened by then, or if `go_on`, which is called from time to time, returns false.
 pub(crate) fn readable(
     fd: impl AsFd,
     until: Instant,

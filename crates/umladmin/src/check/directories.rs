@@ -1,4 +1,4 @@
-//! The directories that root works in: owned by root, and exchangeable by nobody else (umladmin).
+//! The directories that root works in: owned by root, and exchangeable by root only (umladmin).
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -41,7 +41,7 @@ pub(super) fn check(subject: &Subject) -> Vec<Finding> {
     findings
 }
 
-/// What is wrong with a directory; one that is not there yet is made as it should be.
+/// The fault of a directory, if it has one; a missing one is made as it should be.
 fn fault(path: &Path, sticky_is_enough: bool) -> Option<(String, String)> {
     let found = fs::metadata(path).ok()?;
     let shown = path.display();

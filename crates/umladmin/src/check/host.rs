@@ -11,7 +11,7 @@ use super::subject::{Finding, Subject};
 
 const TUN: &str = "/dev/net/tun";
 
-/// Memory for the guests, and a file system that has it.
+/// Memory for the guests, and a file system that can hold it.
 pub(super) fn memory(subject: &Subject) -> Vec<Finding> {
     let mut findings = Vec::new();
     let host = fs::read_to_string("/proc/meminfo").ok();
@@ -91,7 +91,7 @@ fn networks_by(subject: &Subject, tun: &Path) -> Vec<Finding> {
             let Some(interface) = interface.map(ToString::to_string) else {
                 continue;
             };
-            // Not in /sys, which may be that of another network namespace. Where nobody answers, nothing is wrong.
+            // Not in /sys, which may be that of another network namespace. If the query fails, nothing is reported.
             let Ok(found) = net::kind(&interface) else {
                 continue;
             };

@@ -10,7 +10,7 @@ pub(crate) struct Places {
 }
 
 impl Places {
-    /// Finds them in a text that has been understood as a configuration before.
+    /// Finds them in a text that has been parsed as a configuration before.
     pub(crate) fn of(path: &Path, text: &str) -> Places {
         let mut lines: HashMap<_, Vec<usize>> = HashMap::new();
         let mut section = String::new();

@@ -1,4 +1,4 @@
-//! What the checks look at, and what they find (umladmin).
+//! The inputs of the checks, and their findings (umladmin).
 
 use std::path::Path;
 
@@ -46,7 +46,7 @@ impl Finding {
     }
 }
 
-/// What the checks look at: what is left of the configuration when its faulty lines are taken away.
+/// The inputs of the checks: the configuration without its faulty lines.
 pub(super) struct Subject {
     pub(super) config: Config,
     /// With the changes of their users.
@@ -76,7 +76,7 @@ pub(super) fn fault_in(path: &Path, fault: &config::Error) -> Finding {
     }
 }
 
-/// The VMs with the changes of their users; where these are faulty, that is a finding, and they do not count.
+/// The VMs with the changes of their users; faulty changes are a finding, and are ignored.
 fn effective(config: &Config) -> (Vec<Vm>, Vec<Finding>) {
     let mut findings = Vec::new();
     let mut vms = Vec::new();

@@ -1,4 +1,4 @@
-//! Boots the guest, and reads what it says (umladmin).
+//! Boots the guest, and reads its output (umladmin).
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::trial::Found;
 /// How long the guest may take to boot.
 pub(super) const BOOT: Duration = Duration::from_mins(1);
 
-/// Boots the guest; what con0 shows until it is up.
+/// Boots the guest; returns the output of con0 until it is up.
 pub(super) fn boot(talk: &mut Talk, extra: &[&str]) -> Found {
     let from = talk.open("con0", 24, 80)?;
     talk.start(extra)?;
@@ -39,7 +39,7 @@ pub(super) fn describe(end: &VmLastEnd) -> String {
     }
 }
 
-/// What the guest has said of something.
+/// The value that the guest has printed under a name.
 pub(super) fn value(con0: &str, name: &str) -> Found {
     let begin = format!("{MARK}{name}=");
     let said = con0

@@ -1,8 +1,8 @@
 //! The init of the guest of `kernelcheck`: this program, as process 1 under the kernel that is tried (umladmin, in the
 //! guest).
 //!
-//! What it finds out it prints on con0 as `kernelcheck NAME=VALUE`; then it obeys what is typed on con1, and repeats what
-//! is typed on ssl0.
+//! It prints its results on con0 as `kernelcheck NAME=VALUE`; then it executes commands that are typed on con1, and
+//! repeats what is typed on ssl0.
 
 pub(super) mod network;
 
@@ -27,7 +27,7 @@ use super::pattern::{AT, CHANGED, COW_SEED, FLAT_SEED, NEW_COW_SEED, NEW_FLAT_SE
 
 /// The path of this program in the guest.
 pub(crate) const INIT: &str = "/init";
-/// What lines begin with.
+/// The prefix of its lines.
 pub(crate) const MARK: &str = "kernelcheck ";
 
 /// Whether this process is the init of such a guest.
@@ -35,7 +35,7 @@ pub fn is_guest() -> bool {
     std::process::id() == 1 && std::env::args_os().next().as_deref() == Some(OsStr::new(INIT))
 }
 
-/// The whole life of the guest.
+/// The main function of the guest.
 pub fn main() -> ExitCode {
     match live() {
         Ok(never) => match never {},
@@ -49,7 +49,7 @@ pub fn main() -> ExitCode {
 fn live() -> io::Result<Infallible> {
     let pressed = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(SIGINT, Arc::clone(&pressed))?;
-    // From now on CTRL-ALT-DEL is a signal for us.
+    // From now on CTRL-ALT-DEL is a signal to this process.
     reboot(RebootCommand::CadOff)?;
     mount("proc", "/proc", "proc", MountFlags::empty(), None)?;
     // The kernel has done that already, if it can.
@@ -66,7 +66,7 @@ fn live() -> io::Result<Infallible> {
         }
     }
     say("done", "yes");
-    // Without notify this is no file, which the other side sees.
+    // Without notify this is not a file, as the other side will notice.
     let _ = fs::write("/proc/mconsole", "ready\n");
     thread::spawn(|| serve("/dev/tty1"));
     thread::spawn(|| serve("/dev/ttyS0"));
@@ -140,7 +140,7 @@ fn serve(path: &str) -> io::Result<()> {
 }
 
 fn power_off() -> ! {
-    // There is nothing else that could be done.
+    // Nothing else can be done.
     let _ = reboot(RebootCommand::PowerOff);
     loop {
         thread::park();

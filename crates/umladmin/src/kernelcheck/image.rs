@@ -20,7 +20,7 @@ pub(crate) fn make_root(tree: &Path, image: &Path) -> Result<(), String> {
         fs::create_dir_all(&path).map_err(|error| cannot("make", &path, &error))?;
     }
     let megabytes = (size >> 20) * 5 / 4 + 8;
-    // Essential on Debian, but not in the PATH of everybody.
+    // Essential on Debian, but not in the PATH of every user.
     let made = Command::new("mke2fs")
         .env("PATH", "/sbin:/usr/sbin:/bin:/usr/bin")
         .args(["-q", "-F", "-t", "ext4", "-O", "^has_journal", "-d"])

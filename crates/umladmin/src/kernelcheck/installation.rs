@@ -1,5 +1,5 @@
-//! The installation of its own in which a kernel is tried: a temporary directory with configuration, jail and monitor,
-//! which are gone when this is dropped (umladmin).
+//! A separate installation in which a kernel is tried: a temporary directory with configuration, jail and monitor,
+//! which are removed when this is dropped (umladmin).
 
 use std::fs;
 use std::os::unix::fs::chown;
@@ -23,9 +23,9 @@ use crate::{monitor, start};
 
 /// The VM.
 const NAME: &str = "kernelcheck";
-/// Who runs it.
+/// The user that runs it.
 const USER: &str = "nobody";
-/// The memory with which everything but the least memory is tried, in megabytes.
+/// The memory for all trials but that of the least memory, in megabytes.
 pub(crate) const MEMORY: u32 = 64;
 /// How long the monitor may take to end.
 const END: Duration = Duration::from_secs(20);
@@ -39,7 +39,7 @@ pub(crate) struct Installation {
 }
 
 impl Installation {
-    /// Makes it, with a monitor that runs and a VM that does not.
+    /// Makes it, with a running monitor and an inactive VM.
     pub(crate) fn make(kernel: &Path, watch: &Arc<Watch>) -> Result<Installation, String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let directory = tempfile::Builder::new()
@@ -59,7 +59,7 @@ impl Installation {
             watch: Arc::clone(watch),
         };
         let program = start::monitor_program();
-        // Ctrl-C is for everything on the terminal; the monitor is ended by us, when it can be.
+        // Ctrl-C goes to everything on the terminal; this program ends the monitor at the right time.
         start::start_monitor(&program, &file, &installation.vm, start::Group::Own)?;
         installation.put_kernel(kernel)?;
         installation.put_disks(&path)?;
@@ -123,7 +123,7 @@ impl Installation {
         write_configuration(path, megabytes, lines)
     }
 
-    /// A conversation with the monitor.
+    /// A connection to the monitor.
     pub(crate) fn talk(&self) -> Result<Talk, String> {
         let client = Client::at(&self.vm, self.config.global.ctrl(&self.vm));
         Talk::begin(client, &self.watch)
@@ -131,7 +131,7 @@ impl Installation {
 }
 
 impl Drop for Installation {
-    /// Ends the monitor, and with it the VM; then the directory goes.
+    /// Ends the monitor, and with it the VM; then the directory is removed.
     fn drop(&mut self) {
         let pid_file = self.config.global.pid_file(&self.vm);
         let Ok(Some(pid)) = PidFile::holder(&pid_file) else {
@@ -148,7 +148,7 @@ impl Drop for Installation {
         if let Err(why) = ended {
             let path = self.directory.path().display();
             eprintln!("umladmin: {path}: its monitor, pid {pid}, does not end: {why}");
-            // What it has mounted there is not ours to remove.
+            // Its mounts there are not ours to remove.
             self.directory.disable_cleanup(true);
         }
     }

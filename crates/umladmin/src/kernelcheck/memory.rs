@@ -5,11 +5,11 @@ use super::installation::{Installation, MEMORY};
 use super::talk::Talk;
 use super::trial::Found;
 
-/// What is tried, in megabytes.
+/// The sizes that are tried, in megabytes.
 const LOWEST: u32 = 12;
 const STEP: u32 = 4;
 
-/// Halves the span between what is too little and what is enough until it is one step.
+/// Halves the range between too little and enough until it is one step.
 pub(super) fn least(installation: &Installation, talk: &mut Talk) -> Found {
     let enough = search(LOWEST, MEMORY, |megabytes| {
         installation.set(megabytes, "")?;
@@ -20,7 +20,7 @@ pub(super) fn least(installation: &Installation, talk: &mut Talk) -> Found {
     Ok(format!("{enough} MB, for this guest, which is very small"))
 }
 
-/// The least that boots, where `enough` does and what is below `little` does not.
+/// The least that boots, where `enough` does and sizes below `little` do not.
 fn search(
     little: u32,
     enough: u32,

@@ -1,5 +1,5 @@
-//! Does a line to the host work, with each of the kernel's network drivers? The host is a network namespace of the
-//! program's own, and this is its end of the line; for that of the guest see `guest::network` (umladmin).
+//! Does a connection to the host work, with each of the kernel's network drivers? The host is a network namespace of
+//! the program's own, and this is its end; for the guest's end see `guest::network` (umladmin).
 
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -71,7 +71,7 @@ fn answered(talk: &mut Talk) -> Found {
 fn echo(socket: &UdpSocket, is_up: &AtomicBool) {
     let mut call = [0; 16];
     while !is_up.load(Ordering::Relaxed) {
-        // What goes wrong shows in the guest, which hears nothing then.
+        // An error shows in the guest, which then gets no answer.
         if let Ok((length, from)) = socket.recv_from(&mut call) {
             let _ = socket.send_to(call.get(..length).unwrap_or_default(), from);
         }

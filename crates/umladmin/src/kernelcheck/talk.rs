@@ -1,4 +1,4 @@
-//! The conversation of `kernelcheck` with the monitor: what is asked of the VM, and what its channels show (umladmin).
+//! The connection of `kernelcheck` to the monitor: requests about the VM, and the output of its channels (umladmin).
 
 use std::time::{Duration, Instant};
 
@@ -8,12 +8,12 @@ use rpc_xdr::umlmonctrl::*;
 
 use super::watch::Watch;
 
-/// How long the monitor may take for an answer; what waits longer is cut into pieces.
+/// How long the monitor may take for an answer; longer waits are divided.
 const ANSWER: Duration = Duration::from_secs(60);
-/// Of a channel that is read at once, in bytes.
+/// How much of a channel is read at once, in bytes.
 const CHUNK: u32 = 65_536;
 
-/// A connection. It is not made anew if it is cut off, so that everything after that fails.
+/// A connection. It is not made again if it is cut off, so that all later calls fail.
 pub(crate) struct Talk {
     monitor: Monitor,
 }
@@ -80,7 +80,7 @@ impl Talk {
         }
     }
 
-    /// How the run ended; None if it has not within so many seconds.
+    /// How the run ended; None if it has not ended within so many seconds.
     pub(crate) fn end(&mut self, seconds: u32) -> Result<Option<VmLastEnd>, String> {
         let waited = said(
             self.monitor
@@ -90,7 +90,7 @@ impl Talk {
         Ok(waited.inactive.then_some(waited.last_end))
     }
 
-    /// Whether the guest says within so many seconds that it is ready.
+    /// Whether the guest reports within so many seconds that it is ready.
     pub(crate) fn is_ready(&mut self, seconds: u32) -> Result<bool, String> {
         let waited = said(
             self.monitor
@@ -124,7 +124,7 @@ impl Talk {
         }
     }
 
-    /// Gets the right to type into a channel, whose window has this size; where it ends now.
+    /// Gets the right to type into a channel, and sets the size of its window; returns the channel's present end.
     pub(crate) fn open(&mut self, channel: &str, rows: u32, columns: u32) -> Result<u64, String> {
         let channel = channel.to_owned();
         let (mode, who) = (ConMode::Force, "kernelcheck".to_owned());
@@ -151,7 +151,7 @@ impl Talk {
         said(self.monitor.con_write(&args).map(CtlResult::into_result))
     }
 
-    /// What an open channel shows from an offset on, until `found`, the VM has ended, or the time is over.
+    /// The output of an open channel from an offset on, until `found`, the end of the VM, or the end of the time.
     pub(crate) fn read(
         &mut self,
         channel: &str,

@@ -9,7 +9,7 @@ pub(super) type Found = Result<String, String>;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     Works,
-    /// It is better left alone, and can be.
+    /// It should not be used, and need not be.
     Beware,
     Fails,
 }

@@ -14,12 +14,12 @@ use super::talk::Talk;
 use super::trial::{Found, Trial, Verdict};
 use super::{image, memory, network};
 
-/// How long anything else may take.
+/// How long any other step may take.
 const SHORT: Duration = Duration::from_secs(10);
-/// How long a suspended guest must be silent; it would beat ten times a second.
+/// How long a suspended guest must be silent; a running one writes ten times a second.
 const SILENCE: Duration = Duration::from_millis(1500);
 
-/// All of them. An error means that nothing can be tried at all.
+/// All trials. An error means that nothing can be tried at all.
 pub(crate) fn all(installation: &Installation, drivers: Drivers) -> Result<Vec<Trial>, String> {
     let mut talk = installation.talk()?;
     let mut rows = Vec::new();
@@ -105,7 +105,7 @@ fn typed(talk: &mut Talk, channel: &str, (rows, columns): (u32, u32)) -> Found {
     heard(&text).ok_or_else(|| "input is not answered".into())
 }
 
-/// The guest is told of another size by an interrupt, which what is typed may overtake; so it is asked again.
+/// The guest learns of another size by an interrupt, which typed input may overtake; so it is asked again.
 fn window_size(talk: &mut Talk) -> Found {
     let until = Instant::now() + SHORT;
     loop {
@@ -128,7 +128,7 @@ fn sysrq_h(talk: &mut Talk) -> Found {
 
 fn suspend(talk: &mut Talk) -> Found {
     talk.suspend()?;
-    // What it wrote before may still be on its way.
+    // Earlier output may still be on its way.
     let from = talk.open("ssl0", 24, 80)?;
     let late = talk.read("ssl0", from, SILENCE, |_| false)?;
     let from = talk.open("ssl0", 24, 80)?;
@@ -147,7 +147,7 @@ fn suspend(talk: &mut Talk) -> Found {
     }
 }
 
-/// A kernel can panic while it shuts down, now and then; so one that does is tried once more.
+/// A kernel can occasionally panic while it shuts down; such a kernel is tried once more.
 fn reboots(talk: &mut Talk) -> Trial {
     let what = "reboot";
     let first = match reboot(talk) {
@@ -192,7 +192,7 @@ fn ctrlaltdel(talk: &mut Talk) -> Found {
     }
 }
 
-/// What has come to the disks of what the guest wrote.
+/// Which of the guest's writes have reached the disks.
 fn disks(installation: &Installation) -> Found {
     let read = |name: &str| {
         let path = installation.disk(name);
@@ -217,7 +217,7 @@ fn disks(installation: &Installation) -> Found {
 }
 
 fn panic_is_told(talk: &mut Talk) -> Found {
-    // It may panic before the start is settled, which is told in the same words then.
+    // It may panic before the outcome of the start is known; the message is the same then.
     let started = talk.start(&["init=/nonexistent"]);
     match talk.end(20)? {
         Some(end) if end.how == VmEnd::Panicked && !end.text.is_empty() => Ok(end.text),
@@ -228,7 +228,7 @@ fn panic_is_told(talk: &mut Talk) -> Found {
     }
 }
 
-/// Some kernels do not survive it; nobody needs it.
+/// Some kernels crash; this is not needed for normal work.
 fn sysrq_t(talk: &mut Talk) -> Trial {
     let asked = boot(talk, &[]).map(|_| talk.sysrq("t"));
     let (verdict, found) = match (talk.end(3), asked) {

@@ -1,5 +1,5 @@
-//! What ends `kernelcheck` early: Ctrl-C, and the signals that ask a program to end. The conversation with the monitor
-//! is cut off, so that every trial fails at once and all that was made is removed in the usual way (umladmin).
+//! What ends `kernelcheck` early: Ctrl-C, and the signals that ask a program to end. The connection to the monitor is
+//! cut off, so that every trial fails at once and everything is removed in the usual way (umladmin).
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -11,11 +11,11 @@ use rustix::net::{Shutdown, shutdown};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-/// Takes these signals over, as long as the program runs.
+/// Handles these signals, as long as the program runs.
 #[derive(Debug, Default)]
 pub(crate) struct Watch {
     over: AtomicBool,
-    /// The conversation to cut off.
+    /// The connection to cut off.
     stream: Mutex<Option<OwnedFd>>,
 }
 
@@ -30,16 +30,16 @@ impl Watch {
         Ok(watch)
     }
 
-    /// Whether it shall end.
+    /// Whether the program must end.
     pub(crate) fn is_over(&self) -> bool {
         self.over.load(Ordering::SeqCst)
     }
 
-    /// This is the conversation now.
+    /// Sets the connection to cut off from now on.
     pub(crate) fn attend(&self, stream: impl AsFd) -> io::Result<()> {
         let stream = stream.as_fd().try_clone_to_owned()?;
         *self.stream.lock().unwrap_or_else(PoisonError::into_inner) = Some(stream);
-        // A signal that came just before has found the former one.
+        // A signal that came just before has cut off the former one.
         if self.is_over() {
             self.end();
         }
@@ -50,7 +50,7 @@ impl Watch {
         self.over.store(true, Ordering::SeqCst);
         let stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(stream) = &*stream {
-            // If it has ended already, nobody waits for it.
+            // If it has ended already, no thread waits for it.
             let _ = shutdown(stream, Shutdown::Both);
         }
     }

@@ -1,4 +1,4 @@
-//! The guest's end of the line to the host (umladmin, in the guest).
+//! The guest's end of the connection to the host (umladmin, in the guest).
 
 use std::io;
 use std::net::{Ipv4Addr, UdpSocket};
@@ -7,7 +7,7 @@ use std::time::Duration;
 /// What the interface may be called in the guest, by its driver.
 pub(super) const NICS: [&str; 2] = ["vec0", "eth0"];
 
-/// The two ends of the line, and the port at which the host answers.
+/// The addresses of the two ends, and the port at which the host answers.
 pub(in super::super) const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 1);
 pub(in super::super) const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 2);
 pub(in super::super) const PORT: u16 = 7;
@@ -15,7 +15,7 @@ pub(in super::super) const PORT: u16 = 7;
 pub(in super::super) const ANSWER: Duration = Duration::from_millis(500);
 const CALLS: u32 = 10;
 
-/// Configures an interface, calls the host, and waits for its answer.
+/// Configures an interface, sends to the host, and waits for its answer.
 pub(super) fn call(nic: &str) -> io::Result<()> {
     net::configure(nic, GUEST, HOST)?;
     let socket = UdpSocket::bind((GUEST, 0))?;
