@@ -3,7 +3,7 @@
 //!
 //! An image is a header, then a bitmap with a bit for each sector, then the sectors, all of them, as a sparse file. A
 //! set bit says that the sector is in the image; the others are those of the backing file, which the header names. The
-//! kernel opens whatever is named there, so the name is never more than a text for us.
+//! kernel opens any file that is named there, so this program only uses the name as text.
 //!
 //! ```text
 //! version 1            version 2             version 3             version 3 of old 64-bit programs
@@ -23,7 +23,7 @@ use config::DiskName;
 
 /// Bytes of a header that is written, and of the smallest one of version 3.
 pub const HEADER_BYTES: usize = 4128;
-/// Bytes of the longest header of any version: as much as is worth reading.
+/// Bytes of the longest header of any version: no more is read.
 pub const READ_BYTES: usize = 4136;
 /// Sector size of new images, in bytes; that of the ubd driver.
 pub const SECTOR_BYTES: u32 = 512;
@@ -33,9 +33,9 @@ pub const ALIGNMENT: u32 = 4096;
 pub const MIN_BACKING: u64 = 65536;
 
 const NAME_BYTES: usize = 4096;
-/// Bytes of a name that are worth showing.
+/// Bytes of a name that are shown at most.
 const SHOWN: usize = 255;
-/// What the driver can hold in the `int` that is its offset of the data.
+/// The limit of the `int` in which the driver keeps its offset of the data.
 const MAX_DATA_OFFSET: u64 = i32::MAX as u64;
 
 /// Why a file cannot be used as a copy-on-write image.
@@ -65,10 +65,10 @@ pub enum Unusable {
     /// Zero, not a power of two, or enormous.
     #[error("the alignment in its header is {0}, but must be a power of two from 1 to 1048576")]
     Alignment(u32),
-    /// Nothing, or more than the driver can address.
+    /// Zero, or more than the driver can address.
     #[error("the size in its header is {0} bytes, which the ubd driver cannot use")]
     Size(u64),
-    /// Versions 1 and 2 forget up to seven sectors when they compute the bitmap's length.
+    /// Versions 1 and 2 omit up to seven sectors when they compute the bitmap's length.
     #[error("it is of version {0}, whose bitmap has no room for the last sectors of this size")]
     LastSectors(u32),
     /// It was cut off.
@@ -115,7 +115,7 @@ impl Layout {
     }
 }
 
-/// What a header says.
+/// The contents of a header.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Where the following was found.
@@ -130,7 +130,7 @@ pub struct Header {
     pub sector: u32,
     /// Bytes to multiples of which bitmap and data are aligned.
     pub alignment: u32,
-    /// The kind of bitmap: there is only 0. The kernel does not look at it, and neither do we.
+    /// The kind of bitmap: only 0 is defined. The kernel ignores it, and so do we.
     pub format: u32,
 }
 
@@ -164,7 +164,7 @@ impl Header {
     /// Reads a header from the first bytes of an image, [`READ_BYTES`] if it has so many.
     ///
     /// # Errors
-    /// [`Unusable`]; a header that comes back describes an image that can exist.
+    /// [`Unusable`]; a header that is returned describes an image that can exist.
     pub fn parse(bytes: &[u8]) -> Result<Header, Unusable> {
         let header = match bytes.get(..4) {
             Some(b"OOOM") => parse_big_endian(bytes)?,
@@ -179,7 +179,7 @@ impl Header {
     /// Where the parts of the image are.
     ///
     /// # Errors
-    /// [`Unusable`], if the numbers in the header make no image.
+    /// [`Unusable`], if the numbers in the header do not describe an image.
     pub fn geometry(&self) -> Result<Geometry, Unusable> {
         if !self.sector.is_power_of_two() || !(512..=65536).contains(&self.sector) {
             return Err(Unusable::Sector(self.sector));
@@ -231,7 +231,7 @@ impl Header {
         Ok(bytes)
     }
 
-    /// The name of the backing file for messages: printable ASCII, with a bound.
+    /// The name of the backing file for messages: printable ASCII, of limited length.
     pub fn shown_backing(&self) -> String {
         let shown = self.backing.get(..SHOWN).unwrap_or(&self.backing);
         let end = if shown.len() < self.backing.len() {
@@ -242,7 +242,7 @@ impl Header {
         format!("{}{end}", shown.escape_ascii())
     }
 
-    /// The backing file, if it is a name of ours.
+    /// The backing file, if its name is a valid name of a disk.
     pub fn backing_disk(&self) -> Option<DiskName> {
         std::str::from_utf8(&self.backing).ok()?.parse().ok()
     }
@@ -264,7 +264,7 @@ impl Header {
 }
 
 impl Geometry {
-    /// Compares with the length of the file, in bytes. More than is needed is harmless.
+    /// Compares with the length of the file, in bytes. A longer file is accepted.
     ///
     /// # Errors
     /// [`Unusable::Truncated`].
@@ -334,7 +334,7 @@ fn array<const N: usize>(bytes: &[u8], at: usize) -> Result<[u8; N], Unusable> {
     found.copied().ok_or(Unusable::Short)
 }
 
-/// What the kernel has written behind the NUL is rubbish.
+/// The bytes that the kernel has written behind the NUL are ignored.
 fn name(bytes: &[u8], at: usize, room: usize) -> Result<Vec<u8>, Unusable> {
     let field = at.checked_add(room).and_then(|end| bytes.get(at..end));
     let field = field.ok_or(Unusable::Short)?;

@@ -1,7 +1,7 @@
 //! Which copy-on-write images rely on which backing files, also while no kernel uses them (umlmon, the monitor process, as
 //! root).
 //!
-//! A backing file that is changed makes every image on it worthless. Each monitor writes down what it has found in its own
+//! A backing file that is changed makes every image on it worthless. Each monitor records what it has found in its own
 //! `/disks` in `shared/locks/VM.cows`, and looks there before a kernel may write.
 
 use std::fs;
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::locks::{Error, Identity, Locks};
 
-/// What the file of a VM's images is called after its name.
+/// The suffix of the file of a VM's images, after its name.
 const SUFFIX: &str = ".cows";
 /// The longest list, in bytes: 4096 images in a directory with a name of 700 bytes.
 const MAX_LIST: u64 = 4 << 20;
@@ -25,15 +25,15 @@ pub struct Cow {
     pub disk: DiskName,
     /// Where it is on the host: an image that is no longer there does not count.
     pub host: PathBuf,
-    /// What it relies on.
+    /// The backing file it relies on.
     pub backing: Identity,
-    /// The VM's user may only read that: whoever may write it is not kept from that.
+    /// The VM's user may only read that file: the image does not prevent a VM that may write it from doing so.
     #[serde(default)]
     pub yields: bool,
 }
 
 impl Locks {
-    /// Writes down the images in the directory of this VM, if that has changed.
+    /// Records the images in the directory of this VM, if they have changed.
     ///
     /// # Errors
     /// [`Error::Files`].
@@ -42,7 +42,7 @@ impl Locks {
         self.write_cows(cows)
     }
 
-    /// Writes down one more image.
+    /// Records one more image.
     ///
     /// # Errors
     /// [`Error::Files`].
@@ -100,7 +100,7 @@ impl Locks {
             };
             let cows = self.read_cows(&name)?;
             let cows = cows.into_iter().filter(|cow| cow.backing == *backing);
-            // Only looked at, by a path of which root owns all but the last directory.
+            // The file is only examined, by a path of which root owns all but the last directory.
             let there = cows.filter(|cow| fs::symlink_metadata(&cow.host).is_ok());
             relying.extend(there.map(|cow| (vm.to_owned(), cow)));
         }
@@ -108,8 +108,8 @@ impl Locks {
     }
 }
 
-/// The list as it is written. It never gets longer than what is read, for then the other VMs could read none of it: who
-/// has that many images does without the protection of the last ones.
+/// The list as it is written. It is never longer than the readers accept, for then the other VMs could read none of it:
+/// a user with more images has no protection for the last ones.
 fn list(cows: &[Cow]) -> io::Result<Vec<u8>> {
     let mut kept = cows;
     loop {
@@ -157,7 +157,7 @@ mod tests {
         assert!(!shared.path().join("locks/vm1.cows").exists());
     }
 
-    /// A VM's user may have as many images as it likes; what the others read of them has a bound.
+    /// A VM's user may have as many images as it likes; what the others read of them is limited.
     #[test]
     fn a_crowd_of_images_keeps_nobody_from_reading() {
         let shared = tempfile::tempdir().unwrap();

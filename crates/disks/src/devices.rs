@@ -1,8 +1,8 @@
 //! Block devices of the host for the VMs: the nodes in `shared/disks` that the parameter `device` asks for (umlmon, the
 //! monitor process, as root).
 //!
-//! The directory belongs to root, and nobody else can change its entries. A node is finished under another name and then
-//! takes its place, so a monitor that starts at the same time sees it whole or not at all.
+//! The directory belongs to root, and only root can change its entries. A node is finished under another name and then
+//! renamed, so a monitor that starts at the same time sees it complete or not at all.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -12,7 +12,7 @@ use config::{Device, DiskName, Identity};
 use rustix::fs::{self, AtFlags, CWD, Dev, FileType, Gid, Mode, OFlags, Stat, Uid, major, minor};
 use rustix::io::Errno;
 
-/// Members of the group may read and write the device, and nobody else.
+/// Members of the group may read and write the device, and no other users.
 const MODE: Mode = Mode::RUSR
     .union(Mode::WUSR)
     .union(Mode::RGRP)
@@ -21,7 +21,7 @@ const MODE: Mode = Mode::RUSR
 /// Why a device cannot be provided.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The target is something else.
+    /// The target is not a block device.
     #[error("device {disk}: {target} is not a block device")]
     NotBlock {
         /// The disk's name in the jails.
@@ -29,7 +29,7 @@ pub enum Error {
         /// The device on the host.
         target: PathBuf,
     },
-    /// What is there under the disk's name is something else.
+    /// Under the disk's name there is something other than a node.
     #[error("device {disk}: {node} is there already, and is not a block device; remove it")]
     InTheWay {
         /// The disk's name in the jails.
@@ -54,7 +54,7 @@ pub enum Error {
         /// The device number of the target.
         now: String,
     },
-    /// The target is gone, so that nobody can say whether the node is right (`identity=check`).
+    /// The target is gone, so it is not known whether the node is right (`identity=check`).
     #[error(
         "device {disk}: {target} does not exist, so the device of the disk cannot be checked; \
          attach the device, or remove {node}"
@@ -81,7 +81,7 @@ pub enum Error {
     },
 }
 
-/// What an administrator should know, but keeps no VM from starting.
+/// A warning for the administrator, which does not prevent the start of a VM.
 pub type Notes = Vec<String>;
 
 /// The directory of the nodes.
@@ -171,7 +171,7 @@ impl One<'_> {
         }
     }
 
-    /// The device on the host; None if it is not there. It is told from a descriptor, and not opened.
+    /// The device on the host; None if it is not there. It is examined by a descriptor, and not opened.
     fn number_of_target(&self) -> Result<Option<Dev>, Error> {
         let target = &self.device.target;
         let flags = OFlags::PATH | OFlags::CLOEXEC;
@@ -212,7 +212,7 @@ impl One<'_> {
         let directory = &self.devices.directory;
         let draft = format!(".{}.{}", self.name(), std::process::id());
         let shown = self.devices.path.join(&draft);
-        // Of a monitor with the same process ID that did not get further.
+        // Left by an earlier monitor that had the same process ID and was interrupted.
         let _ = fs::unlinkat(directory, &*draft, AtFlags::empty());
         fs::mknodat(
             directory,
@@ -248,11 +248,11 @@ impl One<'_> {
             AtFlags::SYMLINK_NOFOLLOW,
         )
         .map_err(&failed)?;
-        // It is a device node in a directory of root's, so there is no link to follow.
+        // It is a device node in a directory that belongs to root, so there is no link to follow.
         fs::chmodat(directory, name, MODE, AtFlags::empty()).map_err(&failed)
     }
 
-    /// The target is not there: neither is the disk, from now on.
+    /// The target is not there: from now on, the disk is not there, either.
     fn take_away(&self, present: bool) -> Result<Notes, Error> {
         if present {
             fs::unlinkat(&self.devices.directory, self.name(), AtFlags::empty())

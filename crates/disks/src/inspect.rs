@@ -1,7 +1,7 @@
 //! Virtual disks as the ubd driver sees them: is the file usable, and how is it passed (umlmon, the monitor process).
 //!
-//! The directories belong to the VM's user, so what is found there is only looked at through descriptors that are held
-//! since the start of the daemon, and never opened for reading or writing by root.
+//! The directories belong to the VM's user, so their files are only examined through descriptors that are held since
+//! the start of the daemon, and never opened for reading or writing by root.
 
 use std::fs::File;
 use std::io;
@@ -40,7 +40,7 @@ pub enum Error {
         /// The reason.
         source: io::Error,
     },
-    /// The file cannot be looked at.
+    /// The file cannot be examined.
     #[error("cannot look at {disk}: {source}")]
     Stat {
         /// The disk's name in the jail.
@@ -53,7 +53,7 @@ pub enum Error {
     Kind {
         /// The disk's name in the jail.
         disk: DiskName,
-        /// What the suffix promises.
+        /// The kind of file that the suffix stands for.
         expected: &'static str,
         /// What is there.
         found: &'static str,
@@ -92,7 +92,7 @@ pub struct Opener<'a> {
 /// What is known of a usable disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Disk {
-    /// What makes it the same as a disk of another name.
+    /// The identity of the disk, the same under every name.
     pub identity: Identity,
     /// In bytes; 0 for a block device.
     pub size: u64,
@@ -102,7 +102,7 @@ pub struct Disk {
     pub read_only: bool,
 }
 
-/// The most names in a directory that are looked at by the monitor, which has more to do.
+/// The most names in a directory that are read by the monitor, which has other work to do.
 const MAX_NAMES: usize = 65536;
 
 /// The two directories that may hold disks.
@@ -142,7 +142,7 @@ impl Disks {
         Ok(Disks { own, shared })
     }
 
-    /// Looks at a disk: it must be what its suffix says, and `opener` must be able to open it.
+    /// Checks a disk: it must be what its suffix says, and `opener` must be able to open it.
     ///
     /// A disk of the VM's own must be writable, as the driver would silently fall back to reading only. A shared one
     /// may be read-only.
@@ -176,13 +176,13 @@ impl Disks {
         })
     }
 
-    /// Whether `opener` could write the disk, too, were it not only to be read.
+    /// Whether `opener` could also write the disk.
     pub fn may_write(&self, disk: &DiskName, opener: &Opener<'_>) -> bool {
         let found = self.inspect_backing(disk, opener);
         found.is_ok_and(|found| !found.read_only)
     }
 
-    /// Whether everybody who can write the file `image` could write `disk`, too.
+    /// Whether every user who can write the file `image` could write `disk`, too.
     pub fn writers_may_write(&self, image: &DiskName, disk: &DiskName) -> bool {
         let Ok(stat) = self.stat(image) else {
             return false;
@@ -199,7 +199,7 @@ impl Disks {
         uid == 0 || self.may_write(disk, &Opener { name, uid, groups })
     }
 
-    /// Which disk it is, whatever other names it has.
+    /// The identity of a disk, the same under every name.
     ///
     /// # Errors
     /// [`Error::Missing`], [`Error::Stat`], [`Error::Kind`].
@@ -212,8 +212,8 @@ impl Disks {
         self.directory(disk).host.join(disk.file_name())
     }
 
-    /// Whether there is a file in one of the directories for whose name `wanted` holds; also yes, if there are too many to
-    /// look at all. The VM's user may have made a million.
+    /// Whether there is a file in one of the directories for whose name `wanted` holds; also true if there are too many
+    /// to check all. The VM's user may have made a million.
     ///
     /// # Errors
     /// [`Error::List`].
@@ -240,7 +240,7 @@ impl Disks {
         }
     }
 
-    /// Looks at a file, which must be what its suffix says.
+    /// Checks a file, which must be what its suffix says.
     fn stat(&self, disk: &DiskName) -> Result<Stat, Error> {
         let directory = &self.directory(disk).fd;
         let stat = rustix::fs::statat(directory, disk.file_name(), AtFlags::SYMLINK_NOFOLLOW);
@@ -325,8 +325,8 @@ fn permissions(stat: &Stat, opener: &Opener<'_>) -> u32 {
 /// - `t` for an image whose blocks are all allocated: the guest's discards must not make it sparse.
 /// - `r` for what may only be read.
 ///
-/// A copy-on-write image comes with the backing file that was looked at and claimed for it, so that the kernel opens no
-/// other one.
+/// A copy-on-write image is passed with the backing file that was checked and claimed for it, so that the kernel opens
+/// no other one.
 pub fn ubd_argument(
     n: u8,
     name: &DiskName,
@@ -524,7 +524,7 @@ mod tests {
         );
     }
 
-    /// The directories are opened by root before anything of the user's is looked at.
+    /// The directories are opened by root before any file of the user is examined.
     #[test]
     fn a_missing_directory_is_named() {
         let error = Disks::open(Path::new("/nonexistent"), Path::new("/nonexistent")).unwrap_err();

@@ -1,5 +1,5 @@
-//! Virtual disks: whether the ubd driver can use them ([`Disks`]), who has them open ([`Locks`]), which rely on which
-//! ([`Cow`]), block devices among them ([`Devices`]), all in the monitor; and work on the files ([`work`]), in a
+//! Virtual disks: whether the ubd driver can use them ([`Disks`]), which VM has them open ([`Locks`]), which rely on
+//! which ([`Cow`]), block devices among them ([`Devices`]), all in the monitor; and work on the files ([`work`]), in a
 //! short-lived process that is confined to the jail.
 
 pub mod cow;

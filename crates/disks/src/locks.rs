@@ -1,11 +1,11 @@
-//! Who has which disk open, across all VMs that share a directory `shared` (umlmon, the monitor process, as root).
+//! Which VM has which disk open, across all VMs that share a directory `shared` (umlmon, the monitor process, as root).
 //!
 //! The directory `shared/locks` belongs to root. Each monitor that holds a disk has a file `VM.held` there (see
-//! [`files::HeldDir`]) with the list of what it holds; when the monitor is no more, its claims are gone. A claim is checked
-//! against all others and entered in one step.
+//! [`files::HeldDir`]) with the list of what it holds; when the monitor has ended, its claims are void. A claim is
+//! checked against all others and entered in one step.
 //!
-//! A disk is what it is, not how it is called: a file by device and inode, a block device by its number. So hard links
-//! and aliases of devices are the same disk.
+//! A disk is identified by what it is, not by its name: a file by device and inode, a block device by its number. So
+//! hard links and aliases of devices are the same disk.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -18,10 +18,10 @@ use files::{HeldDir, HeldError};
 use rustix::fs::{FileType, Stat};
 use serde::{Deserialize, Serialize};
 
-/// What the file of a monitor's claims is called after its VM's name.
+/// The suffix of the file of a monitor's claims, after its VM's name.
 const SUFFIX: &str = ".held";
 
-/// What makes a disk the same as another one, whatever its name.
+/// The identity of a disk, the same under every name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Identity {
     /// A regular file.
@@ -65,10 +65,10 @@ impl Identity {
     }
 }
 
-/// What somebody does with a disk.
+/// How a claim uses a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Access {
-    /// Reads it, and relies on nobody changing it.
+    /// Reads it, and relies on it not being changed.
     Read,
     /// Changes it.
     Write,
@@ -94,12 +94,12 @@ pub struct Claim {
     pub access: Access,
     /// As what, for people: "ubd0", "backing file of /disks/a.cow", "source of disk-copy".
     pub role: String,
-    /// Who claims it may only read the file: whoever may write it is not kept from that.
+    /// The claiming VM may only read the file: it does not prevent a VM that may write it from doing so.
     #[serde(default)]
     pub yields: bool,
 }
 
-/// A claim, and whose it is.
+/// A claim, and its VM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
     /// The VM.
@@ -117,15 +117,15 @@ pub enum Error {
         .held.claim.access, .held.vm, described(.held, .disk), .held.vm
     )]
     Other {
-        /// As we call it.
+        /// Its name in this VM.
         disk: DiskName,
-        /// Who has it.
+        /// The VM that has it.
         held: Box<Holder>,
     },
     /// The VM itself has the disk.
     #[error("{disk} is in use by this VM {} as {}", .claim.access, .claim.role)]
     Own {
-        /// As it is called now.
+        /// Its name in the new claim.
         disk: DiskName,
         /// What it is used as.
         claim: Box<Claim>,
@@ -235,7 +235,7 @@ impl Locks {
         written
     }
 
-    /// All that is held by anybody, this VM included.
+    /// All claims of all VMs, this one included.
     ///
     /// # Errors
     /// [`Error::Files`].
@@ -258,7 +258,7 @@ impl Locks {
         &self.files
     }
 
-    /// What other monitors hold. Files of monitors that are no more are removed.
+    /// The claims of other monitors. Files of monitors that have ended are removed.
     fn others(&self) -> Result<Vec<Holder>, Error> {
         let mut holders = Vec::new();
         for name in self.files.names()? {
@@ -278,7 +278,7 @@ impl Locks {
 
     fn held_in(&self, name: &str) -> Result<Vec<Claim>, Error> {
         if !self.files.is_held(name)? {
-            // Nobody takes it while we have the mutex.
+            // The lock cannot be taken while we have the mutex.
             self.files.remove(name)?;
             return Ok(Vec::new());
         }
@@ -334,12 +334,12 @@ impl Drop for Lease {
     }
 }
 
-/// Whether whoever holds a claim for reading sees what is written by the new one.
+/// Whether the VM that holds a claim for reading would see what the new one writes.
 fn sees(new: &Claim, held: &Claim) -> bool {
     new.identity == held.identity && (new.access, held.access) == (Access::Write, Access::Read)
 }
 
-/// Whether a claim cannot be had beside one that is held.
+/// Whether a claim conflicts with one that is held.
 fn clash(new: &Claim, held: &Claim) -> bool {
     let gives_way = held.yields && held.access == Access::Read;
     new.identity == held.identity

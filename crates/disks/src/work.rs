@@ -2,16 +2,16 @@
 //! short-lived process that is confined to the jail like the kernel, and has the rights of the VM's user).
 //!
 //! The directory `/disks` belongs to that user, so everything in it is hostile: symbolic links, further names of other
-//! files, FIFOs, headers that lie. Every file is opened relative to a directory that is held, without following links
-//! and without waiting, and is looked at before it is used.
+//! files, FIFOs, false headers. Every file is opened relative to a directory that is held, without following links and
+//! without waiting, and is checked before it is used.
 //!
-//! **What is half-made has another name**, [`PARTIAL_PREFIX`] and [`PARTIAL_SUFFIX`] around its own, until it is
-//! complete. Whatever ends the work before removes it; what a killed process leaves behind is removed by
+//! **A half-made file has another name**, [`PARTIAL_PREFIX`] and [`PARTIAL_SUFFIX`] around its own, until it is
+//! complete. If the work ends before, it removes the file; what a killed process leaves behind is removed by
 //! [`Task::Discard`], or, if the monitor was killed as well, by [`Task::Tidy`].
 //!
-//! **After a power failure** an image with a name is what it was made to be: headers and changes of size are flushed before
-//! the work is reported as done. That the name of a new disk is there, and the data of a copy or a commit, the host writes
-//! within half a minute, as with any other file: to wait for it would take as long as the work itself.
+//! **After a power failure** an image with a name is complete: headers and changes of size are flushed before the work
+//! is reported as done. The name of a new disk, and the data of a copy or a commit, are written by the host within half
+//! a minute, as with any other file: to wait for that would take as long as the work itself.
 
 mod commit;
 mod copy;

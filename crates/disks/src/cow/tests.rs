@@ -1,4 +1,4 @@
-//! Headers that are right, that lie, and that are noise.
+//! Headers that are right, that are false, and that are random bytes.
 
 use proptest::prelude::*;
 
@@ -111,7 +111,7 @@ fn all_versions_are_read() {
     assert_eq!(Header::parse(&bytes), Err(Unusable::LastSectors(2)));
 }
 
-/// Attack A7: each of these is a sentence, not a huge allocation, a wrong offset or an endless loop.
+/// Each of these gives an error, and not a huge allocation, a wrong offset or an endless loop.
 #[test]
 fn lies() {
     let word = |number: u32| number.to_be_bytes();

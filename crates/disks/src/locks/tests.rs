@@ -108,7 +108,7 @@ fn nothing_is_left_of_a_claim() {
     assert_eq!(left(), [""; 0]);
 }
 
-/// Fault F19: where nothing can be written, what was written stays, and everybody else goes on.
+/// Where nothing can be written, what was written stays, and the other VMs can go on.
 #[test]
 fn a_list_that_cannot_be_written_stays_as_it_was() {
     let (shared, [one, two, _]) = locks();

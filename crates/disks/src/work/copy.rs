@@ -11,7 +11,7 @@ use super::workplace::{Facts, Image};
 use super::{Error, Watch, Workplace, space};
 
 impl Workplace {
-    /// The copy has the time of the original, as that is what copy-on-write images know a backing file by.
+    /// The copy has the time of the original, because copy-on-write images recognise a backing file by it.
     pub(super) fn copy(
         &self,
         source: &DiskName,
@@ -20,7 +20,7 @@ impl Workplace {
     ) -> Result<(), Error> {
         let image = self.read(source)?;
         let draft = Draft::begin(self, destination)?;
-        // Shares the blocks, in no time. If it fails, for whatever reason, there is another way.
+        // Shares the blocks, which takes no time. If it fails, for whatever reason, the data is copied.
         let shared = rustix::fs::ioctl_ficlone(&draft.file, &image.file).is_ok();
         fill(&image, &draft, shared, watch)?;
         image.check_unchanged()?;

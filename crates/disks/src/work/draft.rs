@@ -20,9 +20,9 @@ const MODE: Mode = Mode::RUSR.union(Mode::WUSR).union(Mode::RGRP);
 /// Whether what is in the file must be on the host's disk before the file has its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Content {
-    /// It must, or a power failure could leave the name for something else.
+    /// It must, or after a power failure the name could stand for an incomplete file.
     Flushed,
-    /// Leave it to the host: there is none, or so much that it would take as long as the work itself.
+    /// The host decides: there is no content, or so much that it would take as long as the work itself.
     LeftToHost,
 }
 
@@ -62,7 +62,7 @@ impl<'a> Draft<'a> {
         let mut named =
             rustix::fs::renameat_with(directory, from, directory, to, RenameFlags::NOREPLACE);
         if let Err(Errno::INVAL | Errno::NOSYS) = named {
-            // A file system without this flag, as NFS. A second name never replaces anything either.
+            // A file system without this flag, such as NFS. A hard link never replaces anything either.
             named = rustix::fs::linkat(directory, from, directory, to, AtFlags::empty())
                 .and_then(|()| rustix::fs::unlinkat(directory, from, AtFlags::empty()));
         }

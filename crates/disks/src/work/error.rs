@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::size::{MAX_BYTES, MIN_BYTES};
 use crate::cow::Unusable;
 
-/// Why the work was not done. Whatever it had done is undone.
+/// Why the work was not done. All its changes have been undone.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// One of the two directories is not there, or cannot be read.
@@ -19,7 +19,7 @@ pub enum Error {
         /// The reason.
         source: io::Error,
     },
-    /// There are more names in a directory than we want to look at.
+    /// There are more names in a directory than are read.
     #[error("there are too many files in {0}; remove what is no disk, or use the others by name")]
     Crowded(&'static str),
     /// A rule forbids it.
@@ -70,7 +70,7 @@ pub enum Error {
         /// How many names the file has.
         links: u64,
     },
-    /// The file of somebody else.
+    /// The file belongs to another user.
     #[error(
         "{disk} belongs to the user {owner} and not to the VM's, {user}, so it is not changed; try chown on the host"
     )]
@@ -79,7 +79,7 @@ pub enum Error {
         disk: DiskName,
         /// Its owner.
         owner: u32,
-        /// Who works.
+        /// The user that does the work.
         user: u32,
     },
     /// The mode forbids it.
@@ -96,7 +96,7 @@ pub enum Error {
         /// The permission bits of the file.
         mode: u32,
     },
-    /// It is known before that the space does not suffice.
+    /// It is known in advance that the space does not suffice.
     #[error(
         "there is not enough space for {disk}: {} MiB are needed, {} MiB are free, and {} MiB of them must stay free",
         mebibytes(*.needed), free >> 20, mebibytes(*.reserve)
@@ -108,10 +108,10 @@ pub enum Error {
         needed: u64,
         /// Bytes that are available.
         free: u64,
-        /// Bytes that are left to others.
+        /// Bytes that are reserved for other uses.
         reserve: u64,
     },
-    /// Somebody else has used the space in the meantime.
+    /// The space has been used by others in the meantime.
     #[error(
         "the file system became full while {disk} was written, and what was written is removed; free some space"
     )]
@@ -119,7 +119,7 @@ pub enum Error {
         /// The disk.
         disk: DiskName,
     },
-    /// The quota of the VM's user.
+    /// The quota of the VM's user is exhausted.
     #[error(
         "the quota of the VM's user does not suffice for {disk}, and what was written is removed; free some space"
     )]
@@ -133,7 +133,7 @@ pub enum Error {
         /// The disk.
         disk: DiskName,
     },
-    /// Somebody writes what we read.
+    /// Another process writes the file that is read.
     #[error(
         "{disk} was changed while it was read, so the result is discarded; try it again when nobody uses it"
     )]
@@ -141,7 +141,7 @@ pub enum Error {
         /// The disk.
         disk: DiskName,
     },
-    /// A copy-on-write image that is none.
+    /// A copy-on-write image that is not valid.
     #[error("{disk} cannot be used: {why}")]
     Cow {
         /// The image.
@@ -149,17 +149,17 @@ pub enum Error {
         /// The reason.
         why: Unusable,
     },
-    /// The system says no.
+    /// A system call failed.
     #[error("cannot {action} {disk}: {source}")]
     Io {
-        /// A verb.
+        /// What was tried, as a verb.
         action: &'static str,
         /// The disk.
         disk: DiskName,
         /// The reason.
         source: io::Error,
     },
-    /// [`progress`](super::Watch::progress) said so.
+    /// [`progress`](super::Watch::progress) returned false.
     #[error("cancelled, and what was done is undone")]
     Cancelled,
 }
@@ -168,7 +168,7 @@ fn mebibytes(bytes: u64) -> u64 {
     bytes.div_ceil(1 << 20)
 }
 
-/// Makes an error of what a system call said.
+/// Makes an error from that of a system call.
 pub(super) fn failed(action: &'static str, disk: &DiskName, source: impl Into<io::Error>) -> Error {
     let (source, disk) = (source.into(), disk.clone());
     match Errno::from_io_error(&source) {
@@ -183,7 +183,7 @@ pub(super) fn failed(action: &'static str, disk: &DiskName, source: impl Into<io
     }
 }
 
-/// An error that is a rule.
+/// An error about a rule.
 pub(super) fn refused(disk: &DiskName, why: impl Into<String>) -> Error {
     Error::Refused {
         disk: disk.clone(),

@@ -17,12 +17,12 @@ use super::workplace::Image;
 /// Bytes that the kernel copies at once: on slow disks a step of some tenths of a second, after which it can be
 /// cancelled.
 const STEP: u64 = 16 << 20;
-/// Below this, reading and writing costs less than to let the kernel copy.
+/// Below this, reading and writing is cheaper than a copy by the kernel.
 const SMALL: u64 = 64 << 10;
 const BUFFER: usize = 1 << 20;
 
-/// The data and holes of a file. What was found last is remembered, for the price of a question does not depend on the
-/// length of the answer.
+/// The data and holes of a file. The last result is remembered, because the cost of a query does not depend on the
+/// length of the part.
 pub(super) struct Extents<'a> {
     image: &'a Image<'a>,
     known: Range<u64>,
@@ -145,7 +145,7 @@ impl<'a> Transfer<'a> {
         match copied {
             Ok(0) => Err(self.changed()),
             Ok(copied) => Ok(copied as u64),
-            // Between two file systems, or on one that cannot.
+            // Between two file systems, or on one that does not support it.
             Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP | Errno::PERM) => {
                 self.by_kernel = false;
                 self.copy_by_hand(from, to, left)

@@ -1,4 +1,4 @@
-//! What is in the two directories (umlmon, in the process that works on disks).
+//! The contents of the two directories (umlmon, in the process that works on disks).
 
 use std::os::fd::BorrowedFd;
 
@@ -14,7 +14,7 @@ use crate::cow::Header;
 /// The most disks that [`Task::List`](super::Task::List) finds.
 pub const MAX_LISTED: usize = 4096;
 
-/// The most names in a directory, of disks or not, that we look at.
+/// The most names in a directory, of disks or not, that are read.
 const MAX_NAMES: usize = 65536;
 
 impl Workplace {
@@ -27,7 +27,7 @@ impl Workplace {
         let mut entries = Vec::with_capacity(all.len());
         let mut meter = Meter::new(watch, all.len() as u64)?;
         for disk in all {
-            // It may have been deleted since; and what is not what its name says is no disk.
+            // It may have been deleted since; and a file that is not what its name says is no disk.
             entries.extend(self.entry(disk));
             meter.advance(1)?;
         }
@@ -91,7 +91,7 @@ impl Workplace {
             is_partial(name).then(|| name.to_vec())
         })? {
             match rustix::fs::unlinkat(self.own(), name.as_slice(), AtFlags::empty()) {
-                // A directory is not ours, whatever its name.
+                // A directory is not a disk, whatever its name.
                 Ok(()) | Err(Errno::NOENT | Errno::ISDIR) => {}
                 Err(errno) => {
                     return Err(Error::Directory {

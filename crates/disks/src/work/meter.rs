@@ -1,8 +1,8 @@
-//! How far the work is, and whether it is still wanted (umlmon, in the process that works on disks).
+//! The progress of the work, and whether it is still wanted (umlmon, in the process that works on disks).
 
 use super::{Error, Watch};
 
-/// Bytes after which the watcher is told; and steps, should they be tiny.
+/// Bytes after which progress is reported; and steps, if they are tiny.
 const EVERY_BYTES: u64 = 1 << 20;
 const EVERY_STEPS: u32 = 4096;
 
@@ -16,7 +16,7 @@ pub(super) struct Meter<'a> {
 }
 
 impl<'a> Meter<'a> {
-    /// Nothing of `total` bytes is done.
+    /// The start: nothing of `total` bytes is done.
     pub(super) fn new(watch: &'a mut dyn Watch, total: u64) -> Result<Meter<'a>, Error> {
         let mut meter = Meter {
             watch,

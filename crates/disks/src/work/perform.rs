@@ -3,7 +3,7 @@
 use super::{Error, Task, Watch, Workplace};
 
 impl Workplace {
-    /// Does the work, from checking the task to leaving nothing behind.
+    /// Does the work, from the checks to the removal of half-made files.
     ///
     /// # Errors
     /// See [`Error`]. Nothing has changed then.

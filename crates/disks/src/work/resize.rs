@@ -12,7 +12,7 @@ use super::{Error, Watch, Workplace, list, space};
 
 impl Workplace {
     pub(super) fn delete(&self, disk: &DiskName) -> Result<(), Error> {
-        // What is wrong with the file itself is said first.
+        // A fault of the file itself is reported first.
         self.stat(disk)?;
         self.check_no_backing(disk)?;
         self.remove(disk)
@@ -54,7 +54,7 @@ impl Workplace {
             if image.kind() != DiskKind::Cow {
                 continue;
             }
-            // What cannot be read is not an image, and needs nothing.
+            // A file that cannot be read is not an image, and needs no backing file.
             let header = self.read(&image).and_then(|image| image.header());
             if header.is_ok_and(|header| header.is_backed_by(disk)) {
                 let why = format!("it is the backing file of {image}; delete or commit that first");

@@ -1,4 +1,4 @@
-//! Room on the host: what is free, and how blocks get allocated (umlmon, in the process that works on disks).
+//! Free space on the host, and how blocks are allocated (umlmon, in the process that works on disks).
 
 use std::fs::File;
 use std::ops::Range;

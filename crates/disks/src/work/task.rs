@@ -1,5 +1,5 @@
-//! What can be asked for, and which names and sizes are allowed (umlmon, the monitor and the process that works on
-//! disks: each checks).
+//! The tasks, and which names and sizes are allowed (umlmon, the monitor and the process that works on disks: each
+//! checks).
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use super::Error;
 use super::error::refused;
 use super::size::is_possible;
 
-/// Work on the disks of one VM. It travels as JSON over the private pipe from the monitor.
+/// Work on the disks of one VM. It is sent as JSON over the private pipe from the monitor.
 ///
 /// Only files in `/disks` are created, changed or deleted; those in `/shared/disks` are read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,7 +52,7 @@ pub enum Task {
         /// Do not allocate the new blocks.
         sparse: bool,
     },
-    /// Tells a copy-on-write image, which came from elsewhere, the name and the time of its backing file.
+    /// Writes the name and the time of its backing file into a copy-on-write image that came from elsewhere.
     Import {
         /// The image.
         disk: DiskName,
@@ -69,7 +69,7 @@ pub enum Task {
     /// Finds the disks in both directories, in the order of their names. If there are more than
     /// [`MAX_LISTED`](super::MAX_LISTED), so many are found, and the task fails.
     List,
-    /// Removes what processes that were killed have left behind. No other work may be going on.
+    /// Removes what processes that were killed have left behind. No other work may be in progress.
     Tidy,
     /// Removes what a process that was killed has left of a disk that it was to make.
     Discard {
@@ -125,7 +125,7 @@ fn changes(disk: &DiskName, kind: DiskKind) -> Operand<'_> {
     Operand { disk, usage, kind }
 }
 
-/// What follows from a task alone.
+/// The properties that follow from a task alone.
 struct Outline<'a> {
     command: &'static str,
     /// In the order in which the command takes them.
@@ -207,7 +207,7 @@ impl Task {
         names.join(":")
     }
 
-    /// Whether names and sizes are allowed, whatever there is on the disk.
+    /// Whether names and sizes are allowed; the files themselves are not checked.
     ///
     /// # Errors
     /// [`Error::Refused`], [`Error::Size`].
@@ -339,7 +339,7 @@ mod tests {
         }
     }
 
-    /// Attack A9.
+    /// Names and sizes that are refused.
     #[test]
     fn sizes() {
         assert_eq!(megabytes(1).unwrap(), MIN_BYTES);

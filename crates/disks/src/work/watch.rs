@@ -1,4 +1,4 @@
-//! What is told about work while it goes on (umlmon: from the process that works on disks to the monitor).
+//! Reports about work while it goes on (umlmon: from the process that works on disks to the monitor).
 
 use config::DiskName;
 use serde::{Deserialize, Serialize};
@@ -18,7 +18,7 @@ pub struct Entry {
     pub cow: Option<CowEntry>,
 }
 
-/// What a copy-on-write image says of itself.
+/// The contents of a copy-on-write image's header.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CowEntry {
     /// The header can be read.
@@ -38,11 +38,12 @@ pub enum CowEntry {
     Unusable(String),
 }
 
-/// Who is told what happens.
+/// The receiver of reports.
 pub trait Watch {
-    /// So many bytes of `total` are done, or disks for [`Task::List`](super::Task::List); the last call has `done == total`. While a copy or
-    /// commit counts its data, `done` is 0 and `total` an estimate. Nothing is told where nothing takes time. The answer
-    /// `false` cancels the work, which then undoes what it did and ends with [`Error::Cancelled`](super::Error::Cancelled).
+    /// So many bytes of `total` are done, or disks for [`Task::List`](super::Task::List); the last call has `done ==
+    /// total`. While a copy or commit counts its data, `done` is 0 and `total` an estimate. Work that takes no time
+    /// reports nothing. Returning `false` cancels the work, which then undoes what it did and ends with
+    /// [`Error::Cancelled`](super::Error::Cancelled).
     fn progress(&mut self, done: u64, total: u64) -> bool;
 
     /// [`Task::List`](super::Task::List) has found a disk.

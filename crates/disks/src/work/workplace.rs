@@ -1,8 +1,8 @@
-//! Where the disks are, and how a file there is opened: never through a link, never waiting, never unseen (umlmon, in
-//! the process that works on disks).
+//! Where the disks are, and how a file there is opened: never through a link, never waiting, never without a check
+//! (umlmon, in the process that works on disks).
 //!
-//! A file name is one component and was checked, so `O_NOFOLLOW` is enough to stay in the directory. What is at a name
-//! can be replaced at any time by who owns the directory; so all that matters is asked of the open file again.
+//! A file name is one component and was checked, so `O_NOFOLLOW` is enough to stay in the directory. The owner of the
+//! directory can replace a file at any time; so all that matters is checked again on the open file.
 
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -33,7 +33,7 @@ pub(super) struct Image<'a> {
     pub(super) facts: Facts,
 }
 
-/// What is compared to see whether a file has changed, and what else is of interest.
+/// The attributes that show whether a file has changed, and others of interest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Facts {
     /// In bytes.
@@ -179,7 +179,7 @@ impl Workplace {
     }
 
     fn image<'a>(&self, disk: &'a DiskName, access: OFlags) -> Result<Image<'a>, Error> {
-        // Looking first spares devices from being opened, and makes better messages.
+        // This check first: devices are not opened, and the messages are better.
         let stat = self.stat(disk)?;
         check_regular(disk, &stat)?;
         let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;

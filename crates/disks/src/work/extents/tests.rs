@@ -50,7 +50,7 @@ fn extents_cover_every_part_once() {
             .unwrap();
         assert_eq!(offset, part.end);
     }
-    // Behind the end of the file is nothing, for as long as one likes.
+    // Behind the end of the file there is nothing, at any offset.
     extents
         .walk(20 << 20..21 << 20, &mut |extent| {
             assert!(!extent.is_data);

@@ -1,4 +1,4 @@
-//! Room on the host.
+//! Free space on the host.
 
 use super::*;
 use crate::work::{Entry, Watch};
