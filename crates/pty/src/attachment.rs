@@ -1,4 +1,4 @@
-//! The connection of a client to a channel. Lives in the umlmon daemon; a session holds one attachment per channel.
+//! The connection of a client to a channel. Part of the umlmon daemon; a session holds one attachment per channel.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -45,7 +45,7 @@ impl Attachment {
         self.channel.clients.borrow().is_writer(self.id)
     }
 
-    /// Who took the right to write from this client, until it has it again or gives up by [`Attachment::watch`].
+    /// Which client took the right to write from this one, until it has it again or gives up by [`Attachment::watch`].
     pub fn taken_by(&self) -> Option<String> {
         self.channel.clients.borrow().taken_by(self.id)
     }
@@ -53,7 +53,7 @@ impl Attachment {
     /// Takes the right to write.
     ///
     /// # Errors
-    /// [`Error::Busy`] if somebody else holds it.
+    /// [`Error::Busy`] if another client holds it.
     pub fn take(&self) -> Result<(), Error> {
         match self.channel.writer() {
             Some(holder) if !self.is_writer() => Err(Error::Busy {
@@ -67,7 +67,8 @@ impl Attachment {
         }
     }
 
-    /// Takes the right to write from whoever holds it; returns who that was. The loser is told and goes on watching.
+    /// Takes the right to write from the client that holds it, and returns that client. The other client is notified
+    /// and continues to watch.
     pub fn force_take(&self) -> Option<String> {
         if self.is_writer() {
             return None;
@@ -86,8 +87,8 @@ impl Attachment {
     }
 
     /// Returns what the guest has written from `offset` on. If there is nothing yet it waits for that, and returns
-    /// empty when the time is over, the right to write has changed hands, or [`Channel::wake`] was called; also if one
-    /// of these happened since the last call returned.
+    /// empty when the time is over, another client has got the right to write, or [`Channel::wake`] was called; also if
+    /// one of these happened since the last call returned.
     pub async fn read(&self, offset: u64, max: usize, wait: Duration) -> Chunk {
         let read = self.channel.read_or_change(offset, max, wait, &self.seen);
         read.await
@@ -96,7 +97,7 @@ impl Attachment {
     /// Types into the channel; waits while the guest does not read.
     ///
     /// # Errors
-    /// [`Error::NotWriter`], or [`Error::Taken`] as soon as somebody takes the right to write over; a part may have
+    /// [`Error::NotWriter`], or [`Error::Taken`] as soon as another client takes the right to write; a part may have
     /// been typed then.
     pub async fn write(&self, data: &[u8]) -> Result<(), Error> {
         self.must_write()?;

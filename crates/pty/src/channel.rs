@@ -1,4 +1,4 @@
-//! A channel: always read, kept, logged; any number of watchers, one writer. Lives in the umlmon daemon.
+//! A channel: always read, kept, logged; any number of watchers, one writer. Part of the umlmon daemon.
 
 use std::cell::{Cell, OnceCell, Ref, RefCell};
 use std::io;
@@ -18,36 +18,36 @@ use crate::{Chunk, ClientInfo, Endpoint, Error, HISTORY_BYTES, History, Log, Nud
 
 /// What one read(2) of the master returns at most, in bytes (N_TTY_BUF_SIZE of the host's tty layer).
 const READ_BYTES: usize = 4096;
-/// Reads in a row before the other tasks get their turn.
+/// Reads in a row before other tasks may run.
 const READS_IN_A_ROW: usize = 16;
-/// How far back is looked for what paints a screen, in bytes: as far as a client that reads shows.
+/// How far back to search for output that paints a screen, in bytes: as far as a client shows former output.
 const LATELY: u64 = 4096;
-/// How much the screen answers until somebody types, or another kernel comes, in bytes: a guest that asks and does not read
-/// shall not be filled with answers, see [`crate::pace`].
+/// How much the screen answers until a client types, or another kernel starts, in bytes: a guest that asks and does not
+/// read must not be filled with answers, see [`crate::pace`].
 const ANSWERED_MAX: usize = 2048;
 /// The first and the longest pause while the guest does not read what is typed.
 const WRITE_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(32));
-/// The first and the longest pause between two looks at whether the kernel has taken what was typed.
+/// The first and the longest pause between two checks whether the kernel has read what was typed.
 const PUSH_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(256));
 
-/// What stands behind `conN` or `sslN`.
+/// The implementation of one `conN` or `sslN`.
 #[derive(Debug)]
 pub struct Channel {
     name: ChannelName,
     endpoint: Rc<Endpoint>,
     nudge: Rc<Nudge>,
     history: RefCell<History>,
-    /// What it looks like; there is none before the guest has said something.
+    /// The screen; there is none before the guest has written something.
     screen: RefCell<Option<Screen>>,
     log: RefCell<Option<Log>>,
     pub(crate) clients: RefCell<Clients>,
-    /// Counts what readers are told besides data: changes of the writer, and calls of [`Channel::wake`].
+    /// Counts the notifications to readers besides data: changes of the writer, and calls of [`Channel::wake`].
     generation: Cell<u64>,
     changed: Notify,
-    /// Whose input is being typed; a queue, so input of one client is never mixed or reordered.
+    /// The client whose input is being typed; a queue, so input of one client is never mixed or reordered.
     turn: Mutex<()>,
     pace: Pace,
-    /// What the screen has answered since somebody typed, in bytes.
+    /// What the screen has answered since a client typed, in bytes.
     answered: Cell<usize>,
     typed: Rc<Notify>,
     tasks: OnceCell<[AbortHandle; 2]>,
@@ -58,7 +58,7 @@ impl Channel {
     /// `LocalSet`.
     ///
     /// # Errors
-    /// [`Error::Open`] if there is no pseudo terminal to be had.
+    /// [`Error::Open`] if no pseudo terminal is available.
     pub fn open(name: ChannelName, log: Option<Log>, nudge: Rc<Nudge>) -> Result<Rc<Self>, Error> {
         let endpoint = Endpoint::open().map_err(|source| Error::Open {
             channel: name,
@@ -109,8 +109,8 @@ impl Channel {
             .map_err(|e| self.cannot("open the kernel's side of", e))
     }
 
-    /// To be called when a kernel has ended: reads what it said last, so that it can be looked at, and discards what
-    /// it did not read.
+    /// To be called when a kernel has ended: reads its last output, so that it is kept, and discards input that it did
+    /// not read.
     ///
     /// # Errors
     /// [`Error::Terminal`].
@@ -126,7 +126,7 @@ impl Channel {
         self.clients.borrow().writer()
     }
 
-    /// The clients that may not write, in the order of their coming.
+    /// The clients that may not write, in the order in which they attached.
     pub fn watchers(&self) -> Vec<ClientInfo> {
         self.clients.borrow().watchers()
     }
@@ -184,7 +184,7 @@ impl Channel {
         }
     }
 
-    /// Types `data`; waits while the guest does not read. `may` is asked before each step.
+    /// Types `data`; waits while the guest does not read. `may` is called before each step.
     pub(crate) async fn type_in(
         &self,
         data: &[u8],
@@ -206,8 +206,7 @@ impl Channel {
                     rest = rest.get(n..).unwrap_or_default();
                     pause = WRITE_PAUSE.0;
                 }
-                // Looking again now and then is better here than asking epoll, which has no event for what has been read
-                // at the other end.
+                // Polling is better here than epoll, which has no event for data that has been read at the other end.
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(WRITE_PAUSE.1);
@@ -232,7 +231,7 @@ impl Channel {
         self.pace.room(taken, self.nudge.peer())
     }
 
-    /// Whether the kernel has taken all that was typed.
+    /// Whether the kernel has read all that was typed.
     pub fn is_taken(&self) -> bool {
         self.endpoint.is_taken()
     }
@@ -260,7 +259,7 @@ impl Channel {
         )
     }
 
-    /// Whether reading what was written lately shows the same as the screen: the guest works line by line.
+    /// Whether the latest output shows the same as the screen: the guest works line by line.
     pub fn is_plain(&self) -> bool {
         let end = self.range().end;
         let lately = self.peek(end.saturating_sub(LATELY), usize::MAX).data;
@@ -305,7 +304,7 @@ impl Channel {
         self.log.borrow_mut().as_mut().map_or(Ok(()), Log::reopen)
     }
 
-    /// Lets all waiting reads of clients return, because something they are told has changed, for example the state of
+    /// Makes all waiting reads of clients return, because something they report has changed, for example the state of
     /// the VM.
     pub fn wake(&self) {
         self.generation.set(self.generation.get() + 1);
@@ -317,7 +316,7 @@ impl Channel {
         self.generation.get()
     }
 
-    /// Reads what is there, but not for ever; returns whether that was all.
+    /// Reads what is there, up to a limit; returns whether that was all.
     fn drain(&self) -> bool {
         let mut buffer = [0; READ_BYTES];
         let mut any = false;
@@ -351,8 +350,8 @@ impl Channel {
         }
     }
 
-    /// Shows the bytes on the screen. What the guest asks its terminal is answered by that of the writer; if there is no
-    /// writer, the screen answers, so that a program does not wait in vain.
+    /// Shows the bytes on the screen. Queries of the guest to its terminal are answered by that of the writer; if there
+    /// is no writer, the screen answers, so that a program does not wait without an answer.
     fn draw(&self, data: &[u8]) {
         let mut screen = self.screen.borrow_mut();
         let screen = screen.get_or_insert_with(|| self.new_screen());
@@ -361,7 +360,7 @@ impl Channel {
         let answered = self.answered.get() + answers.len();
         if !answers.is_empty() && self.writer().is_none() && answered <= ANSWERED_MAX {
             self.answered.set(answered);
-            // If there is no room, nobody reads.
+            // If there is no room, the guest does not read.
             let _ = self.write(&answers);
         }
     }
@@ -385,7 +384,8 @@ impl Drop for Channel {
     }
 }
 
-/// Whether there is a sequence among the bytes that goes to a place on the screen (CUP, HVP, VPA), or sets a region.
+/// Whether there is a sequence among the bytes that moves the cursor to a place on the screen (CUP, HVP, VPA), or sets
+/// a region.
 fn addresses(bytes: &[u8]) -> bool {
     let is_parameter = |byte: &u8| byte.is_ascii_digit() || *byte == b';';
     bytes.windows(2).enumerate().any(|(at, pair)| {
@@ -395,7 +395,7 @@ fn addresses(bytes: &[u8]) -> bool {
     })
 }
 
-/// Reads the terminal into its channel, whoever watches.
+/// Reads the terminal into its channel, whether or not clients watch.
 async fn read_for_ever(endpoint: Rc<Endpoint>, channel: Weak<Channel>) {
     let drain = || channel.upgrade().is_none_or(|channel| channel.drain());
     while endpoint.when_readable(drain).await.is_ok() {
@@ -403,7 +403,7 @@ async fn read_for_ever(endpoint: Rc<Endpoint>, channel: Weak<Channel>) {
     }
 }
 
-/// Wakes the kernel as long as it does not take what was typed.
+/// Wakes the kernel as long as it does not read what was typed.
 async fn push_for_ever(endpoint: Rc<Endpoint>, typed: Rc<Notify>, nudge: Rc<Nudge>) {
     loop {
         typed.notified().await;

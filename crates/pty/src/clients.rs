@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Clients of one channel at most.
+/// The most clients of one channel.
 pub(crate) const CLIENTS_MAX: usize = 64;
 
 /// A client as others see it.
@@ -37,7 +37,7 @@ impl Client {
     }
 }
 
-/// The clients of a channel, in the order of their coming.
+/// The clients of a channel, in the order in which they attached.
 #[derive(Debug, Default)]
 pub(crate) struct Clients {
     list: Vec<Client>,
@@ -46,7 +46,7 @@ pub(crate) struct Clients {
 }
 
 impl Clients {
-    /// A client comes and watches. Returns its number; None if there are [`CLIENTS_MAX`] already.
+    /// Adds a client, which watches at first. Returns its number; None if there are [`CLIENTS_MAX`] already.
     pub(crate) fn enter(&mut self, who: &str) -> Option<u64> {
         if self.list.len() >= CLIENTS_MAX {
             return None;
@@ -63,7 +63,7 @@ impl Clients {
         Some(id)
     }
 
-    /// A client goes; if it had the right to write, nobody has it then.
+    /// Removes a client; if it had the right to write, no client has it then.
     pub(crate) fn leave(&mut self, id: u64) {
         self.list.retain(|client| client.id != id);
         if self.is_writer(id) {
@@ -89,13 +89,14 @@ impl Clients {
         self.writer == Some(id)
     }
 
-    /// Who took the right to write from this client.
+    /// Which client took the right to write from this one.
     pub(crate) fn taken_by(&self, id: u64) -> Option<String> {
         let client = self.list.iter().find(|client| client.id == id)?;
         client.taken_by.clone()
     }
 
-    /// Gives the right to write to this client; returns who loses it, and notes there who has taken it.
+    /// Gives the right to write to this client; returns the one that loses it, and records for that one which client
+    /// took it.
     pub(crate) fn take(&mut self, id: u64) -> Option<String> {
         let loser = self.writer.replace(id);
         let winner = self.client(id).map(|me| {

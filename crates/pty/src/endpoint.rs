@@ -1,4 +1,4 @@
-//! The pseudo terminal behind a channel. Lives in the umlmon daemon; the kernel inherits a slave descriptor.
+//! The pseudo terminal of a channel. Part of the umlmon daemon; the kernel inherits a slave descriptor.
 
 use std::cell::RefCell;
 use std::io;
@@ -13,7 +13,7 @@ use rustix::termios::{
 };
 use tokio::io::unix::AsyncFd;
 
-/// Rows and columns before a client tells otherwise. A size of 0x0 confuses `stty` in the guest.
+/// Rows and columns before a client sets others. A size of 0x0 confuses `stty` in the guest.
 const FIRST_SIZE: (u16, u16) = (24, 80);
 
 /// A pseudo terminal, both sides of it.
@@ -64,12 +64,12 @@ impl Endpoint {
     pub fn reset(&self) -> io::Result<()> {
         let slave = fresh_slave(self.master.get_ref())?;
         tcflush(&slave, QueueSelector::IFlush)?;
-        // Only now the old one is closed: there is never a moment without an open slave.
+        // Only now the old one is closed, so that a slave is open at all times.
         self.slave.replace(slave);
         Ok(())
     }
 
-    /// Sets the window size, in characters; the guest is told by SIGWINCH.
+    /// Sets the window size, in characters; the guest gets SIGWINCH.
     ///
     /// # Errors
     /// Those of ioctl_tty(2).
@@ -106,15 +106,15 @@ impl Endpoint {
         Ok(rustix::io::read(self.master.get_ref(), buffer)?)
     }
 
-    /// Whether the kernel has taken all that was typed into the terminal.
+    /// Whether the kernel has read all that was typed into the terminal.
     pub(crate) fn is_taken(&self) -> bool {
-        // Asking by FIONREAD would not see what the host's tty layer still passes on.
+        // FIONREAD does not include what is still in the host's tty layer.
         let slave = self.slave.borrow();
         let mut untaken = [PollFd::new(&*slave, PollFlags::IN)];
         matches!(poll(&mut untaken, Some(&Timespec::default())), Ok(0))
     }
 
-    /// Types into the terminal; returns how much was taken. `WouldBlock`: the guest does not read at the moment.
+    /// Types into the terminal; returns how much was accepted. `WouldBlock`: the guest does not read at the moment.
     pub(crate) fn write(&self, data: &[u8]) -> io::Result<usize> {
         Ok(rustix::io::write(self.master.get_ref(), data)?)
     }

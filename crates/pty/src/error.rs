@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use config::ChannelName;
 
-/// What could not be done.
+/// The operation that failed, and why.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No pseudo terminal.
@@ -36,7 +36,7 @@ pub enum Error {
         /// The error of the system call, or what is wrong with the file.
         source: io::Error,
     },
-    /// Somebody else holds the right to write.
+    /// Another client holds the right to write.
     #[error("{channel} is in use by {who}; take it over with -force-connect")]
     Busy {
         /// Which channel.
@@ -50,7 +50,7 @@ pub enum Error {
         /// Which channel.
         channel: ChannelName,
     },
-    /// The client had the right to write, until somebody took it.
+    /// The client had the right to write, until another one took it.
     #[error("{who} has taken over {channel}")]
     Taken {
         /// Which channel.

@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::lines::last_lines;
 
-/// How much of a channel is kept in memory if nothing else is wanted, in bytes.
+/// How much of a channel is kept in memory by default, in bytes.
 pub const HISTORY_BYTES: usize = 256 * 1024;
 
 /// What the ring takes at first, in bytes; it doubles as data arrive.
@@ -22,7 +22,7 @@ pub struct Chunk {
 }
 
 /// A ring: the byte at stream offset `n` lies at index `(n - base) % capacity`. It grows with the data up to its
-/// capacity, so a channel that never speaks costs nothing.
+/// capacity, so a channel without output needs no memory.
 #[derive(Debug)]
 pub struct History {
     ring: Vec<u8>,

@@ -1,11 +1,11 @@
-//! Console channels: what stands behind `conN` and `sslN`. Runs in the umlmon daemon, on its one thread.
+//! Console channels: the implementation of `conN` and `sslN`. Runs in the umlmon daemon, on its one thread.
 //!
 //! A [`Channel`] owns an [`Endpoint`] (a pseudo terminal whose slave the kernel gets), reads it always, and puts every
-//! byte into a [`History`] and, if configured, a [`Log`], whether or not anyone is attached. Clients attach by
-//! [`Channel::attach`]; they read by absolute offset, so that replay, live view and reconnection are the same call and a
-//! slow client delays nobody; at most one of them holds the right to write, and what it types goes in at a pace that the
-//! kernel bears. [`Nudge`] cures the wake-ups that a pseudo terminal loses. A [`Screen`] is what a Linux console would
-//! show of the bytes.
+//! byte into a [`History`] and, if configured, a [`Log`], whether or not a client is attached. Clients attach by
+//! [`Channel::attach`]; they read by absolute offset, so that replay, live view and reconnection are the same call and
+//! a slow client delays no other; at most one of them holds the right to write, and what it types is written no faster
+//! than the kernel can handle. [`Nudge`] replaces the wake-ups that a pseudo terminal loses. A [`Screen`] is what a
+//! Linux console would show of the bytes.
 
 mod attachment;
 mod channel;

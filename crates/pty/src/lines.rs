@@ -1,6 +1,6 @@
 //! Finds where the last lines of a stream begin. Used by the umlmon daemon for logs and histories.
 
-/// How much is looked at in one step, in bytes.
+/// How much is read in one step, in bytes.
 const BLOCK: u64 = 8192;
 
 /// Returns the offset where the last `lines` lines before `end` begin; `start` if there are fewer. What follows the last

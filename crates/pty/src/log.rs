@@ -14,16 +14,16 @@ use files::LogDir;
 use crate::lines::last_lines;
 use crate::{Chunk, Error};
 
-/// How far back the last lines are looked for, in bytes: whoever asks for a million lines gets these.
+/// How far back the last lines are searched, in bytes; a request for more lines gets fewer.
 const TAIL_BYTES: u64 = 4 * 1024 * 1024;
 
-/// What the name of a log that has reached its limit ends with from then on. No log can be configured under such a name.
+/// The suffix of the name of a log that has reached its limit. No log can be configured under such a name.
 pub const OLD: char = '~';
 
 /// How a log is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LogStyle {
-    /// With how many bytes the file gets another name, [`OLD`], and a new one is begun; 0: never.
+    /// The size in bytes at which the file is renamed to [`OLD`], and a new one is begun; 0: never.
     pub limit: u64,
     /// Each line begins with the time.
     pub timestamps: bool,
@@ -36,7 +36,7 @@ pub struct Log {
     name: LogName,
     style: LogStyle,
     file: File,
-    /// Bytes in the file, as far as they are ours.
+    /// Bytes in the file that were written here.
     size: u64,
     /// The next byte is the first one of a line.
     line_start: bool,
@@ -107,8 +107,8 @@ impl Log {
         Ok(Chunk { offset, data })
     }
 
-    /// Appends. An error is not the channel's problem: it is reported once, what cannot be written is counted, and the
-    /// log goes on, with a line that tells how much is missing, as soon as it can be written again.
+    /// Appends. An error does not affect the channel: it is reported once, what cannot be written is counted, and the
+    /// log continues, with a line that says how much is missing, as soon as it can be written again.
     pub(crate) fn append(&mut self, data: &[u8]) {
         match self.style.timestamps {
             true => {

@@ -6,13 +6,14 @@
 //! until the kernel has tried to write again, which it does not. It hangs although the terminal is empty, about once in
 //! 100 KiB of a flood, until something else wakes it.
 //!
-//! The cure is a SIGIO of our own after the terminal was read empty: only then nothing is left in either buffer, so one is
-//! enough. It is not lost, as a signal stays pending. It costs a kernel that is not waiting a look at its descriptors.
-//! Floods of 20 MB arrived complete at 1 ms, 5 ms and 20 ms, the longest pause being that time; the rate was best at 1 ms.
+//! The remedy is another SIGIO from here after the terminal was read empty: only then nothing is left in either buffer,
+//! so one is enough. It is not lost, because a signal stays pending. A kernel that is not waiting checks its
+//! descriptors once more. Floods of 20 MB arrived complete at 1 ms, 5 ms and 20 ms, the longest pause being that time;
+//! the rate was best at 1 ms.
 //!
-//! What is typed gets lost in a similar way: the host sends SIGIO before it tells epoll (n_tty.c, `__receive_buf`), so that a
-//! kernel that looks in between finds nothing, and does not look again. So it is sent another SIGIO as long as it leaves
-//! untaken what was typed.
+//! Typed input gets lost in a similar way: the host sends SIGIO before it notifies epoll (n_tty.c, `__receive_buf`), so
+//! that a kernel that checks in between finds nothing, and does not check again. So it is sent another SIGIO as long as
+//! it has not read what was typed.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -20,8 +21,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-/// From reading a terminal empty to the nudge. The runtime rounds it up to its next tick, 1 ms at most. Nudging at once would
-/// cost a signal for every few KiB of a flood; waiting longer makes a flood slower, as there is a lost wake-up in each 100 KiB.
+/// From reading a terminal empty to the nudge. The runtime rounds it up to its next tick, 1 ms at most. Nudging at once
+/// would cost a signal for every few KiB of a flood; waiting longer makes a flood slower, because there is a lost
+/// wake-up in each 100 KiB.
 const DELAY: Duration = Duration::from_micros(100);
 
 /// The kernel at the other end of the terminals.
@@ -29,11 +31,11 @@ pub trait Peer {
     /// Sends SIGIO to the kernel's main process, or does nothing if no kernel is up: early in its life SIGIO kills it.
     fn wake(&self);
 
-    /// Whether it has nothing to do at the moment; None: nobody can say.
+    /// Whether it is idle at the moment; None: not known.
     fn is_idle(&self) -> Option<bool>;
 }
 
-/// Only wakes it.
+/// Wakes it, and nothing else.
 impl<F: Fn()> Peer for F {
     fn wake(&self) {
         self();
@@ -58,13 +60,12 @@ impl std::fmt::Debug for Nudge {
 }
 
 impl Nudge {
-    /// Starts the timer; needs a `LocalSet`. When a kernel has come up it should be woken once, for what was left undone
-    /// before.
+    /// Starts the timer; needs a `LocalSet`. When a kernel has come up it should be woken once, for events before that.
     pub fn new(peer: impl Peer + 'static) -> Rc<Self> {
         Self::with_delay(DELAY, peer)
     }
 
-    /// As [`Nudge::new`], with another delay; to measure what that changes.
+    /// As [`Nudge::new`], with another delay; for measurements.
     pub fn with_delay(delay: Duration, peer: impl Peer + 'static) -> Rc<Self> {
         let drained = Rc::new(Notify::new());
         let peer: Rc<dyn Peer> = Rc::new(peer);

@@ -1,11 +1,11 @@
-//! How fast is typed, so that the kernel never holds more than it can. Runs in the umlmon daemon.
+//! How fast input is typed, so that the kernel never holds more than it can. Runs in the umlmon daemon.
 //!
-//! A kernel that holds 3968 bytes of a console that no program has read stops reading that console, and never begins again
-//! (arch/um/drivers/line.c, `line_throttle` and `line_unthrottle`; every kernel since 4.15). Nothing outside of it can cure
-//! that. So what is typed goes in quanta, the next one when the guest had its turn: when the kernel has taken the former
-//! one, and has nothing to do any more, which means that whoever waited for it has read it. A guest that computes all the
-//! time is given a longer while instead. A program that waits for something else cannot be told from one that has read
-//! everything: after five quanta it is too late, which is after 15 ms or so.
+//! A kernel that holds 3968 bytes of a console that no program has read stops reading that console, and never begins
+//! again (arch/um/drivers/line.c, `line_throttle` and `line_unthrottle`; every kernel since 4.15). Nothing outside of
+//! it can repair that. So input is typed in quanta, the next one when the guest had time to read: when the kernel has
+//! read the former one, and is idle again, which means that the program that waited for it has read it. A guest that
+//! computes all the time is given a longer time instead. A program that waits for something else cannot be
+//! distinguished from one that has read everything: after five quanta, about 15 ms, the limit is exceeded.
 //!
 //! Without this, the second or third megabyte typed into a kernel 6.1 was the last one. With it, 102 in a row arrived in 6.1
 //! on a busy host, 42 in 7.2, and 12 in 6.12, at 100 to 350 KB/s. With larger quanta and no rest at all (1900 bytes: 480
@@ -19,17 +19,17 @@ use tokio::time::Instant;
 
 use crate::nudge::Peer;
 
-/// What is typed before the guest must have had its turn, in bytes. Several fit into what a kernel holds, as a guest
-/// that has something else to do leaves some behind.
+/// How much is typed before the guest must have had time to read, in bytes. Several quanta fit into what a kernel
+/// holds, because a guest that is busy leaves some unread.
 const QUANTUM: usize = 900;
-/// What a guest gets at least from one quantum to the next: programs wait for other things, too.
+/// The least time between two quanta: programs wait for other things, too.
 const REST: Duration = Duration::from_millis(2);
-/// What it gets if it is busy all the time.
+/// The time if the guest is busy all the time.
 const LONG_REST: Duration = Duration::from_millis(100);
-/// What it gets if nobody can say whether it is.
+/// The time if it is not known whether it is.
 const BLIND_REST: Duration = Duration::from_millis(5);
 
-/// What has been typed since the guest last had its turn.
+/// What has been typed since the guest last had time to read.
 #[derive(Debug)]
 pub(crate) struct Pace {
     typed: Cell<usize>,
@@ -44,7 +44,7 @@ impl Pace {
         }
     }
 
-    /// How many bytes may be typed now. `taken`: whether the kernel has taken all that was typed before.
+    /// How many bytes may be typed now. `taken`: whether the kernel has read all that was typed before.
     pub(crate) fn room(&self, taken: impl FnOnce() -> bool, peer: &dyn Peer) -> usize {
         let left = QUANTUM.saturating_sub(self.typed.get());
         if left == 0 && taken() && self.had_its_turn(peer) {

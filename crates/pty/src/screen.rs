@@ -1,4 +1,4 @@
-//! The screen of a channel: what a Linux console would show of the bytes that the guest has written. Lives in the umlmon
+//! The screen of a channel: what a Linux console would show of the bytes that the guest has written. Part of the umlmon
 //! daemon.
 //!
 //! A [`Screen`] is the virtual terminal of Linux 6.18 as console_codes(4) describes it and as the kernel carries it out,
@@ -36,7 +36,7 @@ use utf8::Utf8;
 pub const MAX_ROWS: u16 = 255;
 /// The most columns a screen has.
 pub const MAX_COLUMNS: u16 = 1023;
-/// How many bytes of answers are kept until somebody takes them; what does not fit is not answered.
+/// How many bytes of answers are kept until they are fetched; queries beyond that get no answer.
 pub const MAX_ANSWERS: usize = 1024;
 
 /// How many parameters a control sequence has at most (the kernel's NPAR).
@@ -72,7 +72,7 @@ pub struct Screen {
     grid: Grid,
     rows: u32,
     columns: u32,
-    /// What ESC 7 saves.
+    /// The state that ESC 7 saves.
     now: Position,
     saved: Position,
     /// The alternate screen is in use (?1049).
@@ -87,12 +87,12 @@ pub struct Screen {
     tabs: [u64; 4],
     colours: Colours,
     palette: [[u8; 3]; 16],
-    /// What a character is stored with: all of a cell but the character.
+    /// The style with which a character is stored: a cell without the character.
     ink: Stored,
-    /// What is erased is stored as.
+    /// The content of erased cells.
     blank: Stored,
     modes: Modes,
-    /// What bytes mean while UTF-8 is off or control characters are displayed.
+    /// The meaning of bytes while UTF-8 is off or control characters are displayed.
     map: Map,
     /// SGR 12: the high bit of bytes is set before they are looked up.
     meta: bool,
@@ -116,7 +116,7 @@ struct Position {
     shifted: bool,
 }
 
-/// What is switched on and off.
+/// The modes that the guest can switch on and off.
 #[expect(
     clippy::struct_excessive_bools,
     reason = "each is a mode of the terminal that is set by itself"
@@ -127,23 +127,23 @@ struct Modes {
     utf8: bool,
     /// Control characters are displayed (CRM, and SO).
     controls: bool,
-    /// IRM.
+    /// Insert mode (IRM).
     insert: bool,
-    /// DECAWM.
+    /// Automatic wrap at the end of a line (DECAWM).
     autowrap: bool,
-    /// DECOM.
+    /// Positions count from the scroll region (DECOM).
     origin: bool,
-    /// DECSCNM.
+    /// Inverted screen (DECSCNM).
     inverse: bool,
-    /// DECTCEM.
+    /// Visible cursor (DECTCEM).
     cursor: bool,
-    /// LNM.
+    /// A line feed also returns to the first column (LNM).
     newline: bool,
-    /// DECCKM.
+    /// Cursor keys send application sequences (DECCKM).
     cursor_keys: bool,
-    /// DECKPAM.
+    /// The keypad sends application sequences (DECKPAM).
     keypad: bool,
-    /// DECARM.
+    /// Keys repeat (DECARM).
     repeat: bool,
     bracketed_paste: bool,
     mouse: Mouse,
@@ -182,14 +182,14 @@ pub struct Cursor {
     pub row: u16,
     /// The column, from 0.
     pub column: u16,
-    /// Whether it is to be seen.
+    /// Whether it is visible.
     pub visible: bool,
     /// The last column was written to, and the next character goes to the next line.
     pub wrap_pending: bool,
 }
 
 impl Screen {
-    /// An empty screen. What is beyond [`MAX_ROWS`] and [`MAX_COLUMNS`], or 0, is brought into the bounds.
+    /// An empty screen. A size beyond [`MAX_ROWS`] and [`MAX_COLUMNS`], or 0, is changed to the nearest allowed one.
     pub fn new(rows: u16, columns: u16) -> Self {
         let (rows, columns) = (rows.clamp(1, MAX_ROWS), columns.clamp(1, MAX_COLUMNS));
         let colours = Colours::NEW;
@@ -229,7 +229,7 @@ impl Screen {
         }
     }
 
-    /// Takes what the guest has written, in pieces of any size.
+    /// Processes output of the guest, in pieces of any size.
     pub fn feed(&mut self, bytes: &[u8]) {
         let mut rest = bytes;
         while let Some((&byte, after)) = rest.split_first() {
@@ -243,7 +243,7 @@ impl Screen {
         }
     }
 
-    /// What the terminal types back: answers to DSR, DA and DECID since the last call.
+    /// The input that the terminal sends back: answers to DSR, DA and DECID since the last call.
     pub fn answers(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.answers)
     }
@@ -289,7 +289,7 @@ impl Screen {
         }
     }
 
-    /// What is in a cell, counted from 0; `None` beyond the screen.
+    /// The contents of a cell, counted from 0; `None` beyond the screen.
     pub fn cell(&self, row: u16, column: u16) -> Option<Cell> {
         self.grid.at(column.into(), row.into()).map(Stored::cell)
     }

@@ -339,7 +339,7 @@ mod tests {
         }
     }
 
-    /// Names and sizes that are refused.
+    /// Only sizes from 1 MiB to 16 TiB are allowed.
     #[test]
     fn sizes() {
         assert_eq!(megabytes(1).unwrap(), MIN_BYTES);

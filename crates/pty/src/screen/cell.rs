@@ -1,5 +1,5 @@
-//! A cell of the screen: 8 bytes as it is stored, and what it says to others. Part of the screen model in the umlmon
-//! daemon.
+//! A cell of the screen: 8 bytes in memory, and its properties for users of the screen. Part of the screen model in the
+//! umlmon daemon.
 
 use super::charset::{self, Map};
 use super::glyph;

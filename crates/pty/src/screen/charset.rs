@@ -9,7 +9,7 @@ pub(super) enum Map {
     Graphics,
     /// `U`: code page 437.
     Ibm,
-    /// `K`: a table that the user may load. Nobody can load one here; it means the positions of the font.
+    /// `K`: a table that the user may load. It cannot be loaded here; it means the positions of the font.
     User,
 }
 

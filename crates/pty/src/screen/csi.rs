@@ -127,7 +127,7 @@ impl Screen {
         }
     }
 
-    /// Puts the screen aside and begins with an empty one.
+    /// Saves the screen and begins with an empty one.
     fn enter_alternate(&mut self) {
         if self.alternate {
             return;
@@ -149,7 +149,7 @@ impl Screen {
         self.erase_display(2);
     }
 
-    /// Comes back to it. If the size is another now, what was not there stays as it is.
+    /// Restores the saved screen. If the size is another now, cells that it did not have stay as they are.
     fn leave_alternate(&mut self) {
         if !self.alternate {
             return;
@@ -206,7 +206,7 @@ impl Screen {
         match what {
             5 => self.answer(b"\x1b[0n"),
             6 => {
-                // Relative to the origin would be less, not more; but this is what the kernel says.
+                // A VT100 would subtract the origin; the kernel adds it, and so does this.
                 let origin = if self.modes.origin { self.top } else { 0 };
                 let (row, column) = (self.now.y + origin + 1, self.now.x + 1);
                 self.answer(format!("\x1b[{row};{column}R").as_bytes());

@@ -1,5 +1,5 @@
-//! Positions in the console's own font. Part of the screen model in the umlmon daemon; only who compares with the kernel
-//! asks for them.
+//! Positions in the console's own font. Part of the screen model in the umlmon daemon; used only by the comparison with
+//! the kernel.
 //!
 //! Measured: every character was written to a console of Linux 6.18 with the font and the table that are built into it.
 //! Characters that this font lacks are shown by others that resemble them.

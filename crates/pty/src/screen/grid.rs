@@ -1,7 +1,7 @@
 //! The cells of the screen. Part of the screen model in the umlmon daemon.
 //!
-//! What a guest can ask for in a few bytes costs little, however large the screen is: to scroll is to exchange rows, a row
-//! that is cleared is only marked, and so is a screen that is inverted.
+//! Operations that a guest can request in a few bytes are cheap, however large the screen is: scrolling exchanges rows,
+//! a row that is cleared is only marked, and so is a screen that is inverted.
 
 use std::borrow::Cow;
 use std::ops::Range;

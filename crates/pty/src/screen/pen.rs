@@ -6,7 +6,7 @@ use super::colour::{from_256, hardware, low, nearest, sgr_of_colours};
 /// The colour that italic is shown in; nothing changes it.
 const ITALIC: u8 = 2;
 
-/// What is set for good: a reset of the terminal leaves it.
+/// Settings that a reset of the terminal does not change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Colours {
     /// SGR 0.
@@ -25,7 +25,7 @@ impl Colours {
     };
 }
 
-/// How is written.
+/// The style in which characters are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Pen {
     /// Foreground in the low half, background in the high one.
@@ -127,7 +127,7 @@ impl Pen {
         sgr
     }
 
-    /// Carries SGR out; `font` is told of 10, 11 and 12.
+    /// Executes SGR; `font` is called for 10, 11 and 12.
     pub(super) fn sgr(&mut self, parameters: &[u32], default: u8, mut font: impl FnMut(u32)) {
         let mut rest = parameters;
         while let Some((&parameter, after)) = rest.split_first() {

@@ -3,8 +3,8 @@
 use super::{Modes, Screen};
 
 impl Screen {
-    /// Nothing is below the cursor, and no mode is on that only a program that paints its screen uses. Whoever reads what
-    /// was written lately sees the same, then.
+    /// Nothing is below the cursor, and no mode is on that only a program that paints its screen uses. Then the latest
+    /// output shows the same.
     pub fn is_plain(&self) -> bool {
         // These are on at the prompt of some shells, too.
         let at_a_prompt = Modes {

@@ -1,8 +1,8 @@
-//! What makes another terminal show this screen. Part of the screen model in the umlmon daemon.
+//! The bytes that make another terminal show this screen. Part of the screen model in the umlmon daemon.
 //!
-//! It is written for any terminal that speaks ANSI, so it uses what all of them understand as far as that does, and nothing
-//! that any of them answers. What it draws is what is seen: a line that was drawn with bytes of another character set comes
-//! as the characters of the line.
+//! They are written for any ANSI terminal: sequences that all terminals understand are preferred, and none is used that
+//! a terminal answers. The result is what is visible: a line that was drawn with bytes of another character set is sent
+//! as line drawing characters.
 
 use super::cell::Stored;
 use super::charset::Map;
@@ -13,7 +13,7 @@ use super::sequence::{Private, State};
 use super::unicode::{ZERO_WIDTH_SPACE, width};
 use super::{Mouse, PALETTE, Position, Screen, TABS};
 
-/// Ends whatever is going on, and switches everything off that would be in the way of drawing.
+/// Ends unfinished sequences, and switches off all modes that would disturb the drawing.
 const BEGIN: &[u8] = b"\x1b[?1049l\x1b%G\x1b[0;10m\x1b(B\x1b)0\x0f\x1b[?25l\x1b[?5l\x1b[?6l\x1b[?7h\x1b[r\x1b[4l\x1b[20l\x1b[H\x1b[2J";
 
 impl Screen {
@@ -67,7 +67,8 @@ impl<'a> Drawing<'a> {
         self.bytes.extend_from_slice(text.as_bytes());
     }
 
-    /// Palette, and the colours that ESC \[ ... ] sets. With an end that the console needs not, but others do.
+    /// Palette, and the colours that ESC \[ ... ] sets, with a terminator that other terminals need, though not the
+    /// console.
     fn colours(&mut self) {
         self.add("\x1b]R\x1b\\");
         for (index, (colour, usual)) in self.screen.palette.iter().zip(PALETTE).enumerate() {
@@ -175,7 +176,7 @@ impl<'a> Drawing<'a> {
             character = ' ';
         }
         self.character(character.into());
-        // Terminals do not agree about the width of everything.
+        // Terminals differ in the width of some characters.
         let certain = matches!(character, ' '..='~' | '\u{a0}'..='\u{2ff}' | '─'..='▟')
             && character != '\u{ad}';
         self.at = self.at.filter(|_| certain).map(|(x, y)| (x + 1, y));

@@ -43,7 +43,7 @@ impl Style {
 }
 
 impl Pen {
-    /// What parameters of SGR make of the usual one.
+    /// The pen after these parameters of SGR, beginning with the default one.
     pub(super) fn with(sgr: &str, default: u8) -> Self {
         let parameters: Vec<u32> = sgr.split(';').filter_map(|p| p.parse().ok()).collect();
         let mut pen = Self::new(default);
@@ -51,7 +51,8 @@ impl Pen {
         pen
     }
 
-    /// The parameters of SGR that make this of the usual one; if none do, at least what the console would write is right.
+    /// The parameters of SGR that lead from the default pen to this one; if none do, at least what the console would
+    /// write is right.
     pub(super) fn sgr_of(&self, default: u8) -> String {
         let asked = self.style().unpacked().sgr();
         let same = asked

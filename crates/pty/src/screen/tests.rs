@@ -20,7 +20,7 @@ fn text() {
     assert_eq!((screen.cursor().row, screen.cursor().column), (0, 1));
 }
 
-/// What is seen, and what would happen next.
+/// The visible state, and the state that determines what happens next.
 fn assert_redraws(screen: &Screen, what: &str) {
     let (rows, columns) = screen.size();
     let mut again = Screen::new(rows, columns);

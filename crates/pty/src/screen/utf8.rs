@@ -13,12 +13,12 @@ pub(super) struct Utf8 {
     pub(super) value: u32,
 }
 
-/// What a byte of UTF-8 brings about.
+/// The effect of a byte of UTF-8.
 pub(super) enum Decoded {
     /// More bytes are to come.
     Nothing,
     Character(u32),
-    /// A sequence that is none. `again`: the byte does not belong to it.
+    /// An invalid sequence. `again`: the byte does not belong to it.
     Bad {
         again: bool,
     },
@@ -60,7 +60,7 @@ impl Utf8 {
             return Decoded::Nothing;
         }
         let whole = std::mem::take(self);
-        // What has more bytes than it needs is not taken.
+        // Overlong sequences are not accepted.
         let needed = match whole.come {
             1 => 0x80..0x800,
             2 => 0x800..0x1_0000,
