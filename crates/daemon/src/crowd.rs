@@ -20,10 +20,19 @@ pub struct Crowd {
 
 #[derive(Debug, Default)]
 struct Members {
-    /// By number, which grows with every connection. A handle is there of those that may be ended for others.
-    all: BTreeMap<u64, (IpAddr, Option<AbortHandle>)>,
+    /// By number, which grows with every connection.
+    all: BTreeMap<u64, Member>,
     by_source: HashMap<IpAddr, BTreeSet<u64>>,
     last: u64,
+}
+
+#[derive(Debug)]
+struct Member {
+    source: IpAddr,
+    /// There if the connection may be ended for others.
+    end: Option<AbortHandle>,
+    /// It has said something that makes sense.
+    spoke: bool,
 }
 
 /// A place in the crowd, free again when it is dropped.
@@ -55,8 +64,9 @@ impl Crowd {
     }
 
     /// Runs a connection from this address that may be ended when others need its place, until it gives the place
-    /// back. If there is none free, the oldest connection from this source is ended, or else the oldest of all: who has
-    /// something to ask has asked it long since.
+    /// back. If this source has as many as it may, its own oldest one is ended. If there is none free, one of the source
+    /// that has the most is: so a source that has few keeps them, however many others come, and however often. Of that
+    /// source, and of several with as many, one that has said nothing yet goes first, then the oldest.
     pub fn admit<F>(self: &Rc<Self>, from: IpAddr, run: impl FnOnce(Place) -> F)
     where
         F: Future<Output = ()> + 'static,
@@ -64,21 +74,23 @@ impl Crowd {
         let place = self.push_in(from);
         let number = place.number;
         let task = tokio::task::spawn_local(run(place));
-        if let Some((_, end)) = self.members.borrow_mut().all.get_mut(&number) {
-            *end = Some(task.abort_handle());
+        if let Some(member) = self.members.borrow_mut().all.get_mut(&number) {
+            member.end = Some(task.abort_handle());
         }
     }
 
     fn push_in(self: &Rc<Self>, from: IpAddr) -> Place {
         let source = source(from);
         let mut members = self.members.borrow_mut();
-        let of_source = members.by_source.get(&source);
-        let oldest = match of_source {
-            Some(numbers) if numbers.len() >= self.max_from_one => numbers.first().copied(),
-            _ if members.all.len() >= self.max => members.all.keys().next().copied(),
-            _ => None,
+        let from_one = members.by_source.get(&source).map_or(0, BTreeSet::len);
+        let goes = if from_one >= self.max_from_one {
+            members.first_of(&source)
+        } else if members.all.len() >= self.max {
+            members.first_of_the_largest()
+        } else {
+            None
         };
-        if let Some(end) = oldest.and_then(|number| members.remove(number)) {
+        if let Some(end) = goes.and_then(|number| members.remove(number)) {
             end.abort();
         }
         self.add(&mut members, source)
@@ -87,7 +99,12 @@ impl Crowd {
     fn add(self: &Rc<Self>, members: &mut Members, source: IpAddr) -> Place {
         members.last += 1;
         let number = members.last;
-        members.all.insert(number, (source, None));
+        let member = Member {
+            source,
+            end: None,
+            spoke: false,
+        };
+        members.all.insert(number, member);
         members.by_source.entry(source).or_default().insert(number);
         Place {
             crowd: Rc::clone(self),
@@ -99,14 +116,42 @@ impl Crowd {
 impl Members {
     /// Makes a place free; gives what ends its connection.
     fn remove(&mut self, number: u64) -> Option<AbortHandle> {
-        let (source, handle) = self.all.remove(&number)?;
-        if let Some(numbers) = self.by_source.get_mut(&source) {
+        let member = self.all.remove(&number)?;
+        if let Some(numbers) = self.by_source.get_mut(&member.source) {
             numbers.remove(&number);
             if numbers.is_empty() {
-                self.by_source.remove(&source);
+                self.by_source.remove(&member.source);
             }
         }
-        handle
+        member.end
+    }
+
+    /// Which connection of a source goes first.
+    fn first_of(&self, source: &IpAddr) -> Option<u64> {
+        self.first(self.by_source.get(source)?)
+    }
+
+    /// Which connection of the sources goes first that have the most.
+    fn first_of_the_largest(&self) -> Option<u64> {
+        let most = self.by_source.values().map(BTreeSet::len).max()?;
+        let largest = self.by_source.values().filter(|it| it.len() == most);
+        self.first(largest.flatten())
+    }
+
+    fn first<'a>(&self, numbers: impl IntoIterator<Item = &'a u64>) -> Option<u64> {
+        let spoke = |number: &u64| self.all.get(number).is_some_and(|member| member.spoke);
+        let key = |number: &&u64| (spoke(number), **number);
+        numbers.into_iter().min_by_key(key).copied()
+    }
+}
+
+impl Place {
+    /// The connection has said something that makes sense: it is not one of those that go first.
+    pub fn spoke(&self) {
+        let mut members = self.crowd.members.borrow_mut();
+        if let Some(member) = members.all.get_mut(&self.number) {
+            member.spoke = true;
+        }
     }
 }
 
@@ -157,18 +202,74 @@ mod tests {
         assert!(crowd.enter(ip("2001:db8:0:1::1")).is_some());
     }
 
+    /// A connection that goes on until it is ended; who waits for the receiver learns of it.
+    fn join(crowd: &Rc<Crowd>, from: &str, speaks: bool) -> tokio::sync::oneshot::Receiver<()> {
+        let (alive, end) = tokio::sync::oneshot::channel::<()>();
+        crowd.admit(ip(from), |place| {
+            if speaks {
+                place.spoke();
+            }
+            async move {
+                let _held = (place, alive);
+                std::future::pending().await
+            }
+        });
+        end
+    }
+
+    fn goes_on(end: &mut tokio::sync::oneshot::Receiver<()>) -> bool {
+        end.try_recv() == Err(TryRecvError::Empty)
+    }
+
+    #[tokio::test]
+    async fn whoever_has_few_keeps_them() {
+        let crowd = Crowd::new(64, 16);
+        tokio::task::LocalSet::new()
+            .run_until(async {
+                let mut honest = join(&crowd, "192.0.2.200", false);
+                // Ten connections from each of thirty addresses, that speak as well as they can.
+                for round in 0..10 {
+                    for attacker in 0..30 {
+                        let from = format!("192.0.2.{attacker}");
+                        drop(join(&crowd, &from, round % 2 == 0));
+                    }
+                }
+                assert!(goes_on(&mut honest));
+                // And it comes in later just as well.
+                let mut late = join(&crowd, "192.0.2.201", false);
+                for attacker in 0..30 {
+                    drop(join(&crowd, &format!("192.0.2.{attacker}"), true));
+                }
+                assert!(goes_on(&mut late) && goes_on(&mut honest));
+            })
+            .await;
+    }
+
+    #[tokio::test]
+    async fn of_as_many_the_silent_go_first() {
+        let crowd = Crowd::new(3, 2);
+        tokio::task::LocalSet::new()
+            .run_until(async {
+                let mut first = join(&crowd, "192.0.2.1", true);
+                let second = join(&crowd, "192.0.2.2", false);
+                let mut third = join(&crowd, "192.0.2.3", true);
+                let mut fourth = join(&crowd, "192.0.2.4", true);
+                assert!(second.await.is_err());
+                let mut fifth = join(&crowd, "192.0.2.5", true);
+                assert!((&mut first).await.is_err());
+                assert!(
+                    [&mut third, &mut fourth, &mut fifth]
+                        .into_iter()
+                        .all(goes_on)
+                );
+            })
+            .await;
+    }
+
     #[tokio::test]
     async fn the_oldest_goes_for_others() {
         let crowd = Crowd::new(2, 2);
-        // Each holds the sender, whose receiver so learns of its end.
-        let join = |from: &str| {
-            let (alive, end) = tokio::sync::oneshot::channel::<()>();
-            crowd.admit(ip(from), |place| async move {
-                let _held = (place, alive);
-                std::future::pending().await
-            });
-            end
-        };
+        let join = |from: &str| join(&crowd, from, false);
         tokio::task::LocalSet::new()
             .run_until(async {
                 let (first, second) = (join("192.0.2.1"), join("192.0.2.2"));
