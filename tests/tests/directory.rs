@@ -236,10 +236,11 @@ fn over_tcp_everybody_may_ask_and_nobody_registers() {
     for address in addresses {
         let mut client = UmldirV1Client::new(TcpStream::connect((address, port)).unwrap());
         client.dir_null().unwrap();
-        assert_eq!(
-            client.vm_list().unwrap().into_result().unwrap(),
-            directory.vms()
-        );
+        // A stranger gets what he names, and no more.
+        let refused = client.vm_list().unwrap().into_result();
+        assert_eq!(refused.unwrap_err().code, DirCode::NotAuthorised);
+        let named = client.get_port("vm1").unwrap().into_result().unwrap();
+        assert_eq!(named.port, directory.vms()[0].port);
         let host = client.host_info().unwrap().into_result().unwrap();
         assert_eq!((host.redirector, host.release.as_str()), (0, "0.1.0"));
         // It is root who calls, from this very host.

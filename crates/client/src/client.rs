@@ -289,7 +289,7 @@ impl Client {
     }
 
     /// The password has been changed to this one.
-    pub fn change_key(&self, key: Key) {
+    pub(crate) fn change_key(&self, key: Key) {
         if let Address::Far(far) = &self.address {
             far.change_key(key);
         }

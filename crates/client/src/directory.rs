@@ -9,7 +9,7 @@ use std::time::Instant;
 use cli::{Exit, Failure};
 use config::VmName;
 use rpc_xdr::client::{ClientError, Rejection};
-use rpc_xdr::umldir::{DirCode, DirError, DirVm, UmldirV1Client, UmlredirV1Client};
+use rpc_xdr::umldir::{DirCode, DirError, UmldirV1Client, UmlredirV1Client};
 
 use crate::dial::{addresses, dial};
 use crate::target::Host;
@@ -77,22 +77,12 @@ impl<'a> Directory<'a> {
     ///
     /// # Errors
     /// If the directory service does not answer as it should.
-    pub fn redirector(&mut self) -> Result<Option<SocketAddr>, Failure> {
+    fn redirector(&mut self) -> Result<Option<SocketAddr>, Failure> {
         let told = self.client.host_info();
         match self.answer(told)?.into_result() {
             Ok(told) => self.port(told.redirector),
             Err(error) => Err(odd(self.host, &error.text)),
         }
-    }
-
-    /// The VMs whose monitors run, ordered by name.
-    ///
-    /// # Errors
-    /// If the directory service does not answer as it should.
-    pub fn vms(&mut self) -> Result<Vec<DirVm>, Failure> {
-        let vms = self.client.vm_list();
-        let vms = self.answer(vms)?.into_result();
-        vms.map_err(|error| odd(self.host, &error.text))
     }
 
     fn answer<T>(&self, answer: Result<T, ClientError>) -> Result<T, Failure> {

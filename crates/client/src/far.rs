@@ -3,14 +3,16 @@
 
 use std::cell::RefCell;
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use cli::{Exit, Failure};
 use config::{Global, Service, VmName};
 use rpc_xdr::auth::Key;
-use rpc_xdr::client::{Authenticated, ClientError, Login, LoginError, authenticate, start_tls};
+use rpc_xdr::client::{
+    Authenticated, ClientError, Login, LoginError, StrongLogin, authenticate, log_in, start_tls,
+};
 use rpc_xdr::umlmonctrl::CtlCode;
 
 use crate::call::tell;
@@ -39,6 +41,8 @@ pub(crate) struct Far {
     umlredir: config::Result<u16>,
     tls: Tls,
     password_file: Option<PathBuf>,
+    /// Version 1 of the login is used.
+    legacy: bool,
     /// The password, once it has been given: it is asked for once.
     key: RefCell<Option<Key>>,
 }
@@ -46,6 +50,8 @@ pub(crate) struct Far {
 /// A connection before the password is proved.
 struct Unproved {
     stream: Stream,
+    /// What has been connected to.
+    address: IpAddr,
     binding: Vec<u8>,
     new: Option<NewHost>,
 }
@@ -78,6 +84,7 @@ impl Far {
             umlredir,
             tls,
             password_file: options.password_file,
+            legacy: options.legacy,
             key: RefCell::default(),
             host,
         })
@@ -138,17 +145,32 @@ impl Far {
 
     /// Both sides prove that they know the password.
     fn prove(&self, line: Unproved, key: &Key) -> Result<Connection, LoginError> {
-        let login = Login {
-            vm: self.vm.as_str(),
-            key,
-            seal: true,
-            binding: &line.binding,
+        let (vm, binding) = (self.vm.as_str(), line.binding.as_slice());
+        let admitted = if self.legacy {
+            let seal = true;
+            let login = Login {
+                vm,
+                key,
+                seal,
+                binding,
+            };
+            authenticate(line.stream, &login)
+        } else {
+            let (host, address) = (self.host.as_str(), line.address);
+            let login = StrongLogin {
+                vm,
+                host,
+                address,
+                key,
+                binding,
+            };
+            log_in(line.stream, &login)
         };
         let Authenticated {
             stream,
             seal,
-            server_nonce,
-        } = authenticate(line.stream, &login)?;
+            proved,
+        } = admitted?;
         // From here on, calls have no time limit.
         stream
             .set_patience(None)
@@ -166,15 +188,17 @@ impl Far {
         }
         Ok(Connection {
             monitor,
-            server_nonce,
+            proved: Some(proved),
         })
     }
 
     /// A connection to the monitor on which nothing has been proved.
     fn open(&self, until: Instant) -> Result<Unproved, Failure> {
         let mut tcp = self.reach(until)?;
+        let address = tcp.peer_addr()?.ip();
         let clear = |tcp| Unproved {
             stream: Stream::Tcp(tcp),
+            address,
             binding: Vec::new(),
             new: None,
         };
@@ -187,6 +211,7 @@ impl Far {
         let secured = self.tls.start(tcp)?;
         Ok(Unproved {
             stream: Stream::Tls(Box::new(secured.stream)),
+            address,
             binding: secured.binding,
             new: secured.new,
         })
@@ -295,7 +320,8 @@ impl Far {
                 format!("the server that answers for {name} is not a compatible monitor: {error}")
             }
             ClientError::Lost(error) => format!(
-                "the monitor of {name} has closed the connection: {error}; it may have ended, or have too many connections"
+                "the monitor of {name} has closed the connection: {error}; it may have ended, have too many connections, or be so old \
+                 that it needs -legacy"
             ),
             error => format!("the monitor of {name} does not answer: {error}"),
         };

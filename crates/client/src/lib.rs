@@ -25,6 +25,7 @@
 //! [`Client::call`].
 
 mod call;
+mod change;
 mod client;
 mod dial;
 mod directory;

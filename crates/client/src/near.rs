@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use cli::{Exit, Failure};
 use rpc_xdr::client::connect;
-use rpc_xdr::umlmonctrl::AuthNonce;
 
 use crate::stream::{Connection, Monitor, Stream};
 
@@ -25,7 +24,7 @@ impl Near {
         stream.set_write_timeout(None)?;
         Ok(Connection {
             monitor: Monitor::new(Stream::Unix(stream)),
-            server_nonce: AuthNonce::default(),
+            proved: None,
         })
     }
 

@@ -29,6 +29,8 @@ pub struct Options {
     pub ca: Option<PathBuf>,
     /// `-password-file`
     pub password_file: Option<PathBuf>,
+    /// `-legacy`
+    pub legacy: bool,
 }
 
 /// Their words on a command line.
@@ -53,6 +55,11 @@ pub const REMOTE: &[Word] = &[
         Some(Arg::FILE),
         "Accepts only certificates signed by those in this file",
     ),
+    Word::new(
+        "legacy",
+        None,
+        "Logs in with version 1, which lets listeners try passwords",
+    ),
 ];
 
 impl Options {
@@ -68,6 +75,7 @@ impl Options {
             tls: choice(line, "tls", &wishes)?,
             ca: line.value("ca").map(PathBuf::from),
             password_file: line.value("password-file").map(PathBuf::from),
+            legacy: line.has("legacy"),
         };
         match options.ca.is_some() && options.tls == Wish::Off {
             true => Err(Failure::usage("-ca cannot be used with -tls off")),
@@ -129,12 +137,14 @@ mod tests {
             "/a",
             "-password-file",
             "/p",
+            "-legacy",
             "vm1@h",
         ])
         .unwrap();
         assert_eq!((all.via, all.tls), (Via::Redirector, Wish::Require));
         assert_eq!(all.ca, Some("/a".into()));
         assert_eq!(all.password_file, Some("/p".into()));
+        assert!(all.legacy && !none.legacy);
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use rpc_xdr::client;
-use rpc_xdr::umlmonctrl::{AuthNonce, UmlmonctrlV1Client};
+use rpc_xdr::pake::Proved;
+use rpc_xdr::umlmonctrl::UmlmonctrlV1Client;
 use rustix::io::Errno;
 use rustls::{ClientConnection, IoState};
 
@@ -19,8 +20,8 @@ pub type Monitor = UmlmonctrlV1Client<Stream>;
 pub struct Connection {
     /// The procedures of the monitor.
     pub monitor: Monitor,
-    /// What a change of the password is bound to; zeros for a monitor on this host.
-    pub server_nonce: AuthNonce,
+    /// What is left of the login; None for a monitor on this host.
+    pub proved: Option<Proved>,
 }
 
 /// A stream to a monitor.

@@ -23,7 +23,7 @@ impl UserChanges {
                 )
                 .of(param));
             }
-            new.value = Password::from_config(value)?.to_hex();
+            new.value = Password::from_config(value)?.to_text();
         }
         let mut changed = self.of_vm(vm)?;
         if !new.param.repeatable {

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::names::VmName;
 use crate::net::MacPool;
 use crate::password::Password;
-use crate::remote::{SealPolicy, TlsPolicy};
+use crate::remote::{AuthPolicy, SealPolicy, TlsPolicy};
 use crate::values::Device;
 
 /// The settings of `[GLOBAL]`, each as described in umlmon(5).
@@ -38,6 +38,10 @@ pub struct Global {
     pub umlredir_port: Option<u16>,
     /// Must clients on other hosts seal what they send?
     pub seal: SealPolicy,
+    /// Which versions of the authentication are accepted?
+    pub auth: AuthPolicy,
+    /// Names of this host that it does not know by itself.
+    pub host_names: Vec<String>,
     /// Is there TLS around their connections?
     pub tls: TlsPolicy,
     /// The certificate that umlmon shows then, with its chain, in PEM.
@@ -93,6 +97,8 @@ impl Global {
             umldir_port: None,
             umlredir_port: None,
             seal: SealPolicy::Require,
+            auth: AuthPolicy::Any,
+            host_names: Vec::new(),
             tls: TlsPolicy::Off,
             tls_certificate: None,
             tls_key: None,

@@ -7,6 +7,7 @@ use crate::kernelarg::check_argument;
 use crate::names::{ChannelName, number};
 use crate::net::MacPool;
 use crate::password::Password;
+use crate::remote::HostName;
 use crate::setting::SectionKind;
 use crate::values::{MAX_ETH, MAX_UBD, absolute_path, account, boolean};
 use crate::vm::Vm;
@@ -230,6 +231,24 @@ pub const PARAMS: &[Param] = &[
         ..GLOBAL
     },
     Param {
+        name: "auth",
+        default: Some("any"),
+        value: "any|strong",
+        doc: "which versions of the login are accepted: any, or only the one that hides the password from listeners",
+        addition: true,
+        set: Set::Global(|g, v| put(&mut g.auth, v)),
+        ..GLOBAL
+    },
+    Param {
+        name: "host_name",
+        repeatable: true,
+        value: "NAME",
+        doc: "a name or address by which clients call this host, if it does not know that it is its own",
+        addition: true,
+        set: Set::Global(|g, v| v.parse::<HostName>().map(|name| g.host_names.push(name.0))),
+        ..GLOBAL
+    },
+    Param {
         name: "tls",
         default: Some("off"),
         value: "off|allow|require",
@@ -272,7 +291,7 @@ pub const PARAMS: &[Param] = &[
     },
     Param {
         name: "password",
-        value: "PASSWORD|MD5",
+        value: "PASSWORD|MD5|VERIFIER",
         doc: "the master password of TCP connections",
         set: Set::Global(|g, v| {
             Password::from_config(v).map(|password| g.password = Some(password))
@@ -466,7 +485,7 @@ pub const PARAMS: &[Param] = &[
     },
     Param {
         name: "password",
-        value: "PASSWORD|MD5",
+        value: "PASSWORD|MD5|VERIFIER",
         doc: "the password of TCP connections to this VM",
         set: Set::Vm(|vm, _, v| {
             Password::from_config(v).map(|password| vm.password = Some(password))

@@ -28,6 +28,49 @@ impl FromStr for SealPolicy {
     }
 }
 
+/// Which versions of the authentication are accepted?
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthPolicy {
+    /// Both: version 1 gives whoever listens something to try passwords on.
+    Any,
+    /// Version 2 alone.
+    Strong,
+}
+
+impl FromStr for AuthPolicy {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "any" => Ok(AuthPolicy::Any),
+            "strong" => Ok(AuthPolicy::Strong),
+            _ => Err(Error::value(
+                "a rule for logins",
+                text,
+                "it must be any or strong",
+            )),
+        }
+    }
+}
+
+/// A name of a host as a client may give it: for DNS, or an address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostName(pub String);
+
+impl FromStr for HostName {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        let fits = |c: u8| c.is_ascii_alphanumeric() || b"-._:%".contains(&c);
+        if text.is_empty() || text.len() > 253 || !text.bytes().all(fits) {
+            return Err(Error::value(
+                "a name of a host",
+                text,
+                "it must be a name of DNS or an address, without brackets and port",
+            ));
+        }
+        Ok(HostName(text.to_ascii_lowercase()))
+    }
+}
+
 /// Is there TLS around connections from other hosts?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TlsPolicy {

@@ -152,6 +152,11 @@ fn the_global_section() {
             .starts_with("umlmon:2: umldir_port: \"0\" is not a number from 1 to")
     );
     assert!(global_problem("seal = no").ends_with("it must be require or allow"));
+    assert!(global_problem("auth = weak").ends_with("it must be any or strong"));
+    assert!(global_problem("host_name = [::1]").contains("without brackets and port"));
+    let named = config("[GLOBAL]\nauth = strong\nhost_name = Gate.Example\nhost_name = 192.0.2.1");
+    assert_eq!(named.global.auth, AuthPolicy::Strong);
+    assert_eq!(named.global.host_names, ["gate.example", "192.0.2.1"]);
     assert!(global_problem("tls = on").ends_with("it must be off, allow or require"));
     assert!(global_problem("tls = allow\ntls_key = /k").contains("needs tls_certificate and"));
     let text = "[GLOBAL]\nseal = allow\ntls = require\ntls_key = /k\ntls_certificate = /c";

@@ -1,10 +1,11 @@
 //! What the monitor is, and what it answers.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use rpc_xdr::auth::{Key, PasswordChange};
+use rpc_xdr::auth::Key;
+use rpc_xdr::pake::{Context, Guess, Offered, Proved, Verifier};
 use rpc_xdr::umlmonctrl::*;
 use rpc_xdr::xdr::Pack as _;
 use tokio::net::UnixListener;
@@ -32,8 +33,9 @@ pub struct Service {
     note: Box<dyn Fn(String)>,
     guest: RefCell<Guest>,
     changed: Notify,
-    /// What the authentication of a remote connection gave; zeros on the local socket.
-    pub nonce: Cell<AuthNonce>,
+    /// What the authentication of a remote connection gave; None on the local socket.
+    pub proved: RefCell<Option<Proved>>,
+    offered: RefCell<Option<Offered>>,
 }
 
 impl Service {
@@ -56,7 +58,8 @@ impl Service {
             note: Box::new(note),
             guest: RefCell::new(guest),
             changed: Notify::new(),
-            nonce: Cell::default(),
+            proved: RefCell::default(),
+            offered: RefCell::default(),
         }
     }
 
@@ -417,18 +420,33 @@ impl PartialUmlmonctrlV1 for Service {
     async fn port_get(&self, _: &u32) -> PortGetResult {
         PortGetResult::Ok(PortNumber { port: 4711 })
     }
-    async fn password_set(&self, _: &u32, args: PasswordSetArgs) -> CtlResult {
-        let change = PasswordChange::new("vm1", args.nonce, self.nonce.get());
-        match change.reveal(&Key::from_password("old"), &args) {
-            Some(new) if new.md5() == Key::from_password("new").md5() => {
-                self.note("password new");
-                CtlResult::Ok
-            }
-            _ => {
-                self.note("password refused");
-                CtlResult::Error(error(CtlCode::NotAuthorised, "the old password is wrong"))
-            }
+    async fn password_set(&self, _: &u32, _: PasswordSetArgs) -> CtlResult {
+        CtlResult::Error(error(CtlCode::NotAuthorised, "this is for version 1"))
+    }
+    async fn password_start(&self, _: &u32, args: PasswordStartArgs) -> PasswordStartResult {
+        let old = Verifier::new(&Key::from_password("old"), AuthStretch::None);
+        let Some((offered, offer)) = old.offer(&args.request, &Context::password("vm1")) else {
+            return PasswordStartResult::Error(error(CtlCode::Invalid, "no request"));
+        };
+        self.offered.replace(Some(offered));
+        PasswordStartResult::Ok(PasswordChallenge { offer: Some(offer) })
+    }
+    async fn password_finish(&self, _: &u32, args: PasswordFinishArgs) -> CtlResult {
+        let mut bytes = args.verifier;
+        if let Some(Proved::V2(session)) = &*self.proved.borrow() {
+            session.mask(&mut bytes);
         }
+        let offered = self.offered.take().zip(args.old_proof);
+        let known = offered.and_then(|(offered, proof)| offered.finish(&proof));
+        if known.is_none() {
+            self.note("password refused");
+            return CtlResult::Error(error(CtlCode::NotAuthorised, "the old password is wrong"));
+        }
+        self.note(match is_of_new(args.stretch, &bytes) {
+            true => "password new",
+            false => "password unknown",
+        });
+        CtlResult::Ok
     }
     async fn site_run(&self, _: &u32, args: SiteRunArgs) -> SiteRunResult {
         let exit_status = i32::from(args.arg == b"bad");
@@ -444,3 +462,17 @@ impl PartialUmlmonctrlV1 for Service {
 
 /// The number of the job that never ends.
 const ENDLESS: u32 = 2;
+
+/// Whether this is a verifier of the password "new".
+fn is_of_new(stretch: AuthStretch, bytes: &AuthVerifier) -> bool {
+    let context = Context::password("vm1");
+    let verifier = Verifier::from_bytes(stretch, bytes);
+    let guess = Guess::new(&Key::from_password("new"));
+    let fits = verifier
+        .zip(guess)
+        .and_then(|(verifier, (guess, request))| {
+            let (_, offer) = verifier.offer(&request, &context)?;
+            guess.finish(&offer, &context)
+        });
+    fits.is_some()
+}

@@ -1,5 +1,5 @@
-//! What both sides of a remote connection compute from the password: proofs, and the keys of the seals. Pure; used by
-//! umlmon and by the clients. `umlmonctrl.x` describes it, at the program UMLMONAUTH.
+//! What both sides of a remote connection compute from the password in version 1 of the authentication: proofs, and the
+//! keys of the seals. Pure; used by umlmon and by the clients. `umlmonctrl.x` describes it, at the program UMLMONAUTH.
 
 use std::fmt;
 
@@ -177,7 +177,8 @@ pub fn nonce() -> std::io::Result<AuthNonce> {
     Ok(nonce)
 }
 
-fn hmac(key: &Key) -> MacState {
+/// HMAC-MD5 with a key, before any data.
+pub(crate) fn hmac(key: &Key) -> MacState {
     // Shorter than a block of the hash, so it is padded with zeros (RFC 2104).
     let mut block = Zeroizing::new([0; 64]);
     if let Some(start) = block.first_chunk_mut::<16>() {

@@ -29,7 +29,9 @@ mod local;
 mod login;
 
 pub use local::connect;
-pub use login::{Authenticated, Login, LoginError, TLS_TOKEN, authenticate, start_tls};
+pub use login::{
+    Authenticated, Login, LoginError, StrongLogin, TLS_TOKEN, authenticate, log_in, start_tls,
+};
 
 /// Most bytes asked for by one read.
 const READ: usize = 32 * 1024;

@@ -9,6 +9,7 @@
 
 pub mod auth;
 pub mod client;
+pub mod pake;
 pub mod record;
 pub mod seal;
 #[cfg(feature = "server")]

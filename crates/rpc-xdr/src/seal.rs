@@ -5,7 +5,8 @@ use std::fmt;
 
 use hmac::Mac as _;
 
-use crate::auth::{Key, MacState, Transcript, verify};
+use crate::auth::{Key, MacState, Transcript, hmac, verify};
+use crate::pake::SessionKey;
 use crate::record::{self, MARK};
 use crate::umlmonctrl::{AUTH_FLAVOR_SEAL, AuthMac};
 
@@ -49,7 +50,7 @@ impl fmt::Debug for Seal {
 }
 
 impl Seal {
-    /// For the client of a connection whose authentication this was.
+    /// For the client of a connection whose authentication this was, of version 1.
     pub fn client(transcript: &Transcript, key: &Key) -> Seal {
         let (calls, replies) = transcript.seal_keys(key);
         Seal::new(calls, replies)
@@ -59,6 +60,18 @@ impl Seal {
     pub fn server(transcript: &Transcript, key: &Key) -> Seal {
         let (calls, replies) = transcript.seal_keys(key);
         Seal::new(replies, calls)
+    }
+
+    /// For the client of a connection whose authentication of version 2 gave this key.
+    pub fn client_of(session: &SessionKey) -> Seal {
+        let (calls, replies) = session.directions();
+        Seal::new(hmac(&calls), hmac(&replies))
+    }
+
+    /// For the server.
+    pub fn server_of(session: &SessionKey) -> Seal {
+        let (calls, replies) = session.directions();
+        Seal::new(hmac(&replies), hmac(&calls))
     }
 
     fn new(out: MacState, inward: MacState) -> Seal {

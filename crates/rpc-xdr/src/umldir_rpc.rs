@@ -40,7 +40,7 @@ pub const UMLDIR_V1_PROCEDURES: &[Procedure] = &[
     Procedure {
         number: 2,
         name: "VM_LIST",
-        doc: "The VMs whose monitors run.",
+        doc: "The VMs whose monitors run; over TCP DIR_NOT_AUTHORISED, as strangers get to know only what they name.",
         max_args: 0,
         max_result: 311304,
     },
@@ -108,7 +108,7 @@ impl<S: Stream> UmldirV1Client<S> {
         )
     }
 
-    /// The VMs whose monitors run.
+    /// The VMs whose monitors run; over TCP DIR_NOT_AUTHORISED, as strangers get to know only what they name.
     pub fn vm_list(&mut self) -> std::result::Result<VmListResult, ClientError> {
         let ticket = self.send_vm_list()?;
         self.rpc.wait(ticket)
@@ -172,7 +172,7 @@ pub trait UmldirV1 {
     /// The TCP port of a VM's monitor.
     async fn get_port(&self, session: &Self::Session, args: DirName) -> GetPortResult;
 
-    /// The VMs whose monitors run.
+    /// The VMs whose monitors run; over TCP DIR_NOT_AUTHORISED, as strangers get to know only what they name.
     async fn vm_list(&self, session: &Self::Session) -> VmListResult;
 
     /// Makes the VM known until this connection ends. A repeated call on the connection takes the place of the one

@@ -236,8 +236,22 @@ pub const UMLMONCTRL_V1_PROCEDURES: &[Procedure] = &[
     Procedure {
         number: 52,
         name: "PASSWORD_SET",
-        doc: "Sets the password as a user change, in effect from the next connection on. A remote caller must seal.",
+        doc: "Sets the password as a user change, in effect from the next connection on. A remote caller must seal. It is for logins of version 1 of UMLMONAUTH.",
         max_args: 48,
+        max_result: 1036,
+    },
+    Procedure {
+        number: 53,
+        name: "PASSWORD_START",
+        doc: "Begins to change the password; the server answers with what proves the old one. A remote caller must seal. See below.",
+        max_args: 96,
+        max_result: 1036,
+    },
+    Procedure {
+        number: 54,
+        name: "PASSWORD_FINISH",
+        doc: "Sets the password as a user change, in effect from the next connection on. A remote caller must seal.",
+        max_args: 392,
         max_result: 1036,
     },
 ];
@@ -867,6 +881,7 @@ impl<S: Stream> UmlmonctrlV1Client<S> {
     }
 
     /// Sets the password as a user change, in effect from the next connection on. A remote caller must seal.
+    /// It is for logins of version 1 of UMLMONAUTH.
     pub fn password_set(
         &mut self,
         args: &PasswordSetArgs,
@@ -882,6 +897,57 @@ impl<S: Stream> UmlmonctrlV1Client<S> {
     ) -> std::result::Result<Ticket<CtlResult>, ClientError> {
         self.rpc.send(
             52,
+            1036,
+            |out| {
+                args.pack(out)?;
+                Ok(())
+            },
+            take,
+        )
+    }
+
+    /// Begins to change the password; the server answers with what proves the old one. A remote caller must seal.
+    /// See below.
+    pub fn password_start(
+        &mut self,
+        args: &PasswordStartArgs,
+    ) -> std::result::Result<PasswordStartResult, ClientError> {
+        let ticket = self.send_password_start(args)?;
+        self.rpc.wait(ticket)
+    }
+
+    /// Sends PASSWORD_START without waiting for its result.
+    pub fn send_password_start(
+        &mut self,
+        args: &PasswordStartArgs,
+    ) -> std::result::Result<Ticket<PasswordStartResult>, ClientError> {
+        self.rpc.send(
+            53,
+            1036,
+            |out| {
+                args.pack(out)?;
+                Ok(())
+            },
+            take,
+        )
+    }
+
+    /// Sets the password as a user change, in effect from the next connection on. A remote caller must seal.
+    pub fn password_finish(
+        &mut self,
+        args: &PasswordFinishArgs,
+    ) -> std::result::Result<CtlResult, ClientError> {
+        let ticket = self.send_password_finish(args)?;
+        self.rpc.wait(ticket)
+    }
+
+    /// Sends PASSWORD_FINISH without waiting for its result.
+    pub fn send_password_finish(
+        &mut self,
+        args: &PasswordFinishArgs,
+    ) -> std::result::Result<Ticket<CtlResult>, ClientError> {
+        self.rpc.send(
+            54,
             1036,
             |out| {
                 args.pack(out)?;
@@ -992,7 +1058,20 @@ pub trait UmlmonctrlV1 {
     async fn site_run(&self, session: &Self::Session, args: SiteRunArgs) -> SiteRunResult;
 
     /// Sets the password as a user change, in effect from the next connection on. A remote caller must seal.
+    /// It is for logins of version 1 of UMLMONAUTH.
     async fn password_set(&self, session: &Self::Session, args: PasswordSetArgs) -> CtlResult;
+
+    /// Begins to change the password; the server answers with what proves the old one. A remote caller must seal.
+    /// See below.
+    async fn password_start(
+        &self,
+        session: &Self::Session,
+        args: PasswordStartArgs,
+    ) -> PasswordStartResult;
+
+    /// Sets the password as a user change, in effect from the next connection on. A remote caller must seal.
+    async fn password_finish(&self, session: &Self::Session, args: PasswordFinishArgs)
+    -> CtlResult;
 }
 
 /// A server of UMLMONCTRL_V1 for tests: it carries out the procedures whose methods it has, and refuses the others.
@@ -1187,6 +1266,26 @@ pub trait PartialUmlmonctrlV1 {
         let _ = session;
         CtlResult::Error(self.refusal("PASSWORD_SET", &args))
     }
+
+    /// Refuses PASSWORD_START.
+    async fn password_start(
+        &self,
+        session: &Self::Session,
+        args: PasswordStartArgs,
+    ) -> PasswordStartResult {
+        let _ = session;
+        PasswordStartResult::Error(self.refusal("PASSWORD_START", &args))
+    }
+
+    /// Refuses PASSWORD_FINISH.
+    async fn password_finish(
+        &self,
+        session: &Self::Session,
+        args: PasswordFinishArgs,
+    ) -> CtlResult {
+        let _ = session;
+        CtlResult::Error(self.refusal("PASSWORD_FINISH", &args))
+    }
 }
 
 #[cfg(feature = "server")]
@@ -1281,6 +1380,20 @@ impl<T: PartialUmlmonctrlV1> UmlmonctrlV1 for T {
     }
     async fn password_set(&self, session: &Self::Session, args: PasswordSetArgs) -> CtlResult {
         PartialUmlmonctrlV1::password_set(self, session, args).await
+    }
+    async fn password_start(
+        &self,
+        session: &Self::Session,
+        args: PasswordStartArgs,
+    ) -> PasswordStartResult {
+        PartialUmlmonctrlV1::password_start(self, session, args).await
+    }
+    async fn password_finish(
+        &self,
+        session: &Self::Session,
+        args: PasswordFinishArgs,
+    ) -> CtlResult {
+        PartialUmlmonctrlV1::password_finish(self, session, args).await
     }
 }
 
@@ -1516,6 +1629,20 @@ impl<S: UmlmonctrlV1 + 'static> crate::server::Program<S> for UmlmonctrlV1Progra
                     |result, out| result.pack(out),
                 ))
             }
+            53 => {
+                let args = call.arguments(96, take)?;
+                Ok(call.answer(
+                    async move { service.password_start(&session, args).await },
+                    |result, out| result.pack(out),
+                ))
+            }
+            54 => {
+                let args = call.arguments(392, take)?;
+                Ok(call.answer(
+                    async move { service.password_finish(&session, args).await },
+                    |result, out| result.pack(out),
+                ))
+            }
             _ => Err(crate::server::Reject::ProcedureUnavailable),
         }
     }
@@ -1743,4 +1870,208 @@ where
     IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
     crate::server::serve::<UmlmonauthV1Program, S, IO>(stream, service, session, limits).await
+}
+
+/// Size of the largest arguments of a call of UMLMONAUTH_V2, in bytes.
+pub const UMLMONAUTH_V2_MAX_ARGS: usize = 536;
+
+/// The procedures of UMLMONAUTH_V2, in the order of the file.
+pub const UMLMONAUTH_V2_PROCEDURES: &[Procedure] = &[
+    Procedure {
+        number: 1,
+        name: "AUTH_START",
+        doc: "Begins the authentication; the server answers for each password, or says why nobody can be let in.",
+        max_args: 536,
+        max_result: 1036,
+    },
+    Procedure {
+        number: 2,
+        name: "AUTH_FINISH",
+        doc: "Proves that the caller knows the password; the answer to AUTH_START has proved it of the server.",
+        max_args: 68,
+        max_result: 1036,
+    },
+];
+
+/// Calls the procedures of UMLMONAUTH_V2: `x` and waits for the result, or `send_x` and takes the result later.
+#[derive(Debug)]
+pub struct UmlmonauthV2Client<S> {
+    /// The connection: reads replies to what has been sent.
+    pub rpc: Client<S>,
+}
+
+impl<S: Stream> UmlmonauthV2Client<S> {
+    /// A client on a connected stream.
+    pub fn new(stream: S) -> Self {
+        Self {
+            rpc: Client::new(stream, UMLMONAUTH, UMLMONAUTH_V2),
+        }
+    }
+
+    /// Begins the authentication; the server answers for each password, or says why nobody can be let in.
+    pub fn auth_start(
+        &mut self,
+        args: &AuthStartArgs,
+    ) -> std::result::Result<AuthStartResult, ClientError> {
+        let ticket = self.send_auth_start(args)?;
+        self.rpc.wait(ticket)
+    }
+
+    /// Sends AUTH_START without waiting for its result.
+    pub fn send_auth_start(
+        &mut self,
+        args: &AuthStartArgs,
+    ) -> std::result::Result<Ticket<AuthStartResult>, ClientError> {
+        self.rpc.send(
+            1,
+            1036,
+            |out| {
+                args.pack(out)?;
+                Ok(())
+            },
+            take,
+        )
+    }
+
+    /// Proves that the caller knows the password; the answer to AUTH_START has proved it of the server.
+    pub fn auth_finish(
+        &mut self,
+        args: &AuthFinishArgs,
+    ) -> std::result::Result<CtlResult, ClientError> {
+        let ticket = self.send_auth_finish(args)?;
+        self.rpc.wait(ticket)
+    }
+
+    /// Sends AUTH_FINISH without waiting for its result.
+    pub fn send_auth_finish(
+        &mut self,
+        args: &AuthFinishArgs,
+    ) -> std::result::Result<Ticket<CtlResult>, ClientError> {
+        self.rpc.send(
+            2,
+            1036,
+            |out| {
+                args.pack(out)?;
+                Ok(())
+            },
+            take,
+        )
+    }
+}
+
+/// What a server of UMLMONAUTH_V2 does. Procedure 0 is answered without it. `Session` is whatever the server keeps
+/// for a connection; it is dropped when the connection has ended. A call of a connection that ends is dropped where
+/// it waits.
+#[cfg(feature = "server")]
+#[allow(
+    async_fn_in_trait,
+    reason = "all calls run on one thread, nothing has to be Send"
+)]
+pub trait UmlmonauthV2 {
+    /// State of a connection.
+    type Session: 'static;
+
+    /// Begins the authentication; the server answers for each password, or says why nobody can be let in.
+    async fn auth_start(&self, session: &Self::Session, args: AuthStartArgs) -> AuthStartResult;
+
+    /// Proves that the caller knows the password; the answer to AUTH_START has proved it of the server.
+    async fn auth_finish(&self, session: &Self::Session, args: AuthFinishArgs) -> CtlResult;
+}
+
+/// A server of UMLMONAUTH_V2 for tests: it carries out the procedures whose methods it has, and refuses the others.
+#[cfg(feature = "server")]
+#[allow(
+    async_fn_in_trait,
+    reason = "all calls run on one thread, nothing has to be Send"
+)]
+pub trait PartialUmlmonauthV2 {
+    /// State of a connection.
+    type Session: 'static;
+
+    /// What is answered to a call that is refused; `args` are its decoded arguments.
+    fn refusal(&self, procedure: &'static str, args: &dyn std::fmt::Debug) -> CtlError;
+
+    /// Refuses AUTH_START.
+    async fn auth_start(&self, session: &Self::Session, args: AuthStartArgs) -> AuthStartResult {
+        let _ = session;
+        AuthStartResult::Error(self.refusal("AUTH_START", &args))
+    }
+
+    /// Refuses AUTH_FINISH.
+    async fn auth_finish(&self, session: &Self::Session, args: AuthFinishArgs) -> CtlResult {
+        let _ = session;
+        CtlResult::Error(self.refusal("AUTH_FINISH", &args))
+    }
+}
+
+#[cfg(feature = "server")]
+impl<T: PartialUmlmonauthV2> UmlmonauthV2 for T {
+    type Session = <T as PartialUmlmonauthV2>::Session;
+    async fn auth_start(&self, session: &Self::Session, args: AuthStartArgs) -> AuthStartResult {
+        PartialUmlmonauthV2::auth_start(self, session, args).await
+    }
+    async fn auth_finish(&self, session: &Self::Session, args: AuthFinishArgs) -> CtlResult {
+        PartialUmlmonauthV2::auth_finish(self, session, args).await
+    }
+}
+
+/// UMLMONAUTH_V2 as the server sees it: which numbers it has and how its calls are decoded.
+#[cfg(feature = "server")]
+#[derive(Debug)]
+pub struct UmlmonauthV2Program;
+
+#[cfg(feature = "server")]
+impl<S: UmlmonauthV2 + 'static> crate::server::Program<S> for UmlmonauthV2Program {
+    type Session = S::Session;
+    const NUMBER: u32 = UMLMONAUTH;
+    const VERSION: u32 = UMLMONAUTH_V2;
+
+    fn dispatch(
+        service: &Rc<S>,
+        session: &Rc<S::Session>,
+        mut call: crate::server::Call<'_>,
+    ) -> std::result::Result<crate::server::Answer, crate::server::Reject> {
+        let (service, session) = (Rc::clone(service), Rc::clone(session));
+        match call.procedure() {
+            0 => {
+                call.arguments(0, |_| Ok(()))?;
+                Ok(call.answer(async {}, |(), _| Ok(())))
+            }
+            1 => {
+                let args = call.arguments(536, take)?;
+                Ok(call.answer(
+                    async move { service.auth_start(&session, args).await },
+                    |result, out| result.pack(out),
+                ))
+            }
+            2 => {
+                let args = call.arguments(68, take)?;
+                Ok(call.answer(
+                    async move { service.auth_finish(&session, args).await },
+                    |result, out| result.pack(out),
+                ))
+            }
+            _ => Err(crate::server::Reject::ProcedureUnavailable),
+        }
+    }
+}
+
+/// Limits of a connection that serves UMLMONAUTH_V2.
+#[cfg(feature = "server")]
+pub const UMLMONAUTH_V2_LIMITS: crate::server::Limits =
+    crate::server::Limits::new(UMLMONAUTH_V2_MAX_ARGS);
+
+/// Serves UMLMONAUTH_V2 on a connected stream until it ends; see [`crate::server::serve`].
+#[cfg(feature = "server")]
+pub async fn serve_umlmonauth_v2<S, IO>(
+    stream: IO,
+    service: Rc<S>,
+    session: S::Session,
+    limits: crate::server::Limits,
+) -> std::result::Result<(), crate::server::ServeError>
+where
+    S: UmlmonauthV2 + 'static,
+    IO: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    crate::server::serve::<UmlmonauthV2Program, S, IO>(stream, service, session, limits).await
 }

@@ -538,6 +538,274 @@ impl<E: Into<CtlError>> From<std::result::Result<AuthProof, E>> for AuthProveRes
     }
 }
 
+/// Version 2 of UMLMONAUTH: messages of OPAQUE (RFC 9807), encoded as the RFC says, in the suite ristretto255, SHA-512,
+/// 3DH, and the key stretching function of each offer.
+pub type AuthKe1 = [u8; 96];
+
+/// `typedef auth_ke2`
+pub type AuthKe2 = [u8; 320];
+
+/// `typedef auth_ke3`
+pub type AuthKe3 = [u8; 64];
+
+/// names of hosts
+pub const AUTH_HOST_MAX: u32 = 255;
+
+/// the one of the VM and the master password, in this order
+pub const AUTH_PASSWORDS: u32 = 2;
+
+/// `typedef auth_host`
+///
+/// At most 255 bytes.
+pub type AuthHost = String;
+
+/// The key stretching function, as the verifier of the password has been made with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AuthStretch {
+    /// Identity: the password is in the configuration anyway
+    None = 0,
+    /// Argon2id: 19456 KiB, 2 passes, 1 lane, a salt of 16 zeros
+    Argon2id = 1,
+}
+
+impl Pack for AuthStretch {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
+        (*self as i32).pack(out)?;
+        Ok(())
+    }
+}
+
+impl Unpack for AuthStretch {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<i32>(input)? {
+            0 => Self::None,
+            1 => Self::Argon2id,
+            other => return Err(XdrError::Value(other.into())),
+        })
+    }
+}
+
+/// The context of OPAQUE, in XDR; never sent. Client and server must have the same.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuthContext {
+    /// UMLMONAUTH; UMLMONCTRL in PASSWORD_START
+    pub prog: u32,
+    /// UMLMONAUTH_V2; UMLMONCTRL_V1
+    pub vers: u32,
+    /// `vm`
+    ///
+    /// At most 64 bytes.
+    pub vm: CtlName,
+    /// "" in PASSWORD_START
+    ///
+    /// At most 255 bytes.
+    pub host: AuthHost,
+    /// zeros in PASSWORD_START
+    pub address: [u8; 16],
+    /// `binding`
+    ///
+    /// At most 64 bytes.
+    pub binding: Vec<u8>,
+}
+
+impl Pack for AuthContext {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
+        self.prog.pack(out)?;
+        self.vers.pack(out)?;
+        pack_string(&self.vm, 64, out)?;
+        pack_string(&self.host, 255, out)?;
+        pack_fixed_opaque(&self.address, out)?;
+        pack_opaque(&self.binding, 64, out)?;
+
+        Ok(())
+    }
+}
+
+impl Unpack for AuthContext {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
+            prog: take(input)?,
+            vers: take(input)?,
+            vm: unpack_string(input, 64)?,
+            host: unpack_string(input, 255)?,
+            address: unpack_fixed_opaque(input)?,
+            binding: unpack_opaque(input, 64)?,
+        })
+    }
+}
+
+/// The arguments of AUTH_START.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuthStartArgs {
+    /// the VM that is to be commanded
+    ///
+    /// At most 64 bytes.
+    pub vm: CtlName,
+    /// how the user calls the host, without brackets and port
+    ///
+    /// At most 255 bytes.
+    pub host: AuthHost,
+    /// the IPv6 address that the client has connected to, or an IPv4 address mapped into it
+    pub address: [u8; 16],
+    /// `requests`
+    pub requests: [AuthKe1; 2],
+}
+
+impl Pack for AuthStartArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
+        pack_string(&self.vm, 64, out)?;
+        pack_string(&self.host, 255, out)?;
+        pack_fixed_opaque(&self.address, out)?;
+        pack_array(&self.requests, out, |item, out| {
+            pack_fixed_opaque(item, out)
+        })?;
+
+        Ok(())
+    }
+}
+
+impl Unpack for AuthStartArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
+            vm: unpack_string(input, 64)?,
+            host: unpack_string(input, 255)?,
+            address: unpack_fixed_opaque(input)?,
+            requests: unpack_array(input, unpack_fixed_opaque)?,
+        })
+    }
+}
+
+/// The server's answer for one of the passwords; a made-up one if the password is not set.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuthOffer {
+    /// `stretch`
+    pub stretch: AuthStretch,
+    /// `response`
+    pub response: AuthKe2,
+}
+
+impl Pack for AuthOffer {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
+        self.stretch.pack(out)?;
+        pack_fixed_opaque(&self.response, out)?;
+
+        Ok(())
+    }
+}
+
+impl Unpack for AuthOffer {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
+            stretch: take(input)?,
+            response: unpack_fixed_opaque(input)?,
+        })
+    }
+}
+
+/// `struct auth_offers`
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuthOffers {
+    /// `offers`
+    pub offers: [AuthOffer; 2],
+}
+
+impl Pack for AuthOffers {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
+        pack_array(&self.offers, out, |item, out| item.pack(out))?;
+
+        Ok(())
+    }
+}
+
+impl Unpack for AuthOffers {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
+            offers: unpack_array(input, take)?,
+        })
+    }
+}
+
+/// CTL_NOT_AUTHORISED: the server wants a password to be set, or TLS, or is not the host that is asked for. CTL_BUSY: this
+/// address has failed too often, or has too many logins under way.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AuthStartResult {
+    /// `case CTL_OK`
+    Ok(AuthOffers),
+    /// `case CTL_ERROR`
+    Error(CtlError),
+}
+
+impl Pack for AuthStartResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
+        match self {
+            Self::Ok(value) => {
+                CtlStatus::Ok.pack(out)?;
+                value.pack(out)?
+            }
+            Self::Error(value) => {
+                CtlStatus::Error.pack(out)?;
+                value.pack(out)?
+            }
+        };
+        Ok(())
+    }
+}
+
+impl Unpack for AuthStartResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<CtlStatus>(input)? {
+            CtlStatus::Ok => Self::Ok(take(input)?),
+            CtlStatus::Error => Self::Error(take(input)?),
+        })
+    }
+}
+
+impl AuthStartResult {
+    /// The same as a `Result`.
+    pub fn into_result(self) -> std::result::Result<AuthOffers, CtlError> {
+        match self {
+            Self::Ok(value) => Ok(value),
+            Self::Error(error) => Err(error),
+        }
+    }
+}
+
+impl<E: Into<CtlError>> From<std::result::Result<AuthOffers, E>> for AuthStartResult {
+    fn from(result: std::result::Result<AuthOffers, E>) -> Self {
+        match result {
+            Ok(value) => Self::Ok(value),
+            Err(error) => Self::Error(error.into()),
+        }
+    }
+}
+
+/// The arguments of AUTH_FINISH.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AuthFinishArgs {
+    /// which of the offers is answered: 0 or 1
+    pub password: u32,
+    /// `proof`
+    pub proof: AuthKe3,
+}
+
+impl Pack for AuthFinishArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
+        self.password.pack(out)?;
+        pack_fixed_opaque(&self.proof, out)?;
+
+        Ok(())
+    }
+}
+
+impl Unpack for AuthFinishArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
+            password: take(input)?,
+            proof: unpack_fixed_opaque(input)?,
+        })
+    }
+}
+
 /// What the virtual machine does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VmState {
@@ -3254,15 +3522,16 @@ impl<E: Into<CtlError>> From<std::result::Result<PortNumber, E>> for PortGetResu
     }
 }
 
-/// A new password, of which neither the old nor the new one goes over the wire. With key = MD5(old password), or sixteen
-/// zeros if none is set, and the auth_transcript of this call, in which client_nonce is \`nonce\`, server_nonce that of the
-/// connection's authentication (zeros on the local socket), seal is TRUE and binding is empty:
+/// A new password, of which neither the old nor the new one goes over the wire. With key = MD5(old password), and the
+/// auth_transcript of this call, in which client_nonce is \`nonce\`, server_nonce that of the connection's authentication
+/// (zeros on the local socket), seal is TRUE and binding is empty:
 ///
 /// mask         = HMAC-MD5(key, transcript with purpose AUTH_PASSWORD_MASK)
 /// new_password = MD5(new password) XOR mask
 /// old_proof    = HMAC-MD5(key, transcript with purpose AUTH_PASSWORD_PROOF and binding = new_password)
 ///
-/// The old password is the VM's, or the master password.
+/// The old password is the VM's; the master password does not count. This is for clients of UMLMONAUTH version 1: if no
+/// password is set, or only its verifier is known, it cannot be changed in this way.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PasswordSetArgs {
     /// random, for this call alone
@@ -3289,6 +3558,141 @@ impl Unpack for PasswordSetArgs {
             nonce: unpack_fixed_opaque(input)?,
             old_proof: unpack_fixed_opaque(input)?,
             new_password: unpack_fixed_opaque(input)?,
+        })
+    }
+}
+
+/// see PASSWORD_START
+pub type AuthVerifier = [u8; 320];
+
+/// The arguments of PASSWORD_START.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PasswordStartArgs {
+    /// `request`
+    pub request: AuthKe1,
+}
+
+impl Pack for PasswordStartArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
+        pack_fixed_opaque(&self.request, out)?;
+
+        Ok(())
+    }
+}
+
+impl Unpack for PasswordStartArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
+            request: unpack_fixed_opaque(input)?,
+        })
+    }
+}
+
+/// What the client has to answer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PasswordChallenge {
+    /// for the old password; none if the VM has no password
+    pub offer: Option<AuthOffer>,
+}
+
+impl Pack for PasswordChallenge {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
+        pack_optional(&self.offer, out, |item, out| item.pack(out))?;
+
+        Ok(())
+    }
+}
+
+impl Unpack for PasswordChallenge {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
+            offer: unpack_optional(input, take)?,
+        })
+    }
+}
+
+/// CTL_NOT_AUTHORISED: not on a connection of UMLMONAUTH version 1. CTL_BUSY: too many wrong passwords.
+#[derive(Debug, Clone, PartialEq)]
+pub enum PasswordStartResult {
+    /// `case CTL_OK`
+    Ok(PasswordChallenge),
+    /// `case CTL_ERROR`
+    Error(CtlError),
+}
+
+impl Pack for PasswordStartResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
+        match self {
+            Self::Ok(value) => {
+                CtlStatus::Ok.pack(out)?;
+                value.pack(out)?
+            }
+            Self::Error(value) => {
+                CtlStatus::Error.pack(out)?;
+                value.pack(out)?
+            }
+        };
+        Ok(())
+    }
+}
+
+impl Unpack for PasswordStartResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<CtlStatus>(input)? {
+            CtlStatus::Ok => Self::Ok(take(input)?),
+            CtlStatus::Error => Self::Error(take(input)?),
+        })
+    }
+}
+
+impl PasswordStartResult {
+    /// The same as a `Result`.
+    pub fn into_result(self) -> std::result::Result<PasswordChallenge, CtlError> {
+        match self {
+            Self::Ok(value) => Ok(value),
+            Self::Error(error) => Err(error),
+        }
+    }
+}
+
+impl<E: Into<CtlError>> From<std::result::Result<PasswordChallenge, E>> for PasswordStartResult {
+    fn from(result: std::result::Result<PasswordChallenge, E>) -> Self {
+        match result {
+            Ok(value) => Self::Ok(value),
+            Err(error) => Self::Error(error.into()),
+        }
+    }
+}
+
+/// The arguments of PASSWORD_FINISH.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PasswordFinishArgs {
+    /// the answer to the offer, if there was one
+    pub old_proof: Option<AuthKe3>,
+    /// `stretch`
+    pub stretch: AuthStretch,
+    /// of the new password, hidden
+    pub verifier: AuthVerifier,
+}
+
+impl Pack for PasswordFinishArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
+        pack_optional(&self.old_proof, out, |item, out| {
+            pack_fixed_opaque(item, out)
+        })?;
+        self.stretch.pack(out)?;
+        pack_fixed_opaque(&self.verifier, out)?;
+
+        Ok(())
+    }
+}
+
+impl Unpack for PasswordFinishArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
+            old_proof: unpack_optional(input, unpack_fixed_opaque)?,
+            stretch: take(input)?,
+            verifier: unpack_fixed_opaque(input)?,
         })
     }
 }
@@ -3419,3 +3823,6 @@ pub const UMLMONAUTH: u32 = 0x20554d41;
 
 /// Number of the version UMLMONAUTH_V1.
 pub const UMLMONAUTH_V1: u32 = 1;
+
+/// Number of the version UMLMONAUTH_V2.
+pub const UMLMONAUTH_V2: u32 = 2;

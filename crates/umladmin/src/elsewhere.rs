@@ -1,30 +1,38 @@
-//! `umladmin list @HOST`: the VMs of another host whose monitors run, from its public directory service (umladmin).
+//! `umladmin list VM@HOST`: how VMs on other hosts can be reached, as the directory services there tell it of VMs that are
+//! named (umladmin).
 
 use std::time::Instant;
 
 use cli::{Exit, Failure, Line};
 use client::json::ascii;
-use client::{Directory, Host, LIMIT};
-use config::{Config, Service};
+use client::{Directory, Host, LIMIT, Target};
+use config::{Config, Service, VmName};
 use serde_json::{Value, json};
 
 use crate::report::{Report, table};
 
-/// The host, if the names of `list` are `@HOST`.
-pub(crate) fn host(names: &[&str]) -> Result<Option<Host>, Failure> {
-    match names {
-        [name] => match name.strip_prefix('@') {
-            Some(host) => Host::parse(host),
-            None => Ok(None),
-        },
-        names if names.iter().any(|name| name.starts_with('@')) => Err(Failure::usage(
-            "list takes one host, and no names of VMs with it: list @HOST",
-        )),
-        _ => Ok(None),
+/// The VMs on other hosts, if that is what the names of `list` mean.
+pub(crate) fn targets(names: &[&str]) -> Result<Option<Vec<(VmName, Host)>>, Failure> {
+    if !names.iter().any(|name| name.contains('@')) {
+        return Ok(None);
     }
+    let target = |name: &&str| {
+        let usage = || {
+            Failure::usage(format_args!(
+                "{name}: with VMs on other hosts, each is named as VM@HOST; what else runs there, a host tells nobody"
+            ))
+        };
+        let Target { vm, host } = name.parse().map_err(|_| usage())?;
+        Ok((vm, host.ok_or_else(usage)?))
+    };
+    names.iter().map(target).collect::<Result<_, _>>().map(Some)
 }
 
-pub(crate) fn run(config: &Config, host: &Host, line: &Line) -> Result<Exit, Failure> {
+pub(crate) fn run(
+    config: &Config,
+    targets: &[(VmName, Host)],
+    line: &Line,
+) -> Result<Exit, Failure> {
     if let Some(word) = line.words.iter().find(|word| word.name != "json") {
         return Err(Failure::usage(format_args!(
             "-{} cannot be used with @HOST",
@@ -33,26 +41,31 @@ pub(crate) fn run(config: &Config, host: &Host, line: &Line) -> Result<Exit, Fai
     }
     let port = config.global.port_of(Service::Umldir);
     let port = port.map_err(|e| Failure::new(Exit::Failed, e))?;
-    let mut directory = Directory::connect(host, port, Instant::now() + LIMIT)?;
-    let redirector = directory.redirector()?.is_some();
-    let vms = directory.vms()?;
+    let mut found = Vec::new();
+    for (vm, host) in targets {
+        let mut directory = Directory::connect(host, port, Instant::now() + LIMIT)?;
+        let offer = directory.offer(vm)?;
+        let direct = offer.direct.map_or(0, |at| at.port());
+        found.push((vm, host, direct, offer.redirector.is_some()));
+    }
     let report = Report::new();
     if line.has("json") {
-        let object = |vm: &rpc_xdr::umldir::DirVm| json!({"vm": vm.vm, "port": vm.port, "redirector": redirector});
-        let objects: Vec<Value> = vms.iter().map(object).collect();
-        report.print(&ascii(&Value::Array(objects)))?;
-    } else if !vms.is_empty() {
-        let heading = ["VM", "REACHED"].map(String::from);
-        let rows = vms
-            .iter()
-            .map(|vm| [vm.vm.clone(), ways(vm.port, redirector)]);
+        let objects = found.iter().map(|(vm, host, port, redirector)| {
+            json!({"vm": vm.as_str(), "host": host.as_str(), "port": port, "redirector": redirector})
+        });
+        report.print(&ascii(&Value::Array(objects.collect())))?;
+    } else {
+        let heading = ["VM", "HOST", "REACHED"].map(String::from);
+        let rows = found.iter().map(|(vm, host, port, redirector)| {
+            [vm.to_string(), host.to_string(), ways(*port, *redirector)]
+        });
         report.print(&table([heading].into_iter().chain(rows)))?;
     }
     Ok(Exit::Done)
 }
 
 /// How a monitor can be reached from other hosts.
-fn ways(port: u32, redirector: bool) -> String {
+fn ways(port: u16, redirector: bool) -> String {
     match (port, redirector) {
         (0, false) => "not at all".into(),
         (0, true) => "through the redirector".into(),
@@ -66,12 +79,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_host_is_listed_at_a_time() {
-        assert_eq!(host(&["vm1", "vm2"]), Ok(None));
-        assert_eq!(host(&[]), Ok(None));
-        assert_eq!(host(&["@h"]).unwrap().unwrap().as_str(), "h");
-        for bad in [&["@h", "vm1"][..], &["@h", "@i"], &["@"]] {
-            assert_eq!(host(bad).unwrap_err().exit, Exit::Usage, "{bad:?}");
+    fn only_what_is_named_is_listed() {
+        assert_eq!(targets(&["vm1", "vm2"]), Ok(None));
+        assert_eq!(targets(&[]), Ok(None));
+        let found = targets(&["vm1@h", "vm2@i"]).unwrap().unwrap();
+        let found: Vec<_> = found
+            .iter()
+            .map(|(vm, host)| (vm.as_str(), host.as_str()))
+            .collect();
+        assert_eq!(found, [("vm1", "h"), ("vm2", "i")]);
+        for bad in [&["vm1@h", "vm1"][..], &["@h"], &["vm1@localhost"], &["@"]] {
+            let failure = targets(bad).unwrap_err();
+            assert_eq!(failure.exit, Exit::Usage, "{bad:?}");
+            assert!(failure.message.contains("VM@HOST"), "{failure}");
         }
     }
 

@@ -92,8 +92,12 @@ pub const MODES: &[Mode] = &[
         run: run_kernelcheck,
     },
     Mode {
-        word: Word::new("password", None, "Reads a password, prints its MD5 sum"),
-        options: &[],
+        word: Word::new(
+            "password",
+            None,
+            "Reads a password, prints what can stand for it",
+        ),
+        options: &["verifier"],
         run: run_password,
     },
     Mode {
@@ -113,11 +117,11 @@ pub const PROGRAM: Program = Program {
     about: "The administrators' client of UMLMON",
     synopsis: &[
         "[OPTION]... list|start|stop|update|events [VM]...",
-        "[-json] list @HOST",
+        "[-json] list VM@HOST...",
         "[OPTION]... config VM",
         "[OPTION]... check [FILE]",
         "[OPTION]... kernelcheck FILE",
-        "password",
+        "[-verifier] password",
     ],
     sections: &[
         Section {
@@ -142,6 +146,14 @@ pub const PROGRAM: Program = Program {
                 "timeout",
                 Some(Arg::new("N", Kind::Value)),
                 "Gives a guest N seconds to shut down (300)",
+            )],
+        },
+        Section {
+            heading: "For password",
+            words: &[Word::new(
+                "verifier",
+                None,
+                "Prints a verifier, with which nobody can log in",
             )],
         },
         Section {
@@ -179,10 +191,8 @@ pub fn run(line: Line) -> Result<Exit, Failure> {
 
 fn run_list(order: &Order<'_>) -> Result<Exit, Failure> {
     let config = order.config()?;
-    match elsewhere::host(order.names)? {
-        Some(host) => elsewhere::run(&config, &host, order.line),
-        // `@localhost` is this host.
-        None if order.names == ["@localhost"] => list::run(&config, &[], order.line),
+    match elsewhere::targets(order.names)? {
+        Some(targets) => elsewhere::run(&config, &targets, order.line),
         None => list::run(&config, order.names, order.line),
     }
 }
@@ -205,7 +215,7 @@ fn run_kernelcheck(order: &Order<'_>) -> Result<Exit, Failure> {
 
 fn run_password(order: &Order<'_>) -> Result<Exit, Failure> {
     match order.names {
-        [] => password::run(),
+        [] => password::run(order.line.has("verifier")),
         _ => Err(Failure::usage(
             "password takes no names; a password is read from stdin, never from the command line",
         )),

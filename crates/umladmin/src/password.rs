@@ -1,16 +1,20 @@
-//! `umladmin password`: from a password to the MD5 sum that can stand for it in the configuration (umladmin).
+//! `umladmin password`: from a password to what can stand for it in the configuration (umladmin).
 
 use std::io::{self, BufRead, IsTerminal};
 
 use cli::{Exit, Failure};
-use config::Password;
+use config::{Password, Verifier};
+use rpc_xdr::auth::Key;
+use rpc_xdr::pake;
+use rpc_xdr::umlmonctrl::AuthStretch;
 
 use crate::report::Report;
 
 /// The longest input, which no user types; input from a pipe must not fill the memory.
 const MAX: u64 = 4096;
 
-pub(crate) fn run() -> Result<Exit, Failure> {
+/// Prints the verifier, with which nobody can log in, or the MD5 sum.
+pub(crate) fn run(verifier: bool) -> Result<Exit, Failure> {
     let stdin = io::stdin();
     let clear = if stdin.is_terminal() {
         let first = rpassword::prompt_password("Password: ")?;
@@ -21,9 +25,27 @@ pub(crate) fn run() -> Result<Exit, Failure> {
     } else {
         first_line(stdin.lock())?
     };
-    let password = Password::from_clear(&clear).map_err(|e| Failure::new(Exit::Failed, e))?;
-    Report::new().print(&format!("{}\n", password.to_hex()))?;
+    let mut password = Password::from_clear(&clear).map_err(|e| Failure::new(Exit::Failed, e))?;
+    if verifier {
+        password = verifier_of(&password)?;
+    }
+    Report::new().print(&format!("{}\n", password.to_text()))?;
     Ok(Exit::Done)
+}
+
+fn verifier_of(password: &Password) -> Result<Password, Failure> {
+    let made = match password {
+        Password::Md5(sum) => pake::Verifier::new(&Key::from_md5(*sum), AuthStretch::Argon2id),
+        Password::Verifier(_) => return Ok(password.clone()),
+    };
+    let bytes = made.to_bytes().ok_or_else(|| {
+        Failure::new(
+            Exit::Failed,
+            "a verifier cannot be made: is there too little memory?",
+        )
+    })?;
+    let stretch = made.stretch() as u32;
+    Ok(Password::Verifier(Box::new(Verifier { stretch, bytes })))
 }
 
 /// The first line without its end.
@@ -46,5 +68,19 @@ mod tests {
         }
         assert_eq!(first_line(" a b \n".as_bytes()).unwrap(), " a b ");
         assert!(first_line(&b"\xff\n"[..]).is_err());
+    }
+
+    #[test]
+    fn a_verifier_can_be_configured() {
+        let password = Password::from_clear("abc").unwrap();
+        let verifier = verifier_of(&password).unwrap();
+        let text = verifier.to_text();
+        assert_eq!(Password::from_config(&text).unwrap(), verifier);
+        assert!(!text.contains(&password.to_text()));
+        let Password::Verifier(stored) = verifier else {
+            panic!("no verifier");
+        };
+        let stretch = pake::stretch_of(stored.stretch).unwrap();
+        assert!(pake::Verifier::from_bytes(stretch, &stored.bytes).is_some());
     }
 }

@@ -124,7 +124,12 @@ impl UmldirV1 for Service {
         self.port(&args).into()
     }
 
-    async fn vm_list(&self, _: &Session) -> VmListResult {
+    async fn vm_list(&self, session: &Session) -> VmListResult {
+        // Strangers get what they name, as the redirector gives it.
+        if let Peer::Remote(_) = session.peer {
+            let text = "over TCP there is no list of VMs; GET_PORT tells of one that is named";
+            return VmListResult::Error(error(DirCode::NotAuthorised, text));
+        }
         let all = self.directory.all().into_iter();
         VmListResult::Ok(
             all.map(|(vm, Monitor { pid, port })| DirVm {

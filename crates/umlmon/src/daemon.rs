@@ -255,6 +255,7 @@ async fn serve(parts: Box<Parts>, readiness: Rc<Readiness>, manner: Manner) -> a
         since: Instant::now(),
         economy: Notify::new(),
         port: remote.port(),
+        passwords: Rc::default(),
     });
     let mut monitor = tokio::task::spawn_local(monitor.run());
     tokio::task::spawn_local(wake_channels(handle.clone(), Rc::clone(&service)));

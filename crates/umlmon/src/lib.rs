@@ -11,6 +11,7 @@ mod events;
 mod failure;
 pub mod life;
 mod options;
+mod passwords;
 mod privilege;
 mod remarks;
 mod remote;

@@ -5,7 +5,7 @@
 //! there are, they do not affect authenticated clients and the control socket.
 
 mod gate;
-mod penalties;
+mod names;
 mod tls;
 
 use std::fmt::Display;
@@ -31,8 +31,9 @@ use crate::service::session::{Session, Trust};
 use crate::shares::Caller;
 use gate::{Gate, Gatekeeper, Source};
 
-/// Connections at once that are not authenticated, in all and from one source.
-const MAX_STRANGERS: (usize, usize) = (64, 16);
+/// Connections at once that are not authenticated, in all and from one source. A source that has only one keeps it as long
+/// as there are not half as many others.
+const MAX_STRANGERS: (usize, usize) = (256, 16);
 /// Connections at once that are authenticated.
 const MAX_INSIDE: usize = 128;
 /// How long the authentication may take.
@@ -90,7 +91,7 @@ impl Sockets {
     pub fn open(&mut self, service: &Rc<Service>) -> anyhow::Result<()> {
         let remote = Rc::new(Remote {
             service: Rc::clone(service),
-            keeper: Gatekeeper::new(Rc::clone(&service.setup)),
+            keeper: Gatekeeper::new(Rc::clone(&service.setup), Rc::clone(&service.passwords)),
             strangers: Crowd::new(MAX_STRANGERS.0, MAX_STRANGERS.1),
             inside: Arc::new(Semaphore::new(MAX_INSIDE)),
         });
@@ -180,6 +181,7 @@ impl Remote {
             .await
         {
             Some(First::Begin(begin)) => {
+                place.spoke();
                 let knock = Knock {
                     source,
                     deadline,
@@ -191,6 +193,7 @@ impl Remote {
             Some(First::Tls(xid, acceptor)) => {
                 let opening = tls::open(door, xid, acceptor);
                 if let Some(opened) = self.in_time(source, deadline, Box::pin(opening)).await {
+                    place.spoke();
                     let knock = Knock {
                         source,
                         deadline,
@@ -234,7 +237,8 @@ impl Remote {
         };
         let trust = Trust::Remote {
             sealed: admitted.seal.is_some(),
-            nonce: admitted.server_nonce,
+            proved: admitted.proved,
+            address: daemon::source(source.address.ip()),
         };
         let events = Rc::clone(&self.service.setup.events);
         let caller = Caller::Source(daemon::source(source.address.ip()));
@@ -257,14 +261,14 @@ impl Remote {
         let admitted = door.admit(begin, &knock.binding, &gate);
         let why: &dyn Display = match timeout_at(knock.deadline, admitted).await {
             Ok(Ok(admitted)) => {
-                gate.passed(admitted.key, admitted.seal.is_some());
+                gate.passed(admitted.password, admitted.seal.is_some());
                 return Some(admitted);
             }
             Ok(Err(error)) => &error.to_string(),
             Err(_) => &"it took too long",
         };
-        // An attempt with a password has been logged already.
-        if !gate.was_tried() {
+        gate.count();
+        if !gate.was_counted() {
             self.keeper.note(knock.source, why);
         }
         None

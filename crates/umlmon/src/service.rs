@@ -31,6 +31,7 @@ use crate::disks::jobs::Jobs;
 use crate::events::{Happening, Wish};
 use crate::failure::Failure;
 use crate::life::monitor::Handle;
+use crate::passwords::Passwords;
 use crate::service::session::Session;
 use crate::setup::Setup;
 use crate::shares::Shares;
@@ -56,6 +57,8 @@ pub struct Service {
     pub since: Instant,
     /// The TCP port.
     pub port: Option<u16>,
+    /// The passwords, and who has tried them.
+    pub passwords: Rc<Passwords>,
     /// Notified when a call has needed much memory for a moment.
     pub economy: Notify,
 }

@@ -5,7 +5,6 @@ use client::signals::{self, Signals};
 use client::{Client, Monitor, password};
 use config::VmName;
 use nix::sys::signal::Signal;
-use rpc_xdr::auth::{self, Key, PasswordChange};
 use rpc_xdr::client::ClientError;
 use rpc_xdr::umlmonctrl::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -190,7 +189,6 @@ impl Runner {
         shown.finish()
     }
 
-    /// Neither the old nor the new password is sent to the monitor, only data that cannot be used without the old one.
     pub(crate) fn change_password(&mut self) -> Result<(), Failure> {
         // A user who may not command the VM must not be asked first.
         self.client.connection()?;
@@ -210,13 +208,7 @@ impl Runner {
                 "the two new passwords differ; nothing was changed",
             ));
         }
-        let old = old.unwrap_or_else(Key::unset);
-        let vm = self.vm().clone();
-        let server_nonce = self.client.connection()?.server_nonce;
-        let change = PasswordChange::new(vm.as_str(), auth::nonce()?, server_nonce);
-        let args = change.hide(&old, &new);
-        self.call(|client| Ok(client.password_set(&args)?.into_result()))?;
-        self.client.change_key(new);
+        self.client.change_password(old.as_ref(), &new)?;
         self.print("The password is changed. It is used from the next connection on.\n")
     }
 

@@ -1,13 +1,18 @@
-//! The authentication and the seals, on both sides: whatever a peer says who does not know the password, he is not let in,
+//! The authentication of both versions and the seals, on both sides: whatever a peer says who does not know the password, he is not let in,
 //! not believed, and does no harm.
 
 use std::io::{self, Read, Write};
+use std::net::Ipv4Addr;
+use std::rc::Rc;
 
 use rpc_xdr::auth::{Key, Transcript};
-use rpc_xdr::client::{Login, Stream, authenticate, start_tls};
+use rpc_xdr::client::{Login, Stream, StrongLogin, authenticate, log_in, start_tls};
+use rpc_xdr::pake::{Context, Guess, VERIFIER_LENGTH, Verifier};
 use rpc_xdr::seal::Seal;
 use rpc_xdr::server::{Asked, Door, DoorError, Gate};
-use rpc_xdr::umlmonctrl::{AuthBeginArgs, CtlError, UMLMONAUTH, UMLMONAUTH_V1};
+use rpc_xdr::umlmonctrl::{
+    AuthBeginArgs, AuthStartArgs, AuthStretch, CtlError, UMLMONAUTH, UMLMONAUTH_V1, UMLMONAUTH_V2,
+};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 /// Says `data` to a server, to a client, and as a message that is sealed.
@@ -18,6 +23,7 @@ pub fn target(data: &[u8]) {
     runtime.block_on(stranger(data));
     impostor(data);
     forger(data);
+    verifier(data);
 }
 
 fn key() -> Key {
@@ -30,6 +36,11 @@ struct Open;
 impl Gate for Open {
     async fn keys(&self, _: &AuthBeginArgs) -> Result<Vec<Key>, CtlError> {
         Ok(vec![key()])
+    }
+
+    async fn verifiers(&self, _: &AuthStartArgs) -> Result<[Rc<Verifier>; 2], CtlError> {
+        let verifier = Verifier::new(&key(), AuthStretch::None);
+        Ok([verifier, Verifier::unset()].map(Rc::new))
     }
 
     fn attempt(&self) -> Result<(), CtlError> {
@@ -106,7 +117,32 @@ fn impostor(data: &[u8]) {
     };
     let believed = authenticate(Answering(data), &login).is_ok();
     assert!(!believed, "somebody without a password is believed");
+    let login = StrongLogin {
+        vm: "vm1",
+        host: "host",
+        address: Ipv4Addr::LOCALHOST.into(),
+        key: &key(),
+        binding: b"",
+    };
+    let believed = log_in(Answering(data), &login).is_ok();
+    assert!(!believed, "somebody without a verifier is believed");
     let _ = start_tls(&mut Answering(data));
+}
+
+/// A stored verifier: whatever it is, it lets nobody in who does not know its password.
+fn verifier(data: &[u8]) {
+    let Some(bytes) = data.first_chunk::<VERIFIER_LENGTH>() else {
+        return;
+    };
+    let Some(verifier) = Verifier::from_bytes(AuthStretch::None, bytes) else {
+        return;
+    };
+    let context = Context::password("vm1");
+    let (guess, request) = Guess::new(&key()).expect("a request");
+    if let Some((_, offer)) = verifier.offer(&request, &context) {
+        let believed = guess.finish(&offer, &context).is_some();
+        assert!(!believed, "a made-up verifier fits");
+    }
 }
 
 fn forger(data: &[u8]) {
@@ -133,14 +169,37 @@ pub fn seeds() -> Vec<Vec<u8>> {
         &[2, 0, 2, UMLMONAUTH, UMLMONAUTH_V1, 2, 0, 0, 0, 0],
         &[7; 16],
     );
+    let (_, request) = Guess::new(&key()).expect("a request");
+    let start = [
+        &[
+            0, 0, 0, 3, b'v', b'm', b'1', 0, 0, 0, 0, 4, b'h', b'o', b's', b't',
+        ][..],
+        &[0; 16],
+        &request,
+        &request,
+    ]
+    .concat();
+    let start = record(&[1, 0, 2, UMLMONAUTH, UMLMONAUTH_V2, 1, 0, 0, 0, 0], &start);
+    let finish = record(
+        &[2, 0, 2, UMLMONAUTH, UMLMONAUTH_V2, 2, 0, 0, 0, 0],
+        &[7; 68],
+    );
+    let offers = record(&[1, 1, 0, 0, 0, 0, 0], &[0; 648]);
+    let stored = Verifier::new(&Key::from_password("other"), AuthStretch::None);
+    let stored = stored.to_bytes().expect("a verifier").to_vec();
     let tls = record(&[1, 0, 2, UMLMONAUTH, UMLMONAUTH_V1, 0, 7, 0, 0, 0], &[]);
     let answer = |xid| record(&[xid, 1, 0, 0, 0, 0, 0], &[7; 16]);
-    let start = record(&[1, 1, 0, 0, 8, 0x5354_4152, 0x5454_4c53, 0], &[]);
+    let token = record(&[1, 1, 0, 0, 8, 0x5354_4152, 0x5454_4c53, 0], &[]);
     vec![
         [begin.clone(), prove.clone()].concat(),
         [tls, begin.clone(), prove.clone()].concat(),
         [answer(1), answer(2)].concat(),
+        [start.clone(), finish.clone()].concat(),
+        token,
         start,
+        finish,
+        offers,
+        stored,
         begin,
         prove,
     ]

@@ -67,7 +67,7 @@ fn round_of_calls(vm: &Vm<'_>) -> Duration {
 }
 
 /// Lets this process have so many descriptors.
-fn allow_descriptors(wanted: u64) -> bool {
+pub fn allow_descriptors(wanted: u64) -> bool {
     let limit = getrlimit(Resource::Nofile);
     if limit.current.is_none_or(|current| current >= wanted) {
         return true;

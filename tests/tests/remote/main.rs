@@ -7,6 +7,8 @@ mod attacks;
 #[path = "../../../crates/rpc-xdr/tests/c/mod.rs"]
 mod c;
 mod crowds;
+mod flood;
+mod strong;
 mod tls;
 mod way;
 

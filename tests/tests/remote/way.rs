@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 use e2e::{PATIENCE, Vm};
 use rpc_xdr::auth::Key;
 use rpc_xdr::client::{Login, LoginError, Stream, authenticate};
+use rpc_xdr::pake::Proved;
 use rpc_xdr::umlmonctrl::*;
 use rustix::net::{AddressFamily, SocketType, bind, connect, socket};
 
@@ -84,9 +85,12 @@ pub fn log_in_from(
     if let Some(seal) = admitted.seal {
         client.rpc.seal(seal);
     }
+    let Proved::V1(server_nonce) = admitted.proved else {
+        panic!("another version");
+    };
     Ok(Inside {
         client,
-        server_nonce: admitted.server_nonce,
+        server_nonce,
     })
 }
 

@@ -101,8 +101,8 @@ fn every_way_leads_to_the_monitor() {
     let mut list = setup.other.command("env");
     let list = list.arg(e2e::program("umladmin")).arg("-config");
     let list = list.arg(setup.world.configuration());
-    let page = run(list.args(["list", &format!("@{HERE}")])).ok();
-    assert!(page.contains("vm1  at port "), "{page}");
+    let page = run(list.args(["list", &format!("vm1@{HERE}")])).ok();
+    assert!(page.contains(&format!("vm1  {HERE}  at port ")), "{page}");
     assert!(page.contains(", or through the redirector"), "{page}");
     let log = fs::read_to_string(vm.file("log/monitor")).unwrap();
     assert!(log.contains("10.98.0.2 port"), "{log}");
@@ -418,6 +418,13 @@ fn a_password_is_changed_from_elsewhere() {
     setup.run("secret", &[&target, "-info"]).fails(4);
     let user_changes = fs::read_to_string(vm.file("config")).unwrap();
     assert!(!user_changes.contains("other"), "{user_changes}");
+    assert!(
+        user_changes.contains("password = $opaque$1$"),
+        "{user_changes}"
+    );
+    // Who knows only version 1 is told.
+    let legacy = setup.run("other", &["-legacy", &target, "-info"]).fails(4);
+    assert!(legacy.contains("kept as a verifier"), "{legacy}");
     // On this host nobody is asked for a password but for the old one.
     let near = vm.command(&["-change-password"]);
     assert_eq!(change("vm1", near, None, "other", "third", done), Some(0));

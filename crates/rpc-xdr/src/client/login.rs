@@ -2,6 +2,7 @@
 //! that they know the password. In umlwatch and umladmin; `umlmonctrl.x` describes it, at the program UMLMONAUTH.
 
 use std::io;
+use std::net::IpAddr;
 
 use bytes::BytesMut;
 use onc_rpc::auth::AuthFlavor;
@@ -11,17 +12,18 @@ use onc_rpc::{
 
 use super::{ClientError, Stream, lost};
 use crate::auth::{self, Key, Transcript};
+use crate::pake::{Context, Guess, Proved};
 use crate::record::{Framer, Limits, MAX_HEADER};
 use crate::seal::Seal;
 use crate::umlmonctrl::{
-    AUTH_FLAVOR_TLS, AuthBeginArgs, AuthNonce, AuthProof, CtlError, UMLMONAUTH, UMLMONAUTH_V1,
-    UmlmonauthV1Client,
+    AUTH_FLAVOR_TLS, AuthBeginArgs, AuthFinishArgs, AuthProof, AuthStartArgs, CtlCode, CtlError,
+    UMLMONAUTH, UMLMONAUTH_V1, UmlmonauthV1Client, UmlmonauthV2Client,
 };
 
 /// What a server that offers TLS says in its verifier (RFC 9289 section 4.1).
 pub const TLS_TOKEN: &[u8] = b"STARTTLS";
 
-/// What to log in to, and with what.
+/// What to log in to with version 1, and with what.
 #[derive(Debug)]
 pub struct Login<'a> {
     /// The VM.
@@ -34,6 +36,21 @@ pub struct Login<'a> {
     pub binding: &'a [u8],
 }
 
+/// What to log in to with version 2, and with what.
+#[derive(Debug)]
+pub struct StrongLogin<'a> {
+    /// The VM.
+    pub vm: &'a str,
+    /// How the user calls its host, without brackets and port.
+    pub host: &'a str,
+    /// The address of the host that is connected to.
+    pub address: IpAddr,
+    /// The password of the VM, or the master password.
+    pub key: &'a Key,
+    /// What the TLS connection around the calls exports ([`auth::BINDING_LABEL`]); empty without TLS.
+    pub binding: &'a [u8],
+}
+
 /// A connection on which both sides have proved that they know the password.
 #[derive(Debug)]
 pub struct Authenticated<S> {
@@ -41,8 +58,8 @@ pub struct Authenticated<S> {
     pub stream: S,
     /// For [`super::Client::seal`], if it was wanted.
     pub seal: Option<Seal>,
-    /// What [`auth::PasswordChange`] needs on this connection.
-    pub server_nonce: AuthNonce,
+    /// What a change of the password needs on this connection.
+    pub proved: Proved,
 }
 
 /// Why a login failed.
@@ -65,7 +82,59 @@ pub enum LoginError {
     Random(#[source] io::Error),
 }
 
-/// Proves to a server that we know the password, and makes it prove the same.
+/// Makes a server prove that it knows the password, and proves it to the server, with version 2: somebody who listens, or
+/// stands between, learns nothing about the password.
+///
+/// # Errors
+/// [`LoginError`]; the connection is of no further use then. That the password is wrong is [`LoginError::Disproved`].
+pub fn log_in<S: Stream>(
+    mut stream: S,
+    login: &StrongLogin<'_>,
+) -> Result<Authenticated<S>, LoginError> {
+    let address = match login.address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    };
+    let wrong = || LoginError::Disproved(wrong_password(login.host));
+    let (first, second) = Guess::new(login.key)
+        .zip(Guess::new(login.key))
+        .ok_or_else(wrong)?;
+    let mut client = UmlmonauthV2Client::new(&mut stream);
+    let start = AuthStartArgs {
+        vm: login.vm.to_owned(),
+        host: login.host.to_owned(),
+        address,
+        requests: [first.1, second.1],
+    };
+    let answer = client.auth_start(&start)?.into_result();
+    let offers = answer.map_err(LoginError::Refused)?.offers;
+    let context = Context::login(login.vm, login.host, address, login.binding);
+    let (password, (session, proof)) = [first.0, second.0]
+        .into_iter()
+        .zip(&offers)
+        .zip(0..)
+        .find_map(|((guess, offer), number)| Some((number, guess.finish(offer, &context)?)))
+        .ok_or_else(wrong)?;
+    let finish = AuthFinishArgs { password, proof };
+    let answer = client.auth_finish(&finish)?.into_result();
+    answer.map_err(LoginError::Disproved)?;
+    client.rpc.into_stream()?;
+    Ok(Authenticated {
+        stream,
+        seal: Some(Seal::client_of(&session)),
+        proved: Proved::V2(session),
+    })
+}
+
+/// What the server does not tell, as the client is the first to know.
+fn wrong_password(host: &str) -> CtlError {
+    CtlError {
+        code: CtlCode::NotAuthorised,
+        text: format!("wrong password, or what answers is not the monitor at {host}"),
+    }
+}
+
+/// Proves to a server that we know the password, and makes it prove the same, with version 1.
 ///
 /// # Errors
 /// [`LoginError`]; the connection is of no further use then.
@@ -99,7 +168,7 @@ pub fn authenticate<S: Stream>(
     Ok(Authenticated {
         stream,
         seal: login.seal.then(|| Seal::client(&transcript, login.key)),
-        server_nonce,
+        proved: Proved::V1(server_nonce),
     })
 }
 

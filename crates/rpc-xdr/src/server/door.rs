@@ -4,6 +4,7 @@
 //! There is one way through, call by call; whatever else comes closes the connection. Whoever uses this sets the deadline.
 
 use std::io;
+use std::rc::Rc;
 
 use bytes::BytesMut;
 use onc_rpc::auth::AuthFlavor;
@@ -13,11 +14,13 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use super::{accepted, reply};
 use crate::auth::{self, Key, Transcript};
 use crate::client::TLS_TOKEN;
+use crate::pake::{Context, Offered, Proved, Verifier};
 use crate::record::{self, Framer, Limits, RecordError};
 use crate::seal::Seal;
 use crate::umlmonctrl::{
-    AUTH_FLAVOR_TLS, AuthBeginArgs, AuthBeginResult, AuthChallenge, AuthNonce, AuthProof,
-    AuthProveResult, CtlError, UMLMONAUTH, UMLMONAUTH_V1,
+    AUTH_FLAVOR_TLS, AuthBeginArgs, AuthBeginResult, AuthChallenge, AuthFinishArgs, AuthOffer,
+    AuthOffers, AuthProof, AuthProveResult, AuthStartArgs, AuthStartResult, CtlError, CtlResult,
+    UMLMONAUTH, UMLMONAUTH_V1, UMLMONAUTH_V2,
 };
 use crate::xdr::{Pack, Strict, Unpack, take};
 
@@ -27,10 +30,15 @@ const LIMITS: Limits = Limits {
     max_fragments: 8,
 };
 
-/// Procedures of the program UMLMONAUTH.
+/// Procedures of the program UMLMONAUTH, with their versions. That for TLS is in both.
 const NULL: u32 = 0;
-const BEGIN: u32 = 1;
-const PROVE: u32 = 2;
+const BEGIN: (u32, u32) = (UMLMONAUTH_V1, 1);
+const PROVE: (u32, u32) = (UMLMONAUTH_V1, 2);
+const START: (u32, u32) = (UMLMONAUTH_V2, 1);
+const FINISH: (u32, u32) = (UMLMONAUTH_V2, 2);
+
+/// What is written down about arguments that cannot be decoded.
+const NONSENSE: &str = "its arguments are invalid";
 
 /// Who decides whom to let in.
 #[allow(
@@ -38,11 +46,14 @@ const PROVE: u32 = 2;
     reason = "all connections are served on one thread, nothing has to be Send"
 )]
 pub trait Gate {
-    /// The passwords of which any will do, or why nobody is let in, which the client is told.
+    /// The passwords of which any will do in version 1, or why nobody is let in, which the client is told.
     async fn keys(&self, begin: &AuthBeginArgs) -> Result<Vec<Key>, CtlError>;
 
-    /// Counts an attempt before it is looked at, so that many at the same time count too; or says why there must be no
-    /// further one.
+    /// The verifiers of the passwords of which any will do in version 2, or why nobody is let in.
+    async fn verifiers(&self, start: &AuthStartArgs) -> Result<[Rc<Verifier>; 2], CtlError>;
+
+    /// Counts an attempt before the client can learn anything by it, so that many at the same time count too, and those that
+    /// are broken off; or says why there must be no further one.
     fn attempt(&self) -> Result<(), CtlError>;
 
     /// An attempt has failed. The client is told this, once it is given.
@@ -75,11 +86,19 @@ pub enum Asked {
     Begin(Begin),
 }
 
-/// A call of AUTH_BEGIN.
+/// A call that begins the authentication.
 #[derive(Debug)]
 pub struct Begin {
     xid: u32,
-    args: AuthBeginArgs,
+    args: BeginArgs,
+}
+
+#[derive(Debug)]
+enum BeginArgs {
+    /// AUTH_BEGIN
+    V1(AuthBeginArgs),
+    /// AUTH_START
+    V2(Box<AuthStartArgs>),
 }
 
 /// A connection that has been let in.
@@ -89,10 +108,10 @@ pub struct Admitted<IO> {
     pub stream: IO,
     /// For [`super::serve_sealed`], if the client wanted it.
     pub seal: Option<Seal>,
-    /// Which of the keys it knows, by number.
-    pub key: usize,
-    /// What [`auth::PasswordChange`] needs on this connection.
-    pub server_nonce: AuthNonce,
+    /// Which of the passwords it knows, by number.
+    pub password: usize,
+    /// What a change of the password needs on this connection.
+    pub proved: Proved,
 }
 
 /// A connection that nothing is known about.
@@ -120,16 +139,20 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Door<IO> {
     pub async fn asked(&mut self) -> Result<Asked, DoorError> {
         let record = self.record().await?;
         let call = call(&record)?;
-        match call.procedure {
-            NULL if call.tls => Ok(Asked::Tls(call.xid)),
-            BEGIN if !call.tls => Ok(Asked::Begin(Begin {
-                xid: call.xid,
-                args: arguments(call.arguments)?,
-            })),
-            _ => Err(DoorError::Uninvited(
-                "it called a procedure that needs authentication",
-            )),
+        if call.tls && call.procedure.1 == NULL {
+            return Ok(Asked::Tls(call.xid));
         }
+        let args = match call.procedure {
+            BEGIN if !call.tls => BeginArgs::V1(arguments(call.arguments)?),
+            START if !call.tls => BeginArgs::V2(Box::new(arguments(call.arguments)?)),
+            _ => {
+                return Err(DoorError::Uninvited(
+                    "it called a procedure that needs authentication",
+                ));
+            }
+        };
+        let xid = call.xid;
+        Ok(Asked::Begin(Begin { xid, args }))
     }
 
     /// Answers a call for TLS; the next byte on the stream is that of the handshake.
@@ -158,12 +181,26 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Door<IO> {
     /// # Errors
     /// [`DoorError`]; the connection must be closed then.
     pub async fn admit(
-        mut self,
+        self,
         begin: Begin,
         binding: &[u8],
         gate: &impl Gate,
     ) -> Result<Admitted<IO>, DoorError> {
-        let Begin { xid, args } = begin;
+        match begin.args {
+            BeginArgs::V1(args) => self.prove(begin.xid, args, binding, gate).await,
+            // On the heap, as a stranger who says nothing has no need of it.
+            BeginArgs::V2(args) => Box::pin(self.exchange(begin.xid, args, binding, gate)).await,
+        }
+    }
+
+    /// Version 1.
+    async fn prove(
+        mut self,
+        xid: u32,
+        args: AuthBeginArgs,
+        binding: &[u8],
+        gate: &impl Gate,
+    ) -> Result<Admitted<IO>, DoorError> {
         let keys = match gate.keys(&args).await {
             Ok(keys) => keys,
             Err(error) => return self.refuse(xid, error, AuthBeginResult::Error).await,
@@ -171,7 +208,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Door<IO> {
         let server_nonce = auth::nonce()?;
         let challenge = AuthBeginResult::Ok(AuthChallenge { server_nonce });
         self.answer(xid, &challenge).await?;
-        let (xid, proof) = self.proof().await?;
+        let (xid, proof) = self.next::<AuthProof>(PROVE).await?;
         if let Err(error) = gate.attempt() {
             return self.refuse(xid, error, AuthProveResult::Error).await;
         }
@@ -182,7 +219,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Door<IO> {
             args.seal,
             binding,
         );
-        let Some((number, key)) = proved(&transcript, &keys, &proof) else {
+        let Some((password, key)) = proved(&transcript, &keys, &proof) else {
             let error = gate.failed().await;
             return self.refuse(xid, error, AuthProveResult::Error).await;
         };
@@ -192,16 +229,52 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Door<IO> {
         Ok(Admitted {
             stream: self.stream,
             seal: args.seal.then(|| Seal::server(&transcript, key)),
-            key: number,
-            server_nonce,
+            password,
+            proved: Proved::V1(server_nonce),
         })
     }
 
-    /// The call of AUTH_PROVE that must be next.
-    async fn proof(&mut self) -> Result<(u32, AuthProof), DoorError> {
+    /// Version 2.
+    async fn exchange(
+        mut self,
+        xid: u32,
+        args: Box<AuthStartArgs>,
+        binding: &[u8],
+        gate: &impl Gate,
+    ) -> Result<Admitted<IO>, DoorError> {
+        let verifiers = match gate.verifiers(&args).await {
+            Ok(verifiers) => verifiers,
+            Err(error) => return self.refuse(xid, error, AuthStartResult::Error).await,
+        };
+        // The answer tells the client whether its password is right, so it counts before it is given.
+        if let Err(error) = gate.attempt() {
+            return self.refuse(xid, error, AuthStartResult::Error).await;
+        }
+        let context = Context::login(&args.vm, &args.host, args.address, binding);
+        let (offered, offers) = offer(&verifiers, &args, &context)?;
+        let offers = AuthStartResult::Ok(AuthOffers { offers });
+        self.answer(xid, &offers).await?;
+        let (xid, finish) = self.next::<AuthFinishArgs>(FINISH).await?;
+        let password = finish.password as usize;
+        let offered = offered.into_iter().nth(password);
+        let Some(key) = offered.and_then(|offered| offered.finish(&finish.proof)) else {
+            let error = gate.failed().await;
+            return self.refuse(xid, error, CtlResult::Error).await;
+        };
+        self.answer(xid, &CtlResult::Ok).await?;
+        Ok(Admitted {
+            stream: self.stream,
+            seal: Some(Seal::server_of(&key)),
+            password,
+            proved: Proved::V2(key),
+        })
+    }
+
+    /// The arguments of the call that must be next, with its number.
+    async fn next<T: Unpack>(&mut self, procedure: (u32, u32)) -> Result<(u32, T), DoorError> {
         let record = self.record().await?;
         let call = call(&record)?;
-        if call.procedure != PROVE || call.tls {
+        if call.procedure != procedure || call.tls {
             return Err(DoorError::Uninvited("it sent no proof"));
         }
         Ok((call.xid, arguments(call.arguments)?))
@@ -263,10 +336,25 @@ fn proved<'a>(
     })
 }
 
+/// What is offered for each password, and what has to be kept of it.
+fn offer(
+    verifiers: &[Rc<Verifier>; 2],
+    args: &AuthStartArgs,
+    context: &Context,
+) -> Result<([Offered; 2], [AuthOffer; 2]), DoorError> {
+    let [vm, master] = verifiers;
+    let [first, second] = &args.requests;
+    let (Some(vm), Some(master)) = (vm.offer(first, context), master.offer(second, context)) else {
+        return Err(DoorError::Uninvited(NONSENSE));
+    };
+    Ok(([vm.0, master.0], [vm.1, master.1]))
+}
+
 /// A call of the program UMLMONAUTH.
 struct AuthCall<'a> {
     xid: u32,
-    procedure: u32,
+    /// With the version in front.
+    procedure: (u32, u32),
     /// Its credentials ask for TLS.
     tls: bool,
     arguments: &'a [u8],
@@ -279,14 +367,14 @@ fn call(record: &[u8]) -> Result<AuthCall<'_>, DoorError> {
         Some(body) => (message.xid(), body),
         None => return Err(DoorError::Uninvited("it sent a reply")),
     };
-    if (body.program(), body.program_version()) != (UMLMONAUTH, UMLMONAUTH_V1) {
+    if body.program() != UMLMONAUTH {
         return Err(DoorError::Uninvited(
             "it called a procedure that needs authentication",
         ));
     }
     Ok(AuthCall {
         xid,
-        procedure: body.procedure(),
+        procedure: (body.program_version(), body.procedure()),
         tls: body.auth_credentials().id() == AUTH_FLAVOR_TLS,
         arguments: body.payload(),
     })
@@ -296,5 +384,5 @@ fn arguments<T: Unpack>(bytes: &[u8]) -> Result<T, DoorError> {
     let mut input = Strict::new(bytes);
     take(&mut input)
         .and_then(|value| input.finish().map(|()| value))
-        .map_err(|_| DoorError::Uninvited("its arguments are invalid"))
+        .map_err(|_| DoorError::Uninvited(NONSENSE))
 }

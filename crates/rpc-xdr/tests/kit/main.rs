@@ -22,4 +22,6 @@ mod mutations;
 mod remote;
 #[cfg(feature = "server")]
 mod serving;
+#[cfg(feature = "server")]
+mod strong;
 mod values;

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rpc_xdr::auth::{Key, PasswordChange, Transcript};
 use rpc_xdr::client::{Authenticated, ClientError, Login, LoginError, authenticate, start_tls};
+use rpc_xdr::pake::Verifier;
 use rpc_xdr::seal::{Seal, SealError};
 use rpc_xdr::server::{Asked, Door, DoorError, Gate, ServeError, serve_sealed};
 use rpc_xdr::umlmonctrl::*;
@@ -55,6 +56,14 @@ impl Gate for Secret {
         }
     }
 
+    async fn verifiers(&self, start: &AuthStartArgs) -> Result<[Rc<Verifier>; 2], CtlError> {
+        let verifier = |password| Verifier::new(&Key::from_password(password), AuthStretch::None);
+        match start.vm.as_str() {
+            "vm1" => Ok(["secret", "master"].map(|password| Rc::new(verifier(password)))),
+            _ => error(CtlCode::NotFound, "another VM"),
+        }
+    }
+
     fn attempt(&self) -> Result<(), CtlError> {
         match self.attempts.get().checked_sub(1) {
             Some(left) => self.attempts.set(left),
@@ -70,7 +79,7 @@ impl Gate for Secret {
 
 /// How a connection ended for the server.
 #[derive(Debug)]
-enum End {
+pub(crate) enum End {
     Outside(DoorError),
     Inside(Result<(), ServeError>),
 }
@@ -101,7 +110,7 @@ async fn serve(stream: tokio::net::UnixStream, attempts: u32) -> End {
 }
 
 /// Runs a blocking client against a server; how the connection ended for the server.
-fn run(attempts: u32, client: impl FnOnce(UnixStream) + Send + 'static) -> End {
+pub(crate) fn run(attempts: u32, client: impl FnOnce(UnixStream) + Send + 'static) -> End {
     let (ours, theirs) = UnixStream::pair().unwrap();
     ours.set_read_timeout(Some(Duration::from_secs(30)))
         .unwrap();
@@ -135,7 +144,7 @@ fn log_in(
     authenticate(stream, &login)
 }
 
-fn client(admitted: Authenticated<UnixStream>) -> KitV1Client<UnixStream> {
+pub(crate) fn client(admitted: Authenticated<UnixStream>) -> KitV1Client<UnixStream> {
     let mut client = KitV1Client::new(admitted.stream);
     if let Some(seal) = admitted.seal {
         client.rpc.seal(seal);
@@ -144,7 +153,7 @@ fn client(admitted: Authenticated<UnixStream>) -> KitV1Client<UnixStream> {
 }
 
 /// Waits until the server closes; whatever it said before.
-fn rest(mut stream: UnixStream) -> Vec<u8> {
+pub(crate) fn rest(mut stream: UnixStream) -> Vec<u8> {
     let mut rest = Vec::new();
     // Closed with something unread, a socket says "reset" in place of an end.
     let _ = stream.read_to_end(&mut rest);
@@ -279,6 +288,7 @@ fn nothing_but_the_authentication_can_be_called_before_it() {
     let programs = [
         (UMLMONCTRL, UMLMONCTRL_V1_PROCEDURES),
         (UMLMONAUTH, UMLMONAUTH_V1_PROCEDURES),
+        (UMLMONAUTH, UMLMONAUTH_V2_PROCEDURES),
         (KIT, KIT_V1_PROCEDURES),
     ];
     let begin = UMLMONAUTH_V1_PROCEDURES[0].number;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 
-use config::TlsPolicy;
+use config::{AuthPolicy, Password, TlsPolicy};
 
 use super::subject::{Finding, Subject};
 
@@ -32,9 +32,27 @@ pub(super) fn check(subject: &Subject) -> Vec<Finding> {
             format!("chmod o-r {shown}"),
         ));
     }
+    findings.extend(logins(subject));
     findings.extend(certificate(subject));
     findings.extend(check_site(subject));
     findings
+}
+
+/// Logins of version 1, where they can be used.
+fn logins(subject: &Subject) -> Vec<Finding> {
+    let global = &subject.config.global;
+    let passwords = subject.vms.iter().map(|vm| &vm.password);
+    let is_usable = passwords
+        .chain([&global.password])
+        .any(|password| matches!(password, Some(Password::Md5(_))));
+    if global.auth == AuthPolicy::Strong || !(global.tcp || global.tcp_redir) || !is_usable {
+        return Vec::new();
+    }
+    vec![Finding::new(
+        subject.places.param("GLOBAL", "auth"),
+        "auth is any: clients may log in with version 1, and who listens to that can try passwords on his own machine",
+        "set auth = strong, unless other programs than umlwatch log in",
+    )]
 }
 
 /// The site command, which root runs for users.
@@ -139,6 +157,27 @@ mod tests {
         assert_eq!(found(), wanted);
         put(&program, 0o755);
         assert_eq!(found(), "");
+    }
+
+    #[test]
+    fn logins_that_give_a_listener_something() {
+        let verifier = format!("password = $opaque$1${}\n", "A".repeat(427));
+        let dir = Path::new("/nonexistent");
+        for (text, is_told) in [
+            ("tcp = true\npassword = abc\n", true),
+            ("tcp_redir = true\nauth = any\npassword = abc\n", true),
+            ("tcp = true\nauth = strong\npassword = abc\n", false),
+            ("password = abc\n", false),
+            ("tcp = true\n", false),
+            (&format!("tcp = true\n{verifier}"), false),
+        ] {
+            let said = findings(logins, text, dir).concat();
+            assert_eq!(
+                said.contains("set auth = strong"),
+                is_told,
+                "{text}: {said}"
+            );
+        }
     }
 
     #[test]

@@ -1,19 +1,22 @@
-//! Which clients are let in over the network: passwords, the rules of `[GLOBAL]`, penalties, and what is logged about
-//! it (umlmon, the monitor process).
+//! Which clients are let in over the network: passwords, the rules of `[GLOBAL]`, and what is logged about it (umlmon, the
+//! monitor process).
 
 use std::cell::{Cell, RefCell};
 use std::fmt::{self, Display};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use config::{Config, SealPolicy, TlsPolicy};
+use config::{AuthPolicy, Config, Password, SealPolicy, TlsPolicy, Vm};
 use rpc_xdr::auth::Key;
+use rpc_xdr::pake::Verifier;
 use rpc_xdr::server;
-use rpc_xdr::umlmonctrl::{AuthBeginArgs, CtlCode, CtlError};
+use rpc_xdr::umlmonctrl::{AuthBeginArgs, AuthStartArgs, CtlCode, CtlError};
+
 use tokio::time::Instant;
 
-use super::penalties::Penalties;
+use super::names::is_this_host;
+use crate::passwords::{Attempt, Passwords, Which, Who};
 use crate::setup::Setup;
 
 /// How often failed authentications are logged.
@@ -45,17 +48,17 @@ impl Display for Source {
 /// What all attempts share.
 pub struct Gatekeeper {
     setup: Rc<Setup>,
-    penalties: RefCell<Penalties>,
+    passwords: Rc<Passwords>,
     /// When the last failed authentication was logged, and how many have not been since then.
     noted: Cell<(Option<Instant>, u64)>,
 }
 
 impl Gatekeeper {
-    /// Without any attempt yet.
-    pub fn new(setup: Rc<Setup>) -> Gatekeeper {
+    /// Of a VM with these passwords.
+    pub fn new(setup: Rc<Setup>, passwords: Rc<Passwords>) -> Gatekeeper {
         Gatekeeper {
             setup,
-            penalties: RefCell::default(),
+            passwords,
             noted: Cell::default(),
         }
     }
@@ -82,10 +85,12 @@ pub struct Gate<'a> {
     source: Source,
     /// The client uses TLS.
     tls: bool,
-    /// What each key is, for the log.
-    names: RefCell<Vec<&'static str>>,
-    /// How many attempts there have been from the same source, this one included, once it is one.
-    attempts: Cell<u32>,
+    /// Which passwords are tried, for the log.
+    tried: RefCell<Vec<Which>>,
+    /// Once there is one, until it is known how it ended.
+    attempt: RefCell<Option<Attempt>>,
+    /// It was a wrong one, and has been written down.
+    counted: Cell<bool>,
 }
 
 impl<'a> Gate<'a> {
@@ -95,52 +100,71 @@ impl<'a> Gate<'a> {
             keeper,
             source,
             tls,
-            names: RefCell::default(),
-            attempts: Cell::new(0),
+            tried: RefCell::default(),
+            attempt: RefCell::default(),
+            counted: Cell::new(false),
         }
     }
 
-    /// The client has been let in with the key of this number.
-    pub fn passed(&self, key: usize, sealed: bool) {
-        self.keeper.penalties.borrow_mut().forgive(self.counted());
+    /// The client has been let in with the password of this number.
+    pub fn passed(&self, password: usize, sealed: bool) {
+        if let Some(attempt) = self.attempt.take() {
+            attempt.right();
+        }
+        let tried = self.tried.borrow();
         tracing::info!(
             "accepted {}: {}, {}, {}",
             self.source,
-            self.names.borrow().get(key).unwrap_or(&"a password"),
+            match tried.get(password) {
+                Some(Which::Master) => "the master password",
+                _ => "the password of the VM",
+            },
             if sealed { "sealed" } else { "not sealed" },
             if self.tls { "with TLS" } else { "without TLS" },
         );
     }
 
-    /// Whether the client has tried a password.
-    pub fn was_tried(&self) -> bool {
-        self.attempts.get() > 0
+    /// If the client has tried a password in vain, counts and writes that down.
+    pub fn count(&self) {
+        if let Some(attempt) = self.attempt.take() {
+            let count = attempt.wrong();
+            tracing::warn!(
+                "rejected {}: wrong password, attempt {count} from this address",
+                self.source
+            );
+            self.counted.set(true);
+        }
     }
 
-    /// The source to which attempts are counted.
-    fn counted(&self) -> IpAddr {
-        daemon::source(self.source.address.ip())
+    /// Whether that has been written down.
+    pub fn was_counted(&self) -> bool {
+        self.counted.get()
+    }
+
+    /// Whom attempts are counted for.
+    fn who(&self) -> Who {
+        Who::Address(daemon::source(self.source.address.ip()))
     }
 
     /// Refuses a source whose penalty is not over.
     fn patience(&self) -> Result<(), CtlError> {
-        let penalties = self.keeper.penalties.borrow();
-        let wait = penalties.wait(self.counted(), Instant::now());
-        wait.map_or(Ok(()), |wait| {
-            let seconds = wait.as_secs() + 1;
-            Err(error(
-                CtlCode::Busy,
-                format!(
-                    "too many wrong passwords from your address; try again in {seconds} seconds"
-                ),
-            ))
+        let wait = self.keeper.passwords.wait(self.who());
+        wait.map_or(Ok(()), |text| Err(error(CtlCode::Busy, text)))
+    }
+
+    /// The configuration is read anew, so that a change of the password counts at once.
+    fn load(&self) -> Result<(Vm, Config), CtlError> {
+        let config = Config::load(&self.keeper.setup.configured.file)
+            .and_then(|config| Ok((config.vm(self.keeper.setup.name())?, config)));
+        config.map_err(|fault| {
+            self.keeper.note(self.source, &fault);
+            error(CtlCode::Failed, "the configuration of the VM has errors")
         })
     }
 
     /// What the rules say about the way in which the client asks.
-    fn rules(&self, config: &Config, begin: &AuthBeginArgs) -> Result<(), CtlError> {
-        let refused = |text: &str| Err(error(CtlCode::NotAuthorised, text));
-        if begin.vm != self.keeper.setup.name().as_str() {
+    fn rules(&self, config: &Config, vm: &str) -> Result<(), CtlError> {
+        if vm != self.keeper.setup.name().as_str() {
             return Err(error(
                 CtlCode::NotFound,
                 "this is the monitor of another VM",
@@ -149,56 +173,91 @@ impl<'a> Gate<'a> {
         if config.global.tls == TlsPolicy::Require && !self.tls {
             return refused("only connections with TLS are accepted");
         }
-        if config.global.seal == SealPolicy::Require && !begin.seal {
-            return refused("only clients that seal their calls are accepted");
-        }
         Ok(())
+    }
+
+    /// Nobody is let in where no password is set.
+    fn is_set(vm: &Vm, config: &Config) -> Result<(), CtlError> {
+        match vm.password.is_some() || config.global.password.is_some() {
+            true => Ok(()),
+            false => {
+                refused("no password is set for this VM, so it cannot be reached from other hosts")
+            }
+        }
+    }
+
+    fn verifier(
+        &self,
+        which: Which,
+        configured: Option<&Password>,
+    ) -> Result<Rc<Verifier>, CtlError> {
+        let verifier = self.keeper.passwords.verifier(which, configured);
+        verifier.ok_or_else(|| {
+            let text = "a password in the configuration is a faulty verifier";
+            self.keeper.note(self.source, &text);
+            error(CtlCode::Failed, "the configuration of the VM has errors")
+        })
     }
 }
 
 impl server::Gate for Gate<'_> {
-    /// The configuration is read anew, so that a change of the password is effective at once.
     async fn keys(&self, begin: &AuthBeginArgs) -> Result<Vec<Key>, CtlError> {
         self.patience()?;
-        let config = Config::load(&self.keeper.setup.configured.file)
-            .and_then(|config| Ok((config.vm(self.keeper.setup.name())?, config)));
-        let (vm, config) = config.map_err(|fault| {
-            self.keeper.note(self.source, &fault);
-            error(CtlCode::Failed, "the configuration of the VM has errors")
-        })?;
-        self.rules(&config, begin)?;
+        let (vm, config) = self.load()?;
+        self.rules(&config, &begin.vm)?;
+        if config.global.auth == AuthPolicy::Strong {
+            return refused("only logins of version 2 are accepted (auth = strong)");
+        }
+        if config.global.seal == SealPolicy::Require && !begin.seal {
+            return refused("only clients that seal their calls are accepted");
+        }
+        Self::is_set(&vm, &config)?;
         let passwords = [
-            (vm.password, "the password of the VM"),
-            (config.global.password, "the master password"),
+            (vm.password, Which::Vm),
+            (config.global.password, Which::Master),
         ];
-        let (keys, names): (Vec<_>, Vec<_>) = passwords
+        let sum = |password| match password {
+            Some(Password::Md5(sum)) => Some(Key::from_md5(sum)),
+            _ => None,
+        };
+        let (keys, tried): (Vec<_>, Vec<_>) = passwords
             .into_iter()
-            .filter_map(|(password, name)| Some((Key::from_md5(*password?.key()), name)))
+            .filter_map(|(password, which)| Some((sum(password)?, which)))
             .unzip();
-        self.names.replace(names);
-        if keys.is_empty() {
-            return Err(error(
-                CtlCode::NotAuthorised,
-                "no password is set for this VM, so it cannot be reached from other hosts",
+        self.tried.replace(tried);
+        match keys.is_empty() {
+            true => refused("the password is kept as a verifier, for logins of version 2 only"),
+            false => Ok(keys),
+        }
+    }
+
+    async fn verifiers(&self, start: &AuthStartArgs) -> Result<[Rc<Verifier>; 2], CtlError> {
+        self.patience()?;
+        let (vm, config) = self.load()?;
+        self.rules(&config, &start.vm)?;
+        if !is_this_host(&start.host, start.address, &config.global.host_names) {
+            return refused(&format!(
+                "this host does not know that it is called {0}; if it is, its administrator sets host_name = {0} in [GLOBAL]",
+                start.host
             ));
         }
-        Ok(keys)
+        Self::is_set(&vm, &config)?;
+        self.tried.replace(vec![Which::Vm, Which::Master]);
+        Ok([
+            self.verifier(Which::Vm, vm.password.as_ref())?,
+            self.verifier(Which::Master, config.global.password.as_ref())?,
+        ])
     }
 
     fn attempt(&self) -> Result<(), CtlError> {
-        self.patience()?;
-        let mut penalties = self.keeper.penalties.borrow_mut();
-        let count = penalties.count(self.counted(), Instant::now());
-        self.attempts.set(count);
+        let attempt = self.keeper.passwords.attempt(self.who());
+        let attempt = attempt.map_err(|text| error(CtlCode::Busy, text))?;
+        self.attempt.replace(Some(attempt));
         Ok(())
     }
 
     async fn failed(&self) -> CtlError {
-        tracing::warn!(
-            "rejected {}: wrong password, attempt {} from this address",
-            self.source,
-            self.attempts.get()
-        );
+        self.count();
         tokio::time::sleep(DELAY).await;
         error(CtlCode::NotAuthorised, "wrong password")
     }
@@ -207,4 +266,8 @@ impl server::Gate for Gate<'_> {
 fn error(code: CtlCode, text: impl Into<String>) -> CtlError {
     let text = text.into();
     CtlError { code, text }
+}
+
+fn refused<T>(text: &str) -> Result<T, CtlError> {
+    Err(error(CtlCode::NotAuthorised, text))
 }

@@ -14,15 +14,15 @@ use crate::service::session::{Session, Trust};
 /// The procedures that are closed to remote connections whose messages are not sealed: messages on an unprotected
 /// connection may have been changed. All others are open to a client that knows the password: it may do what a local
 /// user may (umlwatch(1)).
-const SEALED: &[&str] = &["PASSWORD_SET"];
+const SEALED: &[&str] = &["PASSWORD_SET", "PASSWORD_START", "PASSWORD_FINISH"];
 
 /// Whether a connection that is let in may call the procedure; false for procedures that do not exist.
-fn may_call(trust: Trust, procedure: u32) -> bool {
+fn may_call(trust: &Trust, procedure: u32) -> bool {
     let known = UMLMONCTRL_V1_PROCEDURES
         .iter()
         .find(|known| known.number == procedure);
     let is_open = |name| match trust {
-        Trust::Local | Trust::Remote { sealed: true, .. } => true,
+        Trust::Local(_) | Trust::Remote { sealed: true, .. } => true,
         Trust::Remote { sealed: false, .. } => !SEALED.contains(&name),
     };
     known.is_some_and(|known| is_open(known.name))
@@ -52,6 +52,7 @@ impl Program<Service> for Guarded {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rpc_xdr::pake::Proved;
 
     /// The interface file documents it for authors of clients.
     #[test]
@@ -66,21 +67,22 @@ mod tests {
     fn each_caller_may_call_what_the_table_says() {
         let remote = |sealed| Trust::Remote {
             sealed,
-            nonce: [0; 16],
+            proved: Proved::V1([0; 16]),
+            address: std::net::Ipv4Addr::LOCALHOST.into(),
         };
         let all: Vec<u32> = UMLMONCTRL_V1_PROCEDURES
             .iter()
             .map(|it| it.number)
             .collect();
-        let refused = |trust| -> Vec<u32> {
+        let refused = |trust: Trust| -> Vec<u32> {
             let every = all.iter().copied();
-            every.filter(|number| !may_call(trust, *number)).collect()
+            every.filter(|number| !may_call(&trust, *number)).collect()
         };
-        assert_eq!(refused(Trust::Local), [0; 0]);
+        assert_eq!(refused(Trust::Local(0)), [0; 0]);
         assert_eq!(refused(remote(true)), [0; 0]);
-        assert_eq!(refused(remote(false)), [52]);
+        assert_eq!(refused(remote(false)), [52, 53, 54]);
         for number in (0..1000).filter(|number| !all.contains(number)) {
-            assert!(!may_call(Trust::Local, number), "{number}");
+            assert!(!may_call(&Trust::Local(0), number), "{number}");
         }
     }
 }

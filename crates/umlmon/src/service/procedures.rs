@@ -149,6 +149,19 @@ impl UmlmonctrlV1 for Service {
         self.asked(session, "change-password", set).await.into()
     }
 
+    async fn password_start(
+        &self,
+        session: &Session,
+        args: PasswordStartArgs,
+    ) -> PasswordStartResult {
+        self.start_password(session, &args).into()
+    }
+
+    async fn password_finish(&self, session: &Session, args: PasswordFinishArgs) -> CtlResult {
+        let finish = async { self.finish_password(session, args) };
+        self.asked(session, "change-password", finish).await.into()
+    }
+
     async fn site_run(&self, session: &Session, args: SiteRunArgs) -> SiteRunResult {
         let run = self.run_site_command(session, args.arg);
         self.asked(session, "site", run).await.into()

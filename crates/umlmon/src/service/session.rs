@@ -5,14 +5,16 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use config::ChannelName;
 use pty::Attachment;
-use rpc_xdr::umlmonctrl::AuthNonce;
+use rpc_xdr::pake::Proved;
 
 use crate::disks::jobs::Job;
 use crate::events::{Events, Happening};
+use crate::passwords::Change;
 use crate::shares::Caller;
 
 /// Jobs of a connection whose end nobody has asked for.
@@ -27,19 +29,22 @@ pub struct Session {
     events: Rc<Events>,
     attachments: RefCell<BTreeMap<ChannelName, Rc<Attachment>>>,
     jobs: RefCell<Jobs>,
+    change: RefCell<Option<Change>>,
 }
 
 /// Why a connection may command the VM.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Trust {
-    /// It came through the control socket, so the permissions of the file system allow it.
-    Local,
+    /// It came through the control socket, so the permissions of the file system allow it to this user.
+    Local(u32),
     /// It came over the network and knows the password.
     Remote {
         /// Its messages are sealed.
         sealed: bool,
-        /// The server's nonce of its authentication.
-        nonce: AuthNonce,
+        /// What is left of its authentication.
+        proved: Proved,
+        /// Its address, or network, as attempts are counted for it.
+        address: IpAddr,
     },
 }
 
@@ -58,7 +63,7 @@ impl Session {
         let name = user.map_or_else(|| format!("uid {uid}"), |user| user.name);
         let pid = pid.map_or_else(String::new, |pid| format!(", pid {pid}"));
         let caller = Caller::User(uid);
-        Session::new(format!("{name}{pid}"), caller, Trust::Local, events)
+        Session::new(format!("{name}{pid}"), caller, Trust::Local(uid), events)
     }
 
     /// A session of `peer`; its attachments are reported as events.
@@ -70,6 +75,7 @@ impl Session {
             events,
             attachments: RefCell::default(),
             jobs: RefCell::default(),
+            change: RefCell::default(),
         }
     }
 
@@ -84,8 +90,18 @@ impl Session {
     }
 
     /// Why it may command the VM.
-    pub fn trust(&self) -> Trust {
-        self.trust
+    pub fn trust(&self) -> &Trust {
+        &self.trust
+    }
+
+    /// Begins a change of the password, in place of one that was begun before.
+    pub fn begin_change(&self, change: Change) {
+        self.change.replace(Some(change));
+    }
+
+    /// The change of the password that was begun.
+    pub fn take_change(&self) -> Option<Change> {
+        self.change.take()
     }
 
     /// The attachment to a channel.

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use fake_monitor::Service;
 use rpc_xdr::auth::{BINDING_LABEL, BINDING_LENGTH, Key};
+use rpc_xdr::pake::Verifier;
 use rpc_xdr::server::{Asked, Door, DoorError, Gate, serve, serve_sealed};
 use rpc_xdr::umldir::*;
 use rpc_xdr::umlmonctrl::*;
@@ -270,7 +271,7 @@ impl Played {
             Err(_) => return,
         };
         self.note("let in");
-        self.service.nonce.set(admitted.server_nonce);
+        self.service.proved.replace(Some(admitted.proved));
         let session = NEXT.replace(NEXT.get() + 1);
         let service = Rc::clone(&self.service);
         let limits = UMLMONCTRL_V1_LIMITS;
@@ -354,6 +355,18 @@ impl Gate for Played {
         match self.manners.password {
             _ if self.manners.penalty => refuse(CtlCode::Busy, "this address has failed too often"),
             Some(password) => Ok(vec![Key::from_password(password)]),
+            None => refuse(CtlCode::NotAuthorised, "no password is set for this VM"),
+        }
+    }
+
+    async fn verifiers(&self, _: &AuthStartArgs) -> Result<[Rc<Verifier>; 2], CtlError> {
+        match self.manners.password {
+            _ if self.manners.penalty => refuse(CtlCode::Busy, "this address has failed too often"),
+            Some(password) => {
+                let key = Key::from_password(password);
+                let verifier = Verifier::new(&key, AuthStretch::Argon2id);
+                Ok([Verifier::unset(), verifier].map(Rc::new))
+            }
             None => refuse(CtlCode::NotAuthorised, "no password is set for this VM"),
         }
     }

@@ -202,7 +202,7 @@ fn who_is_not_let_in_is_told_why() {
                 ..Manners::default()
             },
             4,
-            "the password is wrong",
+            "wrong password, or what answers is not the monitor at 127.0.0.1",
         ),
         (
             Manners {
@@ -221,8 +221,9 @@ fn who_is_not_let_in_is_told_why() {
             "the server that answers for vm1@127.0.0.1 does not know the password, so it is not the monitor; no command was sent to it",
         ),
     ] {
+        let legacy: &[&str] = if manners.impostor { &["-legacy"] } else { &[] };
         let host = Host::start(manners);
-        let output = run(host.with_password(&["-tls", "off", VM, "-halt"]));
+        let output = run(host.with_password(&[legacy, &["-tls", "off", VM, "-halt"]].concat()));
         assert_eq!(
             fails(&output, status),
             format!("{VM}: cannot halt: {complaint}")
@@ -237,7 +238,7 @@ fn the_password_is_asked_for_once_and_not_shown() {
         Terminal::run(host.on_terminal(&[VM, "-info", "-tail", "con0", "-connect", "con0"]));
     terminal.expect("Password for vm1@127.0.0.1: ");
     terminal.type_keys("wrong\r");
-    terminal.expect("umlwatch: the password is wrong");
+    terminal.expect("umlwatch: wrong password, or");
     terminal.expect("Password for vm1@127.0.0.1: ");
     terminal.type_keys("secret\r");
     let seen = terminal.expect("connected with con0 of vm1; CTRL-] leaves");
@@ -258,7 +259,7 @@ fn three_wrong_passwords_are_enough() {
         terminal.expect("Password for vm1@127.0.0.1: ");
         terminal.type_keys("wrong\r");
     }
-    terminal.expect("cannot halt: the password is wrong");
+    terminal.expect("cannot halt: wrong password, or");
     assert_eq!(terminal.ended(), 4);
 
     let mut terminal = Terminal::run(host.on_terminal(&[VM, "-halt"]));

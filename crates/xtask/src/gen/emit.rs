@@ -403,6 +403,7 @@ pub(super) fn decoder(ty: &Type) -> String {
     match ty.resolved() {
         Type::Primitive(_) | Type::Named(_) => "take".into(),
         Type::Void => "|_| Ok(())".into(),
+        Type::FixedOpaque(_) => "unpack_fixed_opaque".into(),
         _ => format!("|input| {}", unpack(ty)),
     }
 }
