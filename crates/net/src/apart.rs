@@ -6,8 +6,8 @@
 //!           the VM's namespace    | the host's
 //! ```
 //!
-//! The bridge is a piece of cable: it has two ports, learns nothing, and passes on what others would keep to themselves.
-//! When the namespace ends, its end of the cable ends, and with it the one on the host.
+//! The bridge works as a cable: it has two ports, learns no addresses, and also forwards frames that bridges normally
+//! do not forward. When the namespace ends, its end of the pair ends, and with it the one on the host.
 
 use std::cell::RefCell;
 use std::io;
@@ -26,11 +26,11 @@ pub(crate) struct Apart {
 }
 
 impl Apart {
-    /// Makes it; nothing is in it.
+    /// Makes it; there is nothing in it.
     pub(crate) fn new() -> io::Result<Apart> {
         let namespace = sys::new_network()?;
         let links = sys::in_network(&namespace, || {
-            // No interface in it is for this side.
+            // No interface in it belongs to this side.
             host::without_ipv6("default")?;
             Host::open()
         })?;
@@ -65,7 +65,7 @@ impl Apart {
         let missing = || io::Error::from(io::ErrorKind::NotFound);
         let link = host.link(name)?.ok_or_else(missing)?;
         let mut links = self.links.borrow_mut();
-        // No interface of the configuration can be called that.
+        // No interface of the configuration can have this name.
         let bridge = format!("+{number}");
         links.add_cable(&bridge)?;
         let bridge = links.link(&bridge)?.ok_or_else(missing)?;

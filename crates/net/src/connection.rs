@@ -1,5 +1,5 @@
-//! A connection of a VM with the host: the interface that is configured, for whom, and what is made of it. Used by the
-//! monitor, as root.
+//! A connection of a VM with the host: the interface that is configured, for which VM, and the interface that is made
+//! for it. Used by the monitor, as root.
 
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -30,7 +30,7 @@ pub struct Owner<'a> {
     pub uid: u32,
     /// Where addresses come from.
     pub pool: MacPool,
-    /// By which driver the kernel is connected.
+    /// The driver by which the kernel is connected.
     pub driver: Driver,
     /// Whether the kernel is in the network of the host; else it is in one of its own.
     pub on_host: bool,
@@ -61,7 +61,8 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// What is configured, without what is yet to be found out; None for text, which is the kernel's own matter.
+    /// The configured values, without those that are determined later; None for text, which is passed to the kernel
+    /// unchanged.
     pub(crate) fn configured(eth: &Eth<'_>) -> Option<Connection> {
         let bare = |proxy_if: &InterfaceName, mtu: &Option<Mtu>| Connection {
             number: eth.number,
@@ -106,7 +107,7 @@ impl Connection {
         self.queue.as_ref().map(AsFd::as_fd)
     }
 
-    /// What the interface has carried, and whether the kernel of the VM has it open; None if it is gone.
+    /// The traffic of the interface, and whether the kernel of the VM has it open; None if it is gone.
     pub fn look(&self) -> Option<(Counters, bool)> {
         let name = self.proxy_if.as_str();
         let link = match &self.apart {

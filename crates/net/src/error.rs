@@ -34,7 +34,7 @@ pub enum Error {
         /// What to do.
         advice: &'static str,
     },
-    /// What is configured as a bridge is none.
+    /// The interface that is configured as a bridge is not a bridge.
     #[error(
         "{eth}: bridge_if: {name} is not a bridge; give the name of a bridge (ip link add br0 type bridge creates one)"
     )]
@@ -44,7 +44,7 @@ pub enum Error {
         /// What it is called.
         name: InterfaceName,
     },
-    /// Somebody else's interface has the name.
+    /// An interface that is not ours has the name.
     #[error(
         "{eth}: proxy_if: the host already has an interface {name}, {holder}; give another name, or remove it \
          (ip link delete {name})"
@@ -95,7 +95,7 @@ pub enum Error {
     /// The kernel of the VM cannot do it.
     #[error("{0}")]
     Kernel(String),
-    /// What the monitor of another VM has written cannot be understood.
+    /// The record of another VM's monitor cannot be read.
     #[error(
         "{path} of the VM {vm}, which runs, is damaged ({problem}), so its addresses are not known; stop \
          that VM (umladmin stop {vm}), or remove the file when it is down"
@@ -103,7 +103,7 @@ pub enum Error {
     Damaged {
         /// The file.
         path: String,
-        /// Whose it is.
+        /// The VM it belongs to.
         vm: String,
         /// What is wrong.
         problem: String,

@@ -1,4 +1,4 @@
-//! Interfaces, addresses, routes and neighbours of the host, in the words of this crate.
+//! Interfaces, addresses, routes and neighbours of the host, with the types of this crate.
 
 use std::fs;
 use std::io;
@@ -23,11 +23,11 @@ use rustix::io::Errno;
 
 use crate::netlink::Netlink;
 
-/// Frames to link-local groups that a bridge passes on if told so: all but those of spanning trees, pauses and bonds,
-/// which the kernel allows nobody to pass on (group_fwd_mask of ip-link(8)).
+/// Frames to link-local groups that a bridge can be set to forward: all but those of spanning trees, pauses and bonds,
+/// which the kernel never forwards (group_fwd_mask of ip-link(8)).
 const PASSED_ON: u16 = 0xfff8;
 
-/// What an interface has carried, as the VM sees it.
+/// The traffic of an interface, as the VM sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub struct Counters {
     /// Bytes that the VM was sent, without those that were dropped.
@@ -48,13 +48,13 @@ pub struct Counters {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Link {
     pub(crate) index: u32,
-    /// It is a tap, or an end of a pair: what interfaces of VMs are on the host.
+    /// It is a tap, or an end of a pair: the kinds of interfaces that VMs have on the host.
     pub(crate) is_of_a_kind: bool,
     /// The other end of a pair, in its namespace.
     pub(crate) peer: u32,
     pub(crate) is_bridge: bool,
     pub(crate) is_up: bool,
-    /// Free text of whoever made it.
+    /// Free text, set by the program that made it.
     pub(crate) alias: String,
     pub(crate) mac: Option<MacAddr>,
     /// The kernel of the VM has it open.
@@ -62,7 +62,7 @@ pub(crate) struct Link {
     pub(crate) counters: Counters,
 }
 
-/// What an interface of the host is, for somebody who only wants to know.
+/// The kind of an interface of the host, for checks that change nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// One that interfaces of VMs can be ports of.
@@ -74,7 +74,7 @@ pub enum Kind {
 /// What the interface of this name is; None if the host has none.
 ///
 /// # Errors
-/// If the host's kernel does not tell.
+/// If the host's kernel does not answer.
 pub fn kind(interface: &str) -> io::Result<Option<Kind>> {
     let link = Host::open()?.link(interface)?;
     Ok(link.map(|link| match link.is_bridge {
@@ -83,8 +83,8 @@ pub fn kind(interface: &str) -> io::Result<Option<Kind>> {
     }))
 }
 
-/// Switches an interface on and gives it an address, with a route to the one at its other end: what a machine does that
-/// finds itself at the end of a line.
+/// Switches an interface on and gives it an address, with a route to the one at its other end, as on a point-to-point
+/// line.
 ///
 /// # Errors
 /// If there is none of this name, and those of the kernel.
@@ -95,7 +95,7 @@ pub fn configure(interface: &str, own: Ipv4Addr, peer: Ipv4Addr) -> io::Result<(
     host.add_address(link.index, own, peer)
 }
 
-/// Puts the calling thread, and what it starts from now on, into a network of its own, in which nothing is.
+/// Puts the calling thread, and what it starts from now on, into a network namespace of its own, which is empty.
 ///
 /// # Errors
 /// Those of unshare(2).
@@ -119,7 +119,7 @@ pub(crate) enum Way {
     Itself,
     /// There is a route to exactly this address.
     Exact,
-    /// With others, or not at all.
+    /// By other routes, or not at all.
     Other,
 }
 
@@ -180,7 +180,7 @@ impl Host {
         )
     }
 
-    /// Makes a bridge that is no more than a cable between two ports.
+    /// Makes a bridge that only works as a cable between two ports.
     pub(crate) fn add_cable(&mut self, name: &str) -> io::Result<()> {
         let data = InfoData::Bridge(vec![
             // Nothing is learned, so a guest cannot fill a table.
@@ -266,7 +266,7 @@ impl Host {
         })
     }
 
-    /// Whether somebody has made the host answer for this address at an interface, or fixed who has it there.
+    /// Whether the host is set to answer for this address at an interface, or has a fixed neighbour with it there.
     pub(crate) fn is_fixed(&mut self, index: u32, address: Ipv4Addr) -> io::Result<bool> {
         for flags in [NeighbourFlags::Proxy, NeighbourFlags::empty()] {
             let mut message = NeighbourMessage::default();
@@ -360,12 +360,12 @@ fn counters(stats: &Stats64) -> Counters {
     }
 }
 
-/// Whether packets that arrive at an interface are sent on to others.
+/// Whether packets that arrive at an interface are forwarded to others.
 pub(crate) fn forwards(interface: &str) -> io::Result<bool> {
     Ok(fs::read_to_string(forwarding(interface))?.trim() != "0")
 }
 
-/// Changes that.
+/// Switches forwarding on or off.
 pub(crate) fn set_forwarding(interface: &str, on: bool) -> io::Result<()> {
     fs::write(forwarding(interface), if on { "1" } else { "0" })
 }
@@ -374,17 +374,17 @@ fn forwarding(interface: &str) -> String {
     format!("/proc/sys/net/ipv4/conf/{interface}/forwarding")
 }
 
-/// Keeps the host from using IP version 6 on an interface: it would take addresses and routes from the VM.
+/// Disables IP version 6 of the host on an interface: the host would take addresses and routes from the VM.
 pub(crate) fn without_ipv6(interface: &str) -> io::Result<()> {
     let path = format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6");
     match fs::write(path, "1") {
-        // A host without it.
+        // A host without IP version 6.
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         result => result,
     }
 }
 
-/// The process that has a tap open, if it can be told, for people.
+/// The process that has a tap open, as text for people, if it is known.
 pub(crate) fn holder(interface: &str) -> Option<String> {
     let wanted = format!("iff:\t{interface}");
     let numbers = fs::read_dir("/proc").ok()?.flatten();

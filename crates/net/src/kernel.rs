@@ -1,5 +1,5 @@
-//! By which of its drivers a User Mode Linux kernel takes part in a network, and which it has, told by its file. Nothing
-//! is executed for that: the file may be anybody's. Used by the monitor and by `umladmin`.
+//! By which of its drivers a User Mode Linux kernel is connected to a network, and which drivers it has, as found in
+//! its file. Nothing is executed for that: the file may belong to any user. Used by the monitor and by `umladmin`.
 
 use std::fmt;
 use std::fs::File;
@@ -14,7 +14,7 @@ const ETH: &[u8] = b"eth[0-9]+=<transport>,";
 /// How much is read at a time.
 const PIECE: usize = 256 << 10;
 
-/// By which of its drivers a kernel is connected with a tap. What is wished for is `config::Transport`.
+/// By which of its drivers a kernel is connected with a tap. The configured one is `config::Transport`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Driver {
     /// The vector driver, which attaches to the tap.
@@ -65,7 +65,7 @@ pub struct Drivers {
 }
 
 impl Drivers {
-    /// Looks for them in a kernel's file.
+    /// Searches for them in a kernel's file.
     ///
     /// # Errors
     /// Those of read(2).
@@ -73,7 +73,7 @@ impl Drivers {
         let mut found = Drivers::default();
         let overlap = VEC.len().max(ETH.len());
         let mut buffer = vec![0; overlap + PIECE];
-        // The end of each piece stays at the beginning, for a text on both sides of the border.
+        // The end of each piece is kept at the beginning, for a text that continues in the next piece.
         let mut kept = 0;
         loop {
             let read = file.read(buffer.get_mut(kept..).unwrap_or_default())?;
@@ -90,7 +90,7 @@ impl Drivers {
     }
 }
 
-/// Most bytes are told apart by the bracket, which is rare in programs.
+/// Most bytes are excluded by the bracket, which is rare in programs.
 fn contains(bytes: &[u8], text: &[u8]) -> bool {
     let before = text.iter().position(|byte| *byte == b'[').unwrap_or(0);
     let brackets = bytes.iter().enumerate().filter(|(_, byte)| **byte == b'[');

@@ -1,8 +1,8 @@
-//! Virtual networks on the host: what connects the interfaces of a VM, set up before its kernel runs and undone after it.
-//! Used by the monitor, as root.
+//! Virtual networks on the host: the connections of a VM's interfaces, set up before its kernel runs and undone after
+//! it. Used by the monitor, as root.
 //!
 //! [`Networks::set_up`] checks everything, then does everything. What it made is undone when the [`Networks`] are
-//! dropped; of a monitor that was killed, by the next one that sets up anything with the same shared directory.
+//! dropped; after a monitor was killed, by the next one that sets up anything with the same shared directory.
 
 mod apart;
 mod connection;

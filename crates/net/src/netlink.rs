@@ -1,6 +1,6 @@
-//! The conversation with the host's kernel about interfaces, addresses, routes and neighbours: rtnetlink(7).
+//! The connection to the host's kernel for interfaces, addresses, routes and neighbours: rtnetlink(7).
 //!
-//! It is synchronous, unlike that of the crate `rtnetlink`, because what was set up is undone in a drop, which cannot
+//! It is synchronous, unlike that of the crate `rtnetlink`, because a drop undoes what was set up, and a drop cannot
 //! wait for an event loop. The kernel answers at once.
 
 use std::io;
@@ -13,12 +13,12 @@ use netlink_packet_route::RouteNetlinkMessage;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use rustix::net::{recv, send, socket_with, sockopt};
 
-/// What the kernel sends at a time, at most (NLMSG_GOODSIZE of a dump is less).
+/// The most that the kernel sends at a time (NLMSG_GOODSIZE of a dump is less).
 const BUFFER: usize = 64 << 10;
-/// A kernel that does not answer is no reason to wait for ever.
+/// How long to wait for an answer of the kernel.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// A conversation.
+/// A netlink socket, and the number of its last request.
 #[derive(Debug)]
 pub(crate) struct Netlink {
     socket: OwnedFd,
@@ -41,7 +41,7 @@ impl Netlink {
         })
     }
 
-    /// Asks for something, with further `flags`, and gives what the kernel says until it confirms.
+    /// Sends a request, with further `flags`, and returns the kernel's messages until it confirms.
     ///
     /// # Errors
     /// The kernel's own.
@@ -81,7 +81,7 @@ impl Netlink {
         }
     }
 
-    /// Takes one message; true if it was the last one.
+    /// Reads one message; true if it was the last one.
     fn take(&self, bytes: &[u8], said: &mut Vec<RouteNetlinkMessage>) -> io::Result<bool> {
         let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(bytes);
         match message.map_err(io::Error::other)?.payload {

@@ -1,5 +1,5 @@
-//! Planning networks: whether everything is there and free that the configuration names, and which addresses to use.
-//! Nothing is changed on the host, but for a tap that a former run of the same VM has left.
+//! Planning networks: whether everything exists and is free that the configuration names, and which addresses to use.
+//! Nothing is changed on the host, except that a tap of a former run of the same VM is removed.
 
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::host::{self, Host, Link, Way};
 use crate::records::{All, Holding, Memories, Proxy, Record, Records, Thing, namespace};
 
-/// So much of the VM's directory is in an alias; the kernel takes 255 bytes in all (IFALIASZ).
+/// How much of the VM's directory is in an alias; the kernel accepts 255 bytes in all (IFALIASZ).
 const MAX_DIRECTORY: usize = 240;
 
 /// What is planned so far.
@@ -100,7 +100,7 @@ impl<'a> Planning<'a> {
         Ok(())
     }
 
-    /// Notes that the VM has a thing, which nobody else may have.
+    /// Notes that the VM has a thing, which no other VM may have.
     fn hold(&mut self, eth: &str, role: &str, thing: Thing) -> Result<(), Error> {
         let others = self.others.running.iter();
         let theirs = others.map(|(vm, record)| (vm.as_str(), record));
@@ -136,7 +136,7 @@ impl<'a> Planning<'a> {
         })
     }
 
-    /// The name must be free. A tap of ours is what a killed monitor of this VM has left, whose record is gone.
+    /// The name must be free. A tap of ours was left by a killed monitor of this VM whose record is gone.
     fn check_name(&mut self, eth: &str, name: &InterfaceName) -> Result<(), Error> {
         let look = || format!("{eth}: look at {name}");
         let Some(link) = self.host.link(name.as_str()).map_err(Error::host(look()))? else {
@@ -145,7 +145,7 @@ impl<'a> Planning<'a> {
         if link.is_of_a_kind && link.alias.starts_with(&alias_of(self.owner)) {
             let what = format!("{eth}: remove {name}, which a former run has left");
             return match self.host.delete(link.index) {
-                // With the network of its VM, which ends when it likes.
+                // It may disappear at any time, with the network of its VM.
                 Err(error) if Errno::from_io_error(&error) == Some(Errno::NODEV) => Ok(()),
                 deleted => deleted.map_err(Error::host(what)),
             };
@@ -253,7 +253,7 @@ fn hardware(nic: &Nic) -> [Option<HwAddr>; 2] {
     }
 }
 
-/// What the taps of this VM are marked with: its directory, of which there is one on the host.
+/// The mark of this VM's taps: its directory, of which there is one on the host.
 fn alias_of(owner: &Owner<'_>) -> String {
     let directory = owner.vm_dir.to_string_lossy();
     let excess = directory.len().saturating_sub(MAX_DIRECTORY);

@@ -1,8 +1,8 @@
-//! What the VMs of a shared directory have of the host's network, and which addresses of the pool they had.
+//! Which parts of the host's network the VMs of a shared directory have, and which addresses of the pool they had.
 //!
 //! The directory `shared/macpool` belongs to root. Each monitor whose VM has networks has a file `VM.lease` there (see
-//! [`files::HeldDir`]), written before anything is set up: with it, what a monitor leaves that was killed can be undone by
-//! any other. `remembered` is no lease, it only makes addresses come back to whoever had them.
+//! [`files::HeldDir`]), written before anything is set up: with it, any other monitor can undo what a killed monitor
+//! has left. `remembered` is no lease; with it, a VM gets the addresses again that it had before.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -20,13 +20,13 @@ use crate::error::Error;
 
 /// The directory below the shared one.
 const DIRECTORY: &str = "macpool";
-/// What the file of a VM's networks is called after its name.
+/// The suffix of the file of a VM's networks, after its name.
 const SUFFIX: &str = ".lease";
 const REMEMBERED: &str = "remembered";
-/// The longest memory, in addresses.
+/// How many addresses are remembered at most.
 const MAX_REMEMBERED: usize = 4096;
 
-/// Something of which there is one.
+/// Something that only one VM can have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Thing {
     Interface(String),
@@ -62,7 +62,7 @@ pub(crate) struct Proxy {
 /// All that a VM has, and all that is to be undone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Record {
-    /// The network namespace (inode of its file): what is in another one cannot be undone from here.
+    /// The network namespace (inode of its file): interfaces in another one cannot be undone from here.
     pub(crate) namespace: u64,
     pub(crate) holdings: Vec<Holding>,
     /// Name and alias of each tap.
@@ -78,7 +78,7 @@ impl Record {
     }
 }
 
-/// An address of the pool, and who had it last.
+/// An address of the pool, and the last VM that had it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Memory {
     /// "vm1 eth0 guest".
@@ -113,12 +113,12 @@ impl Records {
         format!("{}{SUFFIX}", self.vm)
     }
 
-    /// Keeps other monitors from these files, and from the host's network as far as they are concerned.
+    /// The mutex against other monitors that use these files, or change the host's network.
     pub(crate) fn mutex(&self) -> Result<File, Error> {
         Ok(self.files.mutex()?)
     }
 
-    /// The records of the VMs that run, and those that monitors left which are no more, ours included.
+    /// The records of the VMs that run, and those that were left by monitors that have ended, ours included.
     pub(crate) fn read(&self) -> Result<All, Error> {
         let mut all = All::default();
         for name in self.files.names()? {
@@ -127,7 +127,7 @@ impl Records {
             };
             let content = self.files.content(&name);
             let record = content.and_then(|content| Ok(serde_json::from_slice(&content)?));
-            // Nobody takes it while we have the mutex.
+            // The lock cannot be taken while we have the mutex.
             match (self.files.is_held(&name)?, record) {
                 (true, Ok(_)) if vm == self.vm.as_str() => {}
                 (true, Ok(record)) => all.running.push((vm.to_owned(), record)),
@@ -148,7 +148,7 @@ impl Records {
         Ok(all)
     }
 
-    /// Writes what this VM has; it counts until the file is dropped and removed.
+    /// Writes what this VM has; it is valid until the file is dropped and removed.
     pub(crate) fn write(&self, record: &Record) -> Result<File, Error> {
         let name = self.own_file();
         self.files.check_no_namesake(&name)?;
@@ -158,17 +158,17 @@ impl Records {
         Ok(written.map_err(self.files.failed("write", &name))?)
     }
 
-    /// The record of this VM is done with.
+    /// Removes the record of this VM.
     pub(crate) fn remove_own(&self) -> Result<(), Error> {
         self.remove(&self.own_file())
     }
 
-    /// A record that was left has been undone.
+    /// Removes a record that was left and has been undone.
     pub(crate) fn remove(&self, name: &str) -> Result<(), Error> {
         Ok(self.files.remove(name)?)
     }
 
-    /// The pool, as it was used until now. A memory that cannot be read is begun anew: it is for convenience only.
+    /// The pool, as it was used until now. If the file cannot be read, a new one is begun: it is for convenience only.
     pub(crate) fn memories(&self) -> Memories {
         let content = self.files.content(REMEMBERED);
         let list = content.and_then(|content| Ok(serde_json::from_slice(&content)?));
@@ -182,7 +182,7 @@ impl Records {
         }))
     }
 
-    /// Writes the memory down, if it has changed. A failure costs nothing but convenience.
+    /// Writes the pool, if it has changed. After a failure, VMs may only get other addresses next time.
     pub(crate) fn remember(&self, memories: &Memories) {
         if self.memories() == *memories {
             return;
@@ -196,7 +196,7 @@ impl Records {
     }
 }
 
-/// What there is of records.
+/// All records.
 #[derive(Debug, Default)]
 pub(crate) struct All {
     /// Of the other VMs that run, by name.
@@ -218,13 +218,13 @@ impl All {
     }
 }
 
-/// Who had which address of the pool, the latest last.
+/// Which VM had which address of the pool, the latest last.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Memories(Vec<Memory>);
 
 impl Memories {
-    /// An address that is not `taken`: the one of the last time, else one that nobody had, else the one that has not
-    /// been used for longest.
+    /// An address that is not `taken`: the one of the last time, else one that no VM had, else the one that has not
+    /// been used for the longest time.
     pub(crate) fn choose(
         &mut self,
         pool: MacPool,
@@ -284,18 +284,18 @@ mod tests {
         let one = memories.choose(pool(3), &none, "vm1 eth0 guest").unwrap();
         let two = memories.choose(pool(3), &none, "vm2 eth0 guest").unwrap();
         assert_ne!(one, two);
-        // Nobody runs, and still each gets its own again.
+        // No VM runs, and still each gets its own again.
         for _ in 0..3 {
             assert_eq!(memories.choose(pool(3), &none, "vm1 eth0 guest"), Some(one));
             assert_eq!(memories.choose(pool(3), &none, "vm2 eth0 guest"), Some(two));
         }
-        // Taken by somebody who has it in the configuration.
+        // Taken by a VM that has it in the configuration.
         let taken = BTreeSet::from([one]);
         let three = memories.choose(pool(3), &taken, "vm1 eth0 guest").unwrap();
         assert!(three != one && three != two);
         let taken = BTreeSet::from([one, two, three]);
         assert_eq!(memories.choose(pool(3), &taken, "vm4 eth0 guest"), None);
-        // The one unused for longest goes to a newcomer.
+        // A new VM gets the one that has been unused for the longest time.
         assert_eq!(
             memories.choose(pool(3), &BTreeSet::from([three]), "vm4 eth0 guest"),
             Some(one)
@@ -304,7 +304,7 @@ mod tests {
             memories.choose(pool(3), &BTreeSet::from([three]), "vm5 eth0 guest"),
             Some(two)
         );
-        // What is not of the pool any more does not count.
+        // An address that is not in the pool any more is ignored.
         assert_ne!(memories.choose(pool(1), &none, "vm5 eth0 guest"), Some(two));
     }
 
@@ -332,7 +332,7 @@ mod tests {
         let (one, two) = (of("vm1"), of("vm2"));
         std::fs::write(directory.join("remembered"), "[{").unwrap();
         assert_eq!(one.memories(), Memories::default());
-        // Of a monitor that is no more, it is worthless; of one that runs, it could hide addresses.
+        // That of a monitor that has ended is worthless; that of a running one could hide addresses.
         std::fs::write(directory.join("vm3.lease"), "nonsense").unwrap();
         assert!(one.read().unwrap().left.is_empty());
         assert!(!directory.join("vm3.lease").exists());

@@ -32,15 +32,16 @@ pub struct Networks {
     connections: Vec<Connection>,
     records: Rc<Records>,
     record: Record,
-    /// Locked as long as the record counts.
+    /// Locked as long as the record is valid.
     _lease: File,
 }
 
 impl Networks {
-    /// Connects the VM with the host. If none of its `interfaces` is to be connected, nothing is looked at or left behind.
+    /// Connects the VM with the host. If none of its `interfaces` is to be connected, nothing is checked or left
+    /// behind.
     ///
     /// # Errors
-    /// The first thing that is wrong, before anything is changed; or what could not be done, and then all is undone.
+    /// The first fault that was found, before anything is changed; or what could not be done, and then all is undone.
     pub fn set_up(
         records: &Rc<Records>,
         owner: &Owner<'_>,
@@ -94,7 +95,7 @@ impl Networks {
         Ok(Some(networks))
     }
 
-    /// By which driver the kernel is connected.
+    /// The driver by which the kernel is connected.
     pub fn driver(&self) -> Driver {
         self.driver
     }
@@ -127,7 +128,7 @@ impl Networks {
         }
         undo(host, &std::mem::take(&mut self.record), &all.running);
         if let Err(error) = self.records.remove_own() {
-            // It is not locked any more, so it counts for nothing.
+            // It is not locked any more, so it is not valid.
             tracing::warn!("{error}");
         }
     }
@@ -219,7 +220,7 @@ fn make(
     Ok(link.unwrap_or_default())
 }
 
-/// Lets the host answer for the VM at an interface, and pass on what comes for it.
+/// Makes the host answer for the VM at an interface, and forward packets for it.
 fn announce(
     host: &mut Host,
     proxy_if: &str,
@@ -235,7 +236,7 @@ fn announce(
     host.add_proxy(link.index, guest)
 }
 
-/// The address with the octet that bridges do not take.
+/// The address with a first octet that bridges do not choose.
 fn high(mac: MacAddr) -> Option<MacAddr> {
     let [_, rest @ ..] = mac.octets();
     let [b, c, d, e, f] = rest;

@@ -1,4 +1,4 @@
-//! Undoing what a record says was set up: at the end of a VM, and for monitors that had no time for it.
+//! Undoing what is set up according to a record: at the end of a VM, and for monitors that could not do it.
 
 use std::io;
 
@@ -8,8 +8,8 @@ use crate::error::Error;
 use crate::host::{self, Host};
 use crate::records::{All, Record, Records, namespace};
 
-/// Undoes all of it that is there. What cannot be undone is logged, and the rest goes on. `others` are the records of the
-/// VMs that run.
+/// Undoes everything in the record that still exists. What cannot be undone is logged, and the rest is undone
+/// nevertheless. `others` are the records of the VMs that run.
 pub(crate) fn undo(host: &mut Host, record: &Record, others: &[(String, Record)]) {
     for (name, alias) in &record.taps {
         log(
@@ -40,7 +40,7 @@ pub(crate) fn undo(host: &mut Host, record: &Record, others: &[(String, Record)]
     }
 }
 
-/// Removes a tap, if it is the one that was made: nobody else's has the alias.
+/// Removes a tap, if it is the one that was made: no other interface has the alias.
 fn remove_tap(host: &mut Host, name: &str, alias: &str) -> io::Result<()> {
     match host.link(name)? {
         Some(link) if link.is_of_a_kind && link.alias == alias => host.delete(link.index),
@@ -63,7 +63,7 @@ fn log(what: &str, result: io::Result<()>) {
     }
 }
 
-/// Undoes what monitors have left that are no more. To be called with the mutex.
+/// Undoes what monitors that have ended have left. To be called with the mutex.
 pub(crate) fn clean(host: &mut Host, records: &Records, all: &mut All) -> Result<(), Error> {
     for (name, record) in std::mem::take(&mut all.left) {
         undo(host, &record, &all.running);
