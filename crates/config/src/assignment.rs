@@ -1,5 +1,5 @@
-//! A parameter that was given a value, and where that happened. The common ground of the main configuration file and the
-//! user changes; used by every program.
+//! A parameter that was given a value, and where that happened. Shared by the code for the main configuration file and
+//! that for the user changes; used by every program.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -16,7 +16,7 @@ use crate::vm::Vm;
 /// Longest value in bytes, as on the wire (CTL_VALUE_MAX in umlmonctrl.x).
 const MAX_VALUE: usize = 4096;
 
-/// A value given to a parameter; it has the right form, but may not fit to others.
+/// A value given to a parameter; it has the right form, but may conflict with others.
 #[derive(Clone)]
 pub(crate) struct Assignment {
     pub(crate) param: &'static Param,
@@ -80,7 +80,7 @@ impl Assignment {
         self.param.full_name(self.index)
     }
 
-    /// Is this the same parameter?
+    /// Whether this is the same parameter.
     pub(crate) fn same_param(&self, other: &Assignment) -> bool {
         self.is_param(other.param, other.index)
     }
@@ -98,7 +98,7 @@ impl Assignment {
         )
     }
 
-    /// As it can be shown.
+    /// The value as it may be shown.
     pub(crate) fn setting(&self) -> Setting {
         Setting {
             param: self.name(),

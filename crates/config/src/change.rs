@@ -35,8 +35,8 @@ impl UserChanges {
         Ok(())
     }
 
-    /// Takes the change of a parameter back, so that what the administrator configured counts again; of a repeatable one,
-    /// all values that users have added. Refused if the VM would become invalid by it.
+    /// Removes the user change of a parameter, so that the administrator's value is effective again; for a repeatable
+    /// one, all values that users have added. Refused if the VM would become invalid by it.
     pub fn del(&mut self, config: &Config, vm: &VmName, param: &str) -> Result<()> {
         let (found, index) = params::find_or_hint(SectionKind::Vm, param)?;
         if found.protected {
@@ -52,7 +52,7 @@ impl UserChanges {
                 instead: config.where_set(vm, found, index)?,
             });
         }
-        // Something else may be wrong already; then this may be a step to repair it.
+        // The configuration may be invalid already; then this may be a step to repair it.
         if let Err(e) = config.vm_with(vm, &changed)
             && config.vm_with(vm, self).is_ok()
         {

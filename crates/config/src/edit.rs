@@ -5,7 +5,7 @@ use crate::names::VmName;
 use crate::setting::Origin;
 use crate::vm::Vm;
 
-/// A change of a printed configuration, with the rights of the administrator. The order counts.
+/// A change of a printed configuration, with the rights of the administrator. The order matters.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Edit {
     /// Removes a parameter, of a repeatable one all values. It need not be set.

@@ -1,4 +1,4 @@
-//! From the values that were given to the configuration in effect: they are merged with the defaults and checked as a
+//! From the values that were set to the configuration in effect: they are merged with the defaults and checked as a
 //! whole. Used by every program.
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ use crate::remote::TlsPolicy;
 use crate::setting::{Origin, SectionKind, Setting};
 use crate::vm::Vm;
 
-/// Most additional kernel arguments of a VM.
+/// The most additional kernel arguments of a VM.
 const MAX_KERNELARGS: usize = 64;
 
 impl Global {
@@ -111,8 +111,8 @@ impl Vm {
         )))
     }
 
-    /// The jail belongs to the VM: logs in it would be the VM's to forge, and jail and shared directory would be mounted
-    /// into themselves.
+    /// The jail belongs to the VM: it could forge logs there, and jail and shared directory would be mounted into
+    /// themselves.
     fn check_directories(&self, global: &Global) -> Result<()> {
         let jail = &self.jaildir;
         let conflict = |what: &str, other: &PathBuf| {
@@ -162,7 +162,7 @@ fn check_logs(merged: &[Assignment], vm: &Vm) -> Result<()> {
     distinct(merged, log_of, "the same log file")
 }
 
-/// Every interface of the host has one VM interface behind it.
+/// Every interface of the host belongs to one VM interface.
 fn check_proxies(merged: &[Assignment], vm: &Vm) -> Result<()> {
     let proxy_of = |a: &Assignment| match a.param.name {
         "eth" => vm.eth.get(&a.index).and_then(Nic::proxy_if).cloned(),

@@ -25,8 +25,8 @@ impl fmt::Display for Place {
     }
 }
 
-/// What is wrong. `Display` is the whole story in one line (so [`std::error::Error::source`] has nothing to add); text
-/// from files and users is quoted, and control characters in it are escaped.
+/// What is wrong. `Display` is the complete message in one line (so [`std::error::Error::source`] has nothing to add);
+/// text from files and users is quoted, and control characters in it are escaped.
 #[derive(Debug, thiserror::Error)]
 #[allow(missing_docs)] // the fields are what the messages show
 pub enum Error {
@@ -62,12 +62,12 @@ pub enum Error {
         name: String,
         hint: String,
     },
-    /// A user tried to change what belongs to the administrator.
+    /// A user tried to change a parameter that only the administrator may set.
     #[error(
         "{param} is protected: only the administrator can set it, in the main configuration file"
     )]
     Protected { param: String },
-    /// A user passed a kernel argument that belongs to the monitor or reaches out of the VM.
+    /// A user passed a kernel argument that is reserved for the monitor or accesses something outside the VM.
     #[error(
         "the kernel argument {} is reserved for the administrator: {why}",
         quoted(argument)
@@ -106,7 +106,7 @@ impl Error {
         }
     }
 
-    /// The problem without the line it was found in, which [`Error::place`] tells.
+    /// The problem without the line it was found in; for that see [`Error::place`].
     pub fn without_place(&self) -> &Error {
         match self {
             Error::At { problem, .. } => problem.without_place(),
@@ -152,9 +152,9 @@ pub(crate) fn quoted(text: &str) -> String {
     format!("{start:?}{cut}")
 }
 
-/// `; did you mean "mem"?` if one of the known words is near, else nothing.
+/// `; did you mean "mem"?` if one of the known words is similar, else nothing.
 pub(crate) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    // Nothing that long is a misspelling of anything, and the distance takes quadratic time.
+    // No misspelling is that long, and the distance takes quadratic time.
     if word.len() > 64 {
         return String::new();
     }

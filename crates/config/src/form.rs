@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result, did_you_mean, quoted};
 
-/// A value taken apart. Take every key, then [`Form::finish`] it, which refuses the keys nobody took.
+/// A parsed form. Take every key, then [`Form::finish`] it, which refuses the keys that were not taken.
 pub(crate) struct Form<'a> {
     pub(crate) name: &'a str,
     rest: Vec<(&'a str, &'a str)>,
@@ -12,7 +12,7 @@ pub(crate) struct Form<'a> {
 }
 
 impl<'a> Form<'a> {
-    /// Is this meant as a form at all? Everything with a name before a parenthesis is.
+    /// Whether a value is meant as a form: everything with a name before a parenthesis is.
     pub(crate) fn is_form(text: &str) -> bool {
         text.split_once('(').is_some_and(|(name, _)| {
             !name.is_empty()
@@ -80,13 +80,13 @@ impl<'a> Form<'a> {
         self.read(key, str::parse)
     }
 
-    /// The value of a key that must be there.
+    /// The value of a required key.
     pub(crate) fn required<T: FromStr<Err = Error>>(&mut self, key: &'static str) -> Result<T> {
         let value = self.optional(key)?;
         self.present(key, value)
     }
 
-    /// Insists that a key was there.
+    /// Refuses a missing key.
     pub(crate) fn present<T>(&self, key: &'static str, value: Option<T>) -> Result<T> {
         value.ok_or_else(|| Error::Conflict(format!("{}(...) needs {key}=", self.name)))
     }

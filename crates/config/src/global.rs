@@ -1,4 +1,4 @@
-//! The section `[GLOBAL]`: what is common to all VMs of an installation. Used by every program.
+//! The section `[GLOBAL]`: the settings for all VMs of an installation. Used by every program.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -18,9 +18,9 @@ pub struct Global {
     pub shared: PathBuf,
     /// The directory of the pid files.
     pub rundir: PathBuf,
-    /// Do the monitors listen on TCP ports?
+    /// Whether the monitors listen on TCP ports.
     pub tcp: bool,
-    /// Does umldir forward TCP connections to the monitors?
+    /// Whether umldir forwards TCP connections to the monitors.
     pub tcp_redir: bool,
     /// Block devices of the host for the VMs, with distinct names.
     pub devices: Vec<Device>,
@@ -36,7 +36,7 @@ pub struct Global {
     pub umldir_port: Option<u16>,
     /// The TCP port of the redirector; None means that of the service `umlredir`.
     pub umlredir_port: Option<u16>,
-    /// Must clients on other hosts seal what they send?
+    /// Whether clients on other hosts must seal their messages.
     pub seal: SealPolicy,
     /// Which versions of the authentication are accepted?
     pub auth: AuthPolicy,
@@ -44,7 +44,7 @@ pub struct Global {
     pub host_names: Vec<String>,
     /// Is there TLS around their connections?
     pub tls: TlsPolicy,
-    /// The certificate that umlmon shows then, with its chain, in PEM.
+    /// The certificate that umlmon presents then, with its chain, in PEM.
     pub tls_certificate: Option<PathBuf>,
     /// Its private key, in PEM.
     pub tls_key: Option<PathBuf>,
@@ -71,7 +71,7 @@ impl Global {
         self.rundir.join(format!("{name}.pid"))
     }
 
-    /// The directory of the directory service, with its socket `ctrl`. `directory` is no name of a VM.
+    /// The directory of the directory service, with its socket `ctrl`. No VM can have the name `directory`.
     pub fn directory(&self) -> PathBuf {
         self.vardir.join("directory")
     }
@@ -105,7 +105,7 @@ impl Global {
         }
     }
 
-    /// Would the directory of this VM be mixed with others of the installation?
+    /// Whether the directory of this VM would overlap with others of the installation.
     pub(crate) fn is_vm_dir_taken(&self, name: &VmName) -> bool {
         let dir = self.vm_dir(name);
         self.shared.starts_with(&dir) || self.rundir.starts_with(&dir)

@@ -1,9 +1,9 @@
 //! The ini grammar of the configuration files: bytes to sections of `parameter = value` with line numbers. Used by every
 //! program that reads a configuration.
 //!
-//! A pass of our own comes first. It bounds everything, joins values whose parentheses are open over line ends, refuses
-//! every line that is not clearly one thing, and remembers line numbers; what is left for the ini parser is text that
-//! it cannot misread, one line per header or entry.
+//! A first pass is done here: it limits all sizes, joins values whose parentheses are open over line ends, refuses
+//! every line that is ambiguous, and records line numbers. The ini parser then gets text that it cannot misread, one
+//! line per header or entry.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -21,7 +21,7 @@ const MAX_FILE: usize = 1 << 20;
 const MAX_LINE: usize = 1 << 16;
 /// Most sections in a file.
 const MAX_SECTIONS: usize = 4096;
-/// What some editors put before text in UTF-8.
+/// The bytes that some editors put before text in UTF-8.
 const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// A section with its entries in file order.
@@ -44,7 +44,7 @@ fn regular(path: &Path) -> io::Result<File> {
     let is_descriptor = ["/dev/fd", "/dev/stdin", "/proc/self"]
         .iter()
         .any(|place| path.starts_with(place));
-    // Looked at first: to open a FIFO could take for ever.
+    // Checked first: opening a FIFO could block without end.
     if is_descriptor || !path.metadata()?.is_file() {
         let why = "not a regular file with a name of its own, which a configuration must be, as it is read again";
         return Err(io::Error::new(io::ErrorKind::InvalidInput, why));
@@ -109,7 +109,7 @@ pub(crate) fn parse(text: &str, path: &Path) -> Result<Vec<Section>> {
     };
     let mut sections = Vec::new();
     for (name, properties) in ini.iter() {
-        // What precedes the first header is a section without a name, which is empty.
+        // The text before the first header is a section without a name, which is empty.
         let Some(name) = name else { continue };
         let mut section = Section {
             name: name.to_owned(),
@@ -131,7 +131,7 @@ pub(crate) fn parse(text: &str, path: &Path) -> Result<Vec<Section>> {
     }
 }
 
-/// The text with everything taken out that is not a header or an entry, and where these were.
+/// The text reduced to headers and entries, and where these were.
 struct Outline {
     text: String,
     places: Vec<Place>,
@@ -236,7 +236,7 @@ fn key_and_value(line: &str) -> Result<(&str, &str)> {
         .split_once('=')
         .map(|(key, value)| (key.trim(), value.trim()))
     else {
-        // Not more of it: the rest may be a password.
+        // No more of it: the rest may be a password.
         let line = quoted(line.split_whitespace().next().unwrap_or_default());
         return Err(Error::Conflict(format!(
             "{line} does not begin a [section], a # comment or parameter = value"

@@ -1,12 +1,12 @@
-//! Which arguments may be passed to the kernel, and which of them by users. umlmon asks before every start.
+//! Which arguments may be passed to the kernel, and which of them by users. umlmon checks them before every start.
 
 use crate::error::{Error, Result};
 
 /// Longest single argument in bytes; the kernel takes 4096 for all of them (COMMAND_LINE_SIZE).
 const MAX_ARGUMENT: usize = 1024;
 
-/// Beginnings of arguments that users may not pass, with `-` written as `_`, and why. The kernel compares beginnings too:
-/// `con0x9=` is its console 9. What it calls these options is in its `--help`, arch/um and drivers/virtio.
+/// Prefixes of arguments that users may not pass, with `-` written as `_`, and why. The kernel compares prefixes too:
+/// `con0x9=` is its console 9. Its names of these options are in its `--help`, arch/um and drivers/virtio.
 pub(crate) const RESERVED: &[(&str, &str)] = &[
     ("ubd", "disks are configured with ubdN"),
     ("udb", "disks are configured with ubdN"),
@@ -44,7 +44,8 @@ pub(crate) const RESERVED: &[(&str, &str)] = &[
     ("__", "it is an instruction for the kernel program itself"),
 ];
 
-/// An argument of the kernel, whoever gives it: one element of the argument list, so nothing that would split it.
+/// An argument of the kernel, from a user or the administrator: one element of the argument list, so nothing that would
+/// split it.
 pub(crate) fn check_argument(argument: &str) -> Result<()> {
     let why = if argument.is_empty() {
         "it is empty"
@@ -58,15 +59,15 @@ pub(crate) fn check_argument(argument: &str) -> Result<()> {
     Err(Error::value("one kernel argument", argument, why))
 }
 
-/// An argument of the kernel that a user gives, as `kernelarg` or for one start: refused if it is one that the monitor
-/// sets itself, or that opens something outside the VM.
+/// An argument of the kernel that a user gives, as `kernelarg` or for one start: refused if the monitor sets it itself,
+/// or if it opens something outside the VM.
 pub fn check_user_argument(argument: &str) -> Result<()> {
     check_argument(argument)?;
     let reserved = |why| Error::ReservedArgument {
         argument: argument.to_owned(),
         why,
     };
-    // The kernel strips double quotes, which would hide the beginning, and takes - and _ in names as the same.
+    // The kernel removes double quotes, which would hide the prefix, and treats - and _ in names as the same.
     if argument.contains('"') {
         return Err(reserved("it contains a double quote"));
     }

@@ -1,7 +1,7 @@
-//! The vocabulary of UMLMON: `/etc/umlmon` and the user changes, parsed into types that say what was checked.
+//! The common types of UMLMON: `/etc/umlmon` and the user changes, parsed into types that guarantee what was checked.
 //!
-//! Every program links this crate. It opens no sockets, needs no rights, and does nothing but read the main configuration
-//! file and /etc/services, and read and write the user changes of a VM. The format is described in umlmon(5).
+//! Every program links this crate. It opens no sockets, needs no privileges, and only reads the main configuration file
+//! and /etc/services, and reads and writes the user changes of a VM. The format is described in umlmon(5).
 //!
 //! ```
 //! let text = "[vm1]\nvmuser = nobody\nmem = 64\ncon0 = pty:con0\n";

@@ -7,11 +7,11 @@ use crate::ini;
 use crate::main_file::Config;
 use crate::user::UserChanges;
 
-/// More faults than anybody reads at once.
+/// The limit on the number of faults; no reader needs more at once.
 const MAX_FAULTS: usize = 200;
 
-/// Reads a file as [`Config::parse`] does, and goes on after each fault as if its line were not there: the faults, and
-/// what is left of the configuration. Changes of users are not looked at.
+/// Reads a file as [`Config::parse`] does, and continues after each fault as if its line were not there. Returns the
+/// faults, and the rest of the configuration. User changes are not read.
 ///
 /// # Errors
 /// If the file cannot be read, or is no configuration file at all.
@@ -46,7 +46,7 @@ fn lint_text(mut text: String, path: &Path) -> Result<(Vec<Error>, Config)> {
     }
 }
 
-/// Whether a parameter is missing only because its faulty line was taken away.
+/// Whether a parameter is missing only because its faulty line was removed.
 fn follows(fault: &Error, cause: &Error, text: &str) -> bool {
     let (Some(header), Some(entry)) = (fault.place(), cause.place()) else {
         return false;
@@ -66,7 +66,7 @@ fn follows(fault: &Error, cause: &Error, text: &str) -> bool {
     }
 }
 
-/// What is wrong with the first VM whose settings do not fit together.
+/// The fault of the first VM whose settings do not fit together.
 fn first_fault(config: &Config) -> Option<Error> {
     let none = UserChanges::default();
     config
@@ -99,7 +99,7 @@ fn without(text: &str, line: usize) -> Option<String> {
     Some(lines.join("\n"))
 }
 
-/// A value whose parentheses are open goes on in the next line.
+/// A value whose parentheses are open continues in the next line.
 fn depth(c: char) -> isize {
     match c {
         '(' => 1,

@@ -16,9 +16,9 @@ use crate::user::UserChanges;
 use crate::values::absolute_path;
 use crate::vm::Vm;
 
-/// The main configuration file. Every line of `[GLOBAL]` was understood and every value has the right form. If a section of
-/// a VM has a fault, [`Config::vm`] tells it, and the other VMs are not concerned. Whether the settings of a VM fit
-/// together turns out there, too, as user changes count.
+/// The main configuration file. Every line of `[GLOBAL]` was parsed and every value has the right form. If a section of
+/// a VM has a fault, [`Config::vm`] returns it, and the other VMs are not affected. [`Config::vm`] also checks whether
+/// the settings of a VM fit together, because this depends on user changes.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The file, as it was named when it was read.
@@ -39,8 +39,8 @@ struct VmSection {
     fault: Option<Fault>,
 }
 
-/// What a client needs of the main configuration file: where the monitors are. What else stands in the sections of the
-/// VMs is not looked at, so that a fault there keeps nobody from commanding a VM that runs.
+/// The part of the main configuration file that a client needs: where the monitors are. Other settings of the VMs are
+/// not read, so that a fault there does not prevent commands to a running VM.
 #[derive(Debug, Clone)]
 pub struct Overview {
     /// The section `[GLOBAL]`.
@@ -110,13 +110,13 @@ fn sections(
 }
 
 impl Config {
-    /// Where the file is if the user does not say otherwise.
+    /// The path of the file unless the user gives another one.
     pub const DEFAULT_PATH: &str = "/etc/umlmon";
 
     /// Reads a file.
     ///
     /// # Errors
-    /// If it cannot be read, or if what concerns all VMs has a fault. Faults in the sections of VMs are told by
+    /// If it cannot be read, or if a setting for all VMs has a fault. Faults in the sections of VMs are returned by
     /// [`Config::vm`] and [`Config::nameless_faults`].
     pub fn load(path: &Path) -> Result<Config> {
         Config::parse_sound(&ini::read(path)?, path)
@@ -130,7 +130,7 @@ impl Config {
                 config.nameless.push(fault);
                 continue;
             };
-            // Of two sections of the same name, nobody knows which one is meant.
+            // Of two sections with the same name, it is not known which one is meant.
             config.vms.retain(|vm| vm.name != name);
             config.vms.push(VmSection {
                 name,
@@ -146,9 +146,9 @@ impl Config {
         Ok(config)
     }
 
-    /// The effective configuration of a VM, as [`Config::vm`] has it, for a look at it: what stands in the sections of
-    /// other VMs is not read, so that it takes no longer where there are a thousand. Whether it can be used together with
-    /// them says only [`Config::load`].
+    /// The effective configuration of a VM, as [`Config::vm`] has it, for display: the sections of other VMs are not
+    /// read, so that it takes no longer with a thousand of them. Whether it conflicts with them is only checked by
+    /// [`Config::load`].
     pub fn look_at_vm(path: &Path, name: &VmName) -> Result<Vm> {
         let text = only(&ini::read(path)?, |_, section, _| {
             section.is_none_or(|section| section == "GLOBAL" || section == name.as_str())
@@ -235,13 +235,13 @@ impl Config {
         self.vms.iter().map(|vm| &vm.name)
     }
 
-    /// What is wrong with sections whose name is not that of a VM: which VMs are meant is not known.
+    /// The faults of sections whose name is not that of a VM: it is not known which VMs are meant.
     pub fn nameless_faults(&self) -> impl Iterator<Item = Error> {
         self.nameless.iter().map(Fault::error)
     }
 
-    /// Whether no section has a fault. Only then is it sure that a VM without a section has been removed: after a mistake
-    /// in a header, its lines count as those of another section.
+    /// Whether no section has a fault. Only then it is certain that a VM without a section has been removed: after a
+    /// mistake in a header, its lines belong to another section.
     pub fn is_faultless(&self) -> bool {
         self.nameless.is_empty() && self.vms.iter().all(|vm| vm.fault.is_none())
     }
@@ -292,7 +292,7 @@ impl Config {
     ) -> Result<Vm> {
         merged.sort_by_key(Assignment::rank);
         let place = &self.section(section)?.place;
-        // What an edit has taken away is not missing in the file.
+        // A parameter that an edit has removed is not missing in the file.
         let is_cleared = |param: &str| {
             edits
                 .iter()

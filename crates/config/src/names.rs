@@ -14,7 +14,8 @@ pub(crate) fn is_word(text: &str, max: usize, first: &str, rest: &str) -> bool {
     text.len() <= max && text.starts_with(|c| of(c, first)) && text.chars().all(|c| of(c, rest))
 }
 
-/// Makes a type of checked text with the usual conversions. It travels as a string, and is checked again where it arrives.
+/// Makes a type of checked text with the usual conversions. It is serialized as a string, and checked again when it is
+/// read.
 macro_rules! checked_text {
     ($(#[$doc:meta])* $name:ident, $check:ident) => {
         $(#[$doc])*
@@ -171,7 +172,7 @@ fn check_disk_name(text: &str) -> Result<()> {
     }
 }
 
-/// The format of a disk, told by its file name.
+/// The format of a disk, given by its file name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiskKind {
     /// `.dsk`: a flat image.
@@ -192,7 +193,7 @@ impl DiskName {
         }
     }
 
-    /// In `/shared/disks`, thus visible to all VMs?
+    /// Whether it is in `/shared/disks`, thus visible to all VMs.
     pub fn is_shared(&self) -> bool {
         self.0.starts_with("/shared/")
     }
@@ -258,7 +259,7 @@ impl TryFrom<&str> for ChannelName {
     }
 }
 
-/// A decimal number from min to max, in the one way to write it (no sign but `-`, no leading zeros).
+/// A decimal number from min to max, in its only valid form (no sign but `-`, no leading zeros).
 pub(crate) fn number<T>(text: &str, min: T, max: T) -> Result<T>
 where
     T: FromStr + PartialOrd + fmt::Display + Copy,
@@ -362,7 +363,7 @@ mod tests {
         );
     }
 
-    /// What arrives by a pipe is as little trusted as what is typed.
+    /// Names that come through a pipe are checked like names that are typed.
     #[test]
     fn names_are_checked_when_they_arrive() {
         let disk: DiskName = serde_json::from_str("\"/disks/root.dsk\"").unwrap();

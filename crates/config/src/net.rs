@@ -31,10 +31,10 @@ impl MacAddr {
         MacAddr::from_octets(octets).ok()
     }
 
-    /// Of the six bytes in transmission order.
+    /// An address from the six bytes in transmission order.
     ///
     /// # Errors
-    /// If no interface can have that address.
+    /// If the bytes are not a valid address of an interface.
     pub fn from_octets(octets: [u8; 6]) -> Result<MacAddr> {
         let bad = |why| {
             Err(Error::value(
@@ -100,7 +100,7 @@ impl fmt::Display for MacAddr {
     }
 }
 
-/// The hardware address an interface shall have.
+/// How the hardware address of an interface is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HwAddr {
     /// `pool`: one from the pool.
@@ -135,7 +135,7 @@ impl MacPool {
         (0..self.number).filter_map(move |n| self.first.after(n))
     }
 
-    /// Whether it has this address.
+    /// Whether it contains this address.
     pub fn contains(self, address: MacAddr) -> bool {
         let distance = address.to_u64().checked_sub(self.first.to_u64());
         distance.is_some_and(|distance| distance < u64::from(self.number))
@@ -176,8 +176,8 @@ impl FromStr for MacPool {
     }
 }
 
-/// How the kernel is to be connected with the interface on the host, the parameter `transport`. It is a wish: which driver
-/// comes of it depends on the kernel.
+/// How the kernel is to be connected with the interface on the host, the parameter `transport`. It is a preference: the
+/// driver that is used also depends on the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Transport {
     /// The best that the kernel has: `vec`, else `tuntap`.

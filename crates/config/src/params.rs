@@ -1,4 +1,4 @@
-//! The one table of parameters. It drives parsing, protection, defaults and printing; the sample file and umlmon(5) are
+//! The only table of parameters. Parsing, protection, defaults and printing use it; the sample file and umlmon(5) are
 //! tested against it. Used by every program.
 
 use crate::error::{Error, Result, did_you_mean};
@@ -12,21 +12,21 @@ use crate::setting::SectionKind;
 use crate::values::{MAX_ETH, MAX_UBD, absolute_path, account, boolean};
 use crate::vm::Vm;
 
-/// What is to be known about a parameter.
+/// The properties of a parameter.
 pub struct Param {
     /// The name; of an indexed one without the number.
     pub name: &'static str,
-    /// For `con` and the like: the name is followed by a number from 0 to this.
+    /// For `con` and similar: the name is followed by a number from 0 to this.
     pub indexed: Option<u8>,
     /// Where it can be set.
     pub section: SectionKind,
-    /// Only the administrator can set it. (Global ones are out of reach of users anyway.)
+    /// Only the administrator can set it. (Users cannot set global ones anyway.)
     pub protected: bool,
-    /// There is no VM without it.
+    /// It is required in every VM section.
     pub required: bool,
     /// It may be given several times.
     pub repeatable: bool,
-    /// What counts if it is not set; VARDIR and VMNAME stand for what they say.
+    /// The value if it is not set; VARDIR and VMNAME stand for the directory and the name.
     pub default: Option<&'static str>,
     /// The syntax of the value, for people.
     pub value: &'static str,
@@ -72,7 +72,7 @@ pub fn find(section: SectionKind, name: &str) -> Option<(&'static Param, u8)> {
         })
 }
 
-/// [`find`], or an error that tells what was probably meant.
+/// [`find`], or an error that suggests a similar name.
 pub(crate) fn find_or_hint(section: SectionKind, name: &str) -> Result<(&'static Param, u8)> {
     find(section, name).ok_or_else(|| Error::UnknownParameter {
         section,
@@ -105,7 +105,7 @@ fn hint(section: SectionKind, name: &str) -> String {
     )
 }
 
-/// Is the value of this parameter a form `name(key=value,...)`, which may be wrapped over lines?
+/// Whether the value of this parameter is a form `name(key=value,...)`, which may be wrapped over lines.
 pub(crate) fn takes_form(name: &str) -> bool {
     let found = find(SectionKind::Global, name).or_else(|| find(SectionKind::Vm, name));
     found.is_some_and(|(param, _)| param.value.contains('('))

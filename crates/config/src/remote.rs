@@ -4,12 +4,12 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 
-/// Must clients seal what they send?
+/// Whether clients must seal their messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SealPolicy {
-    /// Those that do not are not let in.
+    /// Clients that do not are not let in.
     Require,
-    /// They may.
+    /// They may, but need not.
     Allow,
 }
 
@@ -78,7 +78,7 @@ pub enum TlsPolicy {
     Off,
     /// Clients may ask for it.
     Allow,
-    /// Those that do not are not let in.
+    /// Clients that do not are not let in.
     Require,
 }
 

@@ -1,5 +1,5 @@
-//! The TCP ports by which hosts know each other's umldir: set in `[GLOBAL]`, or those of /etc/services. Used by umldir,
-//! which listens on them, and by the clients.
+//! The TCP ports of umldir that are the same on all hosts: set in `[GLOBAL]`, or those of /etc/services. Used by
+//! umldir, which listens on them, and by the clients.
 
 use std::fmt;
 use std::path::Path;
@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::global::Global;
 
-/// Where the names of services are kept (services(5)).
+/// The file with the names of services (services(5)).
 const SERVICES: &str = "/etc/services";
 
 /// A TCP service of umldir. Displays as its name in /etc/services.
@@ -64,7 +64,7 @@ fn read(path: &Path, service: Service) -> Result<u16> {
     // The file may have comments in any encoding.
     let text = match std::fs::read(path) {
         Ok(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
-        // It is not there: nothing is in it.
+        // A missing file counts as empty.
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
         Err(error) => {
             return Err(Error::Read {

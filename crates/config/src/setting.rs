@@ -1,4 +1,4 @@
-//! What can be said of a parameter that is set: in which kind of section, by whom, and to what. Used by every program.
+//! The properties of a parameter that is set: in which kind of section, by whom, and to what. Used by every program.
 
 use std::fmt;
 
@@ -31,7 +31,7 @@ pub enum Origin {
     User,
 }
 
-/// A parameter in effect, as it can be shown to everybody.
+/// A parameter in effect, as it may be shown to all users.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setting {
     /// The name with the index, like `con0`.

@@ -1,12 +1,12 @@
-//! What can be used of a configuration file that has faults: the sections of the VMs that are right. Used by every program,
-//! so that a mistake in the section of one VM keeps nobody from the others.
+//! The usable part of a configuration file that has faults: the sections of the VMs that are right. Used by every
+//! program, so that a mistake in the section of one VM does not affect the others.
 
 use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::names::VmName;
 
-/// More faulty sections than this, and the file as a whole is refused: each one means that it is read once more.
+/// With more faulty sections than this, the file as a whole is refused: for each one, the file is read once more.
 const MAX_FAULTS: usize = 200;
 
 /// A section of a VM that cannot be used.
@@ -26,8 +26,8 @@ impl Fault {
     }
 }
 
-/// Parses a text, and goes on after a fault in the section of a VM as if that section were not there. What precedes the
-/// first section, and what stands in `[GLOBAL]`, must be right.
+/// Parses a text; after a fault in the section of a VM it continues as if that section were not there. The text before
+/// the first section, and `[GLOBAL]`, must be right.
 pub(crate) fn parse_sound<T>(
     text: &str,
     parse: impl Fn(&str) -> Result<T>,
@@ -70,7 +70,7 @@ fn section(text: &str, line: usize) -> Option<(&str, Range<usize>)> {
     found.map(|(name, begin)| (name, begin..end))
 }
 
-/// The name in a line that is meant as a header.
+/// The name in a line that looks like a header.
 fn header(line: &str) -> Option<&str> {
     let header = line.trim().strip_prefix('[')?;
     Some(header.trim_end_matches(']').trim())

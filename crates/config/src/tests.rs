@@ -54,7 +54,7 @@ fn vm_of(text: &str) -> Vm {
     config.vm_with(first, &UserChanges::default()).unwrap()
 }
 
-/// What is said about a VM section with these further lines; the first of them is line 4.
+/// The fault of a VM section with these further lines; the first of them is line 4.
 fn problem(lines: &str) -> String {
     let text = format!("{MINIMAL}{lines}");
     let vm = Config::parse(&text, Path::new("umlmon"))
@@ -388,7 +388,7 @@ fn a_look_at_one_vm_reads_that_one_only() {
         (64, 32)
     );
     assert_eq!(look("vm1").unwrap().jaildir, Path::new("/v/vm1/jail"));
-    // The lines are those of the file.
+    // The line numbers are those of the file.
     for (name, line) in [("vm2", ":7:"), ("vm3", ":9:")] {
         let fault = look(name).unwrap_err().to_string();
         assert!(fault.contains(line), "{fault}");

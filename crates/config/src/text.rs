@@ -1,7 +1,7 @@
 //! Which characters may be shown to people when the text comes from others (all programs).
 
-/// Characters that nobody sees and that change how others are read: they reorder text, hide in it, or make two names
-/// look alike. Of general category Cf and Zl/Zp in Unicode, but for those that are visible.
+/// Invisible characters that change how others are read: they reorder text, hide in it, or make two names look alike.
+/// Of general category Cf and Zl/Zp in Unicode, except those that are visible.
 const INVISIBLE: &[std::ops::RangeInclusive<char>] = &[
     '\u{ad}'..='\u{ad}',       // soft hyphen
     '\u{61c}'..='\u{61c}',     // Arabic letter mark: turns the direction of text
@@ -15,8 +15,8 @@ const INVISIBLE: &[std::ops::RangeInclusive<char>] = &[
     '\u{e0000}'..='\u{e0fff}', // tags, with which whole texts can be hidden
 ];
 
-/// Whether a character of somebody else's text may go to a terminal or into a log as it is: it is no control character,
-/// and it is seen. Others are to be shown as escapes.
+/// Whether a character of text from others may go to a terminal or into a log as it is: it is no control character, and
+/// it is visible. Others must be shown as escapes.
 pub fn is_printable(c: char) -> bool {
     !c.is_control() && !INVISIBLE.iter().any(|range| range.contains(&c))
 }

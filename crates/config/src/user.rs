@@ -21,7 +21,7 @@ pub struct UserChanges {
 }
 
 impl UserChanges {
-    /// Reads a file; without one there are no changes. Whatever a user could not have set is an error.
+    /// Reads a file; if it is missing there are no changes. A value that a user could not have set is an error.
     pub fn load(path: &Path) -> Result<UserChanges> {
         match ini::read(path) {
             Ok(text) => UserChanges::parse(&text, path),
@@ -68,7 +68,7 @@ impl UserChanges {
         temp_name.push(file_name);
         temp_name.push(".new");
         let temp = dir.join(temp_name);
-        // A monitor that was killed may have left it. It is never opened, only created: nobody else's file is written to.
+        // A monitor that was killed may have left it. It is never opened, only created: no existing file is written to.
         match fs::remove_file(&temp) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => {}
@@ -84,7 +84,7 @@ impl UserChanges {
             fs::rename(&temp, path)
         })();
         if written.is_err() {
-            // The first error tells more than one of cleaning up.
+            // The first error is more useful than one of cleaning up.
             let _ = fs::remove_file(&temp);
         }
         written?;

@@ -14,7 +14,7 @@ pub const MAX_UBD: u8 = 15;
 /// The highest number of a virtual NIC.
 pub const MAX_ETH: u8 = 15;
 
-/// What is at the host's end of a console or serial line: a pseudo terminal, with or without a log.
+/// The host's end of a console or serial line: a pseudo terminal, with or without a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Terminal {
     /// The log, in the VM's log directory.
@@ -57,7 +57,7 @@ pub enum SyncDisks {
 }
 
 impl SyncDisks {
-    /// Is ubd disk `n` one of them?
+    /// Whether ubd disk `n` is one of them.
     pub fn contains(&self, n: u8) -> bool {
         match self {
             SyncDisks::All => true,
@@ -257,7 +257,7 @@ fn device_name(text: &str) -> Result<DiskName> {
     format!("/shared/disks/{text}").parse()
 }
 
-/// Refuses a form of another name.
+/// Refuses a form with another name.
 pub(crate) fn unknown_form(name: &str, known: &[&'static str]) -> Error {
     let hint = did_you_mean(name, known.iter().copied());
     let known = known.join("(...) or ");
@@ -276,7 +276,7 @@ pub(crate) fn boolean(text: &str) -> Result<bool> {
     }
 }
 
-/// The name of a user or group. Whether it exists is found out when it is needed.
+/// The name of a user or group. Whether it exists is checked when it is needed.
 pub(crate) fn account(text: &str) -> Result<String> {
     let bad = |c: char| c.is_control() || c.is_whitespace() || ":/,".contains(c);
     if text.is_empty() || text.len() > 256 || text.starts_with('-') || text.contains(bad) {
@@ -286,7 +286,7 @@ pub(crate) fn account(text: &str) -> Result<String> {
     Ok(text.to_owned())
 }
 
-/// An absolute path other than `/`, without `..`; `//` and `/./` are taken out.
+/// An absolute path other than `/`, without `..`; `//` and `/./` are removed.
 pub(crate) fn absolute_path(text: &str) -> Result<PathBuf> {
     let bad = |why| Err(Error::value("an absolute path", text, why));
     let path = Path::new(text);

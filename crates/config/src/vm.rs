@@ -26,7 +26,7 @@ pub struct Vm {
     pub logdir: PathBuf,
     /// The log of the monitor.
     pub logfile: Option<LogName>,
-    /// The kernel. There is no start without it, but a monitor.
+    /// The kernel. Without it the monitor can run, but the VM cannot be started.
     pub kernel: Option<JailPath>,
     /// Additional kernel arguments, those of the administrator first.
     pub kernelargs: Vec<String>,
@@ -72,7 +72,7 @@ impl Vm {
         self.settings.clone()
     }
 
-    /// Nothing set, not even the defaults; for trying values.
+    /// Nothing set, not even the defaults; for checks of single values.
     pub(crate) fn blank() -> Vm {
         Vm {
             name: VmName::placeholder(),

@@ -1,4 +1,4 @@
-//! Tests of what is shown and printed, and that it reads as the same.
+//! Tests of what is shown and printed, and that it is read back with the same meaning.
 
 use proptest::prelude::*;
 

@@ -222,7 +222,7 @@ fn user_changes_are_saved_atomically_and_privately() {
         1
     );
 
-    // A file of changes that have all been taken back is a file of no changes.
+    // If all changes have been removed again, the file has no changes.
     for param in ["password", "kernelarg", "mem"] {
         user.del(&config, &vm, param).unwrap();
     }
