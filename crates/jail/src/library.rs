@@ -29,7 +29,7 @@ pub(crate) const MAX_NAMES: usize = 4096;
 /// The longest path of a loader.
 const MAX_LOADER: usize = 255;
 
-/// Where the process that inspects a kernel sees [`ROOTS`]: its jail has a `/tmp`, for which it has no other use.
+/// Where the process that inspects a kernel sees `ROOTS`: its jail has a `/tmp`, for which it has no other use.
 pub const LIBRARIES: &str = "/tmp";
 
 /// Makes the directories of libraries visible in the jail, with the same layout as below the root of the host, so that
