@@ -1,4 +1,4 @@
-//! Work that is done in a process of its own before a daemon is one (umlmon).
+//! Work that is done in a separate process before a program becomes a daemon (umlmon).
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -10,11 +10,11 @@ use sys::daemonize::{Side, exit_now, fork};
 
 use crate::background::explained;
 
-/// Calls `work` in a copy of this process, which ends then, and returns what it returned: what the work loads and leaves
-/// in memory is not the daemon's, which lives long. To be called while the process has one thread.
+/// Calls `work` in a copy of this process, which ends then, and returns its result: so the memory and the libraries
+/// that the work needs do not stay in the daemon. To be called while the process has one thread.
 ///
 /// # Errors
-/// There is no process to be had, or it ended before it had returned anything.
+/// No process could be made, or it ended before it had returned a result.
 pub fn aside(work: impl FnOnce() -> Vec<u8>) -> io::Result<Vec<u8>> {
     let (read, write) = pipe_with(PipeFlags::CLOEXEC)?;
     let child = match fork().map_err(explained)? {

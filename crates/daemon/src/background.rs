@@ -1,6 +1,6 @@
-//! Going to the background, such that the exit status of the started program tells whether the daemon is ready.
+//! Going to the background, such that the exit status of the started program shows whether the daemon is ready.
 //!
-//! The program that was started stays until the daemon says that it is ready, or why it is not:
+//! The program that was started waits until the daemon reports that it is ready, or why it is not:
 //!
 //! ```text
 //!   started program ---- waits for a report on the pipe, prints an error, exits with its status
@@ -20,10 +20,10 @@ use sys::daemonize::{Side, exit_now, fork};
 
 use crate::{Error, PidFile, notify};
 
-/// What an error report is at most, in bytes.
+/// The longest error report, in bytes.
 const REPORT_MAX: usize = 4096;
 
-/// The way back to whoever started the daemon, until it is ready. Dropping it unused tells that it has failed.
+/// The connection to the program that started the daemon, until it is ready. Dropping it unused reports a failure.
 #[derive(Debug)]
 pub struct Readiness {
     /// `None` in the foreground, and after the report.
@@ -31,13 +31,13 @@ pub struct Readiness {
 }
 
 /// Takes the daemon to the background, unless `foreground`, and writes the pid file. Returns in the daemon only. To be
-/// called while the process has one thread, with everything acquired that shall be refused at the terminal.
+/// called while the process has one thread, after all steps whose failure must be reported on the terminal.
 ///
 /// # Errors
 /// [`Error::Background`], [`Error::PidFile`].
 pub fn background(foreground: bool, pid_file: &PidFile) -> Result<Readiness, Error> {
     let pipe = if foreground {
-        // A file system can be unmounted that the caller was in.
+        // The file system of the caller's current directory can then be unmounted.
         chdir("/").map_err(|e| Error::Background(e.into()))?;
         None
     } else {
@@ -54,8 +54,8 @@ pub fn background(foreground: bool, pid_file: &PidFile) -> Result<Readiness, Err
 }
 
 impl Readiness {
-    /// The daemon is ready: the started program exits with status 0, the terminal is let go, and a service manager that
-    /// waits for it is told.
+    /// The daemon is ready: the started program exits with status 0, the terminal is released, and a service manager
+    /// that waits for it is notified.
     ///
     /// # Errors
     /// [`Error::Background`] if `/dev/null` cannot be opened.
@@ -67,7 +67,7 @@ impl Readiness {
                 .and_then(|()| dup2_stdout(&null))
                 .and_then(|()| dup2_stderr(&null))
                 .map_err(|e| Error::Background(e.into()))?;
-            // Whoever waited may have been killed; the daemon serves nevertheless.
+            // The waiting program may have been killed; the daemon continues nevertheless.
             let _ = (&pipe).write_all(&[0]);
         }
         if let Err(error) = notify::ready() {
@@ -77,8 +77,8 @@ impl Readiness {
     }
 
     /// The daemon cannot start: the started program prints `message`, a whole line of text without its end, on stderr
-    /// and exits with `status`. Returns whether anybody is still there to print it; if not (in the foreground, or after
-    /// [`Readiness::ready`]) that is the caller's business.
+    /// and exits with `status`. Returns whether that program is still there to print it; if not (in the foreground, or
+    /// after [`Readiness::ready`]) the caller must report the error.
     pub fn failed(&self, status: u8, message: &str) -> bool {
         let Some(pipe) = self.pipe.take() else {
             return false;
@@ -106,7 +106,7 @@ fn detach() -> io::Result<File> {
             Side::Child => Ok(chdir("/")?),
         });
     if let Err(error) = detached {
-        // The started program has all that was acquired, too, and gives it up.
+        // The started program has inherited everything that was acquired, and closes it.
         let number = error
             .raw_os_error()
             .and_then(|number| u8::try_from(number).ok());
@@ -115,7 +115,7 @@ fn detach() -> io::Result<File> {
     Ok(File::from(pipe))
 }
 
-/// That of a host which is short of something, with what helps.
+/// The error of a host that lacks a resource, with a hint what to do.
 pub(crate) fn explained(error: io::Error) -> io::Error {
     match sys::shortage(&error) {
         Some(hint) => io::Error::other(format!("{error} ({hint})")),
@@ -123,7 +123,7 @@ pub(crate) fn explained(error: io::Error) -> io::Error {
     }
 }
 
-/// Waits for the second process to leave; if there is no daemon, its exit status is the error that kept it from that.
+/// Waits for the second process to end; if there is no daemon, its exit status is the error that prevented that.
 fn has_detached(second: Pid) -> io::Result<()> {
     let status = retry_on_intr(|| waitpid(Some(second), WaitOptions::empty()))?;
     match status.and_then(|(_, status)| status.exit_status()) {

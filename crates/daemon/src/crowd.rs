@@ -1,5 +1,5 @@
-//! Connections from other hosts, of which there may be any number at any time: how many are kept. Runs in umlmon, in
-//! the monitor process, and in umldir.
+//! How many of the connections from other hosts are kept; their number is not under our control. Runs in umlmon, in the
+//! monitor process, and in umldir.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -29,9 +29,9 @@ struct Members {
 #[derive(Debug)]
 struct Member {
     source: IpAddr,
-    /// There if the connection may be ended for others.
+    /// Present if the connection may be ended in favour of others.
     end: Option<AbortHandle>,
-    /// It has said something that makes sense.
+    /// It has sent a valid message.
     spoke: bool,
 }
 
@@ -63,10 +63,10 @@ impl Crowd {
         Some(self.add(&mut members, source))
     }
 
-    /// Runs a connection from this address that may be ended when others need its place, until it gives the place
-    /// back. If this source has as many as it may, its own oldest one is ended. If there is none free, one of the source
-    /// that has the most is: so a source that has few keeps them, however many others come, and however often. Of that
-    /// source, and of several with as many, one that has said nothing yet goes first, then the oldest.
+    /// Runs a connection from this address that may be ended when others need its place, until it gives the place back.
+    /// If this source has as many as it may, its own oldest one is ended. If no place is free, one of the source that
+    /// has the most is ended: so a source with few connections keeps them, however many others come, and however often.
+    /// Within that source, or several with as many, one without a valid message is ended first, then the oldest.
     pub fn admit<F>(self: &Rc<Self>, from: IpAddr, run: impl FnOnce(Place) -> F)
     where
         F: Future<Output = ()> + 'static,
@@ -126,12 +126,12 @@ impl Members {
         member.end
     }
 
-    /// Which connection of a source goes first.
+    /// Which connection of a source is ended first.
     fn first_of(&self, source: &IpAddr) -> Option<u64> {
         self.first(self.by_source.get(source)?)
     }
 
-    /// Which connection of the sources goes first that have the most.
+    /// Which connection of the sources that have the most is ended first.
     fn first_of_the_largest(&self) -> Option<u64> {
         let most = self.by_source.values().map(BTreeSet::len).max()?;
         let largest = self.by_source.values().filter(|it| it.len() == most);
@@ -146,7 +146,7 @@ impl Members {
 }
 
 impl Place {
-    /// The connection has said something that makes sense: it is not one of those that go first.
+    /// The connection has sent a valid message: it is no longer among those that are ended first.
     pub fn spoke(&self) {
         let mut members = self.crowd.members.borrow_mut();
         if let Some(member) = members.all.get_mut(&self.number) {
@@ -161,7 +161,8 @@ impl Drop for Place {
     }
 }
 
-/// Who is counted as one: an IPv4 address, or a network of IPv6, as one host may have all addresses of it.
+/// The unit that is counted as one source: an IPv4 address, or a network of IPv6, because one host may have all
+/// addresses of it.
 pub fn source(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
@@ -202,7 +203,7 @@ mod tests {
         assert!(crowd.enter(ip("2001:db8:0:1::1")).is_some());
     }
 
-    /// A connection that goes on until it is ended; who waits for the receiver learns of it.
+    /// A connection that continues until it is ended; the receiver is notified then.
     fn join(crowd: &Rc<Crowd>, from: &str, speaks: bool) -> tokio::sync::oneshot::Receiver<()> {
         let (alive, end) = tokio::sync::oneshot::channel::<()>();
         crowd.admit(ip(from), |place| {
@@ -227,7 +228,7 @@ mod tests {
         tokio::task::LocalSet::new()
             .run_until(async {
                 let mut honest = join(&crowd, "192.0.2.200", false);
-                // Ten connections from each of thirty addresses, that speak as well as they can.
+                // Ten connections from each of thirty addresses, all with valid messages.
                 for round in 0..10 {
                     for attacker in 0..30 {
                         let from = format!("192.0.2.{attacker}");
@@ -235,7 +236,7 @@ mod tests {
                     }
                 }
                 assert!(goes_on(&mut honest));
-                // And it comes in later just as well.
+                // It is admitted later, too.
                 let mut late = join(&crowd, "192.0.2.201", false);
                 for attacker in 0..30 {
                     drop(join(&crowd, &format!("192.0.2.{attacker}"), true));
@@ -277,7 +278,7 @@ mod tests {
                 assert!(first.await.is_err());
                 let (mut fourth, mut fifth) = (join("192.0.2.3"), join("192.0.2.3"));
                 assert!(second.await.is_err());
-                // It has as many as it may: its own goes.
+                // It has as many as it may: one of its own is ended.
                 assert!(third.await.is_err());
                 assert!(fourth.try_recv() == Err(TryRecvError::Empty));
                 assert!(fifth.try_recv() == Err(TryRecvError::Empty));

@@ -1,19 +1,19 @@
-//! What can go wrong while a daemon starts, worded for the administrator. In umlmon and umldir, and in umladmin where it
-//! looks at a pid file.
+//! What can go wrong while a daemon starts, worded for the administrator. In umlmon and umldir, and in umladmin where
+//! it reads a pid file.
 
 use std::io;
 use std::path::PathBuf;
 
-/// What could not be done.
+/// The operation that failed, and why.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Somebody holds the lock.
+    /// Another process holds the lock.
     #[error("already running, pid {pid}")]
     Running {
         /// The process ID of the daemon that runs.
         pid: u32,
     },
-    /// Somebody holds the lock and has not written who yet.
+    /// Another process holds the lock and has not written its process ID yet.
     #[error("another process is starting it ({} is locked); try again", path.display())]
     Starting {
         /// The pid file.
@@ -52,7 +52,7 @@ pub enum Error {
         /// The error of the system call, or what is wrong with the directory.
         source: io::Error,
     },
-    /// The way to the background is blocked.
+    /// The daemon cannot go to the background.
     #[error("cannot go to the background: {0}")]
     Background(#[source] io::Error),
     /// The log file cannot be used.
@@ -63,7 +63,7 @@ pub enum Error {
         /// The error of the system call, or what is wrong with the file.
         source: io::Error,
     },
-    /// Something is where the socket should be, and no former daemon has made it.
+    /// Another file is in the place of the socket, and no earlier daemon has made it.
     #[error("{} exists and is not a socket of a former daemon; remove it", .0.display())]
     InTheWay(PathBuf),
     /// The socket cannot be bound.

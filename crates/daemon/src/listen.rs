@@ -1,7 +1,7 @@
 //! The sockets of a daemon in the file system. Runs in umlmon, in the monitor process, and in umldir.
 //!
-//! Trust is a property of the listening socket: whoever can reach `ctrl` of a VM may command it, as the permissions of
-//! its directory say (umlmon(7)). That of umldir asks who calls.
+//! The listening socket determines the trust: a user who can reach `ctrl` of a VM may command it, as the permissions of
+//! its directory say (umlmon(7)). The service at the socket of umldir checks which user calls.
 
 use std::fs::File;
 use std::io;
@@ -82,7 +82,7 @@ impl CtrlSocket {
     /// Begins to accept. Called within the runtime.
     ///
     /// # Errors
-    /// If the runtime has no room for the socket.
+    /// If the runtime cannot register the socket.
     pub fn acceptor(&mut self) -> io::Result<Acceptor> {
         let listener = self
             .listener
@@ -94,13 +94,13 @@ impl CtrlSocket {
 
 impl Drop for CtrlSocket {
     fn drop(&mut self) {
-        // Nothing is lost if it is gone already.
+        // It is no error if it is gone already.
         let _ = rustix::fs::unlinkat(&self.directory, self.name, AtFlags::empty());
     }
 }
 
-/// Whether only the connection that was to be accepted next is gone: the one after it need not wait, and nobody can fill
-/// the log by leaving early.
+/// Whether only the connection that was to be accepted next is gone: then the one after it need not wait, and clients
+/// cannot fill the log by closing early.
 pub(crate) fn concerns_one(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,6 +1,6 @@
 //! The log of a daemon: one line per event. Used by the daemons.
 //!
-//! This is the whole of what the daemons need of `tracing`: it is small because a host may run a thousand monitors.
+//! The daemons need no more of `tracing` than this: it is small because a host may run a thousand monitors.
 
 use std::fmt::{self, Write as _};
 use std::fs::File;
@@ -34,10 +34,10 @@ pub struct LogHandle(Arc<Log>);
 
 #[derive(Debug)]
 struct Log {
-    /// What each message begins with, for example the name of the VM.
+    /// The prefix of each message, for example the name of the VM.
     name: String,
     to: LogTo,
-    /// Standard error is the journal, which knows the time itself and the level by a prefix.
+    /// Standard error is the journal, which adds the time itself and gets the level as a prefix.
     journal: bool,
     file: Mutex<Option<File>>,
 }
@@ -90,7 +90,7 @@ impl LogTo {
     }
 }
 
-/// The subscriber of all events. Spans are not used by the daemons: what an event is about stands in its fields.
+/// The subscriber of all events. The daemons use no spans: an event has its subject in its fields.
 struct Lines(Arc<Log>);
 
 impl Subscriber for Lines {
@@ -109,7 +109,7 @@ impl Subscriber for Lines {
             "{} {level} {text}",
             format_rfc3339_seconds(SystemTime::now())
         );
-        // Nobody can be told about an error here, and none is worth stopping for.
+        // An error cannot be reported here, and none is a reason to stop.
         if let Some(file) = &mut *self.0.file.lock().unwrap_or_else(PoisonError::into_inner) {
             let _ = file.write_all(line.as_bytes());
         }
@@ -133,7 +133,7 @@ impl Subscriber for Lines {
 }
 
 /// Whether this is the stream that systemd has connected with the journal: `JOURNAL_STREAM` is its device and inode.
-/// A program that has inherited the variable, but not the stream, is not meant.
+/// False for a program that has inherited the variable, but not the stream.
 fn is_journal(variable: Option<&str>, stream: impl AsFd) -> bool {
     let told = variable.and_then(|variable| variable.split_once(':'));
     let Some((device, inode)) = told else {
@@ -164,7 +164,7 @@ fn text(name: &str, event: &Event<'_>) -> String {
     line
 }
 
-/// Collects ` message` and ` key=value ..`, in which hostile text stays on its line and does nothing to a terminal.
+/// Collects ` message` and ` key=value ..`; hostile text stays on its line and cannot contain control sequences.
 #[derive(Default)]
 struct Fields {
     message: String,
@@ -195,7 +195,7 @@ impl Visit for Fields {
 }
 
 impl Fields {
-    /// A value is quoted unless it is one plain word, so that it cannot pass for another `key=value`.
+    /// A value is quoted unless it is one plain word, so that it cannot look like another `key=value`.
     fn value(&mut self, field: &Field, value: &str) {
         let quote = value.is_empty() || value.contains(|c: char| c.is_whitespace() || c == '"');
         let _ = write!(self.others, " {}=", field.name());

@@ -1,7 +1,8 @@
-//! Telling the service manager that a daemon is ready: one datagram, as sd_notify(3) describes it. Used by the daemons.
+//! Notifying the service manager that a daemon is ready: one datagram, as sd_notify(3) describes it. Used by the
+//! daemons.
 //!
 //! systemd names a socket in the environment of a service with `Type=notify` and starts what comes after it only when
-//! the message has arrived. Without that variable there is nobody to tell.
+//! the message has arrived. Without that variable nothing is sent.
 
 use std::ffi::OsStr;
 use std::io;
@@ -12,10 +13,10 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 /// The variable that names the socket: a path, or with `@` an abstract name.
 pub(crate) const SOCKET: &str = "NOTIFY_SOCKET";
 
-/// Tells whoever wants to know that this process is the daemon, and ready.
+/// Notifies the service manager, if there is one, that this process is the daemon, and ready.
 ///
 /// # Errors
-/// If there is a socket and it cannot be sent to, or its name is none.
+/// If there is a socket and it cannot be sent to, or its name is not valid.
 pub(crate) fn ready() -> io::Result<()> {
     match std::env::var_os(SOCKET) {
         Some(name) if !name.is_empty() => tell(&name),
@@ -33,7 +34,7 @@ fn tell(name: &OsStr) -> io::Result<()> {
         }
     };
     let socket = UnixDatagram::unbound()?;
-    // A service manager that does not read must not hold the daemon up.
+    // A service manager that does not read must not delay the daemon.
     socket.set_nonblocking(true)?;
     let message = format!("READY=1\nMAINPID={}\n", std::process::id());
     socket.send_to_addr(message.as_bytes(), &to).map(drop)

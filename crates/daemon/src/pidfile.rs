@@ -1,7 +1,7 @@
 //! The pid file: a lock that says whether a daemon runs, and a number for people. Used by the daemons and by umladmin.
 //!
-//! Only the lock (flock(2)) counts. A file that is not locked is left over, whatever number it holds and whoever has
-//! that number today. Nobody but root can open the file: whoever can open a file can lock it.
+//! Only the lock (flock(2)) matters. A file that is not locked is left over, whatever number it holds and whichever
+//! process has that number today. Only root can open the file: a process that can open a file can lock it.
 
 use std::fs::{File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, Read, Seek, Write};
@@ -31,7 +31,8 @@ impl PidFile {
     /// Takes the lock. The file stays empty until [`PidFile::write`], which [`crate::background()`] does.
     ///
     /// # Errors
-    /// [`Error::Running`] or [`Error::Starting`] if somebody holds the lock, [`Error::PidFile`] if the file cannot be used.
+    /// [`Error::Running`] or [`Error::Starting`] if another process holds the lock, [`Error::PidFile`] if the file
+    /// cannot be used.
     pub fn lock(path: &Path) -> Result<Self, Error> {
         let fail = |what, source| Error::PidFile {
             what,
@@ -136,7 +137,7 @@ fn open(path: &Path, write: bool) -> io::Result<File> {
             "not a regular file with one name",
         ));
     }
-    // Former releases let everybody read it.
+    // Earlier releases made it readable for all users.
     if write && metadata.mode() & 0o7777 != MODE {
         file.set_permissions(Permissions::from_mode(MODE))?;
     }

@@ -1,4 +1,4 @@
-//! The signals by which a daemon is told to end, or to open its logs anew. Used by the daemons.
+//! The signals that make a daemon end, or open its logs anew. Used by the daemons.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,7 +17,7 @@ pub struct Signals {
     ready: AsyncFd<OwnedFd>,
 }
 
-/// What a signal asks of a daemon.
+/// What a signal means for a daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
     /// To end: SIGTERM, and SIGINT, which a terminal sends.
@@ -30,7 +30,7 @@ impl Signals {
     /// From now on the signals wait to be received here. Programs that are executed inherit that they are blocked.
     ///
     /// # Errors
-    /// If there is no descriptor to be had.
+    /// If no descriptor is available.
     ///
     /// # Panics
     /// Outside a tokio runtime with I/O enabled.

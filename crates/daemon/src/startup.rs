@@ -1,5 +1,5 @@
-//! What a daemon takes over from its caller, put right before anything else. Used by umlmon and umldir; the signals are
-//! right already, as in all programs (`cli::main`).
+//! The state that a daemon inherits from its caller, corrected before anything else. Used by umlmon and umldir; signals
+//! have been reset already, as in all programs (`cli::main`).
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -10,8 +10,8 @@ use rustix::process::{Resource, Rlimit, geteuid, getrlimit, setrlimit, umask};
 
 use crate::{Error, notify};
 
-/// The limits that must not be, with their letters in the shell's `ulimit`. They would end the monitor, or leave a guest's
-/// disk hanging.
+/// The limits that are removed, with their letters in the shell's `ulimit`. They would end the monitor, or make a
+/// guest's disk hang.
 const UNLIMITED: [(Resource, &str); 5] = [
     (Resource::Fsize, "-f"),
     (Resource::Cpu, "-t"),
@@ -23,25 +23,25 @@ const UNLIMITED: [(Resource, &str); 5] = [
 /// The usual stack, in bytes. The layout of a kernel's memory depends on it.
 const STACK: u64 = 8 << 20;
 
-/// The least limits of open files: what there is without asking, and what may be asked for.
+/// The least limits of open files: the soft and the hard one.
 const OPEN_FILES: (u64, u64) = (1024, 524_288);
 
-/// What systemd tells a service.
+/// The variables that systemd sets for a service.
 const ENVIRONMENT: [&str; 3] = [notify::SOCKET, "JOURNAL_STREAM", "RUST_BACKTRACE"];
 
-/// Leaves nothing of the caller's: descriptors above the standard ones, limits, umask, environment. To be called before the
-/// daemon opens anything.
+/// Resets what the caller has left: descriptors above the standard ones, limits, umask, environment. To be called
+/// before the daemon opens anything.
 ///
 /// # Errors
-/// [`Error::NoProc`], without which a daemon cannot name what it holds open; what fails for want of it later has other
-/// things to say. [`Error::Limit`].
+/// [`Error::NoProc`], because a daemon needs /proc for paths of descriptors; later failures without it would have
+/// misleading messages. [`Error::Limit`].
 pub fn start_up() -> Result<(), Error> {
     sys::close_inherited();
     if std::fs::read_link("/proc/self").is_err() {
         return Err(Error::NoProc);
     }
     sys::keep_environment(&ENVIRONMENT);
-    // All modes that matter are set where something is made; this is for the rest, as directories above it.
+    // All modes that matter are set where a file is made; this is for others, such as parent directories.
     umask(Mode::WGRP | Mode::WOTH);
     for (resource, option) in UNLIMITED {
         if getrlimit(resource).current.is_some() {

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use crate::listen::{PAUSE, concerns_one};
 
-/// Connections that may wait to be accepted. More than the usual 128: in a flood, whoever comes last should still be
+/// Connections that may wait to be accepted. More than the usual 128: in a flood, the latest one should still be
 /// accepted.
 const BACKLOG: i32 = 1024;
 
@@ -58,8 +58,8 @@ fn open(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
-/// Sets how connections are looked after. They inherit it from the socket that accepts them (tcp(7)), so that it costs
-/// nothing for each.
+/// Sets the supervision of connections. They inherit it from the socket that accepts them (tcp(7)), so it needs no call
+/// for each.
 fn watch(socket: &OwnedFd) -> io::Result<()> {
     sockopt::set_socket_keepalive(socket, true)?;
     sockopt::set_tcp_keepidle(socket, IDLE)?;
@@ -79,7 +79,7 @@ impl TcpAcceptor {
     /// Begins to accept. Called within the runtime, with a socket of [`listen_tcp`].
     ///
     /// # Errors
-    /// If the runtime has no room for the socket.
+    /// If the runtime cannot register the socket.
     pub fn new(listener: TcpListener) -> io::Result<TcpAcceptor> {
         Ok(TcpAcceptor(tokio::net::TcpListener::from_std(listener)?))
     }

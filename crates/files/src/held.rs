@@ -1,10 +1,10 @@
-//! Files of which each says what one monitor holds, in a directory of root that all monitors of a host share. Used by the
-//! monitor as root: for disks, and for networks.
+//! Files of which each lists what one monitor holds, in a directory of root that all monitors of a host share. Used by
+//! the monitor as root: for disks, and for networks.
 //!
-//! Each monitor that holds something has a file there with a lock on it (flock(2)). Only the lock counts: a file that is
-//! not locked was left by a monitor that is no more. Who reads or writes any of the files holds the lock on the file
-//! `mutex` meanwhile, so that looking and entering are one step. A file is replaced as a whole: a full file system leaves
-//! the old content, which the others can read.
+//! Each monitor that holds something has a file there with a lock on it (flock(2)). Only the lock matters: a file that
+//! is not locked was left by a monitor that has ended. A process that reads or writes any of the files holds the lock
+//! on the file `mutex` meanwhile, so that checking and entering are one step. A file is replaced as a whole: if the
+//! file system is full, the old content stays, and the others can read it.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -38,9 +38,9 @@ pub enum HeldError {
         /// The reason.
         source: io::Error,
     },
-    /// A VM of the same name, with which ours would be mistaken for one.
+    /// Another VM has the same name, and its file cannot be distinguished from ours.
     Namesake(PathBuf),
-    /// A monitor that is stopped, or debugged.
+    /// A monitor that holds the mutex is stopped, or debugged.
     Stuck(PathBuf),
 }
 
@@ -72,12 +72,12 @@ impl std::error::Error for HeldError {}
 pub struct HeldDir {
     directory: OwnedFd,
     path: PathBuf,
-    /// What was passed over, and logged.
+    /// The names that were ignored, and logged.
     foreign: RefCell<BTreeSet<CString>>,
 }
 
 impl HeldDir {
-    /// Opens the directory, which must be root's.
+    /// Opens the directory, which must belong to root.
     ///
     /// # Errors
     /// [`HeldError::File`].
@@ -119,7 +119,7 @@ impl HeldDir {
         Ok(openat(&self.directory, name, flags, mode)?.into())
     }
 
-    /// Keeps all other monitors from these files until what it returns is dropped.
+    /// Excludes all other monitors from these files until the result is dropped.
     ///
     /// # Errors
     /// [`HeldError::Stuck`] after two seconds; [`HeldError::File`].
@@ -138,7 +138,7 @@ impl HeldDir {
         Err(HeldError::Stuck(self.path.join(NAME)))
     }
 
-    /// The names of the files in the directory. What is there and cannot be from a monitor is passed over, and logged once.
+    /// The names of the files in the directory. Entries that cannot be from a monitor are ignored, and logged once.
     ///
     /// # Errors
     /// [`HeldError::File`].
@@ -189,7 +189,7 @@ impl HeldDir {
         }
     }
 
-    /// What stands in a file, whoever holds it. It is cut off at 4 MB.
+    /// The content of a file, whichever monitor holds it. It is cut off at 4 MB.
     ///
     /// # Errors
     /// Those of open(2) and read(2).
@@ -200,7 +200,8 @@ impl HeldDir {
         Ok(content)
     }
 
-    /// Whether somebody holds the file; false if it is not there. Ask with the mutex, so that nobody takes it meanwhile.
+    /// Whether a monitor holds the file; false if it is not there. Call this with the mutex, so that none takes it
+    /// meanwhile.
     ///
     /// # Errors
     /// [`HeldError::File`].
@@ -226,7 +227,7 @@ impl HeldDir {
         }
     }
 
-    /// Gives a file its content, all or nothing. The file comes back with a lock on it.
+    /// Gives a file its content, all or nothing. Returns the file with a lock on it.
     ///
     /// # Errors
     /// Those of open(2), write(2), rename(2).

@@ -1,6 +1,8 @@
-//! Files that root writes where others have a hand in it: log files, and the files that say what a monitor holds.
+//! Files that root writes where other users or processes have access: log files, and the files that list what a monitor
+//! holds.
 //!
-//! Used by the monitor (`umlmon`), by `umldir`, and by the mechanisms they call. It knows no other crate of the workspace.
+//! Used by the monitor (`umlmon`), by `umldir`, and by the mechanisms they call. It uses no other crate of the
+//! workspace.
 
 mod held;
 mod log_dir;
