@@ -50,7 +50,7 @@ impl Failure {
         Failure::new(Exit::Usage, message)
     }
 
-    /// Says in front what the failure is about: `vm1: cannot start: ...`.
+    /// Adds the subject of the failure in front: `vm1: cannot start: ...`.
     #[must_use]
     pub fn about(mut self, what: impl fmt::Display) -> Failure {
         if !self.message.is_empty() {

@@ -21,7 +21,7 @@ impl Output {
         }
     }
 
-    /// Whether somebody looks at it on a terminal.
+    /// Whether it is a terminal.
     pub fn is_terminal(&self) -> bool {
         self.terminal
     }

@@ -31,7 +31,7 @@ pub fn main(program: &Program, run: impl FnOnce(Line) -> Result<Exit, Failure>) 
 /// Prints a failure as `main` does. The text may stem from a daemon or a guest, so only its printable part is shown.
 fn report(program: &Program, failure: &Failure) {
     let mut stderr = std::io::stderr().lock();
-    // Nobody is left to be told if stderr cannot be written.
+    // If stderr cannot be written, the error cannot be reported.
     if !failure.message.is_empty() {
         let message = printable(failure.message.as_bytes());
         let _ = writeln!(stderr, "{}: {message}", program.name);

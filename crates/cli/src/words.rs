@@ -247,7 +247,7 @@ impl Program {
     }
 
     fn find(&self, name: &[u8]) -> Result<&'static Word, Failure> {
-        // Who types -h wants to read, and not to be told of -halt.
+        // A user who types -h wants help, and not a hint about -halt.
         let name = if name == b"h" { b"help" } else { name };
         if let Some(word) = self.words().find(|word| word.name.as_bytes() == name) {
             return Ok(word);

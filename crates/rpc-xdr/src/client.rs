@@ -79,7 +79,7 @@ pub enum ClientError {
     /// What came is not a reply to a call of ours, or cannot be decoded; no further call is possible.
     #[error("the server sent a bad reply: {0}")]
     BadReply(String),
-    /// What came was not sealed by the server; somebody has interfered. No further call is possible.
+    /// A received message was not sealed by the server: the connection was tampered with. No further call is possible.
     #[error("{0}")]
     Seal(#[from] SealError),
     /// The arguments exceed a bound of the interface; nothing was sent.
@@ -315,7 +315,7 @@ impl<S: Stream> Client<S> {
     }
 
     fn read(&mut self) -> Result<(), ClientError> {
-        // Not on the stack, which in a daemon that calls now and then would stay as large for ever.
+        // Not on the stack, which would stay as large in a daemon that makes a call occasionally.
         let mut buffer = vec![0; READ.min(self.longest_reply())];
         let count = loop {
             match self.stream.read(&mut buffer) {

@@ -112,7 +112,7 @@ impl Context {
     }
 }
 
-/// The key that client and server have in common after a login, and nobody else, not even who learns the password later.
+/// The key that only client and server have after a login, even if the password becomes known later.
 #[derive(Clone)]
 pub struct SessionKey(Zeroizing<[u8; 64]>);
 

@@ -19,7 +19,7 @@ pub(crate) const MAX_HEADER: usize = 24 + 2 * (8 + 400);
 pub struct Limits {
     /// Bytes, without marks.
     pub max_record: usize,
-    /// Fragments of a record that comes in more than one.
+    /// The most fragments of a record.
     pub max_fragments: u32,
 }
 

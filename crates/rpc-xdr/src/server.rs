@@ -77,7 +77,7 @@ pub enum ServeError {
     /// A record that is no call.
     #[error("the peer sent something that is not a call: {0}")]
     NoCall(String),
-    /// Somebody has interfered with a connection that is sealed, or the peer does not seal.
+    /// A sealed connection was tampered with, or the peer does not seal.
     #[error(transparent)]
     Seal(#[from] SealError),
     /// The idle time is over.
@@ -90,7 +90,7 @@ pub enum ServeError {
 pub enum Reject {
     /// PROC_UNAVAIL: there is no such procedure.
     ProcedureUnavailable,
-    /// GARBAGE_ARGS: the arguments are not what the interface says.
+    /// GARBAGE_ARGS: the arguments do not conform to the interface.
     GarbageArguments,
 }
 
@@ -255,7 +255,7 @@ impl<P: Program<S>, S, IO: AsyncRead + AsyncWrite + Unpin> Connection<P, S, IO> 
         Poll::Pending
     }
 
-    /// Gives every running call its turn.
+    /// Polls every running call.
     fn advance_calls(&mut self, context: &mut Context<'_>) -> Result<(), SealError> {
         let mut ended = Vec::new();
         self.calls
@@ -317,7 +317,8 @@ impl<P: Program<S>, S, IO: AsyncRead + AsyncWrite + Unpin> Connection<P, S, IO> 
                     return Err(ServeError::Broken(io::ErrorKind::WriteZero.into()));
                 }
                 Poll::Ready(Ok(count)) => self.written += count,
-                // The client has gone; reading says so too, but perhaps after much that nobody waits for.
+                // The client has gone; a read would show this too, but perhaps only after much data that is no longer
+                // needed.
                 Poll::Ready(Err(error)) if gone(&error) => {
                     self.ended = true;
                     return Ok(true);

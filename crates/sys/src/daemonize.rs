@@ -16,8 +16,8 @@ pub enum Side {
 /// Duplicates the calling process (fork(2)).
 ///
 /// # Errors
-/// `ResourceBusy` if the process has more than one thread: in the child only the caller would go on, and locks held by
-/// the others would stay locked for ever. Otherwise the error of fork(2), or of reading `/proc/self/task`.
+/// `ResourceBusy` if the process has more than one thread: in the child only the caller would continue, and locks held
+/// by the others would stay locked. Otherwise the error of fork(2), or of reading `/proc/self/task`.
 pub fn fork() -> io::Result<Side> {
     if std::fs::read_dir("/proc/self/task")?.count() != 1 {
         return Err(io::Error::new(

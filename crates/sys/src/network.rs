@@ -1,7 +1,7 @@
 //! Network namespaces (network_namespaces(7)): made and visited by threads that end there. Used by the monitor as root.
 //!
-//! Who may enter a namespace may not always return to the one he came from, and a daemon that is in the wrong one can do
-//! nothing right any more. So no thread returns, and the daemon's own never goes.
+//! A thread that enters a namespace may not always be allowed to return, and a daemon in the wrong one could do nothing
+//! right any more. So no thread returns, and the daemon's own never leaves.
 #![allow(unsafe_code)]
 
 use std::fs::File;
@@ -17,7 +17,7 @@ const STACK: usize = 128 << 10;
 /// is brought back can be used here.
 ///
 /// # Errors
-/// If no thread can be had, or it may not go there; those of `task`.
+/// If no thread can be made, or it may not enter the namespace; those of `task`.
 pub fn in_network<T: Send>(
     network: impl AsFd + Sync,
     task: impl FnOnce() -> io::Result<T> + Send,
@@ -29,10 +29,10 @@ pub fn in_network<T: Send>(
     })
 }
 
-/// Makes a network namespace in which there is nothing. It exists as long as it is open, or somebody is in it.
+/// Makes an empty network namespace. It exists as long as it is open, or a thread is in it.
 ///
 /// # Errors
-/// If no thread can be had; those of unshare(2).
+/// If no thread can be made; those of unshare(2).
 pub fn new_network() -> io::Result<OwnedFd> {
     elsewhere(|| {
         // SAFETY: the flag concerns the network of the calling thread only, on which no memory depends.

@@ -10,7 +10,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::OnceLock;
 use std::{io, mem, ptr};
 
-/// Whom the host ends when it has no memory left (proc_pid_oom_score_adj(5)): the file of the calling process.
+/// The setting that determines which process the host ends when it has no memory left (proc_pid_oom_score_adj(5)): the
+/// file of the calling process.
 const OOM_SCORE: &CStr = c"/proc/self/oom_score_adj";
 /// What new processes write to it.
 static OOM_SCORE_OF_CHILDREN: OnceLock<String> = OnceLock::new();
@@ -56,7 +57,7 @@ impl std::error::Error for SpawnError {
     }
 }
 
-/// What a host is short of that refuses a process with this error, as advice; None: that is not what it says.
+/// The resource that the host lacks if a process fails with this error, as advice; None for other errors.
 #[must_use]
 pub fn shortage(error: &io::Error) -> Option<&'static str> {
     match error.raw_os_error()? {

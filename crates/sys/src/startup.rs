@@ -1,5 +1,5 @@
-//! What a program takes over from its caller across execve(2), and puts right before anything else. Runs at the start of
-//! all programs, while they have one thread: signals in all of them, the rest in the daemons.
+//! The state that a program inherits from its caller across execve(2), and resets before anything else. Runs at the
+//! start of all programs, while they have one thread: signals in all of them, the rest in the daemons.
 #![allow(unsafe_code)]
 
 use std::os::fd::RawFd;

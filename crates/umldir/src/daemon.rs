@@ -42,7 +42,7 @@ pub fn run(config_path: &Path, foreground: bool) -> anyhow::Result<()> {
     }
     daemon::start_up()?;
     let global = Config::load(config_path)?.global;
-    // The lock comes first: whoever holds it may clean up after a predecessor. It is released last.
+    // The lock comes first: the process that holds it may clean up after an earlier daemon. It is released last.
     let pid_file = lock(&global)?;
     let home = global.directory();
     own_directory(&home, 0o755)?;
@@ -58,7 +58,7 @@ pub fn run(config_path: &Path, foreground: bool) -> anyhow::Result<()> {
     let serving = serve(ctrl, ports, &log, &readiness, foreground);
     let result = LocalSet::new().block_on(&runtime, serving);
     match result {
-        // Whoever waits at the terminal is told; otherwise the error goes the usual way.
+        // A caller that waits at the terminal gets the error; otherwise it is returned as usual.
         Err(error) if readiness.failed(1, &format!("umldir: {}", cli::causes(&error))) => Ok(()),
         result => result,
     }
@@ -167,6 +167,6 @@ async fn converse(
     limits: Limits,
     _place: Option<OwnedSemaphorePermit>,
 ) {
-    // What a client does wrong is its own business: it was told, or is gone.
+    // An error of a client is not logged: the client got an answer, or is gone.
     let _ = serve_umldir_v1(stream, service, session, limits).await;
 }

@@ -1,4 +1,4 @@
-//! What others may know of umldir: its command line. The program itself is `main.rs`.
+//! The public part of umldir: its command line. The program itself is `main.rs`.
 
 mod options;
 

@@ -87,7 +87,7 @@ impl Redirector {
         MAX_REDIRECTED * DESCRIPTORS
     }
 
-    /// Serves the program UMLREDIR, for ever.
+    /// Serves the program UMLREDIR, without end.
     pub async fn serve(self, acceptor: TcpAcceptor) {
         let (redirector, waiting) = (Rc::new(self), Crowd::new(MAX_WAITING.0, MAX_WAITING.1));
         loop {
@@ -125,7 +125,7 @@ impl Redirector {
         self.global.vm_dir(vm).join("redir")
     }
 
-    /// Connects with a monitor, and tells it who comes.
+    /// Connects with a monitor, and sends it the address of the client.
     async fn connect(&self, vm: &VmName, from: SocketAddr) -> io::Result<OwnedFd> {
         // What is connected to is this file, and not what a link leads to. Through the descriptor, the path is short
         // enough for a socket address however deep the directory is.
@@ -200,7 +200,7 @@ fn nobody() -> DirError {
 /// Lets a client ask for a VM, and begins to pass its bytes on.
 async fn redirect(stream: TcpStream, from: SocketAddr, redirector: Rc<Redirector>, place: Place) {
     let asked = tokio::time::timeout(ASKING, ask(stream, from, &redirector)).await;
-    // What a client does wrong is its own business: it was told, or is gone.
+    // An error of a client is not logged: the client got an answer, or is gone.
     if let Ok(Ok(Some((client, reached)))) = asked {
         // A task of its own, as this one has grown by what is done with.
         tokio::task::spawn_local(async move {

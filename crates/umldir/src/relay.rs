@@ -18,7 +18,7 @@ use crate::pipe::Pipe;
 /// Size of the buffer for small pieces.
 const SMALL: usize = 16 * 1024;
 
-/// Steps of a connection in which much flows before others have their turn.
+/// Steps of a connection with much data before other tasks run.
 const TURN: u32 = 16;
 
 /// How often it is looked whether a monitor that has finished its stream is still there.
@@ -64,7 +64,7 @@ struct Relay {
 }
 
 impl Relay {
-    /// Ready when others should have their turn, or when a direction has ended.
+    /// Ready when other tasks should run, or when a direction has ended.
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let up = match self.up.poll(context, &mut self.client, &mut self.monitor) {
             // The monitor takes no more, and may have said why: the client is to read that.
@@ -131,7 +131,7 @@ impl Way {
         }
     }
 
-    /// Ready when others should have their turn, or when it has just ended.
+    /// Ready when other tasks should run, or when it has just ended.
     fn poll(
         &mut self,
         context: &mut Context<'_>,
@@ -207,7 +207,7 @@ impl Way {
                     }
                 }
             }
-            // Without a pipe to be had, it goes on like this.
+            // If no pipe is available, it continues in this way.
             if size == SMALL
                 && let Ok(pipe) = Pipe::new()
             {

@@ -29,9 +29,9 @@ pub struct Session {
 
 #[derive(Debug, Clone, Copy)]
 enum Peer {
-    /// A process of this host, as the kernel says.
+    /// A process of this host, as reported by the kernel.
     Local { uid: u32, pid: u32 },
-    /// Whoever has this address.
+    /// The client at this address.
     Remote(SocketAddr),
 }
 

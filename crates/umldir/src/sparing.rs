@@ -1,4 +1,4 @@
-//! What strangers can bring about as often as they like must not fill the log (umldir).
+//! Events that other hosts can cause as often as they like must not fill the log (umldir).
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! The TCP ports of the daemon, on which anybody may call (umldir).
+//! The TCP ports of the daemon, which are open to all clients (umldir).
 
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -22,7 +22,7 @@ const MAX_ASKING: (usize, usize) = (512, 64);
 const ASKING_DESCRIPTORS: u64 = MAX_ASKING.0 as u64 + 1;
 const WAITING_DESCRIPTORS: u64 = 3 * MAX_WAITING.0 as u64 + 1;
 
-/// How long such a connection may make no call. Who asks has a question ready.
+/// How long such a connection may make no call. A client has its question ready.
 const ASKING_IDLE: Duration = Duration::from_secs(10);
 
 /// The ports that the configuration wants open.
@@ -39,7 +39,7 @@ impl Ports {
     /// Listens on them.
     ///
     /// # Errors
-    /// If a port is not known, or cannot be had; says what to change.
+    /// If a port is not known, or is not available; says what to change.
     pub fn listen(global: &Global) -> anyhow::Result<Ports> {
         let directory = global.tcp || global.tcp_redir;
         let directory = directory.then(|| listen(global, Port::Umldir));
@@ -100,7 +100,7 @@ fn listen(global: &Global, port: Port) -> anyhow::Result<(TcpListener, u16)> {
     Ok((listener, number))
 }
 
-/// Answers questions, for ever.
+/// Answers calls, without end.
 async fn answer(acceptor: TcpAcceptor, service: Rc<Service>) {
     let crowd = Crowd::new(MAX_ASKING.0, MAX_ASKING.1);
     loop {
@@ -113,6 +113,6 @@ async fn answer(acceptor: TcpAcceptor, service: Rc<Service>) {
 async fn converse(stream: TcpStream, from: SocketAddr, service: Rc<Service>, _place: Place) {
     let mut limits = UMLDIR_V1_LIMITS;
     limits.idle = Some(ASKING_IDLE);
-    // What a client does wrong is its own business: it was told, or is gone.
+    // An error of a client is not logged: the client got an answer, or is gone.
     let _ = serve_umldir_v1(stream, service, Session::remote(from), limits).await;
 }

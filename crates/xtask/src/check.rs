@@ -1,4 +1,4 @@
-//! `cargo xtask check`: what can be said of the sources without running a test. The first thing that is wrong ends it.
+//! `cargo xtask check`: checks of the sources that need no test run. The first fault ends it.
 
 mod circles;
 mod crates;

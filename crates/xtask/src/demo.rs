@@ -151,7 +151,7 @@ impl Demo {
         let mut console = Dialogue::new(stdout, stdin);
         let talked = talk(&mut console);
         console.finish_typing();
-        // What goes wrong in the dialogue says more than an exit status.
+        // An error in the dialogue is more useful than an exit status.
         talked?;
         let rest = console.expect_end(PATIENCE)?;
         println!("{}", printable(&String::from_utf8_lossy(&rest)).trim_end());
@@ -182,7 +182,7 @@ impl Demo {
         Ok(())
     }
 
-    /// After a failure: the VM must not outlive the demo, and why it failed shall be seen.
+    /// After a failure: the VM must not outlive the demo, and its cause must be shown.
     fn clean_up(&self) {
         heading("It failed; this is the monitor's log");
         let log = fs::read_to_string(self.directory.join("var/vm1/log/monitor"));

@@ -107,7 +107,7 @@ impl Dialogue {
         let mut seen = self.expect("login: ", within)?;
         self.send("root\n")?;
         seen += &self.expect("Password: ", within)?;
-        // After the prompt the guest switches its echo off, and drops what was typed before; nothing tells when it has.
+        // After the prompt the guest switches its echo off, and drops earlier input; there is no event for that.
         thread::sleep(ECHO_OFF);
         self.send("uml\n")?;
         seen += &self.expect("# ", within)?;

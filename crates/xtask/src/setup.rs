@@ -21,7 +21,7 @@ pub(crate) fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
-/// Whether nobody looks on, and what is missing must count as a failure.
+/// Whether this runs in CI, where a missing program must count as a failure.
 pub(crate) fn is_ci() -> bool {
     std::env::var_os("CI").is_some_and(|value| !value.is_empty() && value != "false")
 }

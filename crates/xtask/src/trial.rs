@@ -22,7 +22,7 @@ const PACKAGES: [&str; 2] = ["mmdebstrap", "util-linux"];
 /// The release that the package is for.
 const SUITE: &str = "bookworm";
 
-/// What a trial says when all went well.
+/// What a trial prints when it has succeeded.
 const DONE: &str = "TRIAL-DONE";
 
 /// Where the second trial writes what it says, as its systemd has no terminal.

@@ -20,7 +20,7 @@ use crate::umlmonctrl::{
     UMLMONAUTH, UMLMONAUTH_V1, UmlmonauthV1Client, UmlmonauthV2Client,
 };
 
-/// What a server that offers TLS says in its verifier (RFC 9289 section 4.1).
+/// The verifier of a server that offers TLS (RFC 9289 section 4.1).
 pub const TLS_TOKEN: &[u8] = b"STARTTLS";
 
 /// What to log in to with version 1, and with what.
@@ -68,7 +68,7 @@ pub enum LoginError {
     /// No answer, or none that makes sense.
     #[error(transparent)]
     Call(#[from] ClientError),
-    /// The server does not let us in, and says why.
+    /// The server does not let us in, for this reason.
     #[error("{}", .0.text)]
     Refused(CtlError),
     /// The server does not take our proof, and says why: the password is wrong, or too many were.
@@ -175,7 +175,7 @@ pub fn authenticate<S: Stream>(
 /// Asks for TLS, before anything else. If the answer is true, the TLS handshake is next on the stream; if it is false, the
 /// server does not offer TLS and the stream can be used as it is.
 ///
-/// Nobody vouches for the answer: a client that wants TLS in any case must not go on without it.
+/// The answer is not protected: a client that requires TLS must not continue without it.
 ///
 /// # Errors
 /// [`ClientError`]: no answer, or none that makes sense.

@@ -24,7 +24,7 @@ use crate::umlmonctrl::{
 };
 use crate::xdr::{Pack, Strict, Unpack, take};
 
-/// What is accepted from somebody who has proved nothing.
+/// What is accepted from a client that has proved nothing.
 const LIMITS: Limits = Limits {
     max_record: 4096,
     max_fragments: 8,
@@ -40,7 +40,7 @@ const FINISH: (u32, u32) = (UMLMONAUTH_V2, 2);
 /// What is written down about arguments that cannot be decoded.
 const NONSENSE: &str = "its arguments are invalid";
 
-/// Who decides whom to let in.
+/// The decisions about who is let in.
 #[allow(
     async_fn_in_trait,
     reason = "all connections are served on one thread, nothing has to be Send"
@@ -188,7 +188,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Door<IO> {
     ) -> Result<Admitted<IO>, DoorError> {
         match begin.args {
             BeginArgs::V1(args) => self.prove(begin.xid, args, binding, gate).await,
-            // On the heap, as a stranger who says nothing has no need of it.
+            // On the heap, because a client that sends nothing does not need it.
             BeginArgs::V2(args) => Box::pin(self.exchange(begin.xid, args, binding, gate)).await,
         }
     }
@@ -246,7 +246,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Door<IO> {
             Ok(verifiers) => verifiers,
             Err(error) => return self.refuse(xid, error, AuthStartResult::Error).await,
         };
-        // The answer tells the client whether its password is right, so it counts before it is given.
+        // The answer shows the client whether its password is right, so the attempt is counted before the answer.
         if let Err(error) = gate.attempt() {
             return self.refuse(xid, error, AuthStartResult::Error).await;
         }
@@ -297,7 +297,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Door<IO> {
         }
     }
 
-    /// Tells the client why it is not let in.
+    /// Sends the client the reason why it is not let in.
     async fn refuse<T, R: Pack>(
         mut self,
         xid: u32,
@@ -324,7 +324,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Door<IO> {
     }
 }
 
-/// Which of the keys the client knows. All are tried, so that the time does not tell which.
+/// Which of the keys the client knows. All are tried, so that the time does not reveal which.
 fn proved<'a>(
     transcript: &Transcript,
     keys: &'a [Key],

@@ -1,4 +1,4 @@
-//! One call, and not a byte more: for a server that gives the connection to somebody else afterwards. In umldir.
+//! Reading one call, and not a byte more: for a server that passes the connection on afterwards. In umldir.
 
 use std::io;
 use std::rc::Rc;

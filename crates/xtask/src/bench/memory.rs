@@ -44,7 +44,7 @@ const ROUNDS: usize = 7;
 /// What was measured in one round.
 struct Round {
     conmon: Memory,
-    /// The monitor, with which nobody has talked yet.
+    /// The monitor, before any client has connected.
     idle: Memory,
     /// Both processes while the kernel runs; its own memory is the guest's.
     vm: Memory,
@@ -95,7 +95,7 @@ fn round(image: &boot::Image) -> anyhow::Result<Round> {
     measured
 }
 
-/// Boots the VM; nobody is connected with it afterwards.
+/// Boots the VM; no client is connected afterwards.
 fn boot_in(installation: &Installation, image: &boot::Image) -> anyhow::Result<()> {
     let mut console = installation.console()?;
     boot::boot(installation, &mut console, image).map(drop)

@@ -1,4 +1,5 @@
-//! `cargo xtask bench`: measures ours and its peers from Debian in turn, in one run, and compares with the limits of
+//! `cargo xtask bench`: measures ours and its peers from Debian alternately, in one run, and compares with the limits
+//! of
 //! SPECIFICATION.md.
 //!
 //! A subject is a file beside this one, an entry of [`SUBJECTS`], and its rows in SPECIFICATION.md. It measures with

@@ -1,4 +1,4 @@
-//! What the redirector costs those who come through it, against haproxy and socat (cargo xtask bench).
+//! What the redirector costs its clients, compared with haproxy and socat (cargo xtask bench).
 
 use super::installation::directory;
 use super::redirectors::Redirector;

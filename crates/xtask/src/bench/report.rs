@@ -18,7 +18,7 @@ pub(crate) struct Figure {
 }
 
 impl Figure {
-    /// The medians of what was measured in turn.
+    /// The medians of two programs that were measured alternately.
     pub(crate) fn of_pairs(
         metric: &'static str,
         unit: &'static str,

@@ -9,8 +9,8 @@ pub(crate) struct Pairs {
     pub(crate) peer: Vec<f64>,
 }
 
-/// Measures ours and the peer in turn, `rounds` times each. A machine that gets slower meanwhile is slower for both, and
-/// who is first changes with every round, as the second may find warm what the first has touched.
+/// Measures ours and the peer alternately, `rounds` times each. A machine that gets slower meanwhile is slower for
+/// both, and the order changes with every round, because the second may find files cached by the first.
 ///
 /// # Errors
 /// The first one of either.

@@ -20,7 +20,7 @@ const PIECE: usize = 128 << 10;
 /// Stack of a server thread, of which there are a thousand.
 const STACK: usize = 512 << 10;
 
-/// The first byte says what a client wants.
+/// The first byte is the client's request.
 const ECHO: u8 = b'e';
 const TAKE_AND_GIVE: u8 = b't';
 
@@ -73,7 +73,7 @@ fn answer(mut stream: UnixStream, own: usize) -> std::io::Result<()> {
     }
 }
 
-/// Where a client goes.
+/// The destination of a client.
 #[derive(Debug)]
 pub(super) struct Route {
     pub(super) port: u16,

@@ -92,7 +92,7 @@ fn rustfmt(rust: &str) -> anyhow::Result<String> {
         .spawn()
         .context("cannot run rustfmt")?;
     let mut stdin = child.stdin.take().context("rustfmt has no stdin")?;
-    // rustfmt reads to the end before it writes, so this cannot block for ever.
+    // rustfmt reads to the end before it writes, so this cannot block without end.
     stdin
         .write_all(rust.as_bytes())
         .context("cannot write to rustfmt")?;
