@@ -32,7 +32,7 @@ pub fn certify(world: &World, hosts: &[&str]) -> Certificate {
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    /// One that nobody knows yet, of this name.
+    /// A new certificate for this name, which no client has seen.
     ///
     /// # Panics
     /// If its key cannot be made.

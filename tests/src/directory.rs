@@ -89,7 +89,7 @@ impl<'w> Directory<'w> {
     }
 }
 
-/// A TCP port that nobody listens on.
+/// A TCP port on which no process listens.
 ///
 /// # Panics
 /// If there is none.

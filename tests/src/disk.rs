@@ -87,7 +87,7 @@ impl FailingDisk {
         &self.directory
     }
 
-    /// Mounts it again, which repairs it if nobody uses it any more.
+    /// Mounts it again, which repairs it if no process uses it any more.
     pub fn mount(&self) {
         let mut mount = Command::new("mount");
         run(mount

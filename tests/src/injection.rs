@@ -68,7 +68,7 @@ impl Call<'_> {
             _ if !TRANSFERS.contains(&self.number) => false,
             socket if socket.starts_with("socket:") => self.is_stream(),
             pipe if pipe.starts_with("pipe:") => true,
-            // Counters and the like, of which there is all or nothing; values that the kernel takes at once.
+            // Counters and similar values, which are complete or missing; values that the kernel accepts at once.
             odd if !odd.starts_with('/') => false,
             value
                 if ["/proc/", "/sys/"]

@@ -13,7 +13,7 @@ use crate::{World, program, run, skip, wait_for};
 pub const HERE: &str = "10.98.0.1";
 /// The same of IPv6.
 pub const HERE_V6: &str = "fd98::1";
-/// An address on the cable that nobody has.
+/// An address on the cable that no host has.
 pub const NOBODY: &str = "10.98.0.9";
 
 /// Another host, from which this one can be reached. This one is a network namespace of the test's thread, and of what the

@@ -238,7 +238,7 @@ fn users_who_connect_too_often_lock_themselves_out_but_not_the_administrator() {
     let monitor = vm.monitor_pid();
     let open = fs::read_dir(format!("/proc/{monitor}/fd")).unwrap().count();
     assert!(open < 300, "{open} files are open");
-    // The administrator cannot shut the guest down, but the monitor hears the signal, and ends the VM.
+    // The administrator cannot shut the guest down, but the monitor receives the signal, and ends the VM.
     let said = world.umladmin(&["-timeout", "1", "stop"]);
     assert!(!vm.pid_file().exists(), "{said:#?}");
 }
@@ -290,7 +290,7 @@ fn attachments_belong_to_one_connection() {
         open(&mut other, ConMode::Write),
         ConOpenResult::Error(_)
     ));
-    // Any offset will do for whoever is attached.
+    // Any offset is accepted from an attached client.
     assert!(matches!(one.con_read(&read).unwrap(), ConReadResult::Ok(_)));
     assert_eq!(one.con_close("con1").unwrap(), CtlResult::Ok);
     refused(one.con_close("con1").unwrap(), "closing twice");
@@ -480,7 +480,7 @@ fn pid_files_are_root_s_and_no_stranger_is_killed_for_them() {
     assert!(vm.pid_file().exists());
     assert_eq!(listed(), ("off".into(), serde_json::Value::Null));
 
-    // Somebody else has its number now, and somebody holds the lock.
+    // Another process has its number now, and this test holds the lock.
     let mut stranger = Command::new("sleep").arg("1000").spawn().unwrap();
     fs::write(vm.pid_file(), format!("{}\n", stranger.id())).unwrap();
     let file = fs::File::open(vm.pid_file()).unwrap();

@@ -145,12 +145,12 @@ fn who_may_only_read_keeps_no_owner_out() {
         log.contains("backing file of /disks/a.cow of vm2, which sees what is written"),
         "{log}"
     );
-    // Who comes second does not read what somebody writes.
+    // The second VM does not read what the first one writes.
     reader.kill();
     let refused = reader.umlwatch(&["-start"]).fails(1);
     assert!(refused.contains("is open read-write by vm1"), "{refused}");
     owner.kill();
-    // An image among the shared disks is that of whoever can write it.
+    // An image among the shared disks counts for every VM that can write it.
     let planted = base.with_file_name("planted.cow");
     fs::copy(reader.file("jail/disks/a.cow"), &planted).unwrap();
     fs::set_permissions(&planted, fs::Permissions::from_mode(0o644)).unwrap();

@@ -1,4 +1,5 @@
-//! Tier real: consoles of a real guest: full-screen programs seen by who comes late, and megabytes whoever watches.
+//! Tier real: consoles of a real guest: full-screen programs seen by a late client, and megabytes with and without
+//! watchers.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // in functions beside the tests, too
 
@@ -66,7 +67,7 @@ fn rounds(usual: usize) -> usize {
     rounds.unwrap_or(usual)
 }
 
-/// Somebody at con1, and what is to be seen there, in a file.
+/// A client at con1, whose terminal is recorded in a file.
 struct Client {
     child: Child,
     path: PathBuf,

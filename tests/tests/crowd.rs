@@ -71,7 +71,7 @@ fn ten_thousand_silent_connections_slow_nobody_down() {
                 }
             });
             let loaded = best();
-            // Nor is anybody kept out.
+            // No client is kept out.
             let stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
             if port == questions_port {
                 UmldirV1Client::new(stream).dir_null().unwrap();

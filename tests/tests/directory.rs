@@ -123,7 +123,7 @@ fn monitors_come_back_within_a_second() {
         let took = started.elapsed();
         assert!(took < Duration::from_secs(1), "{took:?}");
     }
-    // All that time, whoever was connected with the VM has noticed nothing.
+    // All that time, clients connected with the VM were not affected.
     console.send("still here?");
     console.expect("still here?");
     console.leave();
@@ -218,7 +218,7 @@ fn there_is_one_umldir_and_its_files_are_roots() {
         (!directory.pid_file().exists()).then_some(())
     });
     assert!(!directory.home().join("ctrl").exists());
-    // A directory that somebody else could change is not used.
+    // A directory that another user could change is not used.
     chown(directory.home(), Some(NOBODY), None).unwrap();
     let complaint = directory.run().fails(1);
     assert!(complaint.contains("belongs to another user"), "{complaint}");
@@ -236,7 +236,7 @@ fn over_tcp_everybody_may_ask_and_nobody_registers() {
     for address in addresses {
         let mut client = UmldirV1Client::new(TcpStream::connect((address, port)).unwrap());
         client.dir_null().unwrap();
-        // A stranger gets what he names, and no more.
+        // A client from another host gets the VM that it names, and no more.
         let refused = client.vm_list().unwrap().into_result();
         assert_eq!(refused.unwrap_err().code, DirCode::NotAuthorised);
         let named = client.get_port("vm1").unwrap().into_result().unwrap();

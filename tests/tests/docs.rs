@@ -62,7 +62,7 @@ fn is_name(word: &str) -> bool {
             .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
-/// What stands in backquotes and looks like the name of a test.
+/// Text in backquotes that looks like the name of a test.
 fn named(text: &str) -> Vec<&str> {
     let quoted = text.split('`').skip(1).step_by(2);
     quoted

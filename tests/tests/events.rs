@@ -178,7 +178,7 @@ fn a_guest_that_does_not_become_ready() {
         complaint.contains("con1 has not shown 'Fake'"),
         "{complaint}"
     );
-    // Nobody stays attached.
+    // No client stays attached.
     assert_eq!(vm.info()["channels"][1]["watchers"], serde_json::json!([]));
     vm.kill();
     assert_eq!(vm.info()["ready"], false);

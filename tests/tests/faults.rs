@@ -57,7 +57,7 @@ fn what_a_former_monitor_left_is_neither_believed_nor_in_the_way() {
     assert!(!xtask::leftovers::mounts(world.path()).is_empty());
     let groups = || xtask::leftovers::groups(&world.path().join("var"));
     let bounded = !groups().is_empty();
-    // Meanwhile the number is that of somebody else, and he is not harmed.
+    // Meanwhile another process has the number, and it must get no signal.
     let mut bystander = Command::new("sleep").arg("1000").spawn().unwrap();
     fs::write(vm.pid_file(), format!("{}\n", bystander.id())).unwrap();
     vm.umlwatch(&["-info"]).fails(3);
@@ -241,7 +241,7 @@ fn a_client_that_does_not_read_holds_up_nobody() {
     vm.expect_log("con1", "fake login on con1\r\n", &flood(5_000_000));
     other.send("still here");
     other.expect("still here");
-    // Whoever takes the console over finds it at its end.
+    // A client that takes the console over finds it at its end.
     let mut next = vm.terminal("-force-connect", "con1", 24, 80);
     next.expect("000000000312499 ");
     next.send("\x1d");

@@ -123,7 +123,7 @@ fn a_user_who_is_gone_is_named() {
     // A home is not needed.
     works(&host);
     shell(&host, "umlmon vm1; sed -i '/^anna:/d' /etc/passwd").ok();
-    // Whoever has begun may go on, and is stopped as usual.
+    // A monitor that runs already may continue, and is stopped as usual.
     shell(&host, "umlwatch vm1 -start -kill").ok();
     shell(&host, "umladmin stop").ok();
     let complaint = shell(&host, "umlmon vm1").fails(1);

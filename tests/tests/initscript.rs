@@ -159,7 +159,7 @@ fn follows_the_configuration(host: &Host) {
         assert_eq!(before[&vm], after[&vm], "{vm} was not to be touched");
     }
 
-    // What cannot be understood changes nothing, and stops nobody.
+    // A line that cannot be parsed changes nothing, and does not prevent a start.
     let good = fs::read_to_string("/etc/umlmon").unwrap();
     fs::write("/etc/umlmon", format!("{good}mem = lots\n")).unwrap();
     let said = script(host, "reload");

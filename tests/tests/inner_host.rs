@@ -307,7 +307,7 @@ fn a_host_without_memory_ends_a_vm_sooner_than_its_monitor() {
          umlwatch vm1 -site /proc/self/oom_score_adj",
     );
     assert_eq!(scores, "-900\n0\n0\n0\n");
-    // Whoever takes it all is ended first.
+    // The process that uses all the memory is ended first.
     host.shell("tail /dev/zero || [ $? = 137 ]");
     let page = host.shell(INFO);
     assert!(page.contains("vm1 is running"), "{page}");

@@ -45,7 +45,7 @@ fn only_the_monitor_is_spared_when_memory_is_short() {
         text.trim().parse().unwrap()
     };
     let own = score("self");
-    // capabilities(7): without CAP_SYS_RESOURCE, number 24, nobody is spared.
+    // capabilities(7): without CAP_SYS_RESOURCE, number 24, no process is protected.
     let status = status(vm.monitor_pid());
     let capabilities = u64::from_str_radix(&status["CapEff"], 16).unwrap();
     let monitor = match capabilities & 1 << 24 {

@@ -103,7 +103,7 @@ fn nothing_that_a_kernel_names_is_made_on_the_host() {
     }
     assert_eq!(names(&shared), before);
     assert_eq!(fs::read_dir(vm.file("jail")).unwrap().count(), jail_before);
-    // And if something is there that no monitor has made, it is in nobody's way.
+    // And if there is a file that no monitor has made, it causes no error.
     for name in ["locks/vm7.held/x", "macpool/vm7.lease/x"] {
         fs::create_dir_all(shared.join(name)).unwrap();
     }
@@ -123,7 +123,7 @@ fn no_library_comes_from_a_directory_of_a_user() {
     let Some(world) = World::new() else { return };
     let vm = world.vm("vm1").monitor();
     let own = Own::new(&vm);
-    // The home of somebody who trusts in its being closed.
+    // The home directory of a user who relies on its being closed.
     let home = world.path().join("home");
     fs::create_dir(&home).unwrap();
     fs::write(home.join("libsecret.so.1"), elf::program("", &[], "")).unwrap();

@@ -393,7 +393,7 @@ fn a_flood_on_a_console_is_logged_byte_for_byte() {
     console.expect("fake login on con1\r\n");
     console.send("flood:con1:5000000\n");
     vm.expect_log("con1", "flood:con1:5000000\n", &e2e::flood(5_000_000));
-    // Whoever is connected sees the end of it, even if too slow for all of it.
+    // A connected client sees the end of the output, even if it is too slow for all of it.
     console.expect("000000000312499 ");
     console.leave();
     vm.umlwatch(&["-halt"]).ok();

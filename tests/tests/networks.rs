@@ -232,7 +232,7 @@ fn two_vms_have_nothing_in_common() {
     two.umlwatch(&["-kill"]).ok();
     one.wait_inactive();
     two.wait_inactive();
-    // Each gets its own again, whoever is first.
+    // Each gets its own again, in whatever order they start.
     two.start();
     assert_eq!(mac(&two), second);
     one.start();

@@ -461,7 +461,7 @@ fn monitors_come_back_when_umldir_is_killed_under_load() {
         }
         over.store(true, Ordering::Relaxed);
     });
-    // Whoever is connected with the VM itself has noticed nothing.
+    // A client connected with the VM itself was not affected.
     console.send("still here?");
     console.expect("still here?");
     console.leave();

@@ -1,4 +1,5 @@
-//! Tier root: the monitor as a service: who waits for it is told when it is ready, and it boots what shall boot.
+//! Tier root: the monitor as a service: the service manager is notified when it is ready, and it boots the VMs it
+//! should.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // in functions beside the tests, too
 

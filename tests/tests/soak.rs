@@ -52,7 +52,7 @@ fn slope(samples: &[Sample]) -> f64 {
     above / below
 }
 
-/// Somebody who watches for a while, in the background.
+/// A client that watches for a while, in the background.
 struct Watcher(Child);
 
 impl Watcher {
@@ -135,7 +135,7 @@ fn use_the_real_one(vm: &Vm<'_>, round: usize) {
     }
 }
 
-/// Nobody is connected: each daemon has the descriptors it had before.
+/// No client is connected: each daemon has the descriptors it had before.
 fn samples(
     daemons: &BTreeMap<String, i32>,
     begun: Instant,

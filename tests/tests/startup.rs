@@ -156,7 +156,7 @@ fn neither_limits_nor_the_umask_of_the_caller_count() {
             "{complaint}"
         );
     }
-    // A stranger could take the pid file of a VM first.
+    // Another user could take the pid file of a VM first.
     for mode in [0o777, 0o1777, 0o775] {
         fs::set_permissions(&rundir, fs::Permissions::from_mode(mode)).unwrap();
         for (program, words) in [("umldir", &[][..]), ("umlmon", &["vm1"])] {

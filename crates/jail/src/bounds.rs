@@ -397,7 +397,7 @@ mod tests {
     fn no_file_of_another_file_system_is_read() {
         let directory = tempfile::tempdir().unwrap();
         let root = directory.path().to_str().unwrap();
-        // Whoever reads this waits for ever.
+        // A read of this file blocks without end.
         let fifo = directory.path().join("cgroup.controllers");
         let mode = nix::sys::stat::Mode::S_IRUSR;
         nix::unistd::mkfifo(&fifo, mode).unwrap();

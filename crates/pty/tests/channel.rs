@@ -111,7 +111,7 @@ fn input_waits_for_the_guest() {
         let client = channel.attach("me").unwrap();
         client.take().unwrap();
         let text: Vec<u8> = (0..200_000_u32).map(|n| n.to_le_bytes()[0]).collect();
-        // Nobody reads: the client waits, until it gives up.
+        // No program reads: the client waits, until it gives up.
         let blocked = tokio::time::timeout(SHORT, client.write(&[1; 100_000])).await;
         assert!(blocked.is_err());
         // The next kernel does not get that.

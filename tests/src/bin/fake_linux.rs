@@ -395,7 +395,7 @@ impl Kernel {
         ]);
         packet.extend_from_slice(text.as_bytes());
         packet.push(0);
-        // A kernel does not mind if nobody listens.
+        // A kernel continues even if no process listens.
         let _ = self.mconsole.send_to(&packet, to);
     }
 
@@ -409,7 +409,7 @@ impl Kernel {
             Answers::Properly => {}
             Answers::Never => return Ok(()),
             Answers::Endlessly(size) => {
-                // Until whoever asked has had enough.
+                // Until the caller closes its socket.
                 let text = vec![b'x'; usize::try_from(size)?];
                 let part = [words(&[0, 1, size]), text].concat();
                 while self.mconsole.send_to_addr(&part, &from).is_ok() {}
@@ -488,7 +488,7 @@ impl Kernel {
         let mut packet = words(&[error, 0, u32::try_from(text.len() + 1).unwrap_or(0)]);
         packet.extend_from_slice(text.as_bytes());
         packet.push(0);
-        // Whoever asked may have gone.
+        // The caller may have gone.
         let _ = self.mconsole.send_to_addr(&packet, to);
     }
 }

@@ -116,7 +116,7 @@ fn ten_thousand_strangers_disturb_nobody() {
     // Below a millisecond it is the machine that is measured.
     let bound = 2 * before.max(Duration::from_millis(1));
     assert!(during < bound, "{during:?}, alone {before:?}");
-    // Who is in stays in, and somebody from elsewhere comes in.
+    // Clients that are connected stay connected, and one from another source gets in.
     assert!(inside.vm_info().is_ok());
     let other = Ipv4Addr::new(127, 0, 0, 3).into();
     let login = Login {
@@ -167,7 +167,7 @@ fn a_console_is_free_within_a_minute_after_its_client_vanished() {
     go.send(port(&vm)).unwrap();
     is_attached.recv_timeout(PATIENCE).unwrap();
     assert!(writer(&vm).contains("192.0.2.2"));
-    // From now on no packet arrives, and nobody is told so.
+    // From now on no packet arrives, and neither side is notified.
     ip("link set umlm-a down");
     let begun = Instant::now();
     wait_for("the console is free", || {

@@ -162,6 +162,6 @@ fn a_client_far_away_gets_in_while_a_hundred_addresses_attack() {
             .all(|it| it.as_ref().is_ok_and(|it| *it < limit)),
         "{took:?}"
     );
-    // Somebody here does not notice.
+    // A local user is not affected.
     vm.umlwatch(&["-info"]).ok();
 }

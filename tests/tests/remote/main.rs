@@ -242,7 +242,7 @@ fn passwords_cannot_be_tried_at_will() {
         assert_eq!(code, CtlCode::Busy);
         assert!(text.contains("try again in"), "{text}");
     }
-    // Nobody else is kept out.
+    // Other clients are not kept out.
     admitted(&vm, Way::Tcp, "master");
     admitted(&vm, Way::Redir, "master");
     vm.umlwatch(&["-info"]).ok();

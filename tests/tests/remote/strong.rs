@@ -215,7 +215,7 @@ fn a_first_password_is_set_safely_or_not_at_all() {
     let start = PasswordStartArgs { request };
     let refused = legacy.client.password_start(&start).unwrap().into_result();
     assert_eq!(refused.unwrap_err().code, CtlCode::NotAuthorised);
-    // Version 2 has a key that nobody else knows.
+    // Version 2 has a key that only the two sides know.
     let (mut client, session) = inside(login(&vm, Way::Redir, LOCALHOST, "master").unwrap());
     change(&mut client, Some(&session), "", "first").unwrap();
     let user = fs::read_to_string(vm.file("config")).unwrap();

@@ -425,7 +425,7 @@ fn a_password_is_changed_from_elsewhere() {
     // Who knows only version 1 is told.
     let legacy = setup.run("other", &["-legacy", &target, "-info"]).fails(4);
     assert!(legacy.contains("kept as a verifier"), "{legacy}");
-    // On this host nobody is asked for a password but for the old one.
+    // On this host, users are asked for no password but the old one.
     let near = vm.command(&["-change-password"]);
     assert_eq!(change("vm1", near, None, "other", "third", done), Some(0));
     setup.run("third", &[&target, "-info"]).ok();

@@ -9,7 +9,7 @@ use nix::sched::{CloneFlags, unshare};
 use rustix::mount::{MountPropagationFlags, mount_change};
 use tempfile::TempDir;
 
-/// A user of nobody else.
+/// A user ID that no other program uses.
 pub const UID: u32 = 64017;
 /// Its main group.
 pub const GID: u32 = 64018;

@@ -1,4 +1,4 @@
-//! A virtual terminal of the kernel that nobody uses.
+//! An unused virtual terminal of the kernel.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};

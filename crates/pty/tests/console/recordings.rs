@@ -1,4 +1,4 @@
-//! What real programs have written, each on a terminal of 25 x 80 with TERM=linux, while somebody typed.
+//! What real programs have written, each on a terminal of 25 x 80 with TERM=linux, while a user typed.
 
 use std::fs;
 use std::path::Path;

@@ -58,7 +58,7 @@ pub fn is_connected(vm: &Vm) -> bool {
 }
 
 async fn ask(setup: &Setup, order: LookOrder) -> Result<Looked, String> {
-    // Nobody closes the semaphore.
+    // The semaphore is never closed.
     let _place = setup.storage.looks.acquire().await;
     let kernel = order.kernel.clone();
     let cannot = |why: &str| format!("cannot look at the kernel {kernel}: {why}");

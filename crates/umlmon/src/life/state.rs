@@ -129,7 +129,7 @@ pub enum Event {
     Cleaned,
 }
 
-/// What the monitor shall do now.
+/// What the monitor must do now.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Action<S> {
     /// Nothing.

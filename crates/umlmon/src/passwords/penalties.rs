@@ -1,4 +1,4 @@
-//! How often somebody has tried wrong passwords, and how long he has to wait therefore (umlmon, the monitor process).
+//! How often a source has tried wrong passwords, and how long it has to wait therefore (umlmon, the monitor process).
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -72,7 +72,7 @@ impl Attempts {
 }
 
 impl Penalties {
-    /// How long somebody has to wait yet.
+    /// How much longer a source has to wait.
     pub fn wait(&self, who: Who, now: Instant) -> Option<Duration> {
         let attempts = self.sources.get(&who)?;
         let left = attempts.until().saturating_duration_since(now);

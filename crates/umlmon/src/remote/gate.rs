@@ -176,7 +176,7 @@ impl<'a> Gate<'a> {
         Ok(())
     }
 
-    /// Nobody is let in where no password is set.
+    /// No client is let in if no password is set.
     fn is_set(vm: &Vm, config: &Config) -> Result<(), CtlError> {
         match vm.password.is_some() || config.global.password.is_some() {
             true => Ok(()),

@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn another_host_is_not_this_one() {
-        // Documentation addresses, which are nobody's.
+        // Documentation addresses, which no host has.
         for (called, address) in [
             ("evil.example", "192.0.2.66"),
             ("192.0.2.66", "192.0.2.66"),

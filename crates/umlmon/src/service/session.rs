@@ -17,7 +17,7 @@ use crate::events::{Events, Happening};
 use crate::passwords::Change;
 use crate::shares::Caller;
 
-/// Jobs of a connection whose end nobody has asked for.
+/// Jobs of a connection whose result has not been queried.
 const MAX_KEPT: usize = 64;
 
 /// A connection.

@@ -127,7 +127,7 @@ fn who_cannot_be_reached_is_said() {
         1,
         "/nonexistent",
     );
-    // A socket that nobody serves, as a killed monitor leaves it.
+    // A socket without a server, as a killed monitor leaves it.
     drop(std::os::unix::net::UnixListener::bind(dir.path().join("var/vm1/ctrl")).unwrap());
     failed(&run(&["vm1", "-info"]), 3, "no monitor is running for it");
 }

@@ -26,7 +26,7 @@ use crate::monitor::Monitor;
 /// What is odd about a host, or rather not.
 #[derive(Debug, Clone)]
 pub(crate) struct Manners {
-    /// None: nobody is let in.
+    /// None: no client is let in.
     pub(crate) password: Option<&'static str>,
     /// The monitor listens on TCP.
     pub(crate) tcp: bool,
@@ -86,7 +86,7 @@ impl Host {
                 port: match (manners.tcp, manners.blocked) {
                     (false, _) => 0,
                     (true, false) => direct.local_addr().unwrap().port(),
-                    // Nobody listens on a port that was given back.
+                    // No process listens on a port that was given back.
                     (true, true) => listen().1.port(),
                 },
                 redirector: if manners.redirector {
@@ -380,7 +380,7 @@ impl Gate for Played {
     }
 }
 
-/// Lets anybody in.
+/// Lets any client in.
 struct Impostor;
 
 impl UmlmonauthV1 for Impostor {

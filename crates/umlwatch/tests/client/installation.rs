@@ -5,7 +5,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-/// A configuration with vm1, and nobody to serve it.
+/// A configuration with vm1, and no monitor for it.
 pub(crate) fn configuration() -> TempDir {
     configuration_with("var")
 }

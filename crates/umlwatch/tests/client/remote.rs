@@ -134,7 +134,7 @@ fn who_is_not_there_is_told() {
         "{complaint}"
     );
 
-    // Nobody listens at the known ports.
+    // No process listens at the known ports.
     let closed = TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()
@@ -279,7 +279,7 @@ fn the_question_can_be_broken_off() {
     terminal.type_keys("\x03");
     terminal.is_as_before(before);
     terminal.ended();
-    // Without a terminal there is nobody to ask.
+    // Without a terminal no user can be asked.
     let mut command = Command::new("setsid");
     let inner = host.monitor.umlwatch(&[VM, "-halt"]);
     command
