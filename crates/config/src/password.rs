@@ -17,9 +17,9 @@ const VERIFIER_LENGTH: usize = 320;
 /// A password as the configuration has it. `Debug` and `Display` do not show it.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Password {
-    /// The MD5 sum of a password. Whoever knows it can log in.
+    /// The MD5 sum of a password. It is enough to log in, so it must be kept secret.
     Md5([u8; 16]),
-    /// What a password can be checked with. Whoever knows it can not log in.
+    /// The value with which a password can be checked. It is not enough to log in.
     Verifier(Box<Verifier>),
 }
 

@@ -31,7 +31,7 @@ impl FromStr for SealPolicy {
 /// Which versions of the authentication are accepted?
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthPolicy {
-    /// Both: version 1 gives whoever listens something to try passwords on.
+    /// Both: version 1 gives an eavesdropper data on which to try passwords.
     Any,
     /// Version 2 alone.
     Strong,

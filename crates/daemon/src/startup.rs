@@ -48,7 +48,7 @@ pub fn start_up() -> Result<(), Error> {
             limit(resource, None, None).map_err(|source| Error::Limit { option, source })?;
         }
     }
-    // Whoever limits the daemon later does not kill it.
+    // A limit that is set later does not kill the daemon.
     sys::ignore_file_size_signal();
     limit_stack().map_err(|source| Error::Limit {
         option: "-s",

@@ -276,7 +276,7 @@ mod tests {
 
     use super::*;
 
-    /// A directory for nodes, and two block devices of memory that nobody opens (major 1).
+    /// A directory for nodes, and two block devices of memory that no program opens (major 1).
     struct World {
         directory: tempfile::TempDir,
         devices: Devices,

@@ -360,7 +360,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// Two directories with a flat image that everybody may write.
+    /// Two directories with a flat image that every user may write.
     fn directories() -> (tempfile::TempDir, Disks) {
         let dir = tempfile::tempdir().unwrap();
         for sub in ["jail/disks", "shared/disks"] {

@@ -23,7 +23,7 @@ impl Recorder {
         }
     }
 
-    /// Serves whoever connects, until the program ends.
+    /// Serves all connections, until the program ends.
     pub async fn serve(self: Rc<Self>, listener: UnixListener) {
         while let Ok((stream, _)) = listener.accept().await {
             let service = Rc::clone(&self);

@@ -22,7 +22,7 @@ struct Guest {
     output: Vec<u8>,
     /// Bytes that were dropped from the history.
     lost: u64,
-    /// The session that may write; 0 is somebody else.
+    /// The session that may write; 0 is another client.
     writer: Option<u32>,
     taken_by: String,
 }
@@ -63,7 +63,7 @@ impl Service {
         }
     }
 
-    /// Serves whoever connects, until the program ends.
+    /// Serves all connections, until the program ends.
     pub async fn serve(self: Rc<Self>, listener: UnixListener) {
         let mut silent = Vec::new();
         let mut session = 0;

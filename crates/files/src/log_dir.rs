@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FileType, Mode, OFlags, fchmod, fstat, open, openat, renameat};
 use rustix::process::geteuid;
 
-/// A directory of log files that belongs to the caller and that nobody else can write.
+/// A directory of log files that belongs to the caller and that no other user can write.
 #[derive(Debug)]
 pub struct LogDir {
     path: PathBuf,
@@ -23,7 +23,7 @@ impl LogDir {
     /// The directory with this absolute path.
     ///
     /// # Errors
-    /// The error of open(2), or `PermissionDenied` if the directory belongs to somebody else or others may write it.
+    /// The error of open(2), or `PermissionDenied` if the directory belongs to another user or others may write it.
     pub fn open(path: &Path) -> io::Result<Self> {
         directory(path)?;
         Ok(Self {
@@ -80,7 +80,7 @@ impl LogDir {
     }
 }
 
-/// Opens the directory if it belongs to the caller and nobody else can write it.
+/// Opens the directory if it belongs to the caller and no other user can write it.
 fn directory(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::RDONLY;
     let dir = open(path, flags, Mode::empty())?;

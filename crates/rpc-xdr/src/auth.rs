@@ -122,7 +122,7 @@ impl Transcript {
     }
 }
 
-/// The change of a password (PASSWORD_SET): hides the new one from whoever does not know the old one.
+/// The change of a password (PASSWORD_SET): only a party that knows the old password can read the new one.
 #[derive(Debug)]
 pub struct PasswordChange(Transcript);
 

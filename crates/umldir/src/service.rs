@@ -54,8 +54,8 @@ impl Session {
         }
     }
 
-    /// Whether it may register a VM; gives its process ID then. Only root runs monitors: whoever else says so wants the
-    /// passwords of those who connect to his port.
+    /// Whether it may register a VM; gives its process ID then. Only root runs monitors: another user who registers one
+    /// could collect the passwords of clients that connect to his port.
     pub fn may_register(&self) -> Option<u32> {
         match self.peer {
             Peer::Local { uid: 0, pid } => Some(pid),
@@ -125,7 +125,7 @@ impl UmldirV1 for Service {
     }
 
     async fn vm_list(&self, session: &Session) -> VmListResult {
-        // Strangers get what they name, as the redirector gives it.
+        // Other hosts get a VM that they name, as the redirector allows it.
         if let Peer::Remote(_) = session.peer {
             let text = "over TCP there is no list of VMs; GET_PORT tells of one that is named";
             return VmListResult::Error(error(DirCode::NotAuthorised, text));

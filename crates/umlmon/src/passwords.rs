@@ -1,4 +1,4 @@
-//! The passwords of the VM: what they are checked with, and how often somebody may try (umlmon, the monitor process).
+//! The passwords of the VM: what they are checked with, and how often a source may try (umlmon, the monitor process).
 //!
 //! A login and a change of the password are the same thing here: an attempt. It counts as a wrong one unless it is known
 //! that the password was right, whatever becomes of its connection.
@@ -34,7 +34,7 @@ pub enum Which {
     Master = 1,
 }
 
-/// A password as it was configured when somebody has tried it last, and its verifier.
+/// A password as it was configured at the last attempt, and its verifier.
 #[derive(Debug)]
 struct Known {
     configured: Option<Password>,
@@ -67,7 +67,7 @@ impl Passwords {
         Some(verifier)
     }
 
-    /// Why somebody may not try a password now, for people.
+    /// Why a source may not try a password now, as text for people.
     pub fn wait(&self, who: Who) -> Option<String> {
         let wait = self.penalties.borrow().wait(who, Instant::now())?;
         Some(too_many(wait))

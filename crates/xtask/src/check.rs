@@ -95,7 +95,7 @@ fn manual_pages() -> anyhow::Result<()> {
 }
 
 fn sources() -> anyhow::Result<()> {
-    // The compiler refuses unsafe code; what is left to check is that nobody lifts the ban.
+    // The compiler refuses unsafe code; this checks that no file permits it.
     for path in files("*Cargo.toml")? {
         let manifest = fs::read_to_string(&path)?;
         let is_crate = manifest.contains("[package]") && !path.ends_with(FUZZ);

@@ -123,7 +123,7 @@ pub(crate) fn place(
     Ok(written)
 }
 
-/// Makes a directory and those above it, with the same mode whoever asks.
+/// Makes a directory and those above it, with the same mode for every caller.
 fn make_directory(path: &Path) -> anyhow::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -243,7 +243,7 @@ fn manual_page(page: &Path, prefix: &Path) -> anyhow::Result<Entry> {
     })
 }
 
-/// The sample configuration with its VM as a comment: an installation starts nothing that nobody asked for.
+/// The sample configuration with its VM as a comment: an installation must not start a VM by itself.
 fn without_vms(sample: &str) -> String {
     let mut of_a_vm = false;
     let mut text = String::new();

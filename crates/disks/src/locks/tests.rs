@@ -47,7 +47,7 @@ fn who_may_only_read_keeps_no_writer_out() {
     };
     let _reads = one.claim(vec![base(Access::Read, true)]).unwrap();
     let _writes = two.claim(vec![base(Access::Write, false)]).unwrap();
-    // But what somebody writes is no longer there for reading.
+    // But a disk that one VM writes cannot be claimed for reading.
     assert!(three.claim(vec![base(Access::Read, true)]).is_err());
     assert!(three.claim(vec![base(Access::Write, false)]).is_err());
 }
@@ -175,6 +175,6 @@ fn what_is_not_from_a_monitor_is_passed_over() {
             .unwrap(),
         []
     );
-    // Nor are they removed: nobody knows what they are for.
+    // Nor are they removed: their purpose is not known.
     assert!(locks.join("vm8.held").is_dir() && fifo.exists());
 }

@@ -1,7 +1,7 @@
 //! The serving side of a remote connection before it may call anything: TLS is offered, then both sides prove that they
 //! know the password. In umlmon; `umlmonctrl.x` describes it, at the program UMLMONAUTH.
 //!
-//! There is one way through, call by call; whatever else comes closes the connection. Whoever uses this sets the deadline.
+//! The calls have a fixed order; any other message closes the connection. The caller of this code sets the deadline.
 
 use std::io;
 use std::rc::Rc;
@@ -46,10 +46,10 @@ const NONSENSE: &str = "its arguments are invalid";
     reason = "all connections are served on one thread, nothing has to be Send"
 )]
 pub trait Gate {
-    /// The passwords of which any will do in version 1, or why nobody is let in, which the client is told.
+    /// The passwords that are accepted in version 1, or why no client is let in; the reason is sent to the client.
     async fn keys(&self, begin: &AuthBeginArgs) -> Result<Vec<Key>, CtlError>;
 
-    /// The verifiers of the passwords of which any will do in version 2, or why nobody is let in.
+    /// The verifiers of the passwords that are accepted in version 2, or why no client is let in.
     async fn verifiers(&self, start: &AuthStartArgs) -> Result<[Rc<Verifier>; 2], CtlError>;
 
     /// Counts an attempt before the client can learn anything by it, so that many at the same time count too, and those that

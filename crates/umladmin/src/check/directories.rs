@@ -30,7 +30,7 @@ pub(super) fn check(subject: &Subject) -> Vec<Finding> {
         let steps: Vec<PathBuf> = path.ancestors().map(Path::to_owned).collect();
         for step in steps.into_iter().rev() {
             if seen.insert(step.clone()) {
-                // Everybody could take the pid file of a VM first.
+                // Any user could take the pid file of a VM first.
                 let sticky_is_enough = step != global.rundir;
                 findings.extend(fault(&step, sticky_is_enough).map(|(problem, what)| {
                     Finding::new(&place, format!("{} {problem}", step.display()), what)

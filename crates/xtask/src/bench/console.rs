@@ -1,7 +1,7 @@
 //! What a console costs: a flood until it has been read, the echo of a key, and many who look on, against dtach and
 //! conserver (cargo xtask bench).
 //!
-//! On both sides the flood is written by the same program, and whoever reads it compares every byte.
+//! On both sides the flood is written by the same program, and the reader compares every byte.
 
 use std::fs;
 use std::path::Path;
@@ -26,8 +26,8 @@ pub(super) const SUBJECT: Subject = Subject {
     measure,
 };
 
-/// A console for each metric, so that nobody begins with what another one has left; all have a log, as is usual. The
-/// history is larger than any flood: nothing has to be skipped for whoever is slow.
+/// A console for each metric, so that none begins with what another one has left; all have a log, as is usual. The
+/// history is larger than any flood: a slow reader misses nothing.
 const LINES: &str = "con1 = pty:con1\ncon2 = pty:con2\ncon3 = pty:con3\nhistory = 65536\n";
 
 /// Bytes of the flood for one.

@@ -107,7 +107,8 @@ impl Bench<'_> {
         cp
     }
 
-    /// Has both make the file, in turn. It is removed each time, so that nobody writes out what another one left.
+    /// Makes both create the file, alternately. It is removed each time, so that neither has to write back the other's
+    /// data.
     fn compare(
         &self,
         metric: &'static str,
