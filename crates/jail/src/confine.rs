@@ -39,8 +39,6 @@ pub struct Confinement {
     pub libraries: bool,
     /// Files and directories, relative to the jail, to cover with something empty. Missing ones are skipped.
     pub masks: Vec<PathBuf>,
-    /// Whether device nodes must work in `/disks`.
-    pub disks_with_devices: bool,
     /// Whether `/dev/net/tun` is provided, for this process and the kernel only. The directory above it exists.
     pub tun: bool,
     /// How the kernel is scheduled; `None` leaves it as it is.
@@ -155,14 +153,11 @@ impl Confinement {
         step("restrict system calls", seccomp::restrict(self.calls))
     }
 
-    /// The disks belong to the user, who could put programs there: these must not run with privileges.
+    /// The disks belong to the user, who could put programs there: these must not run with privileges. Block devices are
+    /// in `/shared/disks` only.
     fn restrict_disks(&self, root: &OwnedFd) -> io::Result<()> {
         let disks = beneath(root, Path::new("disks"))?;
-        let attr = if self.disks_with_devices {
-            MountAttr::NO_SUID
-        } else {
-            MountAttr::NO_SUID | MountAttr::NO_DEV
-        };
+        let attr = MountAttr::NO_SUID | MountAttr::NO_DEV;
         mounts::attach(mounts::copy_of(&disks, attr)?, disks)
     }
 

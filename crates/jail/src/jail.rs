@@ -33,8 +33,6 @@ pub struct Terms {
     pub scheduler: Option<Scheduler>,
     /// Whether it may attach to taps that belong to its user.
     pub tun: bool,
-    /// Whether one of its disks in `/disks` is a block device.
-    pub disk_devices: bool,
     /// Resource limits.
     pub limits: Limits,
     /// See [`crate::ControlGroup::doors`].
@@ -159,7 +157,6 @@ impl Jail {
         }
         Ok(Confinement {
             binds: kernel.binds.clone(),
-            disks_with_devices: terms.disk_devices,
             tun: terms.tun,
             scheduler: terms.scheduler,
             limits: terms.limits,
@@ -193,7 +190,6 @@ impl Jail {
                 PathBuf::from("shared/locks"),
                 PathBuf::from("shared/macpool"),
             ],
-            disks_with_devices: false,
             tun: false,
             scheduler: None,
             limits: Limits::default(),

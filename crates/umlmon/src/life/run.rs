@@ -9,7 +9,7 @@ use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use config::{DiskKind, Vm, VmName};
+use config::{Vm, VmName};
 use disks::{Claim, Lease};
 use jail::{Bounds, ControlGroup, Jail, Kernel, Shortage, Terms, TmpMount};
 use net::Drivers;
@@ -387,20 +387,12 @@ fn terms(vm: &Vm, wiring: &Wiring, group: Option<&ControlGroup>) -> Terms {
     Terms {
         scheduler: scheduler(vm),
         tun: wiring.tun,
-        disk_devices: has_device(vm),
         limits: jail::Limits {
             processes: group.is_none().then(|| vm.pids_limit.into()),
             ..limits
         },
         groups_to_join: group.map(ControlGroup::doors).unwrap_or_default(),
     }
-}
-
-/// Whether a block device is one of the VM's own disks.
-fn has_device(vm: &Vm) -> bool {
-    vm.ubd
-        .values()
-        .any(|disk| !disk.is_shared() && disk.kind() == DiskKind::Dev)
 }
 
 fn scheduler(vm: &Vm) -> Option<jail::Scheduler> {
@@ -412,24 +404,4 @@ fn scheduler(vm: &Vm) -> Option<jail::Scheduler> {
             priority: (*prio).into(),
         },
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use std::path::Path;
-
-    use config::Config;
-
-    use super::*;
-
-    #[test]
-    fn device_nodes_work_among_the_disks_only_if_one_is_configured() {
-        let of = |disk: &str| {
-            let text = format!("[vm1]\nvmuser = nobody\nmem = 64\nubd0 = {disk}\n");
-            let config = Config::parse(&text, Path::new("umlmon")).unwrap();
-            has_device(&config.vm(&"vm1".parse().unwrap()).unwrap())
-        };
-        assert!(of("/disks/data.dev"));
-        assert!(!of("/disks/root.dsk") && !of("/shared/disks/data.dev"));
-    }
 }
