@@ -429,9 +429,9 @@ fn a_thousand_busy_processes_in_one_vm_leave_another_its_share() {
         vm.wait_con0(&format!("spin: {threads} threads"), 1);
         console.leave();
     };
-    // Enough for all processors, in both.
+    // Enough for all processors, in both, however the scheduler spreads them.
     spin(&busy, 1000);
-    spin(&other, std::thread::available_parallelism().unwrap().get());
+    spin(&other, 4 * std::thread::available_parallelism().unwrap().get());
     // Ticks of processor time that a kernel has had (proc_pid_stat(5): fields 14 and 15).
     let kernels = [&busy, &other].map(|vm| vm.pid("kernel_pid"));
     let had = || {
@@ -455,7 +455,7 @@ fn a_thousand_busy_processes_in_one_vm_leave_another_its_share() {
     let [of_busy, of_other] = wait_for("enough time to judge", || {
         let now = had();
         let [of_busy, of_other] = [now[0] - before[0], now[1] - before[1]];
-        (of_busy + of_other >= 200).then_some([of_busy, of_other])
+        (of_busy + of_other >= 600).then_some([of_busy, of_other])
     });
     assert!(
         of_other * 4 >= of_busy + of_other,
