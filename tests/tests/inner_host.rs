@@ -163,8 +163,11 @@ fn a_power_cut_loses_nothing_that_was_reported_as_saved() {
     let Some(mut host) = InnerHost::boot_with(&lines) else {
         return;
     };
+    // What the network of a VM needs of its host, each after those that it needs itself.
+    let modules = "drivers/net/tun net/llc/llc net/802/stp lib/crc-ccitt net/ipv6/ipv6 net/bridge/bridge drivers/net/veth";
     let up = format!(
-        "busybox insmod /usr/lib/uml/modules/$(uname -r)/kernel/drivers/net/tun.ko; umlmon vm1; {START}"
+        "for module in {modules}; do busybox insmod /usr/lib/uml/modules/$(uname -r)/kernel/$module.ko; done\n\
+         umlmon vm1; {START}"
     );
     host.shell(
         "umlmon vm1; umlwatch vm1 -disk-create /disks/root.dsk:1 -set mem=99 -set kernelarg=number=99\n\

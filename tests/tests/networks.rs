@@ -431,7 +431,10 @@ fn a_thousand_busy_processes_in_one_vm_leave_another_its_share() {
     };
     // Enough for all processors, in both, however the scheduler spreads them.
     spin(&busy, 1000);
-    spin(&other, 4 * std::thread::available_parallelism().unwrap().get());
+    spin(
+        &other,
+        4 * std::thread::available_parallelism().unwrap().get(),
+    );
     // Ticks of processor time that a kernel has had (proc_pid_stat(5): fields 14 and 15).
     let kernels = [&busy, &other].map(|vm| vm.pid("kernel_pid"));
     let had = || {
