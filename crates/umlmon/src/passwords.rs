@@ -15,8 +15,9 @@ use rpc_xdr::pake::{Offered, Verifier, stretch_of};
 use rpc_xdr::umlmonctrl::AuthStretch;
 use tokio::time::Instant;
 
-pub use penalties::Who;
 use penalties::{Penalties, Refusal};
+
+use crate::shares::Caller;
 
 /// Passwords, and who has tried them.
 #[derive(Debug, Default)]
@@ -68,13 +69,13 @@ impl Passwords {
     }
 
     /// Why a source may not try a password now, as text for people.
-    pub fn wait(&self, who: Who) -> Option<String> {
+    pub fn wait(&self, who: Caller) -> Option<String> {
         let wait = self.penalties.borrow().wait(who, Instant::now())?;
         Some(too_many(wait))
     }
 
     /// Begins an attempt; an error is why there must be none now, for people.
-    pub fn attempt(self: &Rc<Self>, who: Who) -> Result<Attempt, String> {
+    pub fn attempt(self: &Rc<Self>, who: Caller) -> Result<Attempt, String> {
         let begun = self.penalties.borrow_mut().begin(who, Instant::now());
         begun.map_err(|refusal| match refusal {
             Refusal::Wait(wait) => too_many(wait),
@@ -108,7 +109,7 @@ pub struct Change {
 #[derive(Debug)]
 pub struct Attempt {
     passwords: Rc<Passwords>,
-    who: Who,
+    who: Caller,
     decided: bool,
 }
 
@@ -180,16 +181,16 @@ mod tests {
     #[test]
     fn an_attempt_that_is_broken_off_is_a_wrong_one() {
         let passwords = Rc::new(Passwords::default());
-        let who = Who::User(7);
+        let who = Caller::User(7);
         for _ in 0..3 {
             drop(passwords.attempt(who).unwrap());
         }
         assert_eq!(passwords.attempt(who).unwrap().wrong(), 4);
         assert!(passwords.wait(who).unwrap().contains("too many wrong"));
         assert!(passwords.attempt(who).is_err());
-        assert!(passwords.wait(Who::User(8)).is_none());
-        let right = passwords.attempt(Who::User(8)).unwrap();
+        assert!(passwords.wait(Caller::User(8)).is_none());
+        let right = passwords.attempt(Caller::User(8)).unwrap();
         right.right();
-        assert_eq!(passwords.attempt(Who::User(8)).unwrap().wrong(), 1);
+        assert_eq!(passwords.attempt(Caller::User(8)).unwrap().wrong(), 1);
     }
 }

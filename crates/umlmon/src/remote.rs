@@ -238,7 +238,6 @@ impl Remote {
         let trust = Trust::Remote {
             sealed: admitted.seal.is_some(),
             proved: admitted.proved,
-            address: daemon::source(source.address.ip()),
         };
         let events = Rc::clone(&self.service.setup.events);
         let caller = Caller::Source(daemon::source(source.address.ip()));

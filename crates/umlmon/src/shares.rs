@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 /// Who calls, however many connections it has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Caller {
     /// A local user.
     User(u32),

@@ -1,10 +1,11 @@
 //! How often a source has tried wrong passwords, and how long it has to wait therefore (umlmon, the monitor process).
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::time::Instant;
+
+use crate::shares::Caller;
 
 /// Attempts that cost nothing but a moment: people mistype.
 const FREE: u32 = 3;
@@ -20,15 +21,6 @@ const MEMORY: Duration = Duration::from_secs(3600);
 /// Those that are remembered; a further one takes the place of the one that has been quiet for the longest time.
 const MAX_SOURCES: usize = 1024;
 
-/// Whom attempts are counted for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Who {
-    /// An address, or a network of IPv6.
-    Address(IpAddr),
-    /// A user of this host.
-    User(u32),
-}
-
 /// Why there must be no attempt now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
@@ -41,7 +33,7 @@ pub enum Refusal {
 /// Attempts of each.
 #[derive(Debug, Default)]
 pub struct Penalties {
-    sources: HashMap<Who, Attempts>,
+    sources: HashMap<Caller, Attempts>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -73,14 +65,14 @@ impl Attempts {
 
 impl Penalties {
     /// How much longer a source has to wait.
-    pub fn wait(&self, who: Who, now: Instant) -> Option<Duration> {
+    pub fn wait(&self, who: Caller, now: Instant) -> Option<Duration> {
         let attempts = self.sources.get(&who)?;
         let left = attempts.until().saturating_duration_since(now);
         (!left.is_zero()).then_some(left)
     }
 
     /// Begins an attempt, unless there must be none.
-    pub fn begin(&mut self, who: Who, now: Instant) -> Result<(), Refusal> {
+    pub fn begin(&mut self, who: Caller, now: Instant) -> Result<(), Refusal> {
         if let Some(wait) = self.wait(who, now) {
             return Err(Refusal::Wait(wait));
         }
@@ -112,7 +104,7 @@ impl Penalties {
     }
 
     /// An attempt that was begun has failed; gives how many there have been, this one included.
-    pub fn fail(&mut self, who: Who, now: Instant) -> u32 {
+    pub fn fail(&mut self, who: Caller, now: Instant) -> u32 {
         let Some(attempts) = self.sources.get_mut(&who) else {
             return 1;
         };
@@ -123,7 +115,7 @@ impl Penalties {
     }
 
     /// An attempt that was begun has succeeded: nothing that was before counts.
-    pub fn succeed(&mut self, who: Who) {
+    pub fn succeed(&mut self, who: Caller) {
         if let Some(attempts) = self.sources.get_mut(&who) {
             attempts.pending = attempts.pending.saturating_sub(1);
             attempts.failed = 0;
@@ -138,11 +130,11 @@ impl Penalties {
 mod tests {
     use super::*;
 
-    fn ip(number: u32) -> Who {
-        Who::Address(std::net::Ipv4Addr::from_bits(number).into())
+    fn ip(number: u32) -> Caller {
+        Caller::Source(std::net::Ipv4Addr::from_bits(number).into())
     }
 
-    fn fail(penalties: &mut Penalties, who: Who, at: Instant) -> u32 {
+    fn fail(penalties: &mut Penalties, who: Caller, at: Instant) -> u32 {
         penalties.begin(who, at).unwrap();
         penalties.fail(who, at)
     }
@@ -161,7 +153,7 @@ mod tests {
             .collect();
         assert_eq!(waits, [0, 0, 0, 5, 10, 20, 40, 80, 160, 320, 600, 600, 600]);
         assert_eq!(penalties.wait(ip(2), now), None);
-        assert_eq!(penalties.wait(Who::User(1), now), None);
+        assert_eq!(penalties.wait(Caller::User(1), now), None);
     }
 
     #[test]

@@ -16,8 +16,9 @@ use rpc_xdr::umlmonctrl::{AuthBeginArgs, AuthStartArgs, CtlCode, CtlError};
 use tokio::time::Instant;
 
 use super::names::is_this_host;
-use crate::passwords::{Attempt, Passwords, Which, Who};
+use crate::passwords::{Attempt, Passwords, Which};
 use crate::setup::Setup;
+use crate::shares::Caller;
 
 /// How often failed authentications are logged.
 const NOTE_INTERVAL: Duration = Duration::from_secs(60);
@@ -142,8 +143,8 @@ impl<'a> Gate<'a> {
     }
 
     /// Whom attempts are counted for.
-    fn who(&self) -> Who {
-        Who::Address(daemon::source(self.source.address.ip()))
+    fn who(&self) -> Caller {
+        Caller::Source(daemon::source(self.source.address.ip()))
     }
 
     /// Refuses a source whose penalty is not over.

@@ -9,7 +9,7 @@ use rpc_xdr::umlmonctrl::{
 };
 
 use crate::failure::Failure;
-use crate::passwords::{Attempt, Change, Which, Who};
+use crate::passwords::{Attempt, Change, Which};
 use crate::service::Service;
 use crate::service::session::{Session, Trust};
 
@@ -98,7 +98,7 @@ impl Service {
         args: &PasswordSetArgs,
     ) -> Result<(), Failure> {
         let nonce = match session.trust() {
-            Trust::Local(_) => AuthNonce::default(),
+            Trust::Local => AuthNonce::default(),
             Trust::Remote {
                 proved: Proved::V1(nonce),
                 ..
@@ -127,11 +127,9 @@ impl Service {
     }
 
     fn try_password(&self, session: &Session) -> Result<Attempt, Failure> {
-        let who = match session.trust() {
-            Trust::Local(user) => Who::User(*user),
-            Trust::Remote { address, .. } => Who::Address(*address),
-        };
-        self.passwords.attempt(who).map_err(Failure::Busy)
+        self.passwords
+            .attempt(session.caller())
+            .map_err(Failure::Busy)
     }
 
     fn store_password(&self, password: &Password) -> Result<(), Failure> {

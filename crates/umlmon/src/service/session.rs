@@ -5,7 +5,6 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use config::ChannelName;
@@ -36,15 +35,13 @@ pub struct Session {
 #[derive(Debug)]
 pub enum Trust {
     /// It came through the control socket, so the permissions of the file system allow it to this user.
-    Local(u32),
+    Local,
     /// It came over the network and knows the password.
     Remote {
         /// Its messages are sealed.
         sealed: bool,
         /// What is left of its authentication.
         proved: Proved,
-        /// Its address, or network, as attempts are counted for it.
-        address: IpAddr,
     },
 }
 
@@ -63,7 +60,7 @@ impl Session {
         let name = user.map_or_else(|| format!("uid {uid}"), |user| user.name);
         let pid = pid.map_or_else(String::new, |pid| format!(", pid {pid}"));
         let caller = Caller::User(uid);
-        Session::new(format!("{name}{pid}"), caller, Trust::Local(uid), events)
+        Session::new(format!("{name}{pid}"), caller, Trust::Local, events)
     }
 
     /// A session of `peer`; its attachments are reported as events.
