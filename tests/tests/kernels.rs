@@ -154,6 +154,42 @@ fn no_library_comes_from_a_directory_of_a_user() {
     assert!(said.contains("libsecret.so.1"), "{said}");
 }
 
+#[test]
+fn a_kernel_that_has_changed_is_looked_at_once_more() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("vm1").monitor();
+    let kernels = world.path().join("var/shared/kernels");
+    let (kernel, good) = (kernels.join("fake_linux"), kernels.join("good"));
+    // Often enough that its files are older than the last look.
+    let start_again = || {
+        for _ in 0..5 {
+            vm.start();
+            vm.kill();
+        }
+    };
+    start_again();
+
+    fs::rename(&kernel, &good).unwrap();
+    fs::write(&kernel, elf::program(LOADER, &["libnew.so.1"], "")).unwrap();
+    fs::set_permissions(&kernel, fs::Permissions::from_mode(0o755)).unwrap();
+    let said = refused(&vm);
+    assert!(said.contains("needs the library libnew.so.1"), "{said}");
+    fs::rename(&good, &kernel).unwrap();
+    start_again();
+
+    // Its own library directory appears, with a C library in it that is none.
+    fs::create_dir(kernels.join("fake_linux.lib")).unwrap();
+    fs::write(kernels.join("fake_linux.lib/libc.so.6"), "text").unwrap();
+    let said = refused(&vm);
+    assert!(said.contains("libc.so.6"), "{said}");
+    fs::remove_dir_all(kernels.join("fake_linux.lib")).unwrap();
+    start_again();
+
+    fs::set_permissions(&kernels, fs::Permissions::from_mode(0o700)).unwrap();
+    let said = refused(&vm);
+    assert!(said.contains("is not executable"), "{said}");
+}
+
 /// Makes something of the path.
 type Make = fn(&Path);
 

@@ -98,8 +98,8 @@ impl Guide for Making {
 }
 
 /// The rules for a file of root.
-struct Trusting {
-    open: Open,
+pub(crate) struct Trusting {
+    pub(crate) open: Open,
 }
 
 impl Guide for Trusting {

@@ -18,6 +18,7 @@ mod kernel;
 mod library;
 mod mounts;
 mod seccomp;
+mod stamp;
 mod walk;
 
 pub use account::Account;
@@ -31,3 +32,4 @@ pub use kernel::{Kernel, libraries};
 pub use library::LIBRARIES;
 pub use mounts::TmpMount;
 pub use seccomp::Calls;
+pub use stamp::Stamp;

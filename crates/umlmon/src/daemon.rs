@@ -26,6 +26,7 @@ use crate::disks::jobs::Jobs;
 use crate::disks::process;
 use crate::disks::storage::Storage;
 use crate::life::channels::Channels;
+use crate::life::last_look::LastLook;
 use crate::life::monitor::{Ask, Handle, Monitor};
 use crate::life::run::group_name;
 use crate::privilege;
@@ -221,6 +222,7 @@ impl Parts {
             channels: open_channels(&self.configured.vm)?,
             configured: self.configured,
             jail: self.jail,
+            last_look: LastLook::default(),
             storage: self.storage,
             records: self.records,
             events: Rc::default(),

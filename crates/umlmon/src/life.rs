@@ -4,6 +4,7 @@ pub(crate) mod channels;
 pub(crate) mod ending;
 pub(crate) mod kernel_args;
 pub(crate) mod kernels;
+pub(crate) mod last_look;
 pub mod mconsole;
 pub(crate) mod monitor;
 pub(crate) mod networks;

@@ -12,6 +12,7 @@ use crate::disks::storage::Storage;
 use crate::events::Events;
 use crate::failure::Failure;
 use crate::life::channels::Channels;
+use crate::life::last_look::LastLook;
 use crate::snapshot::Snapshot;
 
 /// What the monitor holds as long as it lives, and every run uses.
@@ -20,6 +21,8 @@ pub struct Setup {
     pub configured: Configured,
     /// The prepared jail.
     pub jail: Jail,
+    /// The kernel that was looked at last.
+    pub last_look: LastLook,
     /// The disks.
     pub storage: Storage,
     /// Which VM uses which part of the host's network.

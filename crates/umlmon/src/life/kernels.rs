@@ -1,10 +1,11 @@
 //! Looking at a kernel before it is started (umlmon, the monitor process).
 //!
 //! The monitor does not open the file: it may belong to the VM's user, who can exchange it at any time for one that
-//! never ends, or whose opening blocks. A confined process opens it, and has a deadline.
+//! never ends, or whose opening blocks. A confined process opens it, and has a deadline. What it has seen is remembered
+//! if only root could change it.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use config::{Nic, Vm};
 use jail::Kernel;
@@ -44,7 +45,7 @@ pub async fn look(setup: &Setup, vm: &Vm) -> Result<Seen, Failure> {
         account: setup.jail.account().clone(),
         networks: is_connected(vm),
     };
-    let looked = ask(setup, order).await.map_err(Failure::Failed)?;
+    let looked = looked(setup, order).await.map_err(Failure::Failed)?;
     let kernel = Kernel::new(Path::new(path.as_str()), &looked.inspection);
     Ok(Seen {
         kernel: kernel.map_err(|error| Failure::Failed(error.to_string()))?,
@@ -57,13 +58,25 @@ pub fn is_connected(vm: &Vm) -> bool {
     vm.eth.values().any(|nic| !matches!(nic, Nic::Raw(_)))
 }
 
-async fn ask(setup: &Setup, order: LookOrder) -> Result<Looked, String> {
+/// What is known from the last look, or a process sees now.
+async fn looked(setup: &Setup, order: LookOrder) -> Result<Looked, String> {
+    let root = setup.jail.root();
+    if let Some(looked) = setup.last_look.recall(root, &order) {
+        return Ok(looked);
+    }
+    let began = SystemTime::now();
+    let looked = ask(setup, &order).await?;
+    setup.last_look.remember(root, order, &looked, began);
+    Ok(looked)
+}
+
+async fn ask(setup: &Setup, order: &LookOrder) -> Result<Looked, String> {
     // The semaphore is never closed.
     let _place = setup.storage.looks.acquire().await;
-    let kernel = order.kernel.clone();
+    let kernel = &order.kernel;
     let cannot = |why: &str| format!("cannot look at the kernel {kernel}: {why}");
     let title = format!("umlmon: {} kernel", setup.name());
-    let order = ToChild::Look(Box::new(order));
+    let order = ToChild::Look(Box::new(order.clone()));
     let process = Confined::launch(&title, &order, &[], Network::Host);
     let process = process.map_err(|error| cannot(&error.to_string()))?;
     let said = timeout(DEADLINE, process.next(Ok::<FromLooker, _>)).await;
