@@ -36,12 +36,12 @@ pub struct Inspection {
     /// Where its loader must be, if it is dynamically linked.
     pub loader: Option<PathBuf>,
     /// The loader, if it has one, and then the libraries: by file name, and where each was found.
-    pub libraries: Vec<(String, Place)>,
+    pub libraries: Vec<(String, Origin)>,
 }
 
 /// Where a loader or library was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Place {
+pub enum Origin {
     /// In the directory beside the kernel that is for it only.
     Beside,
     /// In this library directory of the host.
@@ -156,7 +156,7 @@ struct Search<'a> {
     kernel: &'a Path,
     /// The kernel's own library directory, in the jail.
     beside: Option<PathBuf>,
-    libraries: Vec<(String, Place)>,
+    libraries: Vec<(String, Origin)>,
 }
 
 impl Search<'_> {
@@ -213,18 +213,18 @@ impl Search<'_> {
     fn library(&mut self, name: &str) -> Result<Option<(File, PathBuf)>> {
         let beside = self.beside.iter().map(|directory| {
             let path = directory.join(name);
-            (self.root, path, Open::ToSome, Place::Beside)
+            (self.root, path, Open::ToSome, Origin::Beside)
         });
         let on_host = DIRECTORIES.iter().map(|directory| {
             let directory = PathBuf::from(directory);
             let path = directory.join(name);
-            (self.host, path, Open::ToAll, Place::Host(directory))
+            (self.host, path, Open::ToAll, Origin::Host(directory))
         });
-        for (root, path, open, place) in beside.chain(on_host) {
+        for (root, path, open, origin) in beside.chain(on_host) {
             match find_file(root, &path, open) {
                 Ok(found) => {
                     let file = read(&found, &path)?;
-                    self.libraries.push((name.to_owned(), place));
+                    self.libraries.push((name.to_owned(), origin));
                     return Ok(Some((file, path)));
                 }
                 Err(error) if error.is_missing() => {}

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use crate::directories::host;
-use crate::inspect::{Inspection, Place};
+use crate::inspect::{Inspection, Origin};
 use crate::library::{self, DIRECTORIES, MAX_LIBRARIES, beside, is_loader, is_name};
 use crate::{Bind, Error, Result, Source};
 
@@ -84,8 +84,8 @@ pub fn libraries(program: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
 /// The loader and the libraries as they are to be seen in a jail; None if one cannot be a library.
 fn binds(found: &Inspection) -> Option<Vec<Bind>> {
     let mut loader = found.loader.clone();
-    let bind = |(name, place): &(String, Place)| {
-        let (source, target) = one(&found.real, name, place)?;
+    let bind = |(name, origin): &(String, Origin)| {
+        let (source, target) = one(&found.real, name, origin)?;
         let target = loader.take().unwrap_or(target);
         Some(Bind { source, target })
     };
@@ -93,17 +93,17 @@ fn binds(found: &Inspection) -> Option<Vec<Bind>> {
 }
 
 /// Where a library is, and where it appears; None if it cannot be one.
-fn one(kernel: &Path, name: &str, place: &Place) -> Option<(Source, PathBuf)> {
+fn one(kernel: &Path, name: &str, origin: &Origin) -> Option<(Source, PathBuf)> {
     if !is_name(name) {
         return None;
     }
-    match place {
-        Place::Beside => {
+    match origin {
+        Origin::Beside => {
             let [first, ..] = DIRECTORIES;
             let source = beside(kernel).join(name);
             Some((Source::Jail(source), library::in_jail(first, name)))
         }
-        Place::Host(directory) => {
+        Origin::Host(directory) => {
             let known = DIRECTORIES
                 .iter()
                 .find(|known| directory == Path::new(known))?;

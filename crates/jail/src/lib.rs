@@ -26,7 +26,7 @@ pub use binds::{Bind, Source};
 pub use bounds::{Bounds, ControlGroup, Shortage};
 pub use confine::{Confinement, Limits, Scheduler};
 pub use error::{Error, Result};
-pub use inspect::{Inspection, Place};
+pub use inspect::{Inspection, Origin};
 pub use jail::{Jail, Places, Terms};
 pub use kernel::{Kernel, libraries};
 pub use library::LIBRARIES;

@@ -21,7 +21,7 @@ use bytes::{Bytes, BytesMut};
 use onc_rpc::auth::AuthFlavor;
 use onc_rpc::{AcceptedStatus, CallBody, MessageType, RejectedReply, ReplyBody, RpcMessage};
 
-use crate::record::{self, Framer, Limits, MAX_HEADER};
+use crate::record::{self, Bounds, Framer, MAX_HEADER};
 use crate::seal::{Seal, SealError};
 use crate::xdr::{self, Strict};
 
@@ -347,11 +347,11 @@ impl<S: Stream> Client<S> {
 
     /// Cuts the next reply from the input.
     fn complete(&mut self) -> Result<Option<Reply>, ClientError> {
-        let limits = Limits {
+        let bounds = Bounds {
             max_record: self.longest_reply(),
             max_fragments: MAX_FRAGMENTS,
         };
-        let record = self.framer.next(&mut self.input, &limits);
+        let record = self.framer.next(&mut self.input, &bounds);
         let Some(record) = record.map_err(|error| ClientError::BadReply(error.to_string()))? else {
             return Ok(None);
         };

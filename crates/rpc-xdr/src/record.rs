@@ -16,7 +16,7 @@ pub(crate) const MAX_HEADER: usize = 24 + 2 * (8 + 400);
 
 /// What a peer may send as one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct Bounds {
     /// Bytes, without marks.
     pub max_record: usize,
     /// The most fragments of a record.
@@ -53,7 +53,7 @@ impl Framer {
     pub fn next(
         &mut self,
         input: &mut BytesMut,
-        limits: &Limits,
+        bounds: &Bounds,
     ) -> Result<Option<BytesMut>, RecordError> {
         loop {
             let Some(mark) = input
@@ -64,10 +64,10 @@ impl Framer {
             };
             let (last, length) = (mark & LAST != 0, (mark & !LAST) as usize);
             let size = length.saturating_add(self.record.len().saturating_sub(MARK));
-            if size > limits.max_record {
+            if size > bounds.max_record {
                 return Err(RecordError::TooLarge {
                     size,
-                    max: limits.max_record,
+                    max: bounds.max_record,
                 });
             }
             if length == 0 && !last {
@@ -80,7 +80,7 @@ impl Framer {
                 return Ok(Some(input.split_to(MARK + length)));
             }
             self.fragments += 1;
-            if self.fragments > limits.max_fragments {
+            if self.fragments > bounds.max_fragments {
                 return Err(RecordError::Fragments);
             }
             if self.record.is_empty() {
@@ -110,7 +110,7 @@ pub(crate) fn finish(record: &mut [u8]) {
 mod tests {
     use super::*;
 
-    const LIMITS: Limits = Limits {
+    const BOUNDS: Bounds = Bounds {
         max_record: 100,
         max_fragments: 64,
     };
@@ -125,7 +125,7 @@ mod tests {
             (Framer::default(), BytesMut::new(), Vec::new());
         for byte in input {
             buffer.extend_from_slice(&[*byte]);
-            while let Some(record) = framer.next(&mut buffer, &LIMITS)? {
+            while let Some(record) = framer.next(&mut buffer, &BOUNDS)? {
                 records.push(record);
             }
         }
@@ -152,11 +152,11 @@ mod tests {
         let mut framer = Framer::default();
         for _ in 0..3 {
             assert_eq!(
-                framer.next(&mut buffer, &LIMITS).unwrap().unwrap(),
+                framer.next(&mut buffer, &BOUNDS).unwrap().unwrap(),
                 fragment(LAST | 1, b"a")
             );
         }
-        assert_eq!(framer.next(&mut buffer, &LIMITS), Ok(None));
+        assert_eq!(framer.next(&mut buffer, &BOUNDS), Ok(None));
     }
 
     #[test]
@@ -191,15 +191,15 @@ mod tests {
 
     #[test]
     fn an_announcement_takes_no_memory() {
-        let (mut framer, limits) = (
+        let (mut framer, bounds) = (
             Framer::default(),
-            Limits {
+            Bounds {
                 max_record: 1 << 30,
                 max_fragments: 2,
             },
         );
         let mut buffer = BytesMut::from(fragment(1 << 30, b"few").as_slice());
-        assert_eq!(framer.next(&mut buffer, &limits), Ok(None));
+        assert_eq!(framer.next(&mut buffer, &bounds), Ok(None));
         assert!(buffer.capacity() + framer.record.capacity() < 1000);
     }
 }

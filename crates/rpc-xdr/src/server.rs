@@ -43,7 +43,7 @@ const KEPT: usize = 4 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Size and fragments of a call.
-    pub record: record::Limits,
+    pub record: record::Bounds,
     /// Calls that run at once; further ones wait.
     pub max_calls: usize,
     /// The connection is closed when for so long no call ran and none arrived completely; None: never.
@@ -53,7 +53,7 @@ pub struct Limits {
 impl Limits {
     /// For arguments of up to `max_args` bytes: 64 fragments, 16 calls at once, no limit of time.
     pub const fn new(max_args: usize) -> Self {
-        let record = record::Limits {
+        let record = record::Bounds {
             max_record: max_args + MAX_HEADER,
             max_fragments: 64,
         };

@@ -1,9 +1,9 @@
 //! Record marking: how a stream is cut into reads must not matter.
 
 use bytes::BytesMut;
-use rpc_xdr::record::{Framer, Limits};
+use rpc_xdr::record::{Bounds, Framer};
 
-const LIMITS: Limits = Limits {
+const BOUNDS: Bounds = Bounds {
     max_record: 4096,
     max_fragments: 16,
 };
@@ -16,7 +16,7 @@ pub fn target(data: &[u8]) {
         at_once
             .0
             .iter()
-            .all(|record| record.len() <= 4 + LIMITS.max_record)
+            .all(|record| record.len() <= 4 + BOUNDS.max_record)
     );
 }
 
@@ -26,7 +26,7 @@ fn records<'a>(reads: impl Iterator<Item = &'a [u8]>) -> (Vec<Vec<u8>>, bool) {
     for read in reads {
         input.extend_from_slice(read);
         loop {
-            match framer.next(&mut input, &LIMITS) {
+            match framer.next(&mut input, &BOUNDS) {
                 Ok(Some(record)) => records.push(record.to_vec()),
                 Ok(None) => break,
                 Err(_) => return (records, true),

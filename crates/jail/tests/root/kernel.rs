@@ -5,7 +5,7 @@ use std::os::unix::fs::{chown, symlink};
 use std::path::{Path, PathBuf};
 
 use crate::world::{UID, World, chmod};
-use jail::{Error, Inspection, Jail, Kernel, Place, Source};
+use jail::{Error, Inspection, Jail, Kernel, Origin, Source};
 
 const LIB: &str = "/lib/x86_64-linux-gnu";
 
@@ -382,12 +382,12 @@ fn nothing_but_a_library_can_be_asked_for() {
         real: "/shared/kernels/linux".into(),
         changeable: None,
         loader: Some("/lib64/ld.so".into()),
-        libraries: vec![("ld.so".into(), Place::Host("/lib64".into()))],
+        libraries: vec![("ld.so".into(), Origin::Host("/lib64".into()))],
     };
     let path = Path::new("/shared/kernels/linux");
     Kernel::new(path, &honest).unwrap();
     let library = |name: &str, directory: &str| Inspection {
-        libraries: vec![(name.into(), Place::Host(directory.into()))],
+        libraries: vec![(name.into(), Origin::Host(directory.into()))],
         ..honest.clone()
     };
     for lie in [

@@ -13,7 +13,7 @@ use onc_rpc::{
 use super::{ClientError, Stream, lost};
 use crate::auth::{self, Key, Transcript};
 use crate::pake::{Context, Guess, Proved};
-use crate::record::{Framer, Limits, MAX_HEADER};
+use crate::record::{Bounds, Framer, MAX_HEADER};
 use crate::seal::Seal;
 use crate::umlmonctrl::{
     AUTH_FLAVOR_TLS, AuthBeginArgs, AuthFinishArgs, AuthProof, AuthStartArgs, CtlCode, CtlError,
@@ -223,7 +223,7 @@ pub fn start_tls<S: Stream>(stream: &mut S) -> Result<bool, ClientError> {
 
 /// Reads one record and not a byte more, as the next one may belong to TLS.
 fn read_record<S: Stream>(stream: &mut S) -> Result<BytesMut, ClientError> {
-    let limits = Limits {
+    let bounds = Bounds {
         max_record: MAX_HEADER,
         max_fragments: 8,
     };
@@ -236,7 +236,7 @@ fn read_record<S: Stream>(stream: &mut S) -> Result<BytesMut, ClientError> {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(lost(error)),
         }
-        let record = framer.next(&mut input, &limits);
+        let record = framer.next(&mut input, &bounds);
         if let Some(record) = record.map_err(|error| ClientError::BadReply(error.to_string()))? {
             return Ok(record);
         }

@@ -15,7 +15,7 @@ use super::{accepted, reply};
 use crate::auth::{self, Key, Transcript};
 use crate::client::TLS_TOKEN;
 use crate::pake::{Context, Offered, Proved, Verifier};
-use crate::record::{self, Framer, Limits, RecordError};
+use crate::record::{self, Bounds, Framer, RecordError};
 use crate::seal::Seal;
 use crate::umlmonctrl::{
     AUTH_FLAVOR_TLS, AuthBeginArgs, AuthBeginResult, AuthChallenge, AuthFinishArgs, AuthOffer,
@@ -25,7 +25,7 @@ use crate::umlmonctrl::{
 use crate::xdr::{Pack, Strict, Unpack, take};
 
 /// What is accepted from a client that has proved nothing.
-const LIMITS: Limits = Limits {
+const BOUNDS: Bounds = Bounds {
     max_record: 4096,
     max_fragments: 8,
 };
@@ -284,7 +284,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Door<IO> {
     /// the clear can so never count as if it had come through TLS.
     async fn record(&mut self) -> Result<BytesMut, DoorError> {
         loop {
-            if let Some(record) = self.framer.next(&mut self.input, &LIMITS)? {
+            if let Some(record) = self.framer.next(&mut self.input, &BOUNDS)? {
                 return match self.input.is_empty() {
                     true => Ok(record),
                     false => Err(DoorError::Uninvited("it did not wait for an answer")),

@@ -7,7 +7,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
 use super::{Program, ServeError, begin};
-use crate::record::{Framer, Limits, MARK};
+use crate::record::{Bounds, Framer, MARK};
 
 /// Takes one call from the stream and answers it; false if the client has closed the connection instead.
 ///
@@ -19,13 +19,13 @@ pub async fn serve_one<P, S, IO>(
     stream: &mut IO,
     service: &Rc<S>,
     session: &Rc<P::Session>,
-    limits: &Limits,
+    bounds: &Bounds,
 ) -> Result<bool, ServeError>
 where
     P: Program<S>,
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let Some(record) = record(stream, limits).await? else {
+    let Some(record) = record(stream, bounds).await? else {
         return Ok(false);
     };
     let reply = match begin::<P, S>(service, session, &record)? {
@@ -39,7 +39,7 @@ where
 /// Reads to the end of a record; None if the stream ends before it.
 async fn record(
     stream: &mut (impl AsyncRead + Unpin),
-    limits: &Limits,
+    bounds: &Bounds,
 ) -> Result<Option<BytesMut>, ServeError> {
     let (mut framer, mut input) = (Framer::default(), BytesMut::new());
     let mut missing = MARK;
@@ -53,7 +53,7 @@ async fn record(
                 Err(error) => return Err(ServeError::Broken(error)),
             }
         }
-        if let Some(record) = framer.next(&mut input, limits)? {
+        if let Some(record) = framer.next(&mut input, bounds)? {
             return Ok(Some(record));
         }
         // Either the fragment belonging to the mark that has come, which the framer has found short enough, or the mark

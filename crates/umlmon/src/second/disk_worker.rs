@@ -39,7 +39,7 @@ pub(crate) fn work(pipe: &OwnedFd, order: &DiskOrder) -> ExitCode {
 fn perform(pipe: &OwnedFd, order: &DiskOrder) -> Result<(), String> {
     let mut reporter = Reporter { pipe, last: None };
     Workplace::open(Path::new("/"))
-        .and_then(|place| place.perform(&order.task, &mut reporter))
+        .and_then(|workplace| workplace.perform(&order.task, &mut reporter))
         .map_err(|error| error.to_string())
 }
 

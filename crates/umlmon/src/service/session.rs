@@ -27,7 +27,7 @@ pub struct Session {
     trust: Trust,
     events: Rc<Events>,
     attachments: RefCell<BTreeMap<ChannelName, Rc<Attachment>>>,
-    jobs: RefCell<Jobs>,
+    jobs: RefCell<Kept>,
     change: RefCell<Option<Change>>,
 }
 
@@ -47,7 +47,7 @@ pub enum Trust {
 
 /// The jobs of a connection, by number.
 #[derive(Debug, Default)]
-struct Jobs {
+struct Kept {
     last: u32,
     all: BTreeMap<u32, Job>,
 }

@@ -1,7 +1,7 @@
 //! The site command: a program of the administrator's, run on behalf of a user (umlmon, the monitor process).
 //!
 //! It runs as root, so it gets nothing from the caller but one argument: an environment of its own, no descriptors, a
-//! session of its own, a deadline, and a cap on what it may say.
+//! process group of its own, a deadline, and a cap on what it may say.
 
 use std::ffi::CString;
 use std::io;
@@ -74,7 +74,7 @@ impl Service {
     }
 }
 
-/// The command's process; its whole session ends when this is dropped, even if the caller goes away.
+/// The command's process; its whole group is killed when this is dropped, even if the caller goes away.
 struct Process {
     pid: Pid,
     exited: AsyncFd<OwnedFd>,
@@ -121,12 +121,12 @@ pub async fn run(
     let child = sys::spawn_session(&program, &argv, &env, &fds).map_err(why)?;
     let pid = Pid::from_raw(child.pid).ok_or(io::ErrorKind::NotFound)?;
     let exited = sys::readable(child.pidfd).inspect_err(|_| confined::abandon(child.pid))?;
-    let session = Process { pid, exited };
+    let command = Process { pid, exited };
     // The writing end must be the command's alone, or its end would never be seen.
     drop(writer);
     rustix::io::ioctl_fionbio(&reader, true)?;
     let pipe = sys::readable(OwnedFd::from(reader))?;
-    listen(&session, &pipe, Instant::now() + deadline).await
+    listen(&command, &pipe, Instant::now() + deadline).await
 }
 
 /// The error of a program that cannot be executed, or else the resource that the host lacks.
@@ -137,7 +137,7 @@ fn why(error: sys::SpawnError) -> io::Error {
     }
 }
 
-async fn listen(session: &Process, pipe: &AsyncFd<OwnedFd>, end: Instant) -> io::Result<Output> {
+async fn listen(command: &Process, pipe: &AsyncFd<OwnedFd>, end: Instant) -> io::Result<Output> {
     let mut output = Output::default();
     let mut eof = false;
     loop {
@@ -147,11 +147,11 @@ async fn listen(session: &Process, pipe: &AsyncFd<OwnedFd>, end: Instant) -> io:
                 return Ok(output);
             }
             read = read_some(pipe, &mut output), if !eof => eof = read? == 0,
-            ready = session.exited.readable() => {
+            ready = command.exited.readable() => {
                 ready?.retain_ready();
                 // What it wrote before its end is in the pipe; what its own children write later does not count.
                 while !eof && try_read(pipe, &mut output).is_ok_and(|n| n > 0) {}
-                output.status = session.wait()?.and_then(|status| status.exit_status());
+                output.status = command.wait()?.and_then(|status| status.exit_status());
                 return Ok(output);
             }
         }
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deadline_ends_the_whole_session() {
+    fn a_deadline_ends_the_whole_group() {
         let output = site(
             "echo $$; sleep 1000 & sleep 1000",
             "",
