@@ -11,7 +11,7 @@ use rustix::fs::{self, Stat, StatVfsMountFlags};
 
 use crate::Result;
 use crate::directories::{Open, Trusting, host};
-use crate::inspect::{Inspection, Place};
+use crate::inspect::{Inspection, Origin};
 use crate::library::{DIRECTORIES, beside};
 use crate::walk::{Guide, Step, walk};
 
@@ -60,10 +60,10 @@ impl Stamp {
             // It may be missing. If it appears, a directory above it has changed.
             let _ = mark(&host, Path::new(directory), Open::ToAll);
         }
-        for (name, place) in &found.libraries {
-            match place {
-                Place::Beside => mark(&root, &beside(&found.real).join(name), Open::ToSome),
-                Place::Host(directory) => mark(&host, &directory.join(name), Open::ToAll),
+        for (name, origin) in &found.libraries {
+            match origin {
+                Origin::Beside => mark(&root, &beside(&found.real).join(name), Open::ToSome),
+                Origin::Host(directory) => mark(&host, &directory.join(name), Open::ToAll),
             }
             .ok()?;
         }
