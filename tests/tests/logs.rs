@@ -184,3 +184,31 @@ fn a_guest_that_writes_on_fills_neither_disk_nor_memory() {
     console.leave();
     vm.kill();
 }
+
+/// A58
+#[test]
+fn a_log_with_another_name_at_each_start_does_not_fill_the_directory() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("vm1").line("log_quota = 16").monitor();
+    let start_with = |log: usize| {
+        vm.umlwatch(&["-set", &format!("con1=pty:former{log}")])
+            .ok();
+        vm.umlwatch(&["-start"])
+    };
+    // Half of 16 MB is full: each of these counts as a megabyte, however little is in it.
+    for log in 0..9 {
+        start_with(log).ok();
+        vm.kill();
+    }
+    let complaint = start_with(9).fails(1);
+    assert!(
+        complaint.contains(
+            "log/former9: other files in its directory have 9 MB, and half of log_quota, 8 MB"
+        ),
+        "{complaint}"
+    );
+    assert!(!vm.file("log/former9").exists());
+    // A log that is there already can be used.
+    start_with(3).ok();
+    end(&vm);
+}

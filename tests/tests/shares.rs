@@ -49,6 +49,29 @@ fn refused_start(client: &mut UmlmonctrlV1Client<UnixStream>) {
     refused(client.vm_start(&VmStartArgs { extra }).unwrap(), "mem=8G");
 }
 
+/// A58
+#[test]
+fn many_users_do_not_fill_the_log_of_the_monitor() {
+    let Some(world) = World::new() else { return };
+    fs::set_permissions(world.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let vm = world.vm("vm1").line("log_limit = 1").monitor();
+    let logs = || ["log/monitor~", "log/monitor"].map(|log| fs::metadata(vm.file(log)));
+    let mut users = 10_000..11_000;
+    // Each of them may have so many lines that others have to come when it is silenced.
+    let is_anew = || logs().iter().all(Result::is_ok);
+    while !is_anew() {
+        let user = users.next().expect("the log goes on growing");
+        as_user(user, || {
+            let mut client = client(&vm);
+            (0..300).for_each(|_| refused_start(&mut client));
+        });
+    }
+    let sizes = logs().map(|log| log.unwrap().len());
+    assert!(sizes.iter().all(|size| *size < 1_100_000), "{sizes:?}");
+    let told = vm.umlwatch(&["-tail", "monitor"]).ok();
+    assert!(told.contains("start refused"), "{told}");
+}
+
 /// A58, A65, A67
 #[test]
 fn a_user_who_wants_too_much_leaves_the_others_theirs() {

@@ -409,9 +409,18 @@ pub const PARAMS: &[Param] = &[
         name: "log_limit",
         default: Some("100"),
         value: "N",
-        doc: "how large the log of a console grows before a new one is begun, in megabytes; 0: no limit",
+        doc: "how large a log grows before a new one is begun, in megabytes; 0: no limit",
         addition: true,
         set: Set::Vm(|vm, _, v| number(v, 0, 1 << 20).map(|n| vm.log_limit = n)),
+        ..VM_PROTECTED
+    },
+    Param {
+        name: "log_quota",
+        default: Some("4096"),
+        value: "N",
+        doc: "how large all files in logdir may be together, in megabytes; 0: no limit",
+        addition: true,
+        set: Set::Vm(|vm, _, v| number(v, 0, 1 << 20).map(|n| vm.log_quota = n)),
         ..VM_PROTECTED
     },
     Param {

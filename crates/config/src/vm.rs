@@ -42,8 +42,10 @@ pub struct Vm {
     pub history: u32,
     /// Processor time, in percent of one processor; 0: no limit.
     pub cpu_limit: u32,
-    /// How large the log of a console grows, in megabytes; 0: no limit.
+    /// How large a log grows, in megabytes; 0: no limit.
     pub log_limit: u32,
+    /// How large all logs may be together, in megabytes; 0: no limit.
+    pub log_quota: u32,
     /// Each line in the log of a console begins with the time.
     pub log_timestamps: bool,
     /// Disks by number.
@@ -72,6 +74,25 @@ impl Vm {
         self.settings.clone()
     }
 
+    /// The names of its log files.
+    pub fn logs(&self) -> impl Iterator<Item = &LogName> {
+        let terminals = self.con.values().chain(self.ssl.values());
+        let of_terminals = terminals.filter_map(|terminal| terminal.logfile.as_ref());
+        self.logfile.iter().chain(of_terminals)
+    }
+
+    /// How large each log grows until it is kept under another name, in bytes; 0: without limit. It is `log_limit`, or
+    /// less if there are so many logs that they and the kept ones would be larger than half of `log_quota`.
+    pub fn log_bytes(&self) -> u64 {
+        let bytes = |megabytes| u64::from(megabytes) << 20;
+        let share = bytes(self.log_quota) / (4 * self.logs().count().max(1) as u64);
+        match (bytes(self.log_limit), share) {
+            (limit, 0) => limit,
+            (0, _) => 0,
+            (limit, share) => limit.min(share),
+        }
+    }
+
     /// Nothing set, not even the defaults; for checks of single values.
     pub(crate) fn blank() -> Vm {
         Vm {
@@ -91,6 +112,7 @@ impl Vm {
             history: 0,
             cpu_limit: 0,
             log_limit: 0,
+            log_quota: 0,
             log_timestamps: false,
             ubd: BTreeMap::new(),
             sync_disks: SyncDisks::All,
@@ -102,5 +124,30 @@ impl Vm {
             start: StartType::Manual,
             settings: Vec::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_logs_are_shorter() {
+        let size = |logs, log_limit, log_quota| {
+            let terminal = |n| format!("pty:log{n}").parse().map(|terminal| (n, terminal));
+            let vm = Vm {
+                ssl: (0..logs).map(terminal).collect::<Result<_, _>>().unwrap(),
+                log_limit,
+                log_quota,
+                ..Vm::blank()
+            };
+            vm.log_bytes()
+        };
+        assert_eq!(size(0, 100, 4096), 100 << 20);
+        assert_eq!(size(10, 100, 4096), 100 << 20);
+        assert_eq!(size(64, 100, 4096), 16 << 20);
+        // Without one of the limits, the other one counts.
+        assert_eq!(size(64, 100, 0), 100 << 20);
+        assert_eq!((size(64, 0, 4096), size(1, 0, 0)), (0, 0));
     }
 }

@@ -3,14 +3,13 @@
 //! The daemons need no more of `tracing` than this: it is small because a host may run a thousand monitors.
 
 use std::fmt::{self, Write as _};
-use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use config::LogName;
-use files::LogDir;
+use files::{LogDir, LogFile};
 use humantime::format_rfc3339_seconds;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
@@ -24,6 +23,8 @@ use crate::Error;
 pub struct LogTo {
     /// A file, appended to.
     pub file: Option<(LogDir, LogName)>,
+    /// Its size in bytes at which it is kept under another name (`files::OLD`), and a new one is begun; 0: never.
+    pub limit: u64,
     /// Standard error, too: for a daemon in the foreground.
     pub stderr: bool,
 }
@@ -39,7 +40,7 @@ struct Log {
     to: LogTo,
     /// Standard error is the journal, which adds the time itself and gets the level as a prefix.
     journal: bool,
-    file: Mutex<Option<File>>,
+    file: Mutex<Option<LogFile>>,
 }
 
 impl LogHandle {
@@ -76,11 +77,11 @@ impl LogHandle {
 }
 
 impl LogTo {
-    fn open(&self) -> Result<Option<File>, Error> {
+    fn open(&self) -> Result<Option<LogFile>, Error> {
         let Some((dir, name)) = &self.file else {
             return Ok(None);
         };
-        match dir.append(name.as_ref()) {
+        match LogFile::open(dir.clone(), name.as_ref(), self.limit) {
             Ok(file) => Ok(Some(file)),
             Err(source) => Err(Error::Log {
                 path: dir.path().join(name.to_string()),
@@ -111,7 +112,7 @@ impl Subscriber for Lines {
         );
         // An error cannot be reported here, and none is a reason to stop.
         if let Some(file) = &mut *self.0.file.lock().unwrap_or_else(PoisonError::into_inner) {
-            let _ = file.write_all(line.as_bytes());
+            let _ = file.append(line.as_bytes());
         }
         if self.0.to.stderr {
             let line = match self.0.journal {
@@ -236,6 +237,7 @@ mod tests {
         let file = (LogDir::open(dir).unwrap(), "monitor".parse().unwrap());
         let to = LogTo {
             file: Some(file),
+            limit: 1000,
             stderr: false,
         };
         let log = Arc::new(Log {
@@ -292,6 +294,20 @@ mod tests {
         ));
         assert!(!is_journal(Some("nonsense"), &file) && !is_journal(None, &file));
         assert!([Level::ERROR, Level::WARN, Level::INFO].map(priority) == [3, 4, 6]);
+    }
+
+    #[test]
+    fn many_lines_are_two_short_files() {
+        let dir = tempfile::tempdir().unwrap();
+        tracing::subscriber::with_default(lines(dir.path()).1, || {
+            (0..1000).for_each(|n| tracing::info!(n, "line"));
+        });
+        let files = ["monitor~", "monitor"].map(|name| dir.path().join(name));
+        let kept: Vec<_> = files.iter().flat_map(|file| written(file)).collect();
+        let lines = (1000 - kept.len()..1000).map(|n| format!("INFO vm1: line n={n}"));
+        assert!(kept.iter().cloned().eq(lines), "{kept:?}");
+        let sizes = files.map(|file| file.metadata().unwrap().len());
+        assert!(sizes[0] < 1100 && sizes[1] < 1000, "{sizes:?}");
     }
 
     #[test]

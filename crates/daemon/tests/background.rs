@@ -47,6 +47,7 @@ fn daemon(how: &str, dir: &Path) -> ExitCode {
     let listener = UnixListener::bind(dir.join(format!("ctrl-{how}"))).unwrap();
     let to = LogTo {
         file: Some((LogDir::open(dir).unwrap(), "monitor".parse().unwrap())),
+        limit: 0,
         stderr: how == "fg",
     };
     LogHandle::init("vm1", to).unwrap();

@@ -6,6 +6,8 @@
 
 mod held;
 mod log_dir;
+mod log_file;
 
 pub use held::{HeldDir, HeldError};
 pub use log_dir::LogDir;
+pub use log_file::{Appended, LogFile, OLD};

@@ -10,11 +10,13 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FileType, Mode, OFlags, fchmod, fstat, open, openat, renameat};
+use rustix::fs::{
+    AtFlags, Dir, FileType, Mode, OFlags, fchmod, fstat, open, openat, renameat, statat,
+};
 use rustix::process::geteuid;
 
 /// A directory of log files that belongs to the caller and that no other user can write.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct LogDir {
     path: PathBuf,
 }
@@ -66,6 +68,27 @@ impl LogDir {
             fchmod(&file, mode)?;
         }
         Ok(File::from(file))
+    }
+
+    /// The names of its regular files, and their sizes in bytes.
+    ///
+    /// # Errors
+    /// As [`LogDir::open`]; the error of getdents(2).
+    pub fn files(&self) -> io::Result<Vec<(String, u64)>> {
+        let dir = directory(&self.path)?;
+        let mut files = Vec::new();
+        for entry in Dir::read_from(&dir)? {
+            let entry = entry?;
+            // A file may go meanwhile: a log rotation renames.
+            let Ok(stat) = statat(&dir, entry.file_name(), AtFlags::SYMLINK_NOFOLLOW) else {
+                continue;
+            };
+            if FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile {
+                let name = entry.file_name().to_string_lossy().into_owned();
+                files.push((name, u64::try_from(stat.st_size).unwrap_or(0)));
+            }
+        }
+        Ok(files)
     }
 
     /// Gives a file of the directory another name, replacing what has that one.

@@ -105,11 +105,11 @@ async fn flood(
     });
     let log = scratch.join("log");
     fs::create_dir(&log).unwrap();
-    let dir = Rc::new(LogDir::open(&log).unwrap());
+    let dir = LogDir::open(&log).unwrap();
     let channels = [0, 1].map(|n| {
         let log = Log::open(
-            dir.clone(),
-            format!("con{n}").parse().unwrap(),
+            &dir,
+            &format!("con{n}").parse().unwrap(),
             LogStyle::default(),
         )
         .unwrap();

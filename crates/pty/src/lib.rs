@@ -25,7 +25,7 @@ pub use clients::ClientInfo;
 pub use endpoint::Endpoint;
 pub use error::Error;
 pub use history::{Chunk, HISTORY_BYTES, History};
-pub use log::{Log, LogStyle, OLD};
+pub use log::{Log, LogStyle};
 pub use nudge::{Nudge, Peer};
 pub use screen::{
     Cell, Colour, Cursor, Intensity, MAX_ANSWERS, MAX_COLUMNS, MAX_ROWS, Screen, Style,

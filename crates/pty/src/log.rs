@@ -1,15 +1,12 @@
 //! The log file of a channel. Used by the umlmon daemon.
 
-use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::path::PathBuf;
-use std::rc::Rc;
 use std::time::SystemTime;
 
 use config::LogName;
-use files::LogDir;
+use files::{Appended, LogDir, LogFile};
 
 use crate::lines::last_lines;
 use crate::{Chunk, Error};
@@ -17,13 +14,10 @@ use crate::{Chunk, Error};
 /// How far back the last lines are searched, in bytes; a request for more lines gets fewer.
 const TAIL_BYTES: u64 = 4 * 1024 * 1024;
 
-/// The suffix of the name of a log that has reached its limit. No log can be configured under such a name.
-pub const OLD: char = '~';
-
 /// How a log is written.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LogStyle {
-    /// The size in bytes at which the file is renamed to [`OLD`], and a new one is begun; 0: never.
+    /// The size in bytes at which the file is renamed to [`files::OLD`], and a new one is begun; 0: never.
     pub limit: u64,
     /// Each line begins with the time.
     pub timestamps: bool,
@@ -32,16 +26,10 @@ pub struct LogStyle {
 /// A file that a channel is copied to, byte by byte.
 #[derive(Debug)]
 pub struct Log {
-    dir: Rc<LogDir>,
-    name: LogName,
-    style: LogStyle,
-    file: File,
-    /// Bytes in the file that were written here.
-    size: u64,
+    file: LogFile,
+    timestamps: bool,
     /// The next byte is the first one of a line.
     line_start: bool,
-    /// Bytes that could not be written since the last one that could.
-    lost: u64,
 }
 
 impl Log {
@@ -49,23 +37,17 @@ impl Log {
     ///
     /// # Errors
     /// [`Error::Log`] if it cannot be opened or is not a regular file of our own with one name.
-    pub fn open(dir: Rc<LogDir>, name: LogName, style: LogStyle) -> Result<Self, Error> {
-        let opened = dir
-            .append(name.as_ref())
-            .and_then(|file| Ok((file.metadata()?.len(), file)));
-        let (size, file) = opened.map_err(|source| Error::Log {
+    pub fn open(dir: &LogDir, name: &LogName, style: LogStyle) -> Result<Self, Error> {
+        let opened = LogFile::open(dir.clone(), name.as_ref(), style.limit);
+        let file = opened.map_err(|source| Error::Log {
             what: "open",
-            path: dir.path().join(name.to_string()),
+            path: dir.path().join(name.as_str()),
             source,
         })?;
         Ok(Self {
-            dir,
-            name,
-            style,
             file,
-            size,
+            timestamps: style.timestamps,
             line_start: true,
-            lost: 0,
         })
     }
 
@@ -75,9 +57,7 @@ impl Log {
     /// # Errors
     /// As [`Log::open`].
     pub fn reopen(&mut self) -> Result<(), Error> {
-        let new = Self::open(self.dir.clone(), self.name.clone(), self.style)?;
-        (self.file, self.size) = (new.file, new.size);
-        Ok(())
+        self.file.reopen().map_err(|e| self.cannot("open", e))
     }
 
     /// Where the last `lines` lines are, as offsets in the file. Looks back 4 MiB at most.
@@ -107,18 +87,14 @@ impl Log {
         Ok(Chunk { offset, data })
     }
 
-    /// Appends. An error does not affect the channel: it is reported once, what cannot be written is counted, and the
-    /// log continues, with a line that says how much is missing, as soon as it can be written again.
+    /// Appends. An error does not affect the channel: it is logged once, and the log continues as soon as possible.
     pub(crate) fn append(&mut self, data: &[u8]) {
-        match self.style.timestamps {
+        match self.timestamps {
             true => {
                 let stamped = self.stamped(data);
                 self.write(&stamped);
             }
             false => self.write(data),
-        }
-        if self.style.limit > 0 && self.size >= self.style.limit {
-            self.begin_anew();
         }
     }
 
@@ -136,60 +112,25 @@ impl Log {
         stamped
     }
 
-    /// The file has reached its limit: it is kept under another name, in place of the one before, and a new one is begun.
-    fn begin_anew(&mut self) {
-        let old = format!("{}{OLD}", self.name);
-        let renamed = match self.dir.rename(self.name.as_ref(), &old) {
-            // It has been deleted, or the directory is another one now.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            renamed => renamed,
-        };
-        let result = renamed.map_err(|e| self.cannot("rename", e));
-        if let Err(error) = result.and_then(|()| self.reopen()) {
-            tracing::warn!("{error}");
-            // It is tried again when as much has been written once more.
-            self.size = 0;
-        }
-    }
-
     fn write(&mut self, data: &[u8]) {
-        if self.lost > 0 {
-            let gap = format!("\r\n[{} bytes are missing here]\r\n", self.lost);
-            if self.file.write_all(gap.as_bytes()).is_err() {
-                self.lost += data.len() as u64;
-                return;
+        let file = self.file.path();
+        let file = file.display();
+        match self.file.append(data) {
+            Ok(Appended::AllAfterGap(lost)) => {
+                tracing::info!(%file, lost, "log file can be written again");
             }
-            tracing::info!(file = %self.path().display(), lost = self.lost, "log file can be written again");
-            self.lost = 0;
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%file, %error, "cannot write the log file"),
         }
-        let mut rest = data;
-        while !rest.is_empty() {
-            match self.file.write(rest) {
-                Ok(n) => {
-                    self.size += n as u64;
-                    rest = rest.get(n..).unwrap_or_default();
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    tracing::warn!(file = %self.path().display(), %error, "cannot write the log file");
-                    self.lost = rest.len() as u64;
-                    return;
-                }
-            }
-        }
-    }
-
-    fn path(&self) -> PathBuf {
-        self.dir.path().join(self.name.to_string())
     }
 
     fn size(&self) -> io::Result<u64> {
-        Ok(self.file.metadata()?.len())
+        Ok(self.file.file().metadata()?.len())
     }
 
     fn read_at(&self, offset: u64, max: usize) -> io::Result<Vec<u8>> {
         let mut data = vec![0; max];
-        let read = self.file.read_at(&mut data, offset)?;
+        let read = self.file.file().read_at(&mut data, offset)?;
         data.truncate(read);
         Ok(data)
     }
@@ -201,7 +142,7 @@ impl Log {
     fn cannot(&self, what: &'static str, source: io::Error) -> Error {
         Error::Log {
             what,
-            path: self.path(),
+            path: self.file.path(),
             source,
         }
     }
@@ -212,22 +153,8 @@ mod tests {
     use super::*;
 
     fn open(dir: &std::path::Path, style: LogStyle) -> Log {
-        let logs = Rc::new(LogDir::open(dir).unwrap());
-        Log::open(logs, "con0".parse().unwrap(), style).unwrap()
-    }
-
-    #[test]
-    fn a_full_disk_leaves_a_visible_gap() {
-        let dir = tempfile::tempdir().unwrap();
-        let mut log = open(dir.path(), LogStyle::default());
-        log.append(b"before");
-        log.file = File::options().append(true).open("/dev/full").unwrap();
-        log.append(b"lost");
-        log.append(b"lost too");
-        log.reopen().unwrap();
-        log.append(b"after");
-        let text = std::fs::read_to_string(dir.path().join("con0")).unwrap();
-        assert_eq!(text, "before\r\n[12 bytes are missing here]\r\nafter");
+        let logs = LogDir::open(dir).unwrap();
+        Log::open(&logs, &"con0".parse().unwrap(), style).unwrap()
     }
 
     #[test]

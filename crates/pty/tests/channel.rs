@@ -43,8 +43,8 @@ fn kernel(channel: &Channel) -> File {
 
 fn log(dir: &Path, name: &str) -> Result<Log, Error> {
     Log::open(
-        Rc::new(LogDir::open(dir).unwrap()),
-        name.parse().unwrap(),
+        &LogDir::open(dir).unwrap(),
+        &name.parse().unwrap(),
         LogStyle::default(),
     )
 }

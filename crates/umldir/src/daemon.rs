@@ -24,6 +24,8 @@ use crate::tcp::Ports;
 
 /// The file of the log, in the directory `log` of the daemon.
 const LOG: &str = "umldir";
+/// Bytes of it, when it is kept under another name, and a new one is begun.
+const LOG_LIMIT: u64 = 10 << 20;
 
 /// Connections of users other than root at once. They can keep neither each other nor the monitors waiting: a further
 /// one is closed.
@@ -90,6 +92,7 @@ fn own_directory(path: &Path, mode: u32) -> anyhow::Result<LogDir> {
 fn open_log(path: &Path, foreground: bool) -> anyhow::Result<LogHandle> {
     let to = LogTo {
         file: Some((own_directory(path, 0o750)?, LOG.parse()?)),
+        limit: LOG_LIMIT,
         stderr: foreground,
     };
     Ok(LogHandle::init("umldir", to)?)

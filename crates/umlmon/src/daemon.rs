@@ -158,6 +158,7 @@ fn open_log(vm: &Vm, foreground: bool) -> anyhow::Result<LogHandle> {
         vm.name.as_str(),
         LogTo {
             file,
+            limit: vm.log_bytes(),
             stderr: foreground,
         },
     )?)

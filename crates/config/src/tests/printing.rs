@@ -63,6 +63,7 @@ mem = 128
 con0 = pty:con0
 # history = 256
 # log_limit = 100
+# log_quota = 4096
 # log_timestamps = false
 ubd0 = /disks/root.dsk
 # sync_disks = all
@@ -105,7 +106,7 @@ fn value(param: &'static str, n: u8) -> BoxedStrategy<String> {
             .prop_filter("the first character", |d| d.parse::<DiskName>().is_ok())
             .boxed(),
         "history" => (16..65536u32).prop_map(|n| n.to_string()).boxed(),
-        "log_limit" => (0..1000u32).prop_map(|n| n.to_string()).boxed(),
+        "log_limit" | "log_quota" => (0..1000u32).prop_map(|n| n.to_string()).boxed(),
         "log_timestamps" => "(true|false)".boxed(),
         "sync_disks" => "(all|none|ubd1( ubd[2-9]){0,3})".boxed(),
         "transport" => "(auto|vec|tuntap|fd)".boxed(),

@@ -32,6 +32,7 @@ fn user_changes_override() {
         ("con1", "pty", Origin::User),
         ("history", "256", Origin::Default),
         ("log_limit", "100", Origin::Default),
+        ("log_quota", "4096", Origin::Default),
         ("log_timestamps", "false", Origin::Default),
         ("sync_disks", "all", Origin::Default),
         ("transport", "auto", Origin::Default),

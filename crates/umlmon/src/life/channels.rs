@@ -4,12 +4,13 @@
 //! reboots and restarts.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
-use config::{ChannelName, Terminal, Vm};
-use files::LogDir;
+use config::{ChannelName, LogName, Terminal, Vm};
+use files::{LogDir, OLD};
 use pty::{Channel, Error, Log, LogStyle, Nudge};
 
 use crate::life::nudged::Nudged;
@@ -21,7 +22,7 @@ pub const CON0: ChannelName = ChannelName::Con(0);
 /// The channels of the VM.
 #[derive(Debug)]
 pub struct Channels {
-    logdir: Rc<LogDir>,
+    logdir: LogDir,
     nudged: Nudged,
     nudge: Rc<Nudge>,
     style: Cell<LogStyle>,
@@ -38,22 +39,27 @@ impl Channels {
     pub fn open(vm: &Vm, logdir: LogDir) -> Result<Channels, Error> {
         let nudged = Nudged::default();
         let channels = Channels {
-            logdir: Rc::new(logdir),
+            logdir,
             nudge: Nudge::new(nudged.clone()),
             nudged,
             style: Cell::default(),
             all: RefCell::default(),
             run_starts: RefCell::default(),
         };
-        channels.apply(vm)?;
+        channels.adapt(vm)?;
         Ok(channels)
     }
 
     /// Adapts the channels to a configuration that may have changed: before each start.
     ///
     /// # Errors
-    /// As [`Channels::open`].
+    /// As [`Channels::open`], or if there is no room for a log that the configuration names now.
     pub fn apply(&self, vm: &Vm) -> Result<(), Error> {
+        self.room_for_new_logs(vm)?;
+        self.adapt(vm)
+    }
+
+    fn adapt(&self, vm: &Vm) -> Result<(), Error> {
         let wanted = configured(vm);
         self.all
             .borrow_mut()
@@ -76,6 +82,44 @@ impl Channels {
         Ok(())
     }
 
+    /// Users may give the logs other names at each start. The files with the former names stay, so no new ones are begun
+    /// once those are larger than half of `log_quota`.
+    fn room_for_new_logs(&self, vm: &Vm) -> Result<(), Error> {
+        let cannot = |what, name: &str, source| Error::Log {
+            what,
+            path: self.logdir.path().join(name),
+            source,
+        };
+        let logs: BTreeSet<_> = vm.logs().map(LogName::as_str).collect();
+        let files = self.logdir.files().map_err(|e| cannot("look for", "", e))?;
+        let is_there = |log: &str| files.iter().any(|(name, _)| name == log) || self.writes(log);
+        let Some(new) = logs.iter().find(|log| !is_there(log)) else {
+            return Ok(());
+        };
+        let others = files
+            .iter()
+            .filter(|(name, _)| !logs.contains(name.trim_end_matches(OLD)));
+        let left: u64 = others.map(|(_, size)| size.div_ceil(1 << 20).max(1)).sum();
+        let most = u64::from(vm.log_quota / 2);
+        if vm.log_quota == 0 || left <= most {
+            return Ok(());
+        }
+        let why = format!(
+            "other files in its directory have {left} MB, and half of log_quota, {most} MB, are for them; remove some, or \
+             use one of them"
+        );
+        Err(cannot("begin", new, io::Error::other(why)))
+    }
+
+    /// A channel writes the log of this name, or its file has been removed just now.
+    fn writes(&self, log: &str) -> bool {
+        let all = self.all.borrow();
+        let mut logs = all
+            .values()
+            .filter_map(|(terminal, _)| terminal.logfile.as_ref());
+        logs.any(|name| name.as_str() == log)
+    }
+
     /// The kernel to be signalled when it may have missed that a channel can be written again.
     pub fn nudged(&self) -> &Nudged {
         &self.nudged
@@ -83,7 +127,7 @@ impl Channels {
 
     fn log(&self, terminal: &Terminal) -> Result<Option<Log>, Error> {
         let style = self.style.get();
-        let open = |name: &config::LogName| Log::open(Rc::clone(&self.logdir), name.clone(), style);
+        let open = |name: &LogName| Log::open(&self.logdir, name, style);
         terminal.logfile.as_ref().map(open).transpose()
     }
 
@@ -150,7 +194,7 @@ impl Channels {
 
 fn style(vm: &Vm) -> LogStyle {
     LogStyle {
-        limit: u64::from(vm.log_limit) << 20,
+        limit: vm.log_bytes(),
         timestamps: vm.log_timestamps,
     }
 }

@@ -2,8 +2,6 @@
 //!
 //! A name is looked up among what is configured and never becomes a path.
 
-use std::rc::Rc;
-
 use files::LogDir;
 use pty::{Log, LogStyle};
 use rpc_xdr::umlmonctrl::*;
@@ -52,14 +50,14 @@ impl Service {
     fn own_log(&self) -> Result<Log, Failure> {
         let vm = &self.setup.configured.vm;
         let missing = || Failure::NotFound("the monitor writes no log (parameter logfile)".into());
-        let name = vm.logfile.clone().ok_or_else(missing)?;
+        let name = vm.logfile.as_ref().ok_or_else(missing)?;
         let dir = LogDir::open(&vm.logdir).map_err(|error| {
             Failure::Failed(format!(
                 "cannot use the log directory {}: {error}",
                 vm.logdir.display()
             ))
         })?;
-        Ok(Log::open(Rc::new(dir), name, LogStyle::default())?)
+        Ok(Log::open(&dir, name, LogStyle::default())?)
     }
 
     /// Reopens all log files after a signal: there is no caller to whom an error could be returned.
