@@ -10,9 +10,11 @@ const LAST: u32 = 1 << 31;
 /// Bytes of a mark.
 pub(crate) const MARK: usize = 4;
 
-/// Headers of a call or reply without arguments or result, at most: six numbers, credentials and verifier with 400
-/// bytes each (RFC 5531 section 8.2).
-pub(crate) const MAX_HEADER: usize = 24 + 2 * (8 + 400);
+/// Bytes of credentials, and of a verifier, at most (RFC 5531 section 8.2).
+pub(crate) const MAX_AUTH: usize = 400;
+
+/// Headers of a call or reply without arguments or result, at most: six numbers, credentials and verifier.
+pub(crate) const MAX_HEADER: usize = 24 + 2 * (8 + MAX_AUTH);
 
 /// What a peer may send as one record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -25,9 +25,11 @@ use crate::seal::{Seal, SealError};
 use crate::xdr::{self, Strict};
 
 mod door;
+mod header;
 mod single;
 
 pub use door::{Admitted, Asked, Begin, Door, DoorError, Gate};
+use header::{HeaderError, header};
 pub use single::serve_one;
 
 /// Bytes asked for by one read.
@@ -371,19 +373,16 @@ fn begin<P: Program<S>, S>(
     session: &Rc<P::Session>,
     record: &[u8],
 ) -> Result<Result<Answer, Vec<u8>>, ServeError> {
-    let message = match RpcMessage::<&[u8], &[u8]>::try_from(record) {
-        Ok(message) => message,
-        Err(onc_rpc::Error::InvalidRpcVersion(_)) => return Ok(Err(rpc_mismatch(record))),
+    let header = match header(record) {
+        Ok(header) => header,
+        Err(HeaderError::RpcVersion { xid }) => return Ok(Err(rpc_mismatch(xid))),
         Err(error) => return Err(ServeError::NoCall(error.to_string())),
     };
-    let xid = message.xid();
-    let Some(body) = message.call_body() else {
-        return Err(ServeError::NoCall("it is a reply".into()));
-    };
-    if body.program() != P::NUMBER {
+    let xid = header.xid;
+    if header.program != P::NUMBER {
         return Ok(Err(accepted(xid, AcceptedStatus::ProgramUnavailable)));
     }
-    if body.program_version() != P::VERSION {
+    if header.version != P::VERSION {
         let status = AcceptedStatus::ProgramMismatch {
             low: P::VERSION,
             high: P::VERSION,
@@ -392,8 +391,8 @@ fn begin<P: Program<S>, S>(
     }
     let call = Call {
         xid,
-        procedure: body.procedure(),
-        arguments: Strict::new(body.payload()),
+        procedure: header.procedure,
+        arguments: header.arguments,
     };
     Ok(P::dispatch(service, session, call).map_err(|reject| {
         let status = match reject {
@@ -419,12 +418,8 @@ fn accepted(xid: u32, status: AcceptedStatus<&[u8]>) -> Vec<u8> {
     )
 }
 
-/// The refusal of a call of another version of RPC, of which the envelope gives nothing but the error.
-fn rpc_mismatch(record: &[u8]) -> Vec<u8> {
-    let xid = record
-        .get(MARK..)
-        .and_then(|rest| rest.first_chunk::<4>())
-        .map_or(0, |xid| u32::from_be_bytes(*xid));
+/// The refusal of a call of another version of RPC.
+fn rpc_mismatch(xid: u32) -> Vec<u8> {
     reply(
         xid,
         ReplyBody::Denied(RejectedReply::RpcVersionMismatch { low: 2, high: 2 }),

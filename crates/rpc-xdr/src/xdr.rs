@@ -153,6 +153,13 @@ pub fn unpack_opaque(input: &mut Strict<'_>, max: usize) -> Result<Vec<u8>> {
     Ok(input.padded(length)?.to_vec())
 }
 
+/// Passes over `opaque<max>`.
+#[cfg(feature = "server")]
+pub(crate) fn skip_opaque(input: &mut Strict<'_>, max: usize) -> Result<()> {
+    let length = input.length(max)?;
+    input.padded(length).map(|_| ())
+}
+
 /// Decodes `string<max>`, which must be UTF-8.
 pub fn unpack_string(input: &mut Strict<'_>, max: usize) -> Result<String> {
     String::from_utf8(unpack_opaque(input, max)?).map_err(|_| XdrError::Text)

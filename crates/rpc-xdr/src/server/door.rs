@@ -8,9 +8,10 @@ use std::rc::Rc;
 
 use bytes::BytesMut;
 use onc_rpc::auth::AuthFlavor;
-use onc_rpc::{AcceptedReply, AcceptedStatus, AuthError, RejectedReply, ReplyBody, RpcMessage};
+use onc_rpc::{AcceptedReply, AcceptedStatus, AuthError, RejectedReply, ReplyBody};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 
+use super::header::header;
 use super::{accepted, reply};
 use crate::auth::{self, Key, Transcript};
 use crate::client::TLS_TOKEN;
@@ -357,31 +358,26 @@ struct AuthCall<'a> {
     procedure: (u32, u32),
     /// Its credentials ask for TLS.
     tls: bool,
-    arguments: &'a [u8],
+    arguments: Strict<'a>,
 }
 
 fn call(record: &[u8]) -> Result<AuthCall<'_>, DoorError> {
-    let message = RpcMessage::<&[u8], &[u8]>::try_from(record)
-        .map_err(|_| DoorError::Uninvited("it sent something that is not a call"))?;
-    let (xid, body) = match message.call_body() {
-        Some(body) => (message.xid(), body),
-        None => return Err(DoorError::Uninvited("it sent a reply")),
-    };
-    if body.program() != UMLMONAUTH {
+    let header =
+        header(record).map_err(|_| DoorError::Uninvited("it sent something that is not a call"))?;
+    if header.program != UMLMONAUTH {
         return Err(DoorError::Uninvited(
             "it called a procedure that needs authentication",
         ));
     }
     Ok(AuthCall {
-        xid,
-        procedure: (body.program_version(), body.procedure()),
-        tls: body.auth_credentials().id() == AUTH_FLAVOR_TLS,
-        arguments: body.payload(),
+        xid: header.xid,
+        procedure: (header.version, header.procedure),
+        tls: header.flavor == AUTH_FLAVOR_TLS,
+        arguments: header.arguments,
     })
 }
 
-fn arguments<T: Unpack>(bytes: &[u8]) -> Result<T, DoorError> {
-    let mut input = Strict::new(bytes);
+fn arguments<T: Unpack>(mut input: Strict<'_>) -> Result<T, DoorError> {
     take(&mut input)
         .and_then(|value| input.finish().map(|()| value))
         .map_err(|_| DoorError::Uninvited(NONSENSE))

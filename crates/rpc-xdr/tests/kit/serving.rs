@@ -244,6 +244,31 @@ fn a_call_may_come_in_fragments_and_with_credentials() {
     });
 }
 
+/// A call with credentials and a verifier of so many bytes each, of any flavor.
+fn with_auth(xid: u32, bytes: u32) -> Vec<u8> {
+    let auth = [words(&[99, bytes]), vec![0xff; bytes as usize]].concat();
+    record(&[&words(&[xid, 0, 2, KIT, KIT_V1, 0])[..], &auth, &auth].concat())
+}
+
+/// Inputs I17
+#[test]
+fn credentials_and_verifier_may_have_400_bytes() {
+    run(async {
+        let mut world = World::new(KIT_V1_LIMITS);
+        for bytes in [0, 200, 204, 400] {
+            let reply = world.exchange(&[with_auth(bytes, bytes)]).await;
+            assert_eq!(reply, [accepted(bytes, &[0])], "{bytes}");
+        }
+        // AUTH_SYS whose machine has a name of 255 bytes, and no further groups.
+        let name = [words(&[0, 255]), [&[b'm'; 255][..], &[0]].concat()].concat();
+        let auth = [words(&[1, 4 + 4 + 256 + 12]), name, words(&[0; 3])].concat();
+        let call = [words(&[1, 0, 2, KIT, KIT_V1, 0]), auth, words(&[0, 0])].concat();
+        assert_eq!(world.exchange(&[record(&call)]).await, [accepted(1, &[0])]);
+        let error = world.closed_by(&with_auth(2, 404)).await;
+        assert!(matches!(error, ServeError::NoCall(_)), "{error}");
+    });
+}
+
 #[test]
 fn a_single_call_is_taken_and_not_a_byte_more() {
     run(async {
