@@ -166,3 +166,14 @@ fn a_configuration_is_a_file() {
         assert!(complaint.contains("not a regular file"), "{complaint}");
     }
 }
+
+/// Inputs I22
+#[test]
+fn no_commands_are_read_for_a_vm_that_does_not_exist() {
+    let world = World::unprivileged();
+    world.vm("vm1").configure();
+    let complaint = run(&mut world.command("umlwatch", &["nosuch"])).fails(1);
+    assert!(complaint.contains("there is no such VM"), "{complaint}");
+    // The monitor of this one may come.
+    run(&mut world.command("umlwatch", &["vm1"])).ok();
+}

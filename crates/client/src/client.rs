@@ -54,13 +54,16 @@ impl Client {
         let path = config.unwrap_or(Path::new(Config::DEFAULT_PATH));
         let read = read_config(path, config.is_some())?;
         let built_in = Overview::parse("", path).map_err(|e| Failure::new(Exit::Failed, e));
-        let is_unknown = read.as_ref().is_some_and(|config| !config.has(&vm));
-        let global = read.map_or(built_in, Ok)?.global;
+        let absent = absent(&vm, &read, path);
+        let global = match read {
+            Read::Config(config) => config.global,
+            Read::Missing | Read::Unreadable => built_in?.global,
+        };
         let address = match host {
             Some(host) => Address::Far(Box::new(Far::new(&vm, host, &global, options)?)),
             None => Address::Near(Near {
                 socket: global.ctrl(&vm),
-                absent: absent(&vm, is_unknown.then_some(path)),
+                absent,
             }),
         };
         Ok(Client::of(vm, address))
@@ -222,15 +225,16 @@ impl Client {
         })
     }
 
-    /// Connects with another host at once, so that a password is asked for before anything else. A monitor on this host
-    /// may come later.
+    /// Connects at once, so that a password is asked for before anything else, and a VM that does not exist is told. A
+    /// monitor on this host may come later.
     ///
     /// # Errors
     /// As for [`Client::connect`].
     pub fn begin(&mut self) -> Result<(), Failure> {
-        match self.address {
-            Address::Near(_) => Ok(()),
-            Address::Far(_) => self.connection().map(|_| ()),
+        let is_near = matches!(self.address, Address::Near(_));
+        match self.connection() {
+            Err(failure) if is_near && failure.exit == Exit::NotRunning => Ok(()),
+            connected => connected.map(|_| ()),
         }
     }
 
@@ -296,30 +300,42 @@ impl Client {
     }
 }
 
-/// Why no process listens at the socket of a VM. `unknown_in` is the configuration, if it does not name the VM.
-fn absent(vm: &VmName, unknown_in: Option<&Path>) -> Failure {
-    match unknown_in {
-        Some(config) => Failure::new(
-            Exit::Failed,
-            format_args!("there is no such VM in {}", config.display()),
-        ),
-        None => Failure::new(
+/// What was found as the configuration of this host. The default one need not be there, or readable.
+#[derive(Debug)]
+enum Read {
+    Config(Box<Overview>),
+    Missing,
+    Unreadable,
+}
+
+/// Why no process listens at the socket of a VM, as far as the configuration at `path` tells.
+fn absent(vm: &VmName, read: &Read, path: &Path) -> Failure {
+    let path = path.display();
+    let start = format!("'umladmin start {vm}' starts one");
+    match read {
+        Read::Config(config) if !config.has(vm) => {
+            Failure::new(Exit::Failed, format_args!("there is no such VM in {path}"))
+        }
+        Read::Config(_) | Read::Missing => Failure::new(
             Exit::NotRunning,
-            format_args!("no monitor is running for it; 'umladmin start {vm}' starts one"),
+            format_args!("no monitor is running for it; {start}"),
+        ),
+        Read::Unreadable => Failure::new(
+            Exit::NotRunning,
+            format_args!(
+                "no monitor was found for it, but {path} is not readable, and may say where monitors are: make it \
+                 readable (chmod a+r), or give a copy with -config; if none is running, {start}"
+            ),
         ),
     }
 }
 
-fn read_config(path: &Path, asked_for: bool) -> Result<Option<Overview>, Failure> {
-    match File::open(path) {
-        Err(e)
-            if !asked_for
-                && matches!(e.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) =>
-        {
-            Ok(None)
-        }
+fn read_config(path: &Path, asked_for: bool) -> Result<Read, Failure> {
+    match File::open(path).map_err(|error| error.kind()) {
+        Err(ErrorKind::NotFound) if !asked_for => Ok(Read::Missing),
+        Err(ErrorKind::PermissionDenied) if !asked_for => Ok(Read::Unreadable),
         _ => Overview::load(path)
-            .map(Some)
+            .map(|config| Read::Config(Box::new(config)))
             .map_err(|e| Failure::new(Exit::Failed, e)),
     }
 }
@@ -331,10 +347,24 @@ mod tests {
     #[test]
     fn users_need_no_configuration() {
         let missing = Path::new("/nonexistent/umlmon");
-        assert!(read_config(missing, false).unwrap().is_none());
+        let read = read_config(missing, false).unwrap();
+        assert!(matches!(read, Read::Missing));
         assert_eq!(read_config(missing, true).unwrap_err().exit, Exit::Failed);
         let built_in = Overview::parse("", missing).unwrap();
         let socket = built_in.global.ctrl(&"vm1".parse().unwrap());
         assert_eq!(socket, Path::new("/var/lib/umlmon/vm1/ctrl"));
+    }
+
+    /// Inputs I18
+    #[test]
+    fn a_configuration_that_cannot_be_read_may_be_why_no_monitor_is_found() {
+        let vm = "vm1".parse().unwrap();
+        let why = |read| absent(&vm, &read, Path::new("/etc/umlmon")).message;
+        let unreadable = why(Read::Unreadable);
+        assert!(
+            unreadable.contains("/etc/umlmon is not readable"),
+            "{unreadable}"
+        );
+        assert!(why(Read::Missing).starts_with("no monitor is running for it; "));
     }
 }

@@ -60,7 +60,7 @@ pub enum Error {
     },
     /// The VM's user may not read the file, or may not write a disk of its own.
     #[error(
-        "{disk} is not {action} by {user} (owner {owner}, mode {mode:04o}); try: chown {user} {host}"
+        "{disk} is not {action} by {user} (owner {owner}, mode {mode:04o}); try: {remedy} {host}"
     )]
     Permission {
         /// The disk's name in the jail.
@@ -73,6 +73,8 @@ pub enum Error {
         owner: u32,
         /// The permission bits of the file.
         mode: u32,
+        /// The command that gives the user the file, or its owner the permission.
+        remedy: String,
         /// The file as the host sees it.
         host: PathBuf,
     },
@@ -271,6 +273,10 @@ impl Disks {
             user: opener.name.to_owned(),
             owner: stat.st_uid,
             mode: stat.st_mode & 0o7777,
+            remedy: match stat.st_uid == opener.uid {
+                true => "chmod u+rw".to_owned(),
+                false => format!("chown {}", opener.name),
+            },
             host: self.host_path(disk),
         }
     }
@@ -406,6 +412,14 @@ mod tests {
             "{refused}"
         );
         assert!(refused.contains("try: chown nobody "), "{refused}");
+        set_mode(&dir.path().join("jail/disks/root.dsk"), 0o400);
+        let owner = Opener {
+            uid: rustix::process::getuid().as_raw(),
+            ..STRANGER
+        };
+        let refused = disks.inspect(&name("/disks/root.dsk"), &owner).unwrap_err();
+        let refused = refused.to_string();
+        assert!(refused.contains("try: chmod u+rw /"), "{refused}");
         let missing = disks
             .inspect(&name("/disks/other.dsk"), &STRANGER)
             .unwrap_err()

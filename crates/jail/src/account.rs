@@ -2,7 +2,7 @@
 //! read the user database after the chroot.
 
 use std::ffi::CString;
-use std::io;
+use std::{fs, io};
 
 use nix::unistd::{Group, User, getgrouplist};
 use serde::{Deserialize, Serialize};
@@ -50,12 +50,36 @@ impl Account {
             source: io::Error::other(error),
         })?;
         let groups = getgrouplist(&name, user.gid).map_err(|error| failed(vmuser, error))?;
-        Ok(Self {
+        let account = Self {
             name: user.name,
             uid: user.uid.as_raw(),
             gid: gid.as_raw(),
             groups: groups.into_iter().map(nix::unistd::Gid::as_raw).collect(),
-        })
+        };
+        account.is_mapped()?;
+        Ok(account)
+    }
+
+    /// Refuses numbers that do not exist in this user namespace, as in some containers: nothing can belong to them.
+    fn is_mapped(&self) -> Result<()> {
+        let groups = self.groups.iter().chain([&self.gid]);
+        let all = groups.map(|gid| ("group", *gid, "/proc/self/gid_map"));
+        for (what, id, map) in [("user", self.uid, "/proc/self/uid_map")]
+            .into_iter()
+            .chain(all)
+        {
+            // Without /proc nobody says that it is not.
+            let known = fs::read_to_string(map).map_or(true, |map| maps(&map, id));
+            if !known {
+                return Err(Error::NotMapped {
+                    user: self.name.clone(),
+                    what,
+                    id,
+                    map,
+                });
+            }
+        }
+        Ok(())
     }
 
     /// Whether a file of this owner, group and mode gives the account the permission `bit` (4 read, 2 write, 1 execute).
@@ -69,6 +93,19 @@ impl Account {
         };
         mode >> shift & bit != 0
     }
+}
+
+/// Whether a map of user_namespaces(7) has this number: lines with the first number inside, outside, and how many.
+fn maps(map: &str, id: u32) -> bool {
+    map.lines().any(|line| {
+        let mut numbers = line.split_whitespace().map(str::parse::<u64>);
+        match (numbers.next(), numbers.nth(1)) {
+            (Some(Ok(first)), Some(Ok(count))) => {
+                (first..first.saturating_add(count)).contains(&u64::from(id))
+            }
+            _ => false,
+        }
+    })
 }
 
 #[cfg(test)]
@@ -93,6 +130,15 @@ mod tests {
             Account::resolve("nobody", Some("no-such-group")),
             Err(Error::NoGroup(_))
         ));
+    }
+
+    #[test]
+    fn numbers_are_looked_up_in_the_map_of_the_namespace() {
+        let all = "         0          0 4294967295\n";
+        assert!(maps(all, 0) && maps(all, 65534));
+        let container = "0 100000 1000\n2000 300000 1\n";
+        assert!(maps(container, 999) && maps(container, 2000));
+        assert!(!maps(container, 1000) && !maps(container, 65534) && !maps("", 0));
     }
 
     #[test]

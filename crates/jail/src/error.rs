@@ -25,6 +25,21 @@ pub enum Error {
         "vmuser: {0} has user ID 0; a virtual machine must not run as root, set vmuser to an ordinary user"
     )]
     RootUser(String),
+    /// The user or group does not exist in the user namespace.
+    #[error(
+        "vmuser: the {what} ID {id} of {user} does not exist in this user namespace ({map}); map it, or set vmuser to a \
+         user whose IDs are mapped"
+    )]
+    NotMapped {
+        /// The user.
+        user: String,
+        /// "user" or "group".
+        what: &'static str,
+        /// The number.
+        id: u32,
+        /// The file that says which numbers exist.
+        map: &'static str,
+    },
     /// The user database cannot be asked.
     #[error("cannot look up {name}: {source}")]
     Lookup {

@@ -45,6 +45,8 @@ struct Seen {
 
 const OFF: &str = "off";
 const NOT_RESPONDING: &str = "not-responding";
+/// The caller may not ask the monitor.
+const UNKNOWN: &str = "unknown";
 
 pub(crate) fn run(config: &Config, names: &[&str], line: &Line) -> Result<Exit, Failure> {
     let vms = selection::named_or_all(config, names)?;
@@ -122,7 +124,7 @@ fn look(config: &Config, vm: &VmName) -> Seen {
         Ok(None) => return seen,
         Ok(Some(pid)) => {
             seen.monitor_pid = Some(pid);
-            ask(vm, monitor::ctrl(config, vm, pid)).map_err(|failure| failure.message)
+            ask(vm, monitor::ctrl(config, vm, pid))
         }
         // Only root sees which process holds the lock; but a monitor that listens is visible to all.
         Err(daemon::Error::PidFile { source, .. })
@@ -130,10 +132,10 @@ fn look(config: &Config, vm: &VmName) -> Seen {
         {
             match ask(vm, config.global.ctrl(vm)) {
                 Err(failure) if failure.exit == Exit::NotRunning => return seen,
-                answer => answer.map_err(|failure| failure.message),
+                answer => answer,
             }
         }
-        Err(e) => Err(e.to_string()),
+        Err(e) => Err(Failure::new(Exit::Failed, e)),
     };
     if !seen.is_known {
         // A running VM that is named is no mistake, even if it has been removed from the configuration.
@@ -142,10 +144,13 @@ fn look(config: &Config, vm: &VmName) -> Seen {
     }
     match answer {
         Ok(info) => seen.take(&info),
-        Err(e) => {
-            seen.state = NOT_RESPONDING;
+        Err(failure) => {
+            seen.state = match failure.exit {
+                Exit::NotAuthorised => UNKNOWN,
+                _ => NOT_RESPONDING,
+            };
             let fault = seen.error.take().map(|fault| format!("{fault}; "));
-            seen.error = Some(fault.unwrap_or_default() + &e);
+            seen.error = Some(fault.unwrap_or_default() + &failure.message);
         }
     }
     seen

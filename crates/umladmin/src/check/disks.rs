@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use config::{DiskKind, DiskName, Vm};
 use jail::Account;
 
-use super::subject::{Finding, Subject};
+use super::subject::{Finding, Subject, remedy};
 
 pub(super) fn check(subject: &Subject) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -18,25 +19,9 @@ pub(super) fn check(subject: &Subject) -> Vec<Finding> {
             let (name, param) = (vm.name.as_str(), format!("ubd{number}"));
             let place = subject.places.param(name, &param);
             let path = on_host(subject, vm, disk);
-            // Before the monitor is started for the first time there is no jail, and no place for its disks.
-            let is_missing = vm.jaildir.exists() && !path.exists();
-            if is_missing && disk.kind() != DiskKind::Dev {
-                findings.push(Finding::new(
-                    &place,
-                    format!(
-                        "{disk} of {name} does not exist (it would be {})",
-                        path.display()
-                    ),
-                    match disk.kind() {
-                        DiskKind::Cow => format!(
-                            "create it with umlwatch {name} -disk-create-cow {disk}:BACKING_FILE"
-                        ),
-                        _ => format!(
-                            "create it with umlwatch {name} -disk-create {disk}:SIZE, or copy an image there"
-                        ),
-                    },
-                ));
-            }
+            findings.extend(missing(&path, vm, disk).map(|(problem, suggestion)| {
+                Finding::new(&place, format!("{disk} of {name} {problem}"), suggestion)
+            }));
             findings.extend(unusable(&path, vm, disk).map(|(problem, suggestion)| {
                 Finding::new(&place, format!("{disk} of {name} {problem}"), suggestion)
             }));
@@ -73,6 +58,30 @@ pub(super) fn check(subject: &Subject) -> Vec<Finding> {
     findings
 }
 
+/// Why there is no file for a disk, as far as the caller can see. Before the monitor is started for the first time there
+/// is no jail, and no place for its disks; devices are put there by the monitor.
+fn missing(path: &Path, vm: &Vm, disk: &DiskName) -> Option<(String, String)> {
+    let error = fs::metadata(path).err()?;
+    if disk.kind() == DiskKind::Dev || fs::metadata(&vm.jaildir).is_err() {
+        return None;
+    }
+    if error.kind() != ErrorKind::NotFound {
+        let suggestion = remedy(&error, "");
+        return Some((format!("cannot be examined: {error}"), suggestion));
+    }
+    let name = &vm.name;
+    let suggestion = match disk.kind() {
+        DiskKind::Cow => {
+            format!("create it with umlwatch {name} -disk-create-cow {disk}:BACKING_FILE")
+        }
+        _ => format!(
+            "create it with umlwatch {name} -disk-create {disk}:SIZE, or copy an image there"
+        ),
+    };
+    let problem = format!("does not exist (it would be {})", path.display());
+    Some((problem, suggestion))
+}
+
 /// Why the user of the VM cannot use a file as a disk; one that is missing or shared for reading only is no case of it.
 fn unusable(path: &Path, vm: &Vm, disk: &DiskName) -> Option<(String, String)> {
     let found = fs::symlink_metadata(path).ok()?;
@@ -95,9 +104,13 @@ fn unusable(path: &Path, vm: &Vm, disk: &DiskName) -> Option<(String, String)> {
         (true, false) => "written",
     };
     let user = &vm.vmuser;
+    let suggestion = match owner == account.uid {
+        true => format!("chmod u+rw {shown}"),
+        false => format!("chown {user} {shown}"),
+    };
     Some((
         format!("cannot be {action} by its user {user} (owner {owner}, mode {mode:04o})"),
-        format!("chown {user} {shown}"),
+        suggestion,
     ))
 }
 

@@ -6,8 +6,9 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use config::{JailPath, Vm};
+use rustix::fs::{StatVfsMountFlags, statvfs};
 
-use super::subject::{Finding, Subject};
+use super::subject::{Finding, Subject, remedy};
 
 pub(super) fn check(subject: &Subject) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -53,6 +54,7 @@ fn fault(path: &Path) -> Option<(String, String)> {
         Ok(found) => found,
         Err(error) => {
             let suggestion = format!("copy one there, for instance: cp /usr/bin/linux.uml {shown}");
+            let suggestion = remedy(&error, suggestion);
             return Some((format!("cannot be used: {error}"), suggestion));
         }
     };
@@ -67,6 +69,13 @@ fn fault(path: &Path) -> Option<(String, String)> {
         return Some((
             problem.into(),
             format!("chown root {shown}; chmod go-w {shown}"),
+        ));
+    }
+    if statvfs(path).is_ok_and(|found| found.f_flag.contains(StatVfsMountFlags::NOEXEC)) {
+        let suggestion = "remount it with exec, or put the kernel elsewhere";
+        return Some((
+            "is on a file system that is mounted noexec".into(),
+            suggestion.into(),
         ));
     }
     let error = jail::libraries(path).err()?;

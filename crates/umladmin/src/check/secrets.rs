@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt as _;
 
 use config::{AuthPolicy, Password, TlsPolicy};
 
-use super::subject::{Finding, Subject};
+use super::subject::{Finding, Subject, remedy};
 
 pub(super) fn check(subject: &Subject) -> Vec<Finding> {
     let path = subject.places.path();
@@ -65,7 +65,7 @@ fn check_site(subject: &Subject) -> Vec<Finding> {
             Err(error) => findings.push(Finding::new(
                 place,
                 format!("the site command {shown} cannot be run: {error}"),
-                "install it, or remove the parameter",
+                remedy(&error, "install it, or remove the parameter"),
             )),
             Ok(found) if found.mode() & 0o111 == 0 || !found.is_file() => {
                 findings.push(Finding::new(
@@ -107,7 +107,7 @@ fn certificate(subject: &Subject) -> Vec<Finding> {
             Err(error) => findings.push(Finding::new(
                 place,
                 format!("{shown} cannot be used: {error}"),
-                "put it there, or remove tls",
+                remedy(&error, "put it there, or remove tls"),
             )),
             Ok(found) if param == "tls_key" && is_open(&found) => findings.push(Finding::new(
                 place,

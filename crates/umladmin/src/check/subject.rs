@@ -1,5 +1,6 @@
 //! The inputs of the checks, and their findings (umladmin).
 
+use std::io;
 use std::path::Path;
 
 use cli::printable;
@@ -7,6 +8,17 @@ use config::{Config, UserChanges, Vm};
 use serde_json::{Value, json};
 
 use super::places::Places;
+
+/// What to do if the caller may not see something.
+pub(super) const AS_ROOT: &str = "check as root";
+
+/// What to do about an error: [`AS_ROOT`] if it is only that the caller may not see the file.
+pub(super) fn remedy(error: &io::Error, otherwise: impl ToString) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => AS_ROOT.into(),
+        _ => otherwise.to_string(),
+    }
+}
 
 /// Something that will not work, or is not safe.
 #[derive(Debug, Clone, PartialEq, Eq)]
