@@ -84,10 +84,9 @@ pub enum Error {
 /// A warning for the administrator, which does not prevent the start of a VM.
 pub type Notes = Vec<String>;
 
-/// The directory of the nodes.
+/// The directory of the nodes. It is opened anew for each look: a file system may be mounted there meanwhile.
 #[derive(Debug)]
 pub struct Devices {
-    directory: OwnedFd,
     path: PathBuf,
 }
 
@@ -98,8 +97,8 @@ impl Devices {
     /// As open(2).
     pub fn open(shared: &Path) -> io::Result<Devices> {
         let path = shared.join("disks");
-        let directory = std::fs::File::open(&path)?.into();
-        Ok(Devices { directory, path })
+        std::fs::File::open(&path)?;
+        Ok(Devices { path })
     }
 
     /// Makes the node of a device, or checks the one that is there, and lets the group `gid` use it.
@@ -107,8 +106,15 @@ impl Devices {
     /// # Errors
     /// See [`Error`].
     pub fn provide(&self, device: &Device, gid: u32) -> Result<Notes, Error> {
+        let directory = std::fs::File::open(&self.path).map_err(|source| Error::Step {
+            disk: device.name.clone(),
+            what: "open",
+            path: self.path.clone(),
+            source,
+        })?;
         let node = One {
-            devices: self,
+            path: &self.path,
+            directory: directory.into(),
             device,
             gid,
         };
@@ -129,7 +135,8 @@ impl Devices {
 
 /// One device, while it is provided.
 struct One<'a> {
-    devices: &'a Devices,
+    path: &'a Path,
+    directory: OwnedFd,
     device: &'a Device,
     gid: u32,
 }
@@ -140,7 +147,7 @@ impl One<'_> {
     }
 
     fn node(&self) -> PathBuf {
-        self.devices.path.join(self.name())
+        self.path.join(self.name())
     }
 
     fn failed(&self, what: &'static str, path: &Path) -> impl Fn(Errno) -> Error + use<> {
@@ -155,11 +162,7 @@ impl One<'_> {
 
     /// The device that the node refers to; None if there is no node.
     fn number_of_node(&self) -> Result<Option<Dev>, Error> {
-        let stat = fs::statat(
-            &self.devices.directory,
-            self.name(),
-            AtFlags::SYMLINK_NOFOLLOW,
-        );
+        let stat = fs::statat(&self.directory, self.name(), AtFlags::SYMLINK_NOFOLLOW);
         match stat {
             Err(Errno::NOENT) => Ok(None),
             Err(error) => Err(self.failed("look at", &self.node())(error)),
@@ -209,9 +212,9 @@ impl One<'_> {
     }
 
     fn make(&self, number: Dev) -> Result<Notes, Error> {
-        let directory = &self.devices.directory;
+        let directory = &self.directory;
         let draft = format!(".{}.{}", self.name(), std::process::id());
-        let shown = self.devices.path.join(&draft);
+        let shown = self.path.join(&draft);
         // Left by an earlier monitor that had the same process ID and was interrupted.
         let _ = fs::unlinkat(directory, &*draft, AtFlags::empty());
         fs::mknodat(
@@ -237,7 +240,7 @@ impl One<'_> {
     }
 
     fn give(&self, name: &str) -> Result<(), Error> {
-        let directory = &self.devices.directory;
+        let directory = &self.directory;
         let failed = self.failed("give to the group", &self.node());
         let (root, group) = (Uid::ROOT, Gid::from_raw(self.gid));
         fs::chownat(
@@ -255,7 +258,7 @@ impl One<'_> {
     /// The target is not there: from now on, the disk is not there, either.
     fn take_away(&self, present: bool) -> Result<Notes, Error> {
         if present {
-            fs::unlinkat(&self.devices.directory, self.name(), AtFlags::empty())
+            fs::unlinkat(&self.directory, self.name(), AtFlags::empty())
                 .map_err(self.failed("remove", &self.node()))?;
         }
         Ok(vec![format!(

@@ -1,15 +1,19 @@
 //! Virtual disks as the ubd driver sees them: is the file usable, and how is it passed (umlmon, the monitor process).
 //!
-//! The directories belong to the VM's user, so their files are only examined through descriptors that are held since
-//! the start of the daemon, and never opened for reading or writing by root.
+//! The directories belong to the VM's user, so their files are only examined, and never opened for reading or writing by
+//! root. Each look opens the directory anew, as a kernel does that is started now: a file system may have been mounted
+//! there meanwhile.
+//!
+//! Whether the VM's user may use a file is not concluded from its mode, because access control lists, mounts and
+//! attributes count, too: the host's kernel is asked.
 
-use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use config::{DiskKind, DiskName};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, Stat};
+use rustix::fs::{Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
+use rustix::io::Errno;
 
 use crate::Identity;
 
@@ -23,6 +27,33 @@ pub enum Error {
         path: PathBuf,
         /// The reason.
         source: io::Error,
+    },
+    /// One of the two directories is not for the VM's user.
+    #[error(
+        "{user} cannot use the disk directory {path} (owner {owner}, mode {mode:04o}); try: {advice} {path}"
+    )]
+    Foreign {
+        /// The directory, as the host sees it.
+        path: PathBuf,
+        /// The VM's user.
+        user: String,
+        /// The numeric owner of the directory.
+        owner: u32,
+        /// Its permission bits.
+        mode: u32,
+        /// The command that would help, without the directory.
+        advice: String,
+    },
+    /// There is no such file for the VM, but there is one on the host.
+    #[error(
+        "{disk} is {host} on the host, but the jail does not have it: a file system has been mounted there since the \
+         monitor was started; umladmin stop and umladmin start of this VM help"
+    )]
+    Covered {
+        /// The disk's name in the jail.
+        disk: DiskName,
+        /// The file that the host has.
+        host: PathBuf,
     },
     /// There is no such file.
     #[error("{disk} does not exist (it would be {host})")]
@@ -78,6 +109,18 @@ pub enum Error {
         /// The file as the host sees it.
         host: PathBuf,
     },
+    /// The VM's user may not use the file, and its owner and mode are not the reason.
+    #[error("{disk} is not {action} by {user}: {source}")]
+    Refused {
+        /// The disk's name in the jail.
+        disk: DiskName,
+        /// "readable" or "writable".
+        action: &'static str,
+        /// The VM's user.
+        user: String,
+        /// The reason.
+        source: io::Error,
+    },
 }
 
 /// The user as which the kernel will open the disks.
@@ -87,8 +130,22 @@ pub struct Opener<'a> {
     pub name: &'a str,
     /// The user's number.
     pub uid: u32,
-    /// The main group and all others.
+    /// The main group.
+    pub gid: u32,
+    /// All others.
     pub groups: &'a [u32],
+}
+
+impl Opener<'_> {
+    /// Asks whether it may use the file `name` like this.
+    fn may(&self, access: Access, directory: impl AsFd, name: &str) -> io::Result<()> {
+        let user = sys::FileUser {
+            uid: self.uid,
+            gid: self.gid,
+            groups: self.groups,
+        };
+        user.may(access, directory, Path::new(name))
+    }
 }
 
 /// What is known of a usable disk.
@@ -116,32 +173,65 @@ pub struct Disks {
 
 #[derive(Debug)]
 struct Directory {
-    fd: OwnedFd,
+    /// Where the jail has it.
+    path: PathBuf,
+    /// Where the host has it.
     host: PathBuf,
 }
 
 impl Directory {
-    fn open(path: &Path) -> Result<Directory, Error> {
-        let host = path.to_owned();
-        match File::open(path) {
-            Ok(file) => Ok(Directory {
-                fd: file.into(),
-                host,
-            }),
-            Err(source) => Err(Error::Directory { path: host, source }),
-        }
+    fn open(&self) -> Result<OwnedFd, Error> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(CWD, &self.path, flags, Mode::empty());
+        opened.map_err(|errno| Error::Directory {
+            path: self.host.clone(),
+            source: errno.into(),
+        })
     }
 }
 
 impl Disks {
-    /// Opens `JAILDIR/disks` and `SHARED/disks`. Both parents belong to root.
+    /// The directories `JAILDIR/disks` and `SHARED/disks`; the jail has the latter as `JAILDIR/shared/disks`. All
+    /// parents belong to root.
     ///
     /// # Errors
     /// [`Error::Directory`].
     pub fn open(jaildir: &Path, shared: &Path) -> Result<Disks, Error> {
-        let own = Directory::open(&jaildir.join("disks"))?;
-        let shared = Directory::open(&shared.join("disks"))?;
-        Ok(Disks { own, shared })
+        let own = jaildir.join("disks");
+        let disks = Disks {
+            own: Directory {
+                path: own.clone(),
+                host: own,
+            },
+            shared: Directory {
+                path: jaildir.join("shared/disks"),
+                host: shared.join("disks"),
+            },
+        };
+        disks.own.open()?;
+        disks.shared.open()?;
+        Ok(disks)
+    }
+
+    /// Checks that the own directory is for `opener`, and not for a user as which the VM ran before.
+    ///
+    /// # Errors
+    /// [`Error::Foreign`], [`Error::Directory`].
+    pub fn check_own(&self, opener: &Opener<'_>) -> Result<(), Error> {
+        let directory = self.own.open()?;
+        let stat = rustix::fs::fstat(&directory).map_err(|errno| Error::Directory {
+            path: self.own.host.clone(),
+            source: errno.into(),
+        })?;
+        match [0, opener.uid].contains(&stat.st_uid) {
+            true => Ok(()),
+            false => Err(foreign(
+                &self.own,
+                &stat,
+                opener,
+                format!("chown -R {}", opener.name),
+            )),
+        }
     }
 
     /// Checks a disk: it must be what its suffix says, and `opener` must be able to open it.
@@ -152,9 +242,12 @@ impl Disks {
     /// # Errors
     /// See [`Error`].
     pub fn inspect(&self, disk: &DiskName, opener: &Opener<'_>) -> Result<Disk, Error> {
+        if !disk.is_shared() {
+            self.check_own(opener)?;
+        }
         let found = self.inspect_backing(disk, opener)?;
         if found.read_only && !disk.is_shared() {
-            return Err(self.permission(disk, &self.stat(disk)?, opener, "writable"));
+            self.ask(disk, opener, Access::WRITE_OK)?;
         }
         Ok(found)
     }
@@ -165,16 +258,13 @@ impl Disks {
     /// See [`Error`].
     pub fn inspect_backing(&self, disk: &DiskName, opener: &Opener<'_>) -> Result<Disk, Error> {
         let stat = self.stat(disk)?;
-        let granted = permissions(&stat, opener);
-        if granted & 4 == 0 {
-            return Err(self.permission(disk, &stat, opener, "readable"));
-        }
+        self.ask(disk, opener, Access::READ_OK)?;
         let allocated = u64::try_from(stat.st_blocks).unwrap_or(0);
         Ok(Disk {
             identity: Identity::of(&stat),
             size: u64::try_from(stat.st_size).unwrap_or(0),
             allocated: allocated.saturating_mul(512),
-            read_only: granted & 2 == 0,
+            read_only: self.ask(disk, opener, Access::WRITE_OK).is_err(),
         })
     }
 
@@ -184,21 +274,23 @@ impl Disks {
         found.is_ok_and(|found| !found.read_only)
     }
 
-    /// Whether every user who can write the file `image` could write `disk`, too.
+    /// Whether every user who can write the file `image` could write `disk`, too, by the modes of both: no particular user
+    /// can be asked for.
     pub fn writers_may_write(&self, image: &DiskName, disk: &DiskName) -> bool {
         let Ok(stat) = self.stat(image) else {
             return false;
         };
-        let group = [stat.st_gid];
-        let name = "";
+        let Ok(target) = self.stat(disk) else {
+            return false;
+        };
         let nobody = u32::MAX;
         // The least of them.
-        let (uid, groups) = match Mode::from_raw_mode(stat.st_mode) {
-            mode if mode.contains(Mode::WOTH) => (nobody, &[][..]),
-            mode if mode.contains(Mode::WGRP) => (nobody, &group[..]),
-            _ => (stat.st_uid, &group[..]),
+        let (uid, gid) = match Mode::from_raw_mode(stat.st_mode) {
+            mode if mode.contains(Mode::WOTH) => (nobody, nobody),
+            mode if mode.contains(Mode::WGRP) => (nobody, stat.st_gid),
+            _ => (stat.st_uid, stat.st_gid),
         };
-        uid == 0 || self.may_write(disk, &Opener { name, uid, groups })
+        uid == 0 || permissions(&target, uid, gid) & 6 == 6
     }
 
     /// The identity of a disk, the same under every name.
@@ -221,11 +313,11 @@ impl Disks {
     /// [`Error::List`].
     pub fn any(&self, wanted: impl Fn(&[u8]) -> bool) -> Result<bool, Error> {
         for directory in [&self.own, &self.shared] {
-            let failed = |errno: rustix::io::Errno| Error::List {
+            let failed = |errno: Errno| Error::List {
                 path: directory.host.clone(),
                 source: errno.into(),
             };
-            let entries = Dir::read_from(&directory.fd).map_err(failed)?;
+            let entries = Dir::read_from(directory.open()?).map_err(failed)?;
             for (count, entry) in entries.enumerate() {
                 if count >= MAX_NAMES || wanted(entry.map_err(failed)?.file_name().to_bytes()) {
                     return Ok(true);
@@ -244,13 +336,10 @@ impl Disks {
 
     /// Checks a file, which must be what its suffix says.
     fn stat(&self, disk: &DiskName) -> Result<Stat, Error> {
-        let directory = &self.directory(disk).fd;
+        let directory = self.directory(disk).open()?;
         let stat = rustix::fs::statat(directory, disk.file_name(), AtFlags::SYMLINK_NOFOLLOW);
         let stat = stat.map_err(|errno| match errno {
-            rustix::io::Errno::NOENT => Error::Missing {
-                disk: disk.clone(),
-                host: self.host_path(disk),
-            },
+            Errno::NOENT => self.missing(disk),
             _ => Error::Stat {
                 disk: disk.clone(),
                 source: errno.into(),
@@ -258,6 +347,46 @@ impl Disks {
         })?;
         check_kind(disk, &stat)?;
         Ok(stat)
+    }
+
+    fn missing(&self, disk: &DiskName) -> Error {
+        let (disk, host) = (disk.clone(), self.host_path(disk));
+        match host.symlink_metadata() {
+            Ok(_) => Error::Covered { disk, host },
+            Err(_) => Error::Missing { disk, host },
+        }
+    }
+
+    /// Asks the host's kernel whether `opener` may use a disk; why not, otherwise.
+    fn ask(&self, disk: &DiskName, opener: &Opener<'_>, access: Access) -> Result<(), Error> {
+        let directory = self.directory(disk);
+        let fd = directory.open()?;
+        let Err(source) = opener.may(access, &fd, disk.file_name()) else {
+            return Ok(());
+        };
+        let action = match access.contains(Access::WRITE_OK) {
+            true => "writable",
+            false => "readable",
+        };
+        if Errno::from_io_error(&source) != Some(Errno::ACCESS) {
+            return Err(Error::Refused {
+                disk: disk.clone(),
+                action,
+                user: opener.name.to_owned(),
+                source,
+            });
+        }
+        let closed = opener.may(Access::EXEC_OK, &fd, ".").is_err();
+        match rustix::fs::fstat(&fd) {
+            Ok(stat) if closed => {
+                let advice = match disk.is_shared() {
+                    true => "chmod o+x".to_owned(),
+                    false => format!("chown {}", opener.name),
+                };
+                Err(foreign(directory, &stat, opener, advice))
+            }
+            _ => Err(self.permission(disk, &self.stat(disk)?, opener, action)),
+        }
     }
 
     fn permission(
@@ -279,6 +408,16 @@ impl Disks {
             },
             host: self.host_path(disk),
         }
+    }
+}
+
+fn foreign(directory: &Directory, stat: &Stat, opener: &Opener<'_>, advice: String) -> Error {
+    Error::Foreign {
+        path: directory.host.clone(),
+        user: opener.name.to_owned(),
+        owner: stat.st_uid,
+        mode: stat.st_mode & 0o7777,
+        advice,
     }
 }
 
@@ -311,12 +450,12 @@ pub(crate) fn name_of(kind: FileType) -> &'static str {
     }
 }
 
-/// The permission bits (4 read, 2 write, 1 execute) that the file grants to the user.
-fn permissions(stat: &Stat, opener: &Opener<'_>) -> u32 {
+/// The permission bits (4 read, 2 write, 1 execute) that the mode of a file grants to a user of this group.
+fn permissions(stat: &Stat, uid: u32, gid: u32) -> u32 {
     let mode = Mode::from_raw_mode(stat.st_mode).bits();
-    if stat.st_uid == opener.uid {
+    if stat.st_uid == uid {
         mode >> 6 & 7
-    } else if opener.groups.contains(&stat.st_gid) {
+    } else if stat.st_gid == gid {
         mode >> 3 & 7
     } else {
         mode & 7
@@ -358,190 +497,5 @@ pub fn ubd_argument(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::PermissionsExt;
-
-    fn name(text: &str) -> DiskName {
-        text.parse().unwrap()
-    }
-
-    /// Two directories with a flat image that every user may write.
-    fn directories() -> (tempfile::TempDir, Disks) {
-        let dir = tempfile::tempdir().unwrap();
-        for sub in ["jail/disks", "shared/disks"] {
-            std::fs::create_dir_all(dir.path().join(sub)).unwrap();
-        }
-        let image = dir.path().join("jail/disks/root.dsk");
-        File::create(&image).unwrap().set_len(1 << 20).unwrap();
-        set_mode(&image, 0o666);
-        let disks = Disks::open(&dir.path().join("jail"), &dir.path().join("shared")).unwrap();
-        (dir, disks)
-    }
-
-    fn set_mode(path: &Path, mode: u32) {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
-    }
-
-    const STRANGER: Opener<'static> = Opener {
-        name: "nobody",
-        uid: 65534,
-        groups: &[65534],
-    };
-
-    #[test]
-    fn a_flat_image_is_usable() {
-        let (_dir, disks) = directories();
-        let disk = disks.inspect(&name("/disks/root.dsk"), &STRANGER).unwrap();
-        assert_eq!(
-            (disk.size, disk.allocated, disk.read_only),
-            (1 << 20, 0, false)
-        );
-    }
-
-    #[test]
-    fn refusals_say_what_to_do() {
-        let (dir, disks) = directories();
-        set_mode(&dir.path().join("jail/disks/root.dsk"), 0o644);
-        let refused = disks
-            .inspect(&name("/disks/root.dsk"), &STRANGER)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            refused.starts_with("/disks/root.dsk is not writable by nobody (owner "),
-            "{refused}"
-        );
-        assert!(refused.contains("try: chown nobody "), "{refused}");
-        set_mode(&dir.path().join("jail/disks/root.dsk"), 0o400);
-        let owner = Opener {
-            uid: rustix::process::getuid().as_raw(),
-            ..STRANGER
-        };
-        let refused = disks.inspect(&name("/disks/root.dsk"), &owner).unwrap_err();
-        let refused = refused.to_string();
-        assert!(refused.contains("try: chmod u+rw /"), "{refused}");
-        let missing = disks
-            .inspect(&name("/disks/other.dsk"), &STRANGER)
-            .unwrap_err()
-            .to_string();
-        assert!(
-            missing.contains("/disks/other.dsk does not exist"),
-            "{missing}"
-        );
-    }
-
-    #[test]
-    fn a_shared_image_may_be_read_only() {
-        let (dir, disks) = directories();
-        let image = dir.path().join("shared/disks/base.dsk");
-        File::create(&image).unwrap();
-        set_mode(&image, 0o644);
-        assert!(
-            disks
-                .inspect(&name("/shared/disks/base.dsk"), &STRANGER)
-                .unwrap()
-                .read_only
-        );
-    }
-
-    #[test]
-    fn what_the_least_writer_of_an_image_may_do_counts() {
-        let (dir, disks) = directories();
-        let shared = dir.path().join("shared/disks");
-        let file = |name: &str, uid, gid, mode| {
-            File::create(shared.join(name)).unwrap();
-            set_mode(&shared.join(name), mode);
-            // Only root can.
-            std::os::unix::fs::chown(shared.join(name), Some(uid), Some(gid)).is_ok()
-        };
-        if !file("base.dsk", 1, 2, 0o664) {
-            return;
-        }
-        for (uid, gid, mode, expected) in [
-            (0, 0, 0o644, true),
-            (0, 0, 0o664, false),
-            (0, 2, 0o664, true),
-            (1, 1, 0o644, true),
-            (1, 1, 0o646, false),
-            (3, 3, 0o644, false),
-        ] {
-            file("a.cow", uid, gid, mode);
-            let may = disks.writers_may_write(
-                &name("/shared/disks/a.cow"),
-                &name("/shared/disks/base.dsk"),
-            );
-            assert_eq!(may, expected, "{uid} {gid} {mode:o}");
-        }
-    }
-
-    #[test]
-    fn what_is_not_a_file_is_refused() {
-        let (dir, disks) = directories();
-        let planted = dir.path().join("jail/disks");
-        std::os::unix::fs::symlink("/etc/passwd", planted.join("link.dsk")).unwrap();
-        std::fs::create_dir(planted.join("dir.dsk")).unwrap();
-        let mode = Mode::from_raw_mode(0o666);
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            planted.join("fifo.cow"),
-            FileType::Fifo,
-            mode,
-            0,
-        )
-        .unwrap();
-        for (file, found) in [
-            ("link.dsk", "a symbolic link"),
-            ("dir.dsk", "a directory"),
-            ("fifo.cow", "a FIFO"),
-        ] {
-            let refused = disks
-                .inspect(&name(&format!("/disks/{file}")), &STRANGER)
-                .unwrap_err();
-            assert!(
-                refused.to_string().ends_with(&format!("but {found}")),
-                "{refused}"
-            );
-        }
-    }
-
-    #[test]
-    fn flags() {
-        let sparse = Disk {
-            identity: Identity::Device(0),
-            size: 1 << 20,
-            allocated: 0,
-            read_only: false,
-        };
-        let full = Disk {
-            allocated: 1 << 20,
-            ..sparse.clone()
-        };
-        let argument = |file, disk: &Disk, sync| ubd_argument(0, &name(file), disk, None, sync);
-        assert_eq!(
-            argument("/disks/a.dsk", &sparse, true),
-            "ubd0sd=/disks/a.dsk"
-        );
-        assert_eq!(
-            argument("/disks/a.dsk", &full, false),
-            "ubd0dt=/disks/a.dsk"
-        );
-        let base = name("/shared/disks/b.dsk");
-        let pair = ubd_argument(1, &name("/disks/a.cow"), &sparse, Some(&base), true);
-        assert_eq!(pair, "ubd1s=/disks/a.cow,/shared/disks/b.dsk");
-        let read_only = Disk {
-            read_only: true,
-            ..sparse
-        };
-        assert_eq!(
-            argument("/shared/disks/a.dsk", &read_only, true),
-            "ubd0rsd=/shared/disks/a.dsk"
-        );
-    }
-
-    /// The directories are opened by root before any file of the user is examined.
-    #[test]
-    fn a_missing_directory_is_named() {
-        let error = Disks::open(Path::new("/nonexistent"), Path::new("/nonexistent")).unwrap_err();
-        assert!(error.to_string().contains("/nonexistent/disks"), "{error}");
-    }
-}
+#[path = "inspect/tests.rs"]
+mod tests;

@@ -2,9 +2,12 @@
 //! read the user database after the chroot.
 
 use std::ffi::CString;
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::{fs, io};
 
 use nix::unistd::{Group, User, getgrouplist};
+use rustix::fs::Access;
 use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
@@ -80,6 +83,19 @@ impl Account {
             }
         }
         Ok(())
+    }
+
+    /// Asks the host's kernel whether the account may access `name` in a directory like this. Only root can ask.
+    ///
+    /// # Errors
+    /// Why not, as faccessat(2).
+    pub fn may_use(&self, directory: impl AsFd, name: &Path, access: Access) -> io::Result<()> {
+        let user = sys::FileUser {
+            uid: self.uid,
+            gid: self.gid,
+            groups: &self.groups,
+        };
+        user.may(access, directory, name)
     }
 
     /// Whether a file of this owner, group and mode gives the account the permission `bit` (4 read, 2 write, 1 execute).

@@ -7,6 +7,7 @@ pub mod daemonize;
 mod descriptors;
 #[cfg(feature = "event-loop")]
 mod event_loop;
+mod files_of;
 mod mounts;
 mod network;
 mod process;
@@ -17,6 +18,7 @@ mod tap;
 pub use descriptors::inherited_fd;
 #[cfg(feature = "event-loop")]
 pub use event_loop::{readable, writable};
+pub use files_of::FileUser;
 pub use mounts::{MountAttr, restrict_mount};
 pub use network::{in_network, new_network};
 pub use process::{empty_bounding_set, release_free_memory, set_realtime_scheduler};

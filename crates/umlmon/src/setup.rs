@@ -80,6 +80,7 @@ impl Setup {
         Opener {
             name: &account.name,
             uid: account.uid,
+            gid: account.gid,
             groups: &account.groups,
         }
     }

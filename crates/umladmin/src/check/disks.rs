@@ -1,13 +1,14 @@
 //! The disks: there, usable by their VM, and written by no other (umladmin).
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::ErrorKind;
+use std::fs::{self, File, Metadata};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use config::{DiskKind, DiskName, Vm};
 use jail::Account;
+use rustix::fs::Access;
 
 use super::subject::{Finding, Subject, remedy};
 
@@ -15,6 +16,7 @@ pub(super) fn check(subject: &Subject) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut users: BTreeMap<PathBuf, String> = BTreeMap::new();
     for vm in &subject.vms {
+        findings.extend(foreign(subject, vm));
         for (number, disk) in &vm.ubd {
             let (name, param) = (vm.name.as_str(), format!("ubd{number}"));
             let place = subject.places.param(name, &param);
@@ -96,14 +98,17 @@ fn unusable(path: &Path, vm: &Vm, disk: &DiskName) -> Option<(String, String)> {
         ));
     }
     let account = Account::resolve(&vm.vmuser, vm.vmgroup.as_deref()).ok()?;
+    let user = &account.name;
+    let refused = |access, action| Some((may(&account, path, &found, access).err()?, action));
+    let written = || refused(Access::WRITE_OK, "written").filter(|_| !disk.is_shared());
+    let (why, action) = refused(Access::READ_OK, "read").or_else(written)?;
+    if why.kind() != ErrorKind::PermissionDenied {
+        return Some((
+            format!("cannot be {action} by its user {user}: {why}"),
+            String::new(),
+        ));
+    }
     let (owner, mode) = (found.uid(), found.mode() & 0o7777);
-    let may = |bit| account.may(owner, found.gid(), mode, bit);
-    let action = match (may(4), may(2) || disk.is_shared()) {
-        (true, true) => return None,
-        (false, _) => "read",
-        (true, false) => "written",
-    };
-    let user = &vm.vmuser;
     let suggestion = match owner == account.uid {
         true => format!("chmod u+rw {shown}"),
         false => format!("chown {user} {shown}"),
@@ -111,6 +116,42 @@ fn unusable(path: &Path, vm: &Vm, disk: &DiskName) -> Option<(String, String)> {
     Some((
         format!("cannot be {action} by its user {user} (owner {owner}, mode {mode:04o})"),
         suggestion,
+    ))
+}
+
+/// Whether the account may access a file: as the host's kernel says, or, if only root could ask it, as the mode does.
+fn may(account: &Account, path: &Path, found: &Metadata, access: Access) -> io::Result<()> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+        return Ok(());
+    };
+    if rustix::process::geteuid().is_root() {
+        return account.may_use(File::open(parent)?, Path::new(name), access);
+    }
+    let bits = access.bits();
+    match account.may(found.uid(), found.gid(), found.mode(), bits) {
+        true => Ok(()),
+        false => Err(ErrorKind::PermissionDenied.into()),
+    }
+}
+
+/// The directory of a VM's own disks, if it is not for its user: it may be of the one as which the VM ran before.
+fn foreign(subject: &Subject, vm: &Vm) -> Option<Finding> {
+    let account = Account::resolve(&vm.vmuser, vm.vmgroup.as_deref()).ok()?;
+    let path = vm.jaildir.join("disks");
+    let found = fs::symlink_metadata(&path).ok()?;
+    let (user, owner, shown) = (&account.name, found.uid(), path.display());
+    let advice = if ![0, account.uid].contains(&owner) {
+        format!("chown -R {user} {shown}")
+    } else if may(&account, &path, &found, Access::EXEC_OK).is_err() {
+        format!("chown {user} {shown}")
+    } else {
+        return None;
+    };
+    let mode = found.mode() & 0o7777;
+    Some(Finding::new(
+        subject.places.param(vm.name.as_str(), "vmuser"),
+        format!("{user} cannot use the disk directory {shown} (owner {owner}, mode {mode:04o})"),
+        advice,
     ))
 }
 
@@ -198,6 +239,37 @@ mod tests {
             said.starts_with("umlmon:7: /disks/x.dsk of a is not a file; replace "),
             "{said}"
         );
+    }
+
+    /// After `vmuser`, or the number of the user, has changed.
+    #[test]
+    fn a_directory_of_a_former_user() {
+        use std::os::unix::fs::{PermissionsExt as _, chown};
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let disks = dir.path().join("a/disks");
+        fs::create_dir_all(&disks).unwrap();
+        let text = "[a]\nvmuser = nobody\nmem = 64\njaildir = DIR/a\n";
+        let shown = disks.display();
+        for (owner, mode, advice) in [
+            (65534, 0o750, None),
+            (0, 0o755, None),
+            (0, 0o700, Some("chown nobody")),
+            (4711, 0o777, Some("chown -R nobody")),
+        ] {
+            chown(&disks, Some(owner), None).unwrap();
+            fs::set_permissions(&disks, fs::Permissions::from_mode(mode)).unwrap();
+            let expected = advice.map(|advice| {
+                format!(
+                    "umlmon:5: nobody cannot use the disk directory {shown} (owner {owner}, mode {mode:04o}); \
+                     {advice} {shown}\n"
+                )
+            });
+            let expected: Vec<String> = expected.into_iter().collect();
+            assert_eq!(findings(check, text, dir.path()), expected);
+        }
     }
 
     #[test]

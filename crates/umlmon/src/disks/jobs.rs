@@ -218,8 +218,12 @@ async fn claims(setup: &Setup, task: &Task) -> Result<Vec<Claim>, Failure> {
         role: task.command().to_owned(),
         yields: !setup.storage.disks.may_write(disk, &setup.opener()),
     };
+    let operands = task.operands();
+    if operands.iter().any(|operand| !operand.disk.is_shared()) {
+        setup.storage.disks.check_own(&setup.opener())?;
+    }
     let mut claims = Vec::new();
-    for Operand { disk, usage, .. } in task.operands() {
+    for Operand { disk, usage, .. } in operands {
         let (identity, access) = match usage {
             Usage::Reads => (setup.storage.disks.identity(disk)?, Access::Read),
             Usage::Changes => (setup.storage.disks.identity(disk)?, Access::Write),
