@@ -9,7 +9,8 @@ use rcgen::{
 
 use crate::World;
 
-/// Has the monitors of a world offer TLS, or as `how` says, with the certificate that [`certify`] or an [`Authority`] makes.
+/// Has the monitors of a world offer TLS, or as `how` says, with the certificate that [`certify`] or an [`Authority`]
+/// makes.
 pub fn use_tls(world: &World, how: &str) {
     let path = world.path().display();
     world.global(&format!("tls = {how}"));

@@ -1,6 +1,6 @@
-//! A host for those tests that need the real paths: overlays over what they write to, in a mount namespace of the test's
-//! thread and so of what it starts; the host's own directories stay as they are. And one that can be rebooted (the
-//! end-to-end tests).
+//! A host for those tests that need the real paths: overlays over what they write to, in a mount namespace of the
+//! test's thread and so of what it starts; the host's own directories stay as they are. And one that can be rebooted
+//! (the end-to-end tests).
 
 use std::fs;
 use std::path::Path;

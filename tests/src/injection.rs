@@ -1,9 +1,9 @@
-//! Faults in the system calls of a running daemon (the end-to-end tests): a thread traces it with ptrace(2), and lets calls
-//! fail or transfer less, as a host may do at any time, but rarely does in a test.
+//! Faults in the system calls of a running daemon (the end-to-end tests): a thread traces it with ptrace(2), and lets
+//! calls fail or transfer less, as a host may do at any time, but rarely does in a test.
 //!
 //! What is injected is what a host's kernel may answer: a call that fails does nothing, and one that transfers less has
-//! transferred that. What relies on being told again when a descriptor is ready (epoll(7), edge-triggered) is told again
-//! at once, as it is when a buffer was full or empty for a moment only.
+//! transferred that. What relies on being told again when a descriptor is ready (epoll(7), edge-triggered) is told
+//! again at once, as it is when a buffer was full or empty for a moment only.
 
 use std::collections::BTreeMap;
 use std::fs;

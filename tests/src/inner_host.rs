@@ -1,6 +1,6 @@
-//! A host that is itself a guest, for faults that must not happen to the machine of the tests: a bare User Mode Linux kernel
-//! whose root is the directory tree of the real host, read-only, so that the programs are there with their libraries. What
-//! they write is in the memory of the guest, or on a disk of its own at `/mnt` (the end-to-end tests).
+//! A host that is itself a guest, for faults that must not happen to the machine of the tests: a bare User Mode Linux
+//! kernel whose root is the directory tree of the real host, read-only, so that the programs are there with their
+//! libraries. What they write is in the memory of the guest, or on a disk of its own at `/mnt` (the end-to-end tests).
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -56,8 +56,8 @@ struct Power {
 }
 
 impl InnerHost {
-    /// Makes the disk, on which there are a configuration with these lines added to the section of the only VM, and the fake
-    /// kernel, and boots. None, and the test is noted as skipped, where this cannot be done.
+    /// Makes the disk, on which there are a configuration with these lines added to the section of the only VM, and the
+    /// fake kernel, and boots. None, and the test is noted as skipped, where this cannot be done.
     ///
     /// # Panics
     /// If something fails.

@@ -1,13 +1,14 @@
 //! What the end-to-end tests are written with: a [`World`] of its own for each test, in which the real programs run.
 //!
 //! A test needs no clean-up: when its world is dropped, monitors are ended, and it is asserted that nothing is left, no
-//! process, no mount, no control group, no socket and no pid file. If a test fails, its world shows the logs instead, and removes all.
+//! process, no mount, no control group, no socket and no pid file. If a test fails, its world shows the logs instead,
+//! and removes all.
 //!
 //! Run them with `cargo xtask test`, which builds the programs first and puts the tests into namespaces of their own.
 //! `UMLMON_TEST_KERNEL` names the kernel of the tier `real` (default `/usr/bin/linux.uml`; what lies in `KERNEL.lib/`
-//! is provided with it), `UMLMON_TEST_SKIPS` a file in which skipped tests are noted, and `UMLMON_TEST_TRANSFER` how many
-//! megabytes the tests of `connected` transfer each way (default 16); `UMLMON_TEST_SOAK` for how many seconds `soak` uses its
-//! VMs (default 15).
+//! is provided with it), `UMLMON_TEST_SKIPS` a file in which skipped tests are noted, and `UMLMON_TEST_TRANSFER` how
+//! many megabytes the tests of `connected` transfer each way (default 16); `UMLMON_TEST_SOAK` for how many seconds
+//! `soak` uses its VMs (default 15).
 
 // This is part of tests: what cannot go on panics, and the panic is the report.
 #![allow(

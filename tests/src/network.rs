@@ -1,5 +1,5 @@
-//! The host's network, as a test makes and sees it (the end-to-end tests). Each test is in a network namespace of its own,
-//! with the programs that it runs.
+//! The host's network, as a test makes and sees it (the end-to-end tests). Each test is in a network namespace of its
+//! own, with the programs that it runs.
 
 use std::process::Command;
 
@@ -61,7 +61,8 @@ pub fn snapshot() -> String {
         let value = std::fs::read_to_string(&path).unwrap_or_default();
         all.push(format!("{} {value}", path.display()));
     }
-    // Addresses of IPv6 become valid when they like, which brings the host's own routes to them, and their prefixes expire.
+    // Addresses of IPv6 become valid when they like, which brings the host's own routes to them, and their prefixes
+    // expire.
     let own = |line: &str| line.starts_with("local ") && line.contains("::");
     let lines = all.iter().flat_map(|text| text.lines());
     let lines = lines.filter(|line| !line.contains("inet6") && !line.contains("fe80:"));

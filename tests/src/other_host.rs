@@ -16,8 +16,8 @@ pub const HERE_V6: &str = "fd98::1";
 /// An address on the cable that no host has.
 pub const NOBODY: &str = "10.98.0.9";
 
-/// Another host, from which this one can be reached. This one is a network namespace of the test's thread, and of what the
-/// thread starts.
+/// Another host, from which this one can be reached. This one is a network namespace of the test's thread, and of what
+/// the thread starts.
 pub struct OtherHost {
     /// Keeps the namespace until its stdin ends.
     holder: Child,

@@ -334,7 +334,8 @@ impl Vm<'_> {
             .get()
     }
 
-    /// Waits until so many bytes as `expected` has follow `marker` in the log of a channel; asserts that they are these.
+    /// Waits until so many bytes as `expected` has follow `marker` in the log of a channel; asserts that they are
+    /// these.
     #[track_caller]
     pub fn expect_log(&self, channel: &str, marker: &str, expected: &[u8]) {
         let path = self.file("log").join(channel);

@@ -1,5 +1,5 @@
-//! Tier root: what a hostile user of the control socket, and a hostile guest, must not get away with; the ids are those of
-//! docs/TESTING.md.
+//! Tier root: what a hostile user of the control socket, and a hostile guest, must not get away with; the ids are those
+//! of docs/TESTING.md.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // in functions beside the tests, too
 

@@ -245,7 +245,8 @@ fn host_to_host_by_an_inherited_tap() {
     host_to_host("fd", "vec0", "9000");
 }
 
-/// The modules of the guest's kernel for IP version 6, where it is not compiled in, in the order in which they are needed.
+/// The modules of the guest's kernel for IP version 6, where it is not compiled in, in the order in which they are
+/// needed.
 fn ipv6_modules() -> [Vec<u8>; 2] {
     let directories = fs::read_dir("/usr/lib/uml/modules").into_iter().flatten();
     let directory = directories.flatten().next().map(|entry| entry.path());

@@ -123,7 +123,8 @@ fn logged(world: &World, disk: Vec<u8>) -> Vm<'_> {
     vm
 }
 
-/// Calls `round` with its number and those who watch, so often for each number of them; one more watches and is stopped.
+/// Calls `round` with its number and those who watch, so often for each number of them; one more watches and is
+/// stopped.
 fn whoever_watches(world: &World, vm: &Vm<'_>, rounds: usize, round: impl Fn(usize, &[Client])) {
     let mut number = 0;
     for watchers in [0, 1, 10] {

@@ -1,4 +1,5 @@
-//! Tier root: system calls of the daemons that fail, or do less than they were asked to; the ids are those of docs/TESTING.md.
+//! Tier root: system calls of the daemons that fail, or do less than they were asked to; the ids are those of
+//! docs/TESTING.md.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // in functions beside the tests, too
 

@@ -285,8 +285,8 @@ fn a_clock_that_jumps_moves_dates_and_nothing_else() {
     );
 }
 
-/// Takes the memory of the host, in a file, and cannot be ended itself, until the VM has gone. The last of it is taken little
-/// by little, and without starting anything, for which there is no memory.
+/// Takes the memory of the host, in a file, and cannot be ended itself, until the VM has gone. The last of it is taken
+/// little by little, and without starting anything, for which there is no memory.
 const STARVE: &str = r"kernel=$(pidof fake_linux); block=$(head -c 16K /dev/zero | tr '\0' x); cd /run
     mkdir full; mount -t tmpfs -o size=1g tmpfs full; echo -1000 > /proc/self/oom_score_adj
     left=$(sed -n 's/MemAvailable: *\([0-9]*\)... kB/\1/p' /proc/meminfo); head -c $((left - 8))M /dev/zero > full/file

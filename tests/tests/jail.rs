@@ -33,7 +33,8 @@ fn unprivileged(vm: &Vm<'_>) -> [i32; 2] {
     [vm.pid("child_pid"), vm.pid("kernel_pid")]
 }
 
-/// Of the processes of a VM, and of whatever else it starts, the monitor alone is spared when the host has no memory left.
+/// Of the processes of a VM, and of whatever else it starts, the monitor alone is spared when the host has no memory
+/// left.
 #[test]
 fn only_the_monitor_is_spared_when_memory_is_short() {
     let Some(world) = World::new() else { return };

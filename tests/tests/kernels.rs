@@ -1,5 +1,5 @@
-//! Tier root: kernels that belong to the VM's user. What such a file is, names, or becomes while somebody looks at it must
-//! do nothing to the host, and hold nobody up; the ids are those of docs/TESTING.md.
+//! Tier root: kernels that belong to the VM's user. What such a file is, names, or becomes while somebody looks at it
+//! must do nothing to the host, and hold nobody up; the ids are those of docs/TESTING.md.
 
 #![allow(clippy::unwrap_used, clippy::panic)] // in functions beside the tests, too
 
@@ -17,7 +17,8 @@ use nix::sys::stat::Mode;
 use nix::unistd::{User, mkfifo};
 
 const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
-/// How long an answer may take, on a machine of CI: the shortest wait of those that the monitor was once put into was 45 s.
+/// How long an answer may take, on a machine of CI: the shortest wait of those that the monitor was once put into was
+/// 45 s.
 const SOON: Duration = Duration::from_secs(20);
 
 /// The kernel of the VM's user, and the user's own directory of libraries for it.

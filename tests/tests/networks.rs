@@ -1,5 +1,5 @@
-//! Tier root: networks, limits and scheduling, with a fake kernel. Set-up on the host, every way to undo it, and what is
-//! refused.
+//! Tier root: networks, limits and scheduling, with a fake kernel. Set-up on the host, every way to undo it, and what
+//! is refused.
 #![allow(clippy::unwrap_used, reason = "all of it is test")]
 
 use std::fs;

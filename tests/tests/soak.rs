@@ -1,5 +1,5 @@
-//! Tier real: hours of use, as many as there is patience for: what is used again and again takes no more of the host each
-//! time. `UMLMON_TEST_SOAK` says for how many seconds (default 15); it prints what it has measured.
+//! Tier real: hours of use, as many as there is patience for: what is used again and again takes no more of the host
+//! each time. `UMLMON_TEST_SOAK` says for how many seconds (default 15); it prints what it has measured.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // in functions beside the tests, too
 
@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use e2e::{Directory, Login, Vm, World, free_port, run, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How much memory a daemon may have more at the end than after the first third, in KB, however long it takes. What it keeps
-/// stays the same, but its allocator finds fewer and fewer gaps in between to fill: about 100 KB in half an hour, ever
-/// slower. Whatever is kept of each round shows in the long run.
+/// How much memory a daemon may have more at the end than after the first third, in KB, however long it takes. What it
+/// keeps stays the same, but its allocator finds fewer and fewer gaps in between to fill: about 100 KB in half an hour,
+/// ever slower. Whatever is kept of each round shows in the long run.
 const GROWTH: u64 = 192;
 /// The log of a console, of which the one before is kept beside it, and what is written until that is noticed.
 const LOG: u64 = 2 * ((1 << 20) + (256 << 10));
@@ -135,8 +135,8 @@ fn use_the_real_one(vm: &Vm<'_>, round: usize) {
     }
 }
 
-/// No client is connected: no daemon has more descriptors than it had before. It may have fewer: those of a client that has
-/// just gone are still counted in the first rounds.
+/// No client is connected: no daemon has more descriptors than it had before. It may have fewer: those of a client that
+/// has just gone are still counted in the first rounds.
 fn samples(
     daemons: &BTreeMap<String, i32>,
     begun: Instant,

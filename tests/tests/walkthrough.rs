@@ -1,7 +1,7 @@
 //! Tier real: the walk-through of umlmon(7), GETTING STARTED, typed as it stands there, with the real paths.
 //!
-//! The commands are taken from the manual page. `/etc`, `/var`, `/run` and `/usr/local` are covered by overlays in a mount
-//! namespace of the test's thread, and so of what it starts; the host's own stay as they are.
+//! The commands are taken from the manual page. `/etc`, `/var`, `/run` and `/usr/local` are covered by overlays in a
+//! mount namespace of the test's thread, and so of what it starts; the host's own stay as they are.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // in functions beside the tests, too
 

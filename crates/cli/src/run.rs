@@ -7,8 +7,8 @@ use crate::exit::{Exit, Failure};
 use crate::output::{Output, printable};
 use crate::words::{Line, Program, Request};
 
-/// The whole of a program's `main`: puts right what the caller left of signals ([`sys::reset_signals`]), reads the command line, answers `-help` and `-version`, else runs `run`, and
-/// prints a failure once on stderr.
+/// The whole of a program's `main`: puts right what the caller left of signals ([`sys::reset_signals`]), reads the
+/// command line, answers `-help` and `-version`, else runs `run`, and prints a failure once on stderr.
 pub fn main(program: &Program, run: impl FnOnce(Line) -> Result<Exit, Failure>) -> ExitCode {
     sys::reset_signals();
     let ended = match program.parse(std::env::args_os().skip(1)) {

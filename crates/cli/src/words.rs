@@ -151,8 +151,8 @@ impl Line {
     /// The only operand.
     ///
     /// # Errors
-    /// A usage error that names `what` if there is none. A second operand may be a word of `program` without its dash: the
-    /// error suggests that word.
+    /// A usage error that names `what` if there is none. A second operand may be a word of `program` without its dash:
+    /// the error suggests that word.
     pub fn one_operand(&self, program: &Program, what: &str) -> Result<&str, Failure> {
         match self.text_operands()?.as_slice() {
             [operand] => Ok(operand),

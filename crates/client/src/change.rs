@@ -8,8 +8,8 @@ use rpc_xdr::umlmonctrl::{AuthStretch, PasswordFinishArgs, PasswordStartArgs};
 use crate::client::Client;
 
 impl Client {
-    /// Changes the password; `old` is the one that counts until now, if there is one. Neither goes to the monitor: it keeps a
-    /// verifier of the new one, with which nobody can log in.
+    /// Changes the password; `old` is the one that counts until now, if there is one. Neither goes to the monitor: it
+    /// keeps a verifier of the new one, with which nobody can log in.
     ///
     /// # Errors
     /// As for [`Client::call`]; the password is as it was before then.

@@ -23,8 +23,8 @@ use crate::target::Target;
 
 /// A VM, on this host or another one, and the connection to its monitor as soon as there is one.
 ///
-/// Nothing is connected before the first call, and a call after a lost connection connects anew. On another host a password
-/// is proved first: that of [`Options::password_file`], or one that the user is asked for on the terminal.
+/// Nothing is connected before the first call, and a call after a lost connection connects anew. On another host a
+/// password is proved first: that of [`Options::password_file`], or one that the user is asked for on the terminal.
 #[derive(Debug)]
 pub struct Client {
     vm: VmName,
@@ -42,9 +42,9 @@ enum Address {
 }
 
 impl Client {
-    /// The client of `VM`, `VM@localhost` or `VM@HOST`. `config` is the configuration of this host, which says where sockets
-    /// are and has the known ports. Without it, `/etc/umlmon` is used, or the built-in values if that is missing or not
-    /// readable, as users need no access to it. The options count for other hosts only.
+    /// The client of `VM`, `VM@localhost` or `VM@HOST`. `config` is the configuration of this host, which says where
+    /// sockets are and has the known ports. Without it, `/etc/umlmon` is used, or the built-in values if that is
+    /// missing or not readable, as users need no access to it. The options count for other hosts only.
     ///
     /// # Errors
     /// If the target is not valid, if the configuration that was given cannot be used, or if the user has no file of
@@ -87,8 +87,8 @@ impl Client {
         }
     }
 
-    /// Each answer on later connections may take as long as this, and each step of connecting, too, if that is less than
-    /// [`LIMIT`]. Without it an answer may take forever.
+    /// Each answer on later connections may take as long as this, and each step of connecting, too, if that is less
+    /// than [`LIMIT`]. Without it an answer may take forever.
     #[must_use]
     pub fn with_limit(mut self, limit: Duration) -> Client {
         self.limit = Some(limit);

@@ -73,8 +73,8 @@ pub(crate) struct Secured {
 pub(crate) struct NewHost(String);
 
 impl Tls {
-    /// With `ca`, the file of a certification authority; without, trust on first use. `port` is the known port that leads to
-    /// the host, which may be the beginning of a tunnel.
+    /// With `ca`, the file of a certification authority; without, trust on first use. `port` is the known port that
+    /// leads to the host, which may be the beginning of a tunnel.
     pub(crate) fn new(
         wish: Wish,
         ca: Option<&Path>,

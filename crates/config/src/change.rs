@@ -10,8 +10,8 @@ use crate::setting::{Origin, SectionKind};
 use crate::user::UserChanges;
 
 impl UserChanges {
-    /// Changes a parameter; of a repeatable one, adds a value. Refused, with nothing changed, if users may not set it or
-    /// the VM would not be valid with it. A password is kept as its MD5 sum.
+    /// Changes a parameter; of a repeatable one, adds a value. Refused, with nothing changed, if users may not set it
+    /// or the VM would not be valid with it. A password is kept as its MD5 sum.
     pub fn set(&mut self, config: &Config, vm: &VmName, param: &str, value: &str) -> Result<()> {
         // In a file, blanks around a value do not count.
         let trimmed = value.trim_matches([' ', '\t']);

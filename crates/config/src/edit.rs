@@ -17,8 +17,8 @@ pub enum Edit {
 }
 
 impl Vm {
-    /// The section of this VM as it can stand in a main configuration file. Defaults are comments, as they may depend on
-    /// the name and the file; so is the password, which is not shown.
+    /// The section of this VM as it can stand in a main configuration file. Defaults are comments, as they may depend
+    /// on the name and the file; so is the password, which is not shown.
     pub fn to_ini(&self) -> String {
         let mut text = format!("[{}]\n", self.name);
         for setting in self.settings() {

@@ -1,5 +1,5 @@
-//! The ini grammar of the configuration files: bytes to sections of `parameter = value` with line numbers. Used by every
-//! program that reads a configuration.
+//! The ini grammar of the configuration files: bytes to sections of `parameter = value` with line numbers. Used by
+//! every program that reads a configuration.
 //!
 //! A first pass is done here: it limits all sizes, joins values whose parentheses are open over line ends, refuses
 //! every line that is ambiguous, and records line numbers. The ini parser then gets text that it cannot misread, one
@@ -38,8 +38,8 @@ pub(crate) struct Entry {
     pub(crate) place: Place,
 }
 
-/// Opens a configuration, which must be a file that others, and this program again, find under the same name: not a pipe,
-/// and not a descriptor of the caller's, that only he has.
+/// Opens a configuration, which must be a file that others, and this program again, find under the same name: not a
+/// pipe, and not a descriptor of the caller's, that only he has.
 fn regular(path: &Path) -> io::Result<File> {
     let is_descriptor = ["/dev/fd", "/dev/stdin", "/proc/self"]
         .iter()

@@ -187,8 +187,8 @@ pub enum Transport {
     Vec,
     /// The driver of former kernels at a tap. The guest sees `ethN`.
     Tuntap,
-    /// The vector driver with an open tap that it inherits, in a network namespace that has nothing else. The guest sees
-    /// `vecN`.
+    /// The vector driver with an open tap that it inherits, in a network namespace that has nothing else. The guest
+    /// sees `vecN`.
     Fd,
 }
 

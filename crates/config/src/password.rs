@@ -1,5 +1,5 @@
-//! Passwords of TCP connections, in the three forms in which they can be configured. Clear text is kept as its MD5 sum, and
-//! nothing shows any of it by accident. umlmon checks with it, umladmin prints it.
+//! Passwords of TCP connections, in the three forms in which they can be configured. Clear text is kept as its MD5 sum,
+//! and nothing shows any of it by accident. umlmon checks with it, umladmin prints it.
 
 use std::fmt;
 
@@ -41,8 +41,8 @@ impl Password {
         Ok(Password::Md5(Md5::digest(clear.as_bytes()).into()))
     }
 
-    /// The password as it is configured: 32 hex digits are the MD5 sum, what begins like a verifier is one, anything else is
-    /// clear text (umlmon(5)).
+    /// The password as it is configured: 32 hex digits are the MD5 sum, what begins like a verifier is one, anything
+    /// else is clear text (umlmon(5)).
     pub fn from_config(text: &str) -> Result<Password> {
         if let Some(rest) = text.strip_prefix(PREFIX) {
             let verifier = verifier(rest).ok_or_else(|| {

@@ -76,8 +76,8 @@ fn header(line: &str) -> Option<&str> {
     Some(header.trim_end_matches(']').trim())
 }
 
-/// The text with empty lines in place of the lines that are not wanted, by their number, counted from 0, the name of their
-/// section, if they are in one, and whether they are its header.
+/// The text with empty lines in place of the lines that are not wanted, by their number, counted from 0, the name of
+/// their section, if they are in one, and whether they are its header.
 pub(crate) fn only(text: &str, is_wanted: impl Fn(usize, Option<&str>, bool) -> bool) -> String {
     let mut kept = String::new();
     let mut section = None;

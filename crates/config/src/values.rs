@@ -1,4 +1,5 @@
-//! Values of parameters as types: terminals, synchronous disks, start types, schedulers, devices. Used by every program.
+//! Values of parameters as types: terminals, synchronous disks, start types, schedulers, devices. Used by every
+//! program.
 
 use std::collections::BTreeSet;
 use std::fmt;

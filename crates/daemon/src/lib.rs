@@ -1,5 +1,5 @@
-//! What the daemons umlmon and umldir share: the start, the pid file, going to the background, the log, and with the feature
-//! `server` the sockets they listen on.
+//! What the daemons umlmon and umldir share: the start, the pid file, going to the background, the log, and with the
+//! feature `server` the sockets they listen on.
 
 mod aside;
 mod background;

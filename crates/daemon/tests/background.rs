@@ -1,5 +1,5 @@
-//! Going to the background, with real processes: this program is the test and, with arguments, the daemon. It has no test
-//! harness, as that would have several threads.
+//! Going to the background, with real processes: this program is the test and, with arguments, the daemon. It has no
+//! test harness, as that would have several threads.
 
 #![allow(
     clippy::unwrap_used,

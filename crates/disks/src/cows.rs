@@ -1,5 +1,5 @@
-//! Which copy-on-write images rely on which backing files, also while no kernel uses them (umlmon, the monitor process, as
-//! root).
+//! Which copy-on-write images rely on which backing files, also while no kernel uses them (umlmon, the monitor process,
+//! as root).
 //!
 //! A backing file that is changed makes every image on it worthless. Each monitor records what it has found in its own
 //! `/disks` in `shared/locks/VM.cows`, and looks there before a kernel may write.

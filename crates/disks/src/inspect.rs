@@ -1,8 +1,8 @@
 //! Virtual disks as the ubd driver sees them: is the file usable, and how is it passed (umlmon, the monitor process).
 //!
-//! The directories belong to the VM's user, so their files are only examined, and never opened for reading or writing by
-//! root. Each look opens the directory anew, as a kernel does that is started now: a file system may have been mounted
-//! there meanwhile.
+//! The directories belong to the VM's user, so their files are only examined, and never opened for reading or writing
+//! by root. Each look opens the directory anew, as a kernel does that is started now: a file system may have been
+//! mounted there meanwhile.
 //!
 //! Whether the VM's user may use a file is not concluded from its mode, because access control lists, mounts and
 //! attributes count, too: the host's kernel is asked.
@@ -274,8 +274,8 @@ impl Disks {
         found.is_ok_and(|found| !found.read_only)
     }
 
-    /// Whether every user who can write the file `image` could write `disk`, too, by the modes of both: no particular user
-    /// can be asked for.
+    /// Whether every user who can write the file `image` could write `disk`, too, by the modes of both: no particular
+    /// user can be asked for.
     pub fn writers_may_write(&self, image: &DiskName, disk: &DiskName) -> bool {
         let Ok(stat) = self.stat(image) else {
             return false;

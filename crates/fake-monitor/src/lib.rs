@@ -1,5 +1,5 @@
-//! A monitor without a kernel, for the tests of its clients: it answers on a real socket and notes what it is asked. Runs
-//! in tests only.
+//! A monitor without a kernel, for the tests of its clients: it answers on a real socket and notes what it is asked.
+//! Runs in tests only.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,

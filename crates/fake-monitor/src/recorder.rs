@@ -9,8 +9,8 @@ use tokio::task::spawn_local;
 
 use crate::answers::info;
 
-/// Notes each call as `PROCEDURE ARGUMENTS`, the arguments as `{:?}` shows them, and refuses it unless it is VM_INFO, which
-/// some commands need first.
+/// Notes each call as `PROCEDURE ARGUMENTS`, the arguments as `{:?}` shows them, and refuses it unless it is VM_INFO,
+/// which some commands need first.
 pub struct Recorder {
     note: Box<dyn Fn(String)>,
 }

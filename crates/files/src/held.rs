@@ -215,8 +215,8 @@ impl HeldDir {
         }
     }
 
-    /// There is one monitor for a VM, so that a file of its own that it does not hold was left by a former one; unless two
-    /// installations have the same directory.
+    /// There is one monitor for a VM, so that a file of its own that it does not hold was left by a former one; unless
+    /// two installations have the same directory.
     ///
     /// # Errors
     /// [`HeldError::Namesake`]; [`HeldError::File`].

@@ -1,9 +1,9 @@
 //! Log files that root may write in a directory that only root can change. Runs in umlmon and umldir.
 //!
 //! The directory and the file are looked up and checked anew at every opening, so that a log rotation cannot be used to
-//! make root write somewhere else: no symbolic link is followed, nothing but a regular file with a single name is accepted,
-//! and a FIFO or device put there does not block. Nor is the directory held open: a file system that has become read-only
-//! can only be mounted anew when nobody uses it, and the logs go on there then.
+//! make root write somewhere else: no symbolic link is followed, nothing but a regular file with a single name is
+//! accepted, and a FIFO or device put there does not block. Nor is the directory held open: a file system that has
+//! become read-only can only be mounted anew when nobody uses it, and the logs go on there then.
 
 use std::fs::File;
 use std::io;
@@ -94,7 +94,8 @@ impl LogDir {
     /// Gives a file of the directory another name, replacing what has that one.
     ///
     /// # Errors
-    /// As [`LogDir::open`]; the error of renameat(2), or `PermissionDenied` if one of the names is not a plain file name.
+    /// As [`LogDir::open`]; the error of renameat(2), or `PermissionDenied` if one of the names is not a plain file
+    /// name.
     pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         plain(from)?;
         plain(to)?;

@@ -63,12 +63,12 @@ impl LogFile {
         Ok(())
     }
 
-    /// Appends. An error is returned once: what cannot be written after it is counted, and the log continues, with a line
-    /// that says how much is missing, as soon as it can be written again.
+    /// Appends. An error is returned once: what cannot be written after it is counted, and the log continues, with a
+    /// line that says how much is missing, as soon as it can be written again.
     ///
     /// # Errors
-    /// That of write(2), or of [`LogDir::rename`] and [`LogFile::open`] if a new file cannot be begun; the old one stays in
-    /// use then, until as much has been written once more.
+    /// That of write(2), or of [`LogDir::rename`] and [`LogFile::open`] if a new file cannot be begun; the old one
+    /// stays in use then, until as much has been written once more.
     pub fn append(&mut self, data: &[u8]) -> io::Result<Appended> {
         let gap = std::mem::take(&mut self.lost);
         if gap > 0 {

@@ -98,7 +98,8 @@ impl Account {
         user.may(access, directory, name)
     }
 
-    /// Whether a file of this owner, group and mode gives the account the permission `bit` (4 read, 2 write, 1 execute).
+    /// Whether a file of this owner, group and mode gives the account the permission `bit` (4 read, 2 write, 1
+    /// execute).
     pub fn may(&self, uid: u32, gid: u32, mode: u32, bit: u32) -> bool {
         let shift = if uid == self.uid {
             6

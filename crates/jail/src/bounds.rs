@@ -1,5 +1,5 @@
-//! How much of the host a virtual machine can take: a control group for all of its processes, which the monitor makes and
-//! the second process joins, before it stops being root. cgroups(7), both versions.
+//! How much of the host a virtual machine can take: a control group for all of its processes, which the monitor makes
+//! and the second process joins, before it stops being root. cgroups(7), both versions.
 
 use std::fs;
 use std::fs::File;
@@ -349,8 +349,8 @@ fn hierarchy(table: &str, controller: &str) -> Option<Hierarchy> {
     }
 }
 
-/// The controllers of a hierarchy of version 2. Anybody may have mounted something else over it: what is no control group
-/// is not read, and of what is, not without end.
+/// The controllers of a hierarchy of version 2. Anybody may have mounted something else over it: what is no control
+/// group is not read, and of what is, not without end.
 fn controllers(root: &str) -> io::Result<String> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let directory = open(

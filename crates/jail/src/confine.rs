@@ -1,5 +1,5 @@
-//! THE PRIVILEGE DROP. [`Confinement::confine`] turns a fresh root process in its own namespaces into the ordinary user in
-//! the jail; the monitor fills in a [`Confinement`] and sends it to its second process, which calls it once.
+//! THE PRIVILEGE DROP. [`Confinement::confine`] turns a fresh root process in its own namespaces into the ordinary user
+//! in the jail; the monitor fills in a [`Confinement`] and sends it to its second process, which calls it once.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -153,8 +153,8 @@ impl Confinement {
         step("restrict system calls", seccomp::restrict(self.calls))
     }
 
-    /// The disks belong to the user, who could put programs there: these must not run with privileges. Block devices are
-    /// in `/shared/disks` only.
+    /// The disks belong to the user, who could put programs there: these must not run with privileges. Block devices
+    /// are in `/shared/disks` only.
     fn restrict_disks(&self, root: &OwnedFd) -> io::Result<()> {
         let disks = beneath(root, Path::new("disks"))?;
         let attr = MountAttr::NO_SUID | MountAttr::NO_DEV;

@@ -127,8 +127,8 @@ fn of_root(step: &Step<'_>) -> Result<()> {
     }
 }
 
-/// Opens the directory `name` in `parent`, which is shown as `shown` in messages; if missing, it is made with `access`. A
-/// directory that is there keeps its mode. If root is to own it, it must be writable by root only.
+/// Opens the directory `name` in `parent`, which is shown as `shown` in messages; if missing, it is made with `access`.
+/// A directory that is there keeps its mode. If root is to own it, it must be writable by root only.
 pub(crate) fn open_below(
     parent: &OwnedFd,
     name: &str,

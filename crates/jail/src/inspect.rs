@@ -1,5 +1,5 @@
-//! Looking at a kernel's file: whether it can be executed, and which loader and libraries it needs. A confined process of
-//! the monitor, as the VM's user in the jail; and umladmin.
+//! Looking at a kernel's file: whether it can be executed, and which loader and libraries it needs. A confined process
+//! of the monitor, as the VM's user in the jail; and umladmin.
 //!
 //! The file may have any content and any owner. Nothing here waits for another process, and only what is needed is
 //! read.
@@ -49,8 +49,8 @@ pub enum Origin {
 }
 
 impl Inspection {
-    /// Looks at the file `kernel` of the jail `root`, with the host's library directories below `host`, for the user that
-    /// is to execute it, if one is given. Gives the file, too, open for reading.
+    /// Looks at the file `kernel` of the jail `root`, with the host's library directories below `host`, for the user
+    /// that is to execute it, if one is given. Gives the file, too, open for reading.
     ///
     /// # Errors
     /// What is wrong with the kernel, or which library is missing.

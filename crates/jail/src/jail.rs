@@ -1,4 +1,5 @@
-//! The jail of one virtual machine on the host: its directories, and the mounts the monitor holds. Monitor only, as root.
+//! The jail of one virtual machine on the host: its directories, and the mounts the monitor holds. Monitor only, as
+//! root.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -54,8 +55,8 @@ impl Jail {
     /// Makes the directories that are missing, removes mounts that a killed monitor left, and bind mounts the shared
     /// directory into the jail.
     ///
-    /// A directory that exists keeps its owner and mode, since administrators restrict access that way, but it must be a
-    /// real directory, and only root may be able to change the ones that root works in.
+    /// A directory that exists keeps its owner and mode, since administrators restrict access that way, but it must be
+    /// a real directory, and only root may be able to change the ones that root works in.
     ///
     /// # Errors
     /// The directory or mount, and what to do.

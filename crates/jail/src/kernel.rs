@@ -63,8 +63,8 @@ impl Kernel {
     }
 }
 
-/// The loader and the libraries of a program of the host: where each was found, and where the program expects it. Those in
-/// the directory `PROGRAM.lib` come first, if both are root's. Empty for a program that is statically linked.
+/// The loader and the libraries of a program of the host: where each was found, and where the program expects it. Those
+/// in the directory `PROGRAM.lib` come first, if both are root's. Empty for a program that is statically linked.
 ///
 /// # Errors
 /// If the file is no program for this processor, or something that it needs is missing.

@@ -2,8 +2,8 @@
 //!
 //! [`Account`] and [`Jail`] are used by the monitor as root; [`Confinement::confine`] runs in its second process, which
 //! thereby stops being root. All directories that root works in are opened once, beneath each other and without
-//! following symbolic links, and every mount is made through descriptors, with its restrictions on before it can be seen.
-//! Needs Linux 5.12 and, because of the system call filter, x86-64.
+//! following symbolic links, and every mount is made through descriptors, with its restrictions on before it can be
+//! seen. Needs Linux 5.12 and, because of the system call filter, x86-64.
 
 mod account;
 mod binds;

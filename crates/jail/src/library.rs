@@ -9,8 +9,8 @@ use sys::MountAttr;
 use crate::directories::find_directory;
 use crate::{Error, Result, mounts};
 
-/// The directories of the host that are searched, in this order; the loaders' own defaults. They are root's, and open to
-/// all. No other directory of the host is ever searched, whatever a kernel's file names.
+/// The directories of the host that are searched, in this order; the loaders' own defaults. They are root's, and open
+/// to all. No other directory of the host is ever searched, whatever a kernel's file names.
 pub(crate) const DIRECTORIES: [&str; 6] = [
     "/lib/x86_64-linux-gnu",
     "/usr/lib/x86_64-linux-gnu",

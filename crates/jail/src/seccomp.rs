@@ -59,7 +59,8 @@ const ALLOWED: &[c_long] = &[
 /// its owner, how long it exists), line disciplines, attributes of file systems, and typing into a terminal.
 #[rustfmt::skip]
 const IOCTLS: &[libc::Ioctl] = &[
-    // Consoles: modes, size, the controlling terminal and its foreground. The last four are what newer C libraries use for the first ones.
+    // Consoles: modes, size, the controlling terminal and its foreground. The last four are what newer C libraries use
+    // for the first ones.
     libc::TCGETS, libc::TCSETS, libc::TCSETSW, libc::TCSETSF, libc::TIOCGWINSZ, libc::TIOCSCTTY,
     libc::TIOCGPGRP, libc::TIOCSPGRP,
     libc::TCGETS2, libc::TCSETS2, libc::TCSETSW2, libc::TCSETSF2,

@@ -18,8 +18,8 @@ use crate::walk::{Guide, Step, walk};
 /// How late the time of a change can be: file systems take it from a clock that moves with the kernel's timer.
 const LATENESS: Duration = Duration::from_millis(100);
 
-/// All that an inspection depends on, as it was at one time: the kernel, its libraries, the directories that are searched
-/// for them, and every directory and link on the way. All of it is root's.
+/// All that an inspection depends on, as it was at one time: the kernel, its libraries, the directories that are
+/// searched for them, and every directory and link on the way. All of it is root's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stamp(Vec<Mark>);
 
@@ -33,8 +33,8 @@ struct Mark {
 }
 
 impl Stamp {
-    /// Of the kernel at this path in the jail `root`, of which this was found. None if a user could change something of it,
-    /// or if something is missing by now: only an inspection can tell what that means.
+    /// Of the kernel at this path in the jail `root`, of which this was found. None if a user could change something of
+    /// it, or if something is missing by now: only an inspection can tell what that means.
     #[must_use]
     pub fn of(root: impl AsFd, kernel: &Path, found: &Inspection) -> Option<Stamp> {
         let root = root.as_fd().try_clone_to_owned().ok()?;

@@ -1,5 +1,5 @@
-//! How long it takes to connect a VM with a bridge. `cargo xtask bench network` runs it, as root in a network namespace of
-//! its own; no process of the suite does.
+//! How long it takes to connect a VM with a bridge. `cargo xtask bench network` runs it, as root in a network namespace
+//! of its own; no process of the suite does.
 //!
 //!     set_up BRIDGE DIRECTORY      # milliseconds to set one interface up
 

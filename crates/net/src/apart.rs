@@ -1,5 +1,5 @@
-//! The network namespace of a VM, in which its kernel attaches to its taps, and how that is joined to the network of the
-//! host. Made by the monitor, as root.
+//! The network namespace of a VM, in which its kernel attaches to its taps, and how that is joined to the network of
+//! the host. Made by the monitor, as root.
 //!
 //! ```text
 //! kernel == tap -- bridge -- veth | veth (proxy_if) -- the host: addresses, a bridge, filters

@@ -1,7 +1,8 @@
-//! Measures a flood of bytes on con0 and con1 of a real kernel, and compares every byte. A tool for developers; needs root.
+//! Measures a flood of bytes on con0 and con1 of a real kernel, and compares every byte. A tool for developers; needs
+//! root.
 //!
-//! `flood KERNEL IMAGE [RUNS [MB [DELAY_US [CON..]]]]`: IMAGE is a root file system that runs the script on the 16th disk at
-//! boot. A DELAY_US of 0 never nudges the kernel, which shows the stall. CON is 0 or 1; both if there is none.
+//! `flood KERNEL IMAGE [RUNS [MB [DELAY_US [CON..]]]]`: IMAGE is a root file system that runs the script on the 16th
+//! disk at boot. A DELAY_US of 0 never nudges the kernel, which shows the stall. CON is 0 or 1; both if there is none.
 
 #![allow(
     clippy::unwrap_used,

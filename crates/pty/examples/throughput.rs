@@ -1,5 +1,5 @@
-//! How fast a terminal model is, and how much memory a screen of it takes: ours or a peer's. `cargo xtask bench screen` runs
-//! it; no process of the suite does.
+//! How fast a terminal model is, and how much memory a screen of it takes: ours or a peer's. `cargo xtask bench screen`
+//! runs it; no process of the suite does.
 //!
 //!     throughput time ours|alacritty|vt100      # milliseconds for 20 MB
 //!     throughput memory ours|alacritty|vt100    # KB for a screen of 80 x 25

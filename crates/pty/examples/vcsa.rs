@@ -1,5 +1,5 @@
-//! Writes what /dev/vcsaN (`--vcsu`: /dev/vcsuN) would show of a console of the kernel to which standard input was written.
-//! A tool for comparing; no process of the suite runs it.
+//! Writes what /dev/vcsaN (`--vcsu`: /dev/vcsuN) would show of a console of the kernel to which standard input was
+//! written. A tool for comparing; no process of the suite runs it.
 //!
 //!     cargo run -p pty --example vcsa -- COLS ROWS [--vcsu] < stream > dump
 

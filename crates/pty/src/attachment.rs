@@ -7,7 +7,8 @@ use std::time::Duration;
 use crate::clients::CLIENTS_MAX;
 use crate::{Channel, Chunk, Error};
 
-/// A client's connection to a channel, at first as a watcher. Dropping it detaches the client and frees the right to write.
+/// A client's connection to a channel, at first as a watcher. Dropping it detaches the client and frees the right to
+/// write.
 #[derive(Debug)]
 pub struct Attachment {
     channel: Rc<Channel>,

@@ -120,8 +120,8 @@ impl Endpoint {
     }
 }
 
-/// Opens another description of the slave and makes the terminal raw, except for the output processing that UML relies on:
-/// kernel messages are written with OPOST switched on, to become lines that end in CR LF.
+/// Opens another description of the slave and makes the terminal raw, except for the output processing that UML relies
+/// on: kernel messages are written with OPOST switched on, to become lines that end in CR LF.
 fn fresh_slave(master: &OwnedFd) -> io::Result<OwnedFd> {
     let slave = ioctl_tiocgptpeer(
         master,

@@ -1,4 +1,5 @@
-//! The last bytes of a channel, kept in memory and addressed by their position in the stream. Used by the umlmon daemon.
+//! The last bytes of a channel, kept in memory and addressed by their position in the stream. Used by the umlmon
+//! daemon.
 
 use std::convert::Infallible;
 use std::ops::Range;

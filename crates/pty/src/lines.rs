@@ -3,8 +3,9 @@
 /// How much is read in one step, in bytes.
 const BLOCK: u64 = 8192;
 
-/// Returns the offset where the last `lines` lines before `end` begin; `start` if there are fewer. What follows the last
-/// line feed counts as a line. `read(from, to)` returns the bytes between two offsets, which are at most 8 KiB apart.
+/// Returns the offset where the last `lines` lines before `end` begin; `start` if there are fewer. What follows the
+/// last line feed counts as a line. `read(from, to)` returns the bytes between two offsets, which are at most 8 KiB
+/// apart.
 ///
 /// # Errors
 /// Those of `read`.

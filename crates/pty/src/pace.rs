@@ -7,10 +7,10 @@
 //! computes all the time is given a longer time instead. A program that waits for something else cannot be
 //! distinguished from one that has read everything: after five quanta, about 15 ms, the limit is exceeded.
 //!
-//! Without this, the second or third megabyte typed into a kernel 6.1 was the last one. With it, 102 in a row arrived in 6.1
-//! on a busy host, 42 in 7.2, and 12 in 6.12, at 100 to 350 KB/s. With larger quanta and no rest at all (1900 bytes: 480
-//! KB/s) 15 arrived, too, while two other processes kept both processors of the host busy; but a program that waits for
-//! something would have less time.
+//! Without this, the second or third megabyte typed into a kernel 6.1 was the last one. With it, 102 in a row arrived
+//! in 6.1 on a busy host, 42 in 7.2, and 12 in 6.12, at 100 to 350 KB/s. With larger quanta and no rest at all (1900
+//! bytes: 480 KB/s) 15 arrived, too, while two other processes kept both processors of the host busy; but a program
+//! that waits for something would have less time.
 
 use std::cell::Cell;
 use std::time::Duration;

@@ -1,10 +1,10 @@
 //! The screen of a channel: what a Linux console would show of the bytes that the guest has written. Part of the umlmon
 //! daemon.
 //!
-//! A [`Screen`] is the virtual terminal of Linux 6.18 as console_codes(4) describes it and as the kernel carries it out,
-//! down to the bytes that /dev/vcsaN and /dev/vcsuN would show. docs/CONSOLE.md says how it is compared with the kernel,
-//! and where it differs. It takes any bytes: its size is bounded by [`MAX_ROWS`] and [`MAX_COLUMNS`], what it has to
-//! answer by [`MAX_ANSWERS`], and nothing else of it grows.
+//! A [`Screen`] is the virtual terminal of Linux 6.18 as console_codes(4) describes it and as the kernel carries it
+//! out, down to the bytes that /dev/vcsaN and /dev/vcsuN would show. docs/CONSOLE.md says how it is compared with the
+//! kernel, and where it differs. It takes any bytes: its size is bounded by [`MAX_ROWS`] and [`MAX_COLUMNS`], what it
+//! has to answer by [`MAX_ANSWERS`], and nothing else of it grows.
 
 mod cell;
 mod charset;
@@ -294,8 +294,8 @@ impl Screen {
         self.grid.at(column.into(), row.into()).map(Stored::cell)
     }
 
-    /// The lines for people to read, without the blanks at their ends. A wide character takes two columns where they are
-    /// shown, so there is nothing for its second half.
+    /// The lines for people to read, without the blanks at their ends. A wide character takes two columns where they
+    /// are shown, so there is nothing for its second half.
     pub fn text(&self) -> Vec<String> {
         let line = |y| {
             let row = self.grid.row(y);

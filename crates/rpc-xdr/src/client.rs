@@ -41,8 +41,8 @@ const MAX_FRAGMENTS: u32 = 4096;
 
 /// A stream to a server.
 pub trait Stream: Read + Write {
-    /// Whether a read would give bytes that the stream has taken from its descriptor already, as one that decrypts does.
-    /// poll(2) does not tell of them.
+    /// Whether a read would give bytes that the stream has taken from its descriptor already, as one that decrypts
+    /// does. poll(2) does not tell of them.
     fn buffered(&self) -> bool {
         false
     }
@@ -304,8 +304,8 @@ impl<S: Stream> Client<S> {
         }
     }
 
-    /// Reads once, and on while the stream has something buffered, which does not block when its descriptor is readable.
-    /// Then take [`Client::next_reply`] until it gives None.
+    /// Reads once, and on while the stream has something buffered, which does not block when its descriptor is
+    /// readable. Then take [`Client::next_reply`] until it gives None.
     pub fn fill(&mut self) -> Result<(), ClientError> {
         self.read()?;
         while self.stream.buffered() {

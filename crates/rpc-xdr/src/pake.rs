@@ -1,5 +1,5 @@
-//! Version 2 of the authentication: OPAQUE (RFC 9807), and the verifiers by which a server checks a password that it does
-//! not know. Used by umlmon, and by the clients. `umlmonctrl.x` describes it, at the program UMLMONAUTH.
+//! Version 2 of the authentication: OPAQUE (RFC 9807), and the verifiers by which a server checks a password that it
+//! does not know. Used by umlmon, and by the clients. `umlmonctrl.x` describes it, at the program UMLMONAUTH.
 
 use std::fmt;
 
@@ -77,8 +77,8 @@ pub fn stretch_of(number: u32) -> Option<AuthStretch> {
 pub struct Context(Vec<u8>);
 
 impl Context {
-    /// Of a login to `vm` of the host that the user calls `host`, to whose `address` the client has connected. `binding` is
-    /// what TLS exports ([`crate::auth::BINDING_LABEL`]), else empty.
+    /// Of a login to `vm` of the host that the user calls `host`, to whose `address` the client has connected.
+    /// `binding` is what TLS exports ([`crate::auth::BINDING_LABEL`]), else empty.
     pub fn login(vm: &str, host: &str, address: [u8; 16], binding: &[u8]) -> Context {
         Context::pack(&AuthContext {
             prog: UMLMONAUTH,
@@ -154,8 +154,8 @@ pub enum Proved {
     V2(SessionKey),
 }
 
-/// By what a server checks a password, and proves that it may: no equivalent of the password, and salted. Whoever has it
-/// can play the server, and try passwords, each of which takes as long as the stretching; he cannot log in.
+/// By what a server checks a password, and proves that it may: no equivalent of the password, and salted. Whoever has
+/// it can play the server, and try passwords, each of which takes as long as the stretching; he cannot log in.
 pub struct Verifier {
     setup: ServerSetup<Suite>,
     /// None if there is no password that it is about.
@@ -170,7 +170,8 @@ impl fmt::Debug for Verifier {
 }
 
 impl Verifier {
-    /// A new one of a password; with Argon2id, some tens of milliseconds of work. Should that fail, it is one of no password.
+    /// A new one of a password; with Argon2id, some tens of milliseconds of work. Should that fail, it is one of no
+    /// password.
     pub fn new(key: &Key, stretch: AuthStretch) -> Verifier {
         let setup = ServerSetup::new(&mut OsRng);
         let record = register(&setup, key, stretch).ok();

@@ -40,14 +40,14 @@ pub const UMLDIR_V1_PROCEDURES: &[Procedure] = &[
     Procedure {
         number: 2,
         name: "VM_LIST",
-        doc: "The VMs whose monitors run; over TCP DIR_NOT_AUTHORISED, as strangers get to know only what they name.",
+        doc: "The VMs whose monitors run; over TCP DIR_NOT_AUTHORISED, as a client must name a VM there.",
         max_args: 0,
         max_result: 311304,
     },
     Procedure {
         number: 3,
         name: "VM_REGISTER",
-        doc: "Makes the VM known until this connection ends. A repeated call on the connection takes the place of the one before; so does a call for the same VM on a later connection.",
+        doc: "Registers the VM until this connection ends. A later call on this connection replaces the one before, and so does a call for the same VM on a later connection.",
         max_args: 72,
         max_result: 1036,
     },
@@ -108,7 +108,7 @@ impl<S: Stream> UmldirV1Client<S> {
         )
     }
 
-    /// The VMs whose monitors run; over TCP DIR_NOT_AUTHORISED, as strangers get to know only what they name.
+    /// The VMs whose monitors run; over TCP DIR_NOT_AUTHORISED, as a client must name a VM there.
     pub fn vm_list(&mut self) -> std::result::Result<VmListResult, ClientError> {
         let ticket = self.send_vm_list()?;
         self.rpc.wait(ticket)
@@ -119,8 +119,8 @@ impl<S: Stream> UmldirV1Client<S> {
         self.rpc.send(2, 311304, |_| Ok(()), take)
     }
 
-    /// Makes the VM known until this connection ends. A repeated call on the connection takes the place of the one
-    /// before; so does a call for the same VM on a later connection.
+    /// Registers the VM until this connection ends. A later call on this connection replaces the one before, and so
+    /// does a call for the same VM on a later connection.
     pub fn vm_register(
         &mut self,
         args: &VmRegisterArgs,
@@ -172,11 +172,11 @@ pub trait UmldirV1 {
     /// The TCP port of a VM's monitor.
     async fn get_port(&self, session: &Self::Session, args: DirName) -> GetPortResult;
 
-    /// The VMs whose monitors run; over TCP DIR_NOT_AUTHORISED, as strangers get to know only what they name.
+    /// The VMs whose monitors run; over TCP DIR_NOT_AUTHORISED, as a client must name a VM there.
     async fn vm_list(&self, session: &Self::Session) -> VmListResult;
 
-    /// Makes the VM known until this connection ends. A repeated call on the connection takes the place of the one
-    /// before; so does a call for the same VM on a later connection.
+    /// Registers the VM until this connection ends. A later call on this connection replaces the one before, and so
+    /// does a call for the same VM on a later connection.
     async fn vm_register(&self, session: &Self::Session, args: VmRegisterArgs) -> DirResult;
 
     /// What this host offers to clients on others.
@@ -327,7 +327,7 @@ pub const UMLREDIR_V1_PROCEDURES: &[Procedure] = &[
     Procedure {
         number: 1,
         name: "REDIRECT",
-        doc: "Makes this connection one to the monitor of the VM. After the result DIR_OK all bytes are the monitor's, in both directions, also those that the client has sent behind the call without waiting for the result; each side may end its direction alone. A VM that does not exist, one whose monitor does not run, and one whose monitor is not to be reached this way are the same error, DIR_NOT_FOUND; another call may follow it.",
+        doc: "Turns this connection into one to the monitor of the VM. After the result DIR_OK, all bytes are passed on in both directions, also those that the client has sent after the call without waiting for the result. Either side can close its direction and go on receiving. The error is DIR_NOT_FOUND if the VM does not exist, if its monitor does not run, or if the monitor does not allow redirection; another call may follow.",
         max_args: 68,
         max_result: 1036,
     },
@@ -359,10 +359,10 @@ impl<S: Stream> UmlredirV1Client<S> {
         self.rpc.send(0, 0, |_| Ok(()), |_| Ok(()))
     }
 
-    /// Makes this connection one to the monitor of the VM. After the result DIR_OK all bytes are the monitor's, in both
-    /// directions, also those that the client has sent behind the call without waiting for the result; each side
-    /// may end its direction alone. A VM that does not exist, one whose monitor does not run, and one whose
-    /// monitor is not to be reached this way are the same error, DIR_NOT_FOUND; another call may follow it.
+    /// Turns this connection into one to the monitor of the VM. After the result DIR_OK, all bytes are passed on in
+    /// both directions, also those that the client has sent after the call without waiting for the result. Either
+    /// side can close its direction and go on receiving. The error is DIR_NOT_FOUND if the VM does not exist, if
+    /// its monitor does not run, or if the monitor does not allow redirection; another call may follow.
     pub fn redirect(&mut self, args: &str) -> std::result::Result<DirResult, ClientError> {
         let ticket = self.send_redirect(args)?;
         self.rpc.wait(ticket)
@@ -397,10 +397,10 @@ pub trait UmlredirV1 {
     /// State of a connection.
     type Session: 'static;
 
-    /// Makes this connection one to the monitor of the VM. After the result DIR_OK all bytes are the monitor's, in both
-    /// directions, also those that the client has sent behind the call without waiting for the result; each side
-    /// may end its direction alone. A VM that does not exist, one whose monitor does not run, and one whose
-    /// monitor is not to be reached this way are the same error, DIR_NOT_FOUND; another call may follow it.
+    /// Turns this connection into one to the monitor of the VM. After the result DIR_OK, all bytes are passed on in
+    /// both directions, also those that the client has sent after the call without waiting for the result. Either
+    /// side can close its direction and go on receiving. The error is DIR_NOT_FOUND if the VM does not exist, if
+    /// its monitor does not run, or if the monitor does not allow redirection; another call may follow.
     async fn redirect(&self, session: &Self::Session, args: DirName) -> DirResult;
 }
 

@@ -420,12 +420,11 @@ impl<E: Into<DirError>> From<std::result::Result<DirHost, E>> for HostInfoResult
 }
 
 /// Where a redirected connection comes from. The redirector connects to the Unix Domain socket VARDIR/VM/redir of the
-/// monitor, and sends this structure, encoded in XDR (20 bytes) without a record mark, before all else: what follows are
-/// the bytes that the client sends. So the monitor can tell those apart who try passwords. It believes it from user ID 0
-/// only.
+/// monitor, and first sends this structure, encoded in XDR (20 bytes) without a record mark. The bytes of the client
+/// follow. So the monitor can count wrong passwords for each address. It accepts the structure from user ID 0 only.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RedirSource {
-    /// IPv6 address of the client, or its IPv4 address mapped into IPv6 (::ffff:a.b.c.d)
+    /// IPv6 address of the client; an IPv4 address is mapped (::ffff:a.b.c.d)
     pub address: [u8; 16],
     /// TCP port of the client
     pub port: u32,

@@ -75,7 +75,7 @@ pub const UMLMONCTRL_V1_PROCEDURES: &[Procedure] = &[
     Procedure {
         number: 7,
         name: "VM_KILL",
-        doc: "Ends the kernel's processes (SIGKILL); answers when nothing of them is left.",
+        doc: "Kills the kernel's processes (SIGKILL); answers when all have ended.",
         max_args: 0,
         max_result: 1036,
     },
@@ -96,7 +96,7 @@ pub const UMLMONCTRL_V1_PROCEDURES: &[Procedure] = &[
     Procedure {
         number: 10,
         name: "VM_READY",
-        doc: "Answers when the guest has said that it is ready, when the VM has ended, or the time is over.",
+        doc: "Answers when the guest has said that it is ready, or the VM has ended, or the time is over.",
         max_args: 4,
         max_result: 1060,
     },
@@ -159,7 +159,7 @@ pub const UMLMONCTRL_V1_PROCEDURES: &[Procedure] = &[
     Procedure {
         number: 32,
         name: "LOG_ROTATE",
-        doc: "Opens all log files anew, after they have been renamed by a log rotation.",
+        doc: "Opens all log files again, after a log rotation has renamed them.",
         max_args: 0,
         max_result: 1036,
     },
@@ -173,14 +173,14 @@ pub const UMLMONCTRL_V1_PROCEDURES: &[Procedure] = &[
     Procedure {
         number: 41,
         name: "CONFIG_SET",
-        doc: "Sets a parameter as a user change, in effect from the next start on.",
+        doc: "Sets a parameter as a user change, which has effect from the next start on.",
         max_args: 4168,
         max_result: 1036,
     },
     Procedure {
         number: 42,
         name: "CONFIG_DEL",
-        doc: "Takes a user change back: what the administrator configured counts again.",
+        doc: "Removes a user change: the administrator's value applies again.",
         max_args: 68,
         max_result: 1036,
     },
@@ -194,14 +194,14 @@ pub const UMLMONCTRL_V1_PROCEDURES: &[Procedure] = &[
     Procedure {
         number: 67,
         name: "DISK_WAIT",
-        doc: "How far a job is; waits for its end.",
+        doc: "The progress of a job; waits for its end.",
         max_args: 8,
         max_result: 1036,
     },
     Procedure {
         number: 68,
         name: "DISK_CANCEL",
-        doc: "Cancels a job; answers when nothing of it is left.",
+        doc: "Cancels a job; answers when everything is as it was before.",
         max_args: 4,
         max_result: 1036,
     },
@@ -215,7 +215,7 @@ pub const UMLMONCTRL_V1_PROCEDURES: &[Procedure] = &[
     Procedure {
         number: 70,
         name: "EVENT_READ",
-        doc: "What has happened, and happens.",
+        doc: "Past events, and new ones.",
         max_args: 12,
         max_result: 103832,
     },
@@ -236,21 +236,21 @@ pub const UMLMONCTRL_V1_PROCEDURES: &[Procedure] = &[
     Procedure {
         number: 52,
         name: "PASSWORD_SET",
-        doc: "Sets the password as a user change, in effect from the next connection on. A remote caller must seal. It is for logins of version 1 of UMLMONAUTH.",
+        doc: "Sets the password as a user change, which has effect from the next connection on. A remote caller must seal. It is for logins of version 1 of UMLMONAUTH.",
         max_args: 48,
         max_result: 1036,
     },
     Procedure {
         number: 53,
         name: "PASSWORD_START",
-        doc: "Begins to change the password; the server answers with what proves the old one. A remote caller must seal. See below.",
+        doc: "Begins a change of the password: the server answers with a challenge for the old one. A remote caller must seal. See below.",
         max_args: 96,
         max_result: 1036,
     },
     Procedure {
         number: 54,
         name: "PASSWORD_FINISH",
-        doc: "Sets the password as a user change, in effect from the next connection on. A remote caller must seal.",
+        doc: "Sets the password as a user change, which has effect from the next connection on. A remote caller must seal.",
         max_args: 392,
         max_result: 1036,
     },
@@ -373,7 +373,7 @@ impl<S: Stream> UmlmonctrlV1Client<S> {
         )
     }
 
-    /// Ends the kernel's processes (SIGKILL); answers when nothing of them is left.
+    /// Kills the kernel's processes (SIGKILL); answers when all have ended.
     pub fn vm_kill(&mut self) -> std::result::Result<CtlResult, ClientError> {
         let ticket = self.send_vm_kill()?;
         self.rpc.wait(ticket)
@@ -428,7 +428,7 @@ impl<S: Stream> UmlmonctrlV1Client<S> {
         )
     }
 
-    /// Answers when the guest has said that it is ready, when the VM has ended, or the time is over.
+    /// Answers when the guest has said that it is ready, or the VM has ended, or the time is over.
     pub fn vm_ready(
         &mut self,
         args: &VmWaitArgs,
@@ -650,7 +650,7 @@ impl<S: Stream> UmlmonctrlV1Client<S> {
         )
     }
 
-    /// Opens all log files anew, after they have been renamed by a log rotation.
+    /// Opens all log files again, after a log rotation has renamed them.
     pub fn log_rotate(&mut self) -> std::result::Result<CtlResult, ClientError> {
         let ticket = self.send_log_rotate()?;
         self.rpc.wait(ticket)
@@ -672,7 +672,7 @@ impl<S: Stream> UmlmonctrlV1Client<S> {
         self.rpc.send(40, 2136072, |_| Ok(()), take)
     }
 
-    /// Sets a parameter as a user change, in effect from the next start on.
+    /// Sets a parameter as a user change, which has effect from the next start on.
     pub fn config_set(
         &mut self,
         args: &ConfigSetArgs,
@@ -697,7 +697,7 @@ impl<S: Stream> UmlmonctrlV1Client<S> {
         )
     }
 
-    /// Takes a user change back: what the administrator configured counts again.
+    /// Removes a user change: the administrator's value applies again.
     pub fn config_del(
         &mut self,
         args: &ConfigDelArgs,
@@ -747,7 +747,7 @@ impl<S: Stream> UmlmonctrlV1Client<S> {
         )
     }
 
-    /// How far a job is; waits for its end.
+    /// The progress of a job; waits for its end.
     pub fn disk_wait(
         &mut self,
         args: &DiskWaitArgs,
@@ -772,7 +772,7 @@ impl<S: Stream> UmlmonctrlV1Client<S> {
         )
     }
 
-    /// Cancels a job; answers when nothing of it is left.
+    /// Cancels a job; answers when everything is as it was before.
     pub fn disk_cancel(&mut self, args: &DiskJob) -> std::result::Result<CtlResult, ClientError> {
         let ticket = self.send_disk_cancel(args)?;
         self.rpc.wait(ticket)
@@ -819,7 +819,7 @@ impl<S: Stream> UmlmonctrlV1Client<S> {
         )
     }
 
-    /// What has happened, and happens.
+    /// Past events, and new ones.
     pub fn event_read(
         &mut self,
         args: &EventReadArgs,
@@ -880,7 +880,7 @@ impl<S: Stream> UmlmonctrlV1Client<S> {
         )
     }
 
-    /// Sets the password as a user change, in effect from the next connection on. A remote caller must seal.
+    /// Sets the password as a user change, which has effect from the next connection on. A remote caller must seal.
     /// It is for logins of version 1 of UMLMONAUTH.
     pub fn password_set(
         &mut self,
@@ -906,8 +906,8 @@ impl<S: Stream> UmlmonctrlV1Client<S> {
         )
     }
 
-    /// Begins to change the password; the server answers with what proves the old one. A remote caller must seal.
-    /// See below.
+    /// Begins a change of the password: the server answers with a challenge for the old one. A remote caller must
+    /// seal. See below.
     pub fn password_start(
         &mut self,
         args: &PasswordStartArgs,
@@ -932,7 +932,8 @@ impl<S: Stream> UmlmonctrlV1Client<S> {
         )
     }
 
-    /// Sets the password as a user change, in effect from the next connection on. A remote caller must seal.
+    /// Sets the password as a user change, which has effect from the next connection on. A remote caller must
+    /// seal.
     pub fn password_finish(
         &mut self,
         args: &PasswordFinishArgs,
@@ -988,7 +989,7 @@ pub trait UmlmonctrlV1 {
     /// Sends CTRL-ALT-DEL to the guest's init; waits until there is an init that handles it.
     async fn vm_ctrlaltdel(&self, session: &Self::Session, args: VmCtrlaltdelArgs) -> CtlResult;
 
-    /// Ends the kernel's processes (SIGKILL); answers when nothing of them is left.
+    /// Kills the kernel's processes (SIGKILL); answers when all have ended.
     async fn vm_kill(&self, session: &Self::Session) -> CtlResult;
 
     /// A system request; its output appears on con0.
@@ -997,7 +998,7 @@ pub trait UmlmonctrlV1 {
     /// Answers when the VM is inactive, or the time is over.
     async fn vm_wait(&self, session: &Self::Session, args: VmWaitArgs) -> VmWaitResult;
 
-    /// Answers when the guest has said that it is ready, when the VM has ended, or the time is over.
+    /// Answers when the guest has said that it is ready, or the VM has ended, or the time is over.
     async fn vm_ready(&self, session: &Self::Session, args: VmWaitArgs) -> VmReadyResult;
 
     /// Attaches the connection to a channel; a repeated call changes the mode.
@@ -1024,31 +1025,31 @@ pub trait UmlmonctrlV1 {
     /// Reads from a log.
     async fn log_read(&self, session: &Self::Session, args: LogReadArgs) -> LogReadResult;
 
-    /// Opens all log files anew, after they have been renamed by a log rotation.
+    /// Opens all log files again, after a log rotation has renamed them.
     async fn log_rotate(&self, session: &Self::Session) -> CtlResult;
 
     /// The configuration that the next start will use.
     async fn config_get(&self, session: &Self::Session) -> ConfigGetResult;
 
-    /// Sets a parameter as a user change, in effect from the next start on.
+    /// Sets a parameter as a user change, which has effect from the next start on.
     async fn config_set(&self, session: &Self::Session, args: ConfigSetArgs) -> CtlResult;
 
-    /// Takes a user change back: what the administrator configured counts again.
+    /// Removes a user change: the administrator's value applies again.
     async fn config_del(&self, session: &Self::Session, args: ConfigDelArgs) -> CtlResult;
 
     /// Begins work on a disk. 60 to 66 were procedures, one for each kind of work.
     async fn disk_begin(&self, session: &Self::Session, args: DiskTask) -> DiskJobResult;
 
-    /// How far a job is; waits for its end.
+    /// The progress of a job; waits for its end.
     async fn disk_wait(&self, session: &Self::Session, args: DiskWaitArgs) -> DiskWaitResult;
 
-    /// Cancels a job; answers when nothing of it is left.
+    /// Cancels a job; answers when everything is as it was before.
     async fn disk_cancel(&self, session: &Self::Session, args: DiskJob) -> CtlResult;
 
     /// The images in /disks and /shared/disks.
     async fn disk_list(&self, session: &Self::Session, args: DiskListArgs) -> DiskListResult;
 
-    /// What has happened, and happens.
+    /// Past events, and new ones.
     async fn event_read(&self, session: &Self::Session, args: EventReadArgs) -> EventReadResult;
 
     /// The TCP port of this interface; an error if TCP is not enabled.
@@ -1057,19 +1058,20 @@ pub trait UmlmonctrlV1 {
     /// Runs the site command with one argument.
     async fn site_run(&self, session: &Self::Session, args: SiteRunArgs) -> SiteRunResult;
 
-    /// Sets the password as a user change, in effect from the next connection on. A remote caller must seal.
+    /// Sets the password as a user change, which has effect from the next connection on. A remote caller must seal.
     /// It is for logins of version 1 of UMLMONAUTH.
     async fn password_set(&self, session: &Self::Session, args: PasswordSetArgs) -> CtlResult;
 
-    /// Begins to change the password; the server answers with what proves the old one. A remote caller must seal.
-    /// See below.
+    /// Begins a change of the password: the server answers with a challenge for the old one. A remote caller must
+    /// seal. See below.
     async fn password_start(
         &self,
         session: &Self::Session,
         args: PasswordStartArgs,
     ) -> PasswordStartResult;
 
-    /// Sets the password as a user change, in effect from the next connection on. A remote caller must seal.
+    /// Sets the password as a user change, which has effect from the next connection on. A remote caller must
+    /// seal.
     async fn password_finish(&self, session: &Self::Session, args: PasswordFinishArgs)
     -> CtlResult;
 }
@@ -1676,14 +1678,14 @@ pub const UMLMONAUTH_V1_PROCEDURES: &[Procedure] = &[
     Procedure {
         number: 1,
         name: "AUTH_BEGIN",
-        doc: "Begins the authentication; the server answers with its challenge, or says why nobody can be let in.",
+        doc: "Begins the authentication; the server answers with its challenge, or says why nobody can log in.",
         max_args: 88,
         max_result: 1036,
     },
     Procedure {
         number: 2,
         name: "AUTH_PROVE",
-        doc: "Proves that the caller knows the password; the answer proves it of the server.",
+        doc: "Proves that the caller knows the password; the answer proves that the server does.",
         max_args: 16,
         max_result: 1036,
     },
@@ -1704,7 +1706,7 @@ impl<S: Stream> UmlmonauthV1Client<S> {
         }
     }
 
-    /// Begins the authentication; the server answers with its challenge, or says why nobody can be let in.
+    /// Begins the authentication; the server answers with its challenge, or says why nobody can log in.
     pub fn auth_begin(
         &mut self,
         args: &AuthBeginArgs,
@@ -1729,7 +1731,7 @@ impl<S: Stream> UmlmonauthV1Client<S> {
         )
     }
 
-    /// Proves that the caller knows the password; the answer proves it of the server.
+    /// Proves that the caller knows the password; the answer proves that the server does.
     pub fn auth_prove(
         &mut self,
         args: &AuthProof,
@@ -1767,10 +1769,10 @@ pub trait UmlmonauthV1 {
     /// State of a connection.
     type Session: 'static;
 
-    /// Begins the authentication; the server answers with its challenge, or says why nobody can be let in.
+    /// Begins the authentication; the server answers with its challenge, or says why nobody can log in.
     async fn auth_begin(&self, session: &Self::Session, args: AuthBeginArgs) -> AuthBeginResult;
 
-    /// Proves that the caller knows the password; the answer proves it of the server.
+    /// Proves that the caller knows the password; the answer proves that the server does.
     async fn auth_prove(&self, session: &Self::Session, args: AuthProof) -> AuthProveResult;
 }
 
@@ -1880,14 +1882,14 @@ pub const UMLMONAUTH_V2_PROCEDURES: &[Procedure] = &[
     Procedure {
         number: 1,
         name: "AUTH_START",
-        doc: "Begins the authentication; the server answers for each password, or says why nobody can be let in.",
+        doc: "Begins the authentication; the server answers for each password, or says why nobody can log in.",
         max_args: 536,
         max_result: 1036,
     },
     Procedure {
         number: 2,
         name: "AUTH_FINISH",
-        doc: "Proves that the caller knows the password; the answer to AUTH_START has proved it of the server.",
+        doc: "Proves that the caller knows the password; the answer to AUTH_START has proved that the server does.",
         max_args: 68,
         max_result: 1036,
     },
@@ -1908,7 +1910,7 @@ impl<S: Stream> UmlmonauthV2Client<S> {
         }
     }
 
-    /// Begins the authentication; the server answers for each password, or says why nobody can be let in.
+    /// Begins the authentication; the server answers for each password, or says why nobody can log in.
     pub fn auth_start(
         &mut self,
         args: &AuthStartArgs,
@@ -1933,7 +1935,7 @@ impl<S: Stream> UmlmonauthV2Client<S> {
         )
     }
 
-    /// Proves that the caller knows the password; the answer to AUTH_START has proved it of the server.
+    /// Proves that the caller knows the password; the answer to AUTH_START has proved that the server does.
     pub fn auth_finish(
         &mut self,
         args: &AuthFinishArgs,
@@ -1971,10 +1973,10 @@ pub trait UmlmonauthV2 {
     /// State of a connection.
     type Session: 'static;
 
-    /// Begins the authentication; the server answers for each password, or says why nobody can be let in.
+    /// Begins the authentication; the server answers for each password, or says why nobody can log in.
     async fn auth_start(&self, session: &Self::Session, args: AuthStartArgs) -> AuthStartResult;
 
-    /// Proves that the caller knows the password; the answer to AUTH_START has proved it of the server.
+    /// Proves that the caller knows the password; the answer to AUTH_START has proved that the server does.
     async fn auth_finish(&self, session: &Self::Session, args: AuthFinishArgs) -> CtlResult;
 }
 

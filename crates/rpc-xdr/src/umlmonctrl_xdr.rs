@@ -115,7 +115,7 @@ impl Unpack for CtlStatus {
 pub enum CtlCode {
     /// it was tried and did not work
     Failed = 1,
-    /// the arguments make no sense
+    /// the arguments are not valid
     Invalid = 2,
     /// needs a running kernel
     NotRunning = 3,
@@ -125,15 +125,15 @@ pub enum CtlCode {
     Timeout = 5,
     /// needs an inactive VM
     AlreadyRunning = 6,
-    /// somebody else holds it
+    /// another VM or client uses it, or there are too many
     Busy = 7,
-    /// the parameter belongs to the administrator
+    /// only the administrator may set the parameter
     Protected = 8,
     /// no such channel, file, parameter
     NotFound = 9,
-    /// not now: suspended, not suspended, stopping
+    /// not possible in this state: suspended, not suspended, stopping
     WrongState = 10,
-    /// a defect of the daemon
+    /// a bug of the daemon
     Internal = 11,
 }
 
@@ -260,7 +260,7 @@ pub type AuthMac = [u8; 16];
 /// an MD5, hidden
 pub type AuthMasked = [u8; 16];
 
-/// What a key or proof is for; each is good for one thing only.
+/// What a key or proof is for. Each is used for one purpose only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthPurpose {
     /// `AUTH_CLIENT_PROOF`
@@ -362,7 +362,7 @@ pub struct AuthBeginArgs {
     pub vm: CtlName,
     /// `client_nonce`
     pub client_nonce: AuthNonce,
-    /// the client wants to seal what follows; the server may insist on it
+    /// the client wants to seal the messages; the server may require it
     pub seal: bool,
 }
 
@@ -409,7 +409,8 @@ impl Unpack for AuthChallenge {
     }
 }
 
-/// CTL_NOT_AUTHORISED: the server wants a password to be set, sealing, or TLS. CTL_BUSY: this address has failed too often.
+/// CTL_NOT_AUTHORISED: no password is set, or the server requires sealing or TLS. CTL_BUSY: too many wrong passwords
+/// from this address.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AuthBeginResult {
     /// `case CTL_OK`
@@ -485,7 +486,7 @@ impl Unpack for AuthProof {
     }
 }
 
-/// CTL_NOT_AUTHORISED: the password is wrong. CTL_BUSY: this address has failed too often.
+/// CTL_NOT_AUTHORISED: the password is wrong. CTL_BUSY: too many wrong passwords from this address.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AuthProveResult {
     /// `case CTL_OK`
@@ -559,10 +560,10 @@ pub const AUTH_PASSWORDS: u32 = 2;
 /// At most 255 bytes.
 pub type AuthHost = String;
 
-/// The key stretching function, as the verifier of the password has been made with it.
+/// The key stretching function with which the verifier of the password was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuthStretch {
-    /// Identity: the password is in the configuration anyway
+    /// Identity: the configuration has the password itself
     None = 0,
     /// Argon2id: 19456 KiB, 2 passes, 1 lane, a salt of 16 zeros
     Argon2id = 1,
@@ -641,11 +642,11 @@ pub struct AuthStartArgs {
     ///
     /// At most 64 bytes.
     pub vm: CtlName,
-    /// how the user calls the host, without brackets and port
+    /// the host as the user named it, without brackets and port
     ///
     /// At most 255 bytes.
     pub host: AuthHost,
-    /// the IPv6 address that the client has connected to, or an IPv4 address mapped into it
+    /// the IPv6 address that the client has connected to; an IPv4 address is mapped
     pub address: [u8; 16],
     /// `requests`
     pub requests: [AuthKe1; 2],
@@ -675,7 +676,7 @@ impl Unpack for AuthStartArgs {
     }
 }
 
-/// The server's answer for one of the passwords; a made-up one if the password is not set.
+/// The server's answer for one of the passwords; a fake one if the password is not set.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AuthOffer {
     /// `stretch`
@@ -725,8 +726,8 @@ impl Unpack for AuthOffers {
     }
 }
 
-/// CTL_NOT_AUTHORISED: the server wants a password to be set, or TLS, or is not the host that is asked for. CTL_BUSY: this
-/// address has failed too often, or has too many logins under way.
+/// CTL_NOT_AUTHORISED: no password is set, or the server requires TLS, or it is not the host that the client names.
+/// CTL_BUSY: too many wrong passwords from this address, or too many logins at once.
 #[derive(Debug, Clone, PartialEq)]
 pub enum AuthStartResult {
     /// `case CTL_OK`
@@ -817,7 +818,7 @@ pub enum VmState {
     Running = 2,
     /// stopped by VM_SUSPEND, uses no processor time
     Suspended = 3,
-    /// on its way down: killed, or ended and being cleaned up
+    /// the kernel is being killed, or has ended and is being cleaned up
     Stopping = 4,
 }
 
@@ -1041,7 +1042,7 @@ pub struct ConInfo {
     ///
     /// At most 4096 bytes.
     pub terminal: CtlValue,
-    /// who may write, if anybody
+    /// the client with the right to write, if there is one
     pub writer: Option<ConClient>,
     /// `watchers`
     ///
@@ -1145,11 +1146,11 @@ impl Unpack for DiskInfo {
 /// The connection of a network interface of a running VM with the host. Counters are as the guest sees them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NicLink {
-    /// what the guest calls it: "vec0", "eth0"
+    /// its name in the guest: "vec0", "eth0"
     ///
     /// At most 64 bytes.
     pub guest_if: CtlName,
-    /// by which driver the kernel takes part: "vec", "tuntap", "fd"
+    /// the network driver of the kernel: "vec", "tuntap", "fd"
     ///
     /// At most 64 bytes.
     pub transport: CtlName,
@@ -1181,7 +1182,7 @@ pub struct NicLink {
     ///
     /// At most 64 bytes.
     pub guest_hwaddr: CtlName,
-    /// the guest has brought it up
+    /// it is up in the guest
     pub open: bool,
     /// `received_bytes`
     pub received_bytes: u64,
@@ -1254,11 +1255,11 @@ pub struct NicInfo {
     ///
     /// At most 4096 bytes.
     pub specification: CtlValue,
-    /// for people: what the guest will see, or why the next start cannot be; else ""
+    /// for people: what the guest will see, or why the next start will fail; else ""
     ///
     /// At most 1024 bytes.
     pub note: CtlText,
-    /// as long as the VM runs, unless the specification is text for the kernel
+    /// while the VM runs, unless the specification is text for the kernel
     pub link: Option<NicLink>,
 }
 
@@ -1303,7 +1304,7 @@ pub struct VmInfo {
     pub state: VmState,
     /// `state_since`
     pub state_since: u64,
-    /// the kernel runs and is not silent on its mconsole; so early in its boot, too
+    /// the kernel runs and answers on its mconsole, or is still booting
     pub responding: bool,
     /// seconds since this kernel was started; 0 if inactive
     pub uptime: u32,
@@ -1323,9 +1324,9 @@ pub struct VmInfo {
     pub kernel_version: CtlText,
     /// the size of the guest's memory
     pub mem_mb: u32,
-    /// of it backed by host memory at the moment
+    /// how much of it uses memory of the host now
     pub mem_used: u64,
-    /// the controllers of its control group, as "memory pids io cpu"; "" if there is none
+    /// the controllers of its control group: "memory pids io cpu"; "" if there is none
     ///
     /// At most 1024 bytes.
     pub bounded_by: CtlText,
@@ -1345,11 +1346,11 @@ pub struct VmInfo {
     ///
     /// At most 512 elements.
     pub settings: ConfigSettings,
-    /// differences that the next start will bring; value "" = removed
+    /// what the next start will change; value "": removed
     ///
     /// At most 512 elements.
     pub pending: ConfigSettings,
-    /// why the next start is impossible: what is wrong in the configuration; else ""
+    /// an error in the configuration that prevents the next start; else ""
     ///
     /// At most 1024 bytes.
     pub fault: CtlText,
@@ -1498,7 +1499,7 @@ impl Unpack for VmStartArgs {
 /// The arguments of VM_CTRLALTDEL.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VmCtrlaltdelArgs {
-    /// the VM shall go down: a reboot of the guest is not carried out
+    /// the VM is to end: if the guest reboots, the kernel is not started again
     pub stop: bool,
 }
 
@@ -1567,7 +1568,7 @@ impl Unpack for VmWaitArgs {
 /// How a VM_WAIT ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VmWaited {
-    /// false: the time was over first
+    /// false: the time was over before
     pub inactive: bool,
     /// `last_end`
     pub last_end: VmLastEnd,
@@ -1649,7 +1650,7 @@ impl<E: Into<CtlError>> From<std::result::Result<VmWaited, E>> for VmWaitResult 
 pub struct VmReadiness {
     /// the guest has said that it is ready
     pub ready: bool,
-    /// the VM went down first; with neither, the time was over first
+    /// the VM ended before; if both are false, the time was over
     pub ended: bool,
     /// `last_end`
     pub last_end: VmLastEnd,
@@ -1733,7 +1734,7 @@ impl<E: Into<CtlError>> From<std::result::Result<VmReadiness, E>> for VmReadyRes
 /// At most 255 bytes.
 pub type DiskFile = Vec<u8>;
 
-/// A disk, and how large it is to be.
+/// A disk and its new size.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DiskSize {
     /// `disk`
@@ -1797,14 +1798,14 @@ impl Unpack for DiskBacking {
     }
 }
 
-/// A disk, and what is made of it.
+/// A disk and the one that is made from it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DiskPair {
     /// `source`
     ///
     /// At most 255 bytes.
     pub source: DiskFile,
-    /// not there yet
+    /// does not exist yet
     ///
     /// At most 255 bytes.
     pub destination: DiskFile,
@@ -1837,12 +1838,12 @@ pub enum DiskVerb {
     CreateCow = 2,
     /// removes an image
     Delete = 3,
-    /// copies an image, .dsk to .dsk or .cow to .cow; holes stay holes
+    /// copies an image, .dsk to .dsk or .cow to .cow, with its holes
     Copy = 4,
     /// changes the size of a flat image; the file system in it is not touched
     Resize = 5,
-    /// makes a copy-on-write image from elsewhere usable: writes where its backing file,
-    /// which must have the size that the header says, is now into its header
+    /// makes a copy-on-write image of another host usable: writes the name of its backing
+    /// file into its header; that file must have the size that the header says
     Import = 6,
     /// makes a flat image of a copy-on-write image and its backing file
     Commit = 7,
@@ -1879,10 +1880,10 @@ pub enum DiskTask {
     Resize(DiskSize),
     /// makes a copy-on-write image, as large as its backing file, sparse
     CreateCow(DiskBacking),
-    /// makes a copy-on-write image from elsewhere usable: writes where its backing file,
-    /// which must have the size that the header says, is now into its header
+    /// makes a copy-on-write image of another host usable: writes the name of its backing
+    /// file into its header; that file must have the size that the header says
     Import(DiskBacking),
-    /// copies an image, .dsk to .dsk or .cow to .cow; holes stay holes
+    /// copies an image, .dsk to .dsk or .cow to .cow, with its holes
     Copy(DiskPair),
     /// makes a flat image of a copy-on-write image and its backing file
     Commit(DiskPair),
@@ -2043,10 +2044,10 @@ impl Unpack for DiskWaitArgs {
     }
 }
 
-/// How far a job is. One that was not done is an error, and its number is no longer known after that.
+/// The progress of a job. If the job has failed, the result is an error instead, and its number is no longer valid.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DiskProgress {
-    /// all is done; the number is no longer known
+    /// the job is done; its number is no longer valid
     pub finished: bool,
     /// bytes
     pub done: u64,
@@ -2127,7 +2128,7 @@ impl<E: Into<CtlError>> From<std::result::Result<DiskProgress, E>> for DiskWaitR
     }
 }
 
-/// What a file is, told by the ending of its name.
+/// The type of a disk, by the ending of its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DiskType {
     /// a flat image
@@ -2156,7 +2157,7 @@ impl Unpack for DiskType {
     }
 }
 
-/// Somebody who has a disk open.
+/// A VM that uses a disk.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DiskUser {
     /// `vm`
@@ -2253,7 +2254,7 @@ impl Unpack for DiskEntry {
 /// The arguments of DISK_LIST.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DiskListArgs {
-    /// "" for the first page, then the name of the last disk of the page before
+    /// "" for the first page, then the last disk of the page before
     ///
     /// At most 255 bytes.
     pub after: DiskFile,
@@ -2282,7 +2283,7 @@ pub struct DiskPage {
     ///
     /// At most 64 elements.
     pub disks: Vec<DiskEntry>,
-    /// there are further ones
+    /// there are more disks
     pub more: bool,
 }
 
@@ -2362,9 +2363,9 @@ impl<E: Into<CtlError>> From<std::result::Result<DiskPage, E>> for DiskListResul
 pub enum ConMode {
     /// read only; any number of clients
     Watch = 0,
-    /// the one who may write; BUSY if there is one
+    /// read and write; CTL_BUSY if another client has the right to write
     Write = 1,
-    /// takes the right to write from whoever has it; the loser goes on watching
+    /// takes the right to write from the client that has it, which can still read
     Force = 2,
 }
 
@@ -2395,7 +2396,7 @@ pub struct ConOpenArgs {
     pub channel: CtlName,
     /// `mode`
     pub mode: ConMode,
-    /// how the client wants to be listed, e.g. its terminal; may be ""
+    /// the client's name for lists, such as its terminal; may be ""
     ///
     /// At most 1024 bytes.
     pub who: CtlText,
@@ -2548,16 +2549,16 @@ impl Unpack for ConReadArgs {
     }
 }
 
-/// Bytes of a channel, and what else a session wants to know.
+/// Bytes of a channel, and the state of VM and channel.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConChunk {
-    /// of the first byte of data; greater than asked for: bytes were skipped
+    /// of the first byte of data; greater than requested: bytes were lost
     pub offset: u64,
     /// empty: the time was over, or state or writer changed
     ///
     /// At most 65536 bytes.
     pub data: CtlData,
-    /// of the VM, so that a session sees its end
+    /// of the VM, so that a client sees its end
     pub state: VmState,
     /// the caller has the right to write
     pub writer: bool,
@@ -2715,7 +2716,7 @@ pub struct ConScreenArgs {
     ///
     /// At most 64 bytes.
     pub channel: CtlName,
-    /// the cells are wanted, and not what draws them
+    /// return the cells; false: return the drawing
     pub cells: bool,
 }
 
@@ -2769,7 +2770,7 @@ impl Unpack for ConCell {
 /// The screen of a channel as a Linux console would show it (console_codes(4)).
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConScreen {
-    /// of the first byte that is not on it yet: where CON_READ goes on
+    /// of the first byte that is not yet on it: where CON_READ continues
     pub offset: u64,
     /// `rows`
     pub rows: u32,
@@ -2781,15 +2782,15 @@ pub struct ConScreen {
     pub cursor_column: u32,
     /// `cursor_visible`
     pub cursor_visible: bool,
-    /// nothing but lines of text: what was written lately shows the same
+    /// only lines of text: printing the last output gives the same
     pub plain: bool,
     /// 0xRRGGBB, in the order of SGR 30 to 37 and 90 to 97
     pub palette: [u32; 16],
-    /// row by row; empty if not wanted
+    /// row by row; empty if not requested
     ///
     /// At most 260865 elements.
     pub cells: Vec<ConCell>,
-    /// what makes a terminal of this size show it; empty if cells are wanted
+    /// bytes that draw it on a terminal of this size; empty if cells are requested
     ///
     /// At most 8388608 bytes.
     pub drawing: Vec<u8>,
@@ -3029,7 +3030,7 @@ impl Unpack for LogReadArgs {
 pub struct LogChunk {
     /// of the first byte of data
     pub offset: u64,
-    /// empty: nothing there (yet)
+    /// empty: there is nothing at this offset yet
     ///
     /// At most 65536 bytes.
     pub data: CtlData,
@@ -3217,30 +3218,30 @@ impl Unpack for ConfigDelArgs {
     }
 }
 
-/// What kind of thing has happened.
+/// The kind of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventKind {
     /// the VM is in another state
     State = 0,
-    /// a run of the kernel has ended, or did not come about; detail: why
+    /// a run of the kernel has ended, or its start has failed; detail: why
     End = 1,
     /// the guest has said that it is ready
     Ready = 2,
-    /// the guest says something else; detail: its words
+    /// the guest says something else; detail: its text
     Guest = 3,
-    /// the guest kernel panics; detail: its words
+    /// the guest kernel panics; detail: its message
     Panic = 4,
     /// the guest kernel reports a hang
     Hang = 5,
-    /// a client asks for something; detail: for which parameter or disk, or ""
+    /// a client makes a request; detail: for which parameter or disk, or ""
     Request = 6,
     /// a request is refused; detail: why
     Refused = 7,
-    /// a client is attached to a channel; detail: what for
+    /// a client is attached to a channel; detail: for reading or writing
     Attached = 8,
     /// a client is no longer attached to a channel
     Detached = 9,
-    /// work on a disk has ended; detail: why it was not done, or ""
+    /// work on a disk has ended; detail: why it failed, or ""
     Disk = 10,
 }
 
@@ -3270,7 +3271,7 @@ impl Unpack for EventKind {
     }
 }
 
-/// Something that has happened. It is a line of the monitor's log, too.
+/// An event. It is also a line of the monitor's log.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VmEvent {
     /// counted from 1 since the daemon was started, without gaps
@@ -3289,11 +3290,11 @@ pub struct VmEvent {
     ///
     /// At most 64 bytes.
     pub verb: CtlName,
-    /// the client, if one has to do with it; else ""
+    /// the client that caused it; else ""
     ///
     /// At most 1024 bytes.
     pub who: CtlText,
-    /// for people: a sentence that says it all
+    /// for people: the whole event as a sentence
     ///
     /// At most 1024 bytes.
     pub text: CtlText,
@@ -3338,9 +3339,9 @@ impl Unpack for VmEvent {
 /// The arguments of EVENT_READ.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EventReadArgs {
-    /// the number of the last event seen; 0: all that are kept; 2^64-1: only what comes
+    /// the number of the last event seen; 0: all that are kept; 2^64-1: only new ones
     pub after: u64,
-    /// how long to wait if there is nothing; capped by 60000
+    /// how long to wait if there is none; capped by 60000
     pub wait_ms: u32,
 }
 
@@ -3369,9 +3370,9 @@ pub struct EventPage {
     ///
     /// At most 32 elements.
     pub events: Vec<VmEvent>,
-    /// for after of the next call
+    /// the value of \`after\` for the next call
     pub last: u64,
-    /// so many, before the first of these, are kept no longer
+    /// how many events before these are no longer kept
     pub missed: u64,
 }
 
@@ -3522,7 +3523,7 @@ impl<E: Into<CtlError>> From<std::result::Result<PortNumber, E>> for PortGetResu
     }
 }
 
-/// A new password, of which neither the old nor the new one goes over the wire. With key = MD5(old password), and the
+/// A change of the password. Neither the old nor the new password is sent. With key = MD5(old password), and the
 /// auth_transcript of this call, in which client_nonce is \`nonce\`, server_nonce that of the connection's authentication
 /// (zeros on the local socket), seal is TRUE and binding is empty:
 ///
@@ -3530,11 +3531,11 @@ impl<E: Into<CtlError>> From<std::result::Result<PortNumber, E>> for PortGetResu
 /// new_password = MD5(new password) XOR mask
 /// old_proof    = HMAC-MD5(key, transcript with purpose AUTH_PASSWORD_PROOF and binding = new_password)
 ///
-/// The old password is the VM's; the master password does not count. This is for clients of UMLMONAUTH version 1: if no
-/// password is set, or only its verifier is known, it cannot be changed in this way.
+/// The old password is the VM's, not the master password. This is for clients of UMLMONAUTH version 1: it fails if no
+/// password is set, or if the server has only a verifier of it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PasswordSetArgs {
-    /// random, for this call alone
+    /// random, for this call only
     pub nonce: AuthNonce,
     /// `old_proof`
     pub old_proof: AuthMac,
@@ -3588,7 +3589,7 @@ impl Unpack for PasswordStartArgs {
     }
 }
 
-/// What the client has to answer.
+/// What the client must answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PasswordChallenge {
     /// for the old password; none if the VM has no password
@@ -3671,7 +3672,7 @@ pub struct PasswordFinishArgs {
     pub old_proof: Option<AuthKe3>,
     /// `stretch`
     pub stretch: AuthStretch,
-    /// of the new password, hidden
+    /// of the new password; hidden on a remote connection, see PASSWORD_START
     pub verifier: AuthVerifier,
 }
 
@@ -3725,7 +3726,7 @@ impl Unpack for SiteRunArgs {
 /// What the site command did.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SiteOutput {
-    /// -1 if it was ended by a signal or by the deadline
+    /// -1 if it was killed by a signal or at its time limit
     pub exit_status: i32,
     /// stdout and stderr, as they came
     ///

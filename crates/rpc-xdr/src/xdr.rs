@@ -1,7 +1,7 @@
 //! XDR (RFC 4506) under limits, in every process that speaks RPC.
 //!
-//! Types are decoded from [`Strict`] alone, and their strings, opaque data and arrays by the functions here, each with its
-//! bound: whoever sends a length is not believed, and less than announced is an error.
+//! Types are decoded from [`Strict`] alone, and their strings, opaque data and arrays by the functions here, each with
+//! its bound: whoever sends a length is not believed, and less than announced is an error.
 
 /// What is not right about values, encoded or not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

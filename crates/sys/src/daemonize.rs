@@ -1,4 +1,5 @@
-//! The two calls that turn a program into a daemon and have no safe form elsewhere. Runs in the daemons, before any runtime.
+//! The two calls that turn a program into a daemon and have no safe form elsewhere. Runs in the daemons, before any
+//! runtime.
 #![allow(unsafe_code)]
 
 use std::io;

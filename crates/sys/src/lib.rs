@@ -1,7 +1,8 @@
 //! The only unsafe code of the suite: safe functions over the few raw calls that nix and rustix lack.
 //!
-//! Used by the monitor (`umlmon`), by its second process, by the mechanisms they call, and at the start of each program. It knows no other crate of
-//! the workspace. Each module is one subject and lifts the ban on unsafe code for itself; each block says why it is sound.
+//! Used by the monitor (`umlmon`), by its second process, by the mechanisms they call, and at the start of each
+//! program. It knows no other crate of the workspace. Each module is one subject and lifts the ban on unsafe code for
+//! itself; each block says why it is sound.
 
 pub mod daemonize;
 mod descriptors;

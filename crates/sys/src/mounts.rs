@@ -1,5 +1,5 @@
-//! mount_setattr(2): restrictions on a mount or on a tree of mounts, before it is attached anywhere. Used by the monitor
-//! and by its second process as root.
+//! mount_setattr(2): restrictions on a mount or on a tree of mounts, before it is attached anywhere. Used by the
+//! monitor and by its second process as root.
 #![allow(unsafe_code)]
 
 use std::ops::BitOr;
@@ -28,8 +28,8 @@ impl BitOr for MountAttr {
     }
 }
 
-/// Adds `attr` to the mount behind `mount` (from `open_tree` or `fsmount`) and to all mounts below it. Restrictions that
-/// are already there stay. Needs Linux 5.12.
+/// Adds `attr` to the mount behind `mount` (from `open_tree` or `fsmount`) and to all mounts below it. Restrictions
+/// that are already there stay. Needs Linux 5.12.
 ///
 /// # Errors
 /// As mount_setattr(2): `EINVAL` if `mount` is not the root of a mount.
@@ -40,8 +40,8 @@ pub fn restrict_mount(mount: impl AsFd, attr: MountAttr) -> io::Result<()> {
         propagation: 0,
         userns_fd: 0,
     };
-    // SAFETY: the path is a NUL-terminated empty string and `change` is a mount_attr of the size given; both outlive the
-    // call, which only reads them.
+    // SAFETY: the path is a NUL-terminated empty string and `change` is a mount_attr of the size given; both outlive
+    // the call, which only reads them.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,

@@ -13,8 +13,8 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 /// Enough for what such a thread does, in bytes.
 const STACK: usize = 128 << 10;
 
-/// Does something in another network namespace, and waits for it. A socket stays in the namespace it was made in, so what
-/// is brought back can be used here.
+/// Does something in another network namespace, and waits for it. A socket stays in the namespace it was made in, so
+/// what is brought back can be used here.
 ///
 /// # Errors
 /// If no thread can be made, or it may not enter the namespace; those of `task`.

@@ -18,8 +18,8 @@ pub fn set_realtime_scheduler(priority: i32) -> io::Result<()> {
     Ok(())
 }
 
-/// Removes every capability from the bounding set (`PR_CAPBSET_DROP`, capabilities(7)), also those that are younger than
-/// this program: the loop ends where the running kernel knows no further one.
+/// Removes every capability from the bounding set (`PR_CAPBSET_DROP`, capabilities(7)), also those that are younger
+/// than this program: the loop ends where the running kernel knows no further one.
 ///
 /// # Errors
 /// `EPERM` without `CAP_SETPCAP`.
@@ -36,8 +36,9 @@ pub fn empty_bounding_set() -> io::Result<()> {
     Ok(())
 }
 
-/// Gives memory that is not used any more back to the host: what was freed (malloc_trim(3)), and in the main thread what of
-/// the stack is below the caller's frame. For the end of a phase that needed much of either. It takes some microseconds.
+/// Gives memory that is not used any more back to the host: what was freed (malloc_trim(3)), and in the main thread
+/// what of the stack is below the caller's frame. For the end of a phase that needed much of either. It takes some
+/// microseconds.
 pub fn release_free_memory() {
     // SAFETY: it takes a number, and touches only what is free, under the allocator's own lock.
     unsafe { libc::malloc_trim(0) };
@@ -53,14 +54,14 @@ fn release_stack() {
         return;
     };
     let page = rustix::param::page_size();
-    // A page is more than this function takes below its variable, with what it calls from here on, and the 128 bytes below
-    // the stack pointer that belong to it (System V ABI, AMD64).
+    // A page is more than this function takes below its variable, with what it calls from here on, and the 128 bytes
+    // below the stack pointer that belong to it (System V ABI, AMD64).
     let unused_end = here.saturating_sub(page) & !(page - 1);
     if !(start..end).contains(&here) || unused_end <= start {
         return;
     }
-    // SAFETY: the range lies in the mapping of this thread's stack, and below everything that is on it: nobody reads there
-    // what was written before, and whoever goes there next finds zeros. A failure changes nothing.
+    // SAFETY: the range lies in the mapping of this thread's stack, and below everything that is on it: nobody reads
+    // there what was written before, and whoever goes there next finds zeros. A failure changes nothing.
     unsafe { libc::madvise(start as *mut _, unused_end - start, libc::MADV_DONTNEED) };
 }
 

@@ -78,11 +78,11 @@ pub fn spawn_with_oom_score(score: i32) {
     let _ = OOM_SCORE_OF_CHILDREN.set(score.to_string());
 }
 
-/// Starts this program again (`/proc/self/exe`: the same inode, also after the package was upgraded) as first process of
-/// new PID, mount, IPC and UTS namespaces, with an empty environment and default signal settings.
+/// Starts this program again (`/proc/self/exe`: the same inode, also after the package was upgraded) as first process
+/// of new PID, mount, IPC and UTS namespaces, with an empty environment and default signal settings.
 ///
-/// It is in the `network` given. It has exactly the descriptors of `fds`, each at the number given with it. It gets SIGKILL when the calling thread ends, until it changes its user. The
-/// caller should have one thread only.
+/// It is in the `network` given. It has exactly the descriptors of `fds`, each at the number given with it. It gets
+/// SIGKILL when the calling thread ends, until it changes its user. The caller should have one thread only.
 ///
 /// # Errors
 /// The step that failed; `EPERM` of clone without `CAP_SYS_ADMIN`.
@@ -308,13 +308,14 @@ fn read_report(pipe: &OwnedFd) -> Option<(u32, i32)> {
     ))
 }
 
-/// Clones with the semantics of fork, and runs `plan` in the new process. By clone(2), whose flags a seccomp filter can see:
-/// clone3(2) is refused in the jail, and by filters of some containers.
+/// Clones with the semantics of fork, and runs `plan` in the new process. By clone(2), whose flags a seccomp filter can
+/// see: clone3(2) is refused in the jail, and by filters of some containers.
 fn clone(plan: &Plan<'_>) -> Result<Child, SpawnError> {
     let mut pidfd: RawFd = -1;
     let flags = plan.how.namespaces | libc::CLONE_PIDFD | libc::SIGCHLD;
     // No handler of this process may run in the new one: block all signals around the clone.
-    // SAFETY: both sets are initialised by sigfillset and pthread_sigmask before they are read; all pointers are to locals.
+    // SAFETY: both sets are initialised by sigfillset and pthread_sigmask before they are read; all pointers are to
+    // locals.
     let before = unsafe {
         let mut all: libc::sigset_t = mem::zeroed();
         let mut before: libc::sigset_t = mem::zeroed();
@@ -322,8 +323,8 @@ fn clone(plan: &Plan<'_>) -> Result<Child, SpawnError> {
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
         before
     };
-    // SAFETY: no CLONE_VM, so the new process has its own copy of all memory, and no stack of its own is needed. It runs
-    // `child`, which makes async-signal-safe calls only and does not return.
+    // SAFETY: no CLONE_VM, so the new process has its own copy of all memory, and no stack of its own is needed. It
+    // runs `child`, which makes async-signal-safe calls only and does not return.
     let pid: c_long = unsafe {
         libc::syscall(
             libc::SYS_clone,
@@ -360,8 +361,8 @@ fn clone(plan: &Plan<'_>) -> Result<Child, SpawnError> {
 /// # Safety
 /// Only to be called in a fresh process made by [`clone`]; it ends or replaces the process.
 unsafe fn child(plan: &Plan<'_>) -> ! {
-    // SAFETY: only system calls and sigemptyset, all async-signal-safe; every pointer is to `plan`, which was made before
-    // the clone, or to a local.
+    // SAFETY: only system calls and sigemptyset, all async-signal-safe; every pointer is to `plan`, which was made
+    // before the clone, or to a local.
     unsafe {
         let step = failing_step(plan);
         let errno = *libc::__errno_location();
@@ -411,8 +412,8 @@ unsafe fn failing_step(plan: &Plan<'_>) -> u32 {
                 return 4;
             }
         }
-        // The kernel's own structure (rt_sigaction(2)), in which all zero is the default. The library's function would not
-        // touch the two signals that it keeps for itself, which may have been inherited as ignored.
+        // The kernel's own structure (rt_sigaction(2)), in which all zero is the default. The library's function would
+        // not touch the two signals that it keeps for itself, which may have been inherited as ignored.
         let default = [0_u64; 4];
         let no_old = ptr::null_mut::<u64>();
         for signal in 1..=64 {

@@ -14,8 +14,8 @@ pub struct TapQueue(File);
 /// Makes the tap interface `name`, of frames without headers of its own; fails if there is an interface of that name.
 ///
 /// # Errors
-/// `ENOENT` or `ENODEV` without the driver, `EBUSY` if the name is taken, `EPERM` without `CAP_NET_ADMIN`, `EINVAL` for a
-/// name that no interface can have.
+/// `ENOENT` or `ENODEV` without the driver, `EBUSY` if the name is taken, `EPERM` without `CAP_NET_ADMIN`, `EINVAL` for
+/// a name that no interface can have.
 pub fn open_tap(name: &str) -> io::Result<TapQueue> {
     let file = OpenOptions::new()
         .read(true)

@@ -1,5 +1,5 @@
-//! `umladmin list VM@HOST`: how VMs on other hosts can be reached, as the directory services there tell it of VMs that are
-//! named (umladmin).
+//! `umladmin list VM@HOST`: how VMs on other hosts can be reached, as the directory services there tell it of VMs that
+//! are named (umladmin).
 
 use std::time::Instant;
 

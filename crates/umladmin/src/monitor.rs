@@ -39,8 +39,8 @@ pub(crate) fn running(config: &Config) -> io::Result<Vec<VmName>> {
     Ok(vms)
 }
 
-/// The socket of a running monitor: where the configuration says, or, if `vardir` was changed since the monitor started,
-/// in the directory that its process holds (see proc_pid_fd(5)).
+/// The socket of a running monitor: where the configuration says, or, if `vardir` was changed since the monitor
+/// started, in the directory that its process holds (see proc_pid_fd(5)).
 pub(crate) fn ctrl(config: &Config, vm: &VmName, pid: u32) -> PathBuf {
     let configured = config.global.ctrl(vm);
     if configured.exists() {

@@ -71,8 +71,8 @@ fn lock(global: &Global) -> anyhow::Result<PidFile> {
     Ok(PidFile::lock(&global.directory_pid_file())?)
 }
 
-/// Makes a directory with this mode, or makes sure that the one that is there is root's alone. Its mode is kept then, as
-/// the administrator may have restricted it.
+/// Makes a directory with this mode, or makes sure that the one that is there is root's alone. Its mode is kept then,
+/// as the administrator may have restricted it.
 fn own_directory(path: &Path, mode: u32) -> anyhow::Result<LogDir> {
     let shown = path.display();
     if let Some(parent) = path.parent() {

@@ -10,8 +10,8 @@ use tokio::io::unix::AsyncFd;
 
 /// A connected stream socket.
 ///
-/// It waits to be written to only while it does not take what there is: a socket that always did would wake us each time
-/// that the peer takes something.
+/// It waits to be written to only while it does not take what there is: a socket that always did would wake us each
+/// time that the peer takes something.
 #[derive(Debug)]
 pub struct End {
     socket: AsyncFd<OwnedFd>,

@@ -1,8 +1,8 @@
 //! Passes bytes on between a client and a monitor, in both directions, until both have ended (umldir).
 //!
 //! Small pieces are read and written by way of one buffer for all connections; a piece that fills it is the begin of
-//! more, which goes through a pipe in the kernel. What a peer does not take is held, and nothing read before it is gone,
-//! so a connection never holds more than a pipe in each direction. One that is idle holds nothing.
+//! more, which goes through a pipe in the kernel. What a peer does not take is held, and nothing read before it is
+//! gone, so a connection never holds more than a pipe in each direction. One that is idle holds nothing.
 
 use std::cell::RefCell;
 use std::io;

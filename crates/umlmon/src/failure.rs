@@ -1,6 +1,7 @@
 //! Why a request was not carried out, in the daemon's own terms (umlmon, the monitor process).
 //!
-//! Errors of the crates that the monitor uses become one of these here; `service/wire.rs` gives them the codes of the wire.
+//! Errors of the crates that the monitor uses become one of these here; `service/wire.rs` gives them the codes of the
+//! wire.
 
 use crate::life::mconsole;
 

@@ -1,7 +1,7 @@
 //! The passwords of the VM: what they are checked with, and how often a source may try (umlmon, the monitor process).
 //!
-//! A login and a change of the password are the same thing here: an attempt. It counts as a wrong one unless it is known
-//! that the password was right, whatever becomes of its connection.
+//! A login and a change of the password are the same thing here: an attempt. It counts as a wrong one unless it is
+//! known that the password was right, whatever becomes of its connection.
 
 mod penalties;
 
@@ -43,8 +43,8 @@ struct Known {
 }
 
 impl Passwords {
-    /// By what a password is checked that is configured like this; the verifier of no password if it is not set. None if it
-    /// is a faulty one.
+    /// By what a password is checked that is configured like this; the verifier of no password if it is not set. None
+    /// if it is a faulty one.
     pub fn verifier(&self, which: Which, configured: Option<&Password>) -> Option<Rc<Verifier>> {
         let mut known = self.known.borrow_mut();
         let known = known.get_mut(which as usize)?;

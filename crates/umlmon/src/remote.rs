@@ -31,8 +31,8 @@ use crate::service::session::{Session, Trust};
 use crate::shares::Caller;
 use gate::{Gate, Gatekeeper, Source};
 
-/// Connections at once that are not authenticated, in all and from one source. A source that has only one keeps it as long
-/// as there are not half as many others.
+/// Connections at once that are not authenticated, in all and from one source. A source that has only one keeps it as
+/// long as there are not half as many others.
 const MAX_STRANGERS: (usize, usize) = (256, 16);
 /// Connections at once that are authenticated.
 const MAX_INSIDE: usize = 128;

@@ -79,8 +79,8 @@ impl Runner {
         }
     }
 
-    /// Makes a call. If a signal comes, and there is no answer for `patience` after it, the connection is given up; that
-    /// cancels the job, too.
+    /// Makes a call. If a signal comes, and there is no answer for `patience` after it, the connection is given up;
+    /// that cancels the job, too.
     pub(crate) fn answer<R>(
         &mut self,
         signals: &mut Interruption,

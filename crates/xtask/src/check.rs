@@ -4,7 +4,7 @@ mod circles;
 mod crates;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::steps::{self, cargo, heading, output, repository};
@@ -13,6 +13,8 @@ use anyhow::{Context as _, ensure};
 
 /// The longest file, in lines. What is generated is exempt.
 const MAX_LINES: usize = 600;
+/// The longest line of a comment, in characters. rustfmt does not wrap comments.
+const MAX_COLUMNS: usize = 120;
 
 const FUZZ: &str = "tests/fuzz/Cargo.toml";
 
@@ -59,7 +61,9 @@ pub(crate) fn run() -> anyhow::Result<()> {
     println!("files of a crate do not use each other in a circle");
     circles::check()?;
     println!("no unsafe code but in modules of crates/sys, no file of more than {MAX_LINES} lines");
-    sources()
+    sources()?;
+    println!("no comment of more than {MAX_COLUMNS} columns");
+    comments()
 }
 
 fn step(args: &[&str]) -> anyhow::Result<()> {
@@ -115,14 +119,37 @@ fn sources() -> anyhow::Result<()> {
             "{}: speaks of {ban}; only a module of crates/sys lifts the ban, each for itself",
             path.display()
         );
-        let name = path.to_string_lossy();
-        let generated = name.ends_with("_xdr.rs") || name.ends_with("_rpc.rs");
         let lines = text.lines().count();
         ensure!(
-            generated || lines <= MAX_LINES,
+            is_generated(&path) || lines <= MAX_LINES,
             "{}: {lines} lines",
             path.display()
         );
+    }
+    Ok(())
+}
+
+fn is_generated(path: &Path) -> bool {
+    let name = path.to_string_lossy();
+    name.ends_with("_xdr.rs") || name.ends_with("_rpc.rs")
+}
+
+fn comments() -> anyhow::Result<()> {
+    for path in files("*.rs")?.into_iter().chain(files("*.x")?) {
+        if is_generated(&path) {
+            continue;
+        }
+        let text =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        for (number, line) in (1..).zip(text.lines()) {
+            let is_comment =
+                path.extension().is_some_and(|it| it == "x") || line.trim_start().starts_with("//");
+            ensure!(
+                !is_comment || line.chars().count() <= MAX_COLUMNS,
+                "{}:{number}: a comment of more than {MAX_COLUMNS} columns",
+                path.display()
+            );
+        }
     }
     Ok(())
 }

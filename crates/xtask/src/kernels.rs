@@ -25,7 +25,8 @@ const SUITES: [&str; 2] = ["trixie", "sid"];
 /// The release whose libraries serve all of them: symbols of glibc stay.
 const LIBRARY_SUITE: &str = "sid";
 
-/// What a kernel needs: by its header, by its dynamic section, and (thread cancellation at the end) by name at run time.
+/// What a kernel needs: by its header, by its dynamic section, and (thread cancellation at the end) by name at run
+/// time.
 const LIBRARIES: [&str; 3] = ["ld-linux-x86-64.so.2", "libc.so.6", "libgcc_s.so.1"];
 
 /// Fetches the kernels into `directory`, unless they are there; returns their paths.

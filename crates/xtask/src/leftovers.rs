@@ -1,5 +1,5 @@
-//! What is still there of an installation in a directory: processes, mounts, and control groups (cargo xtask demo, and the
-//! tests).
+//! What is still there of an installation in a directory: processes, mounts, and control groups (cargo xtask demo, and
+//! the tests).
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -17,7 +17,8 @@ pub fn of(directory: &Path) -> Vec<String> {
     found
 }
 
-/// The control groups of the VMs whose directories are in `vardir`; in both versions, wherever they are mounted usually.
+/// The control groups of the VMs whose directories are in `vardir`; in both versions, wherever they are mounted
+/// usually.
 pub fn groups(vardir: &Path) -> Vec<String> {
     let list = |path: &Path| fs::read_dir(path).into_iter().flatten().flatten();
     let top = Path::new("/sys/fs/cgroup");

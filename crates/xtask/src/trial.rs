@@ -1,10 +1,10 @@
-//! `cargo xtask dist --try`: the package in a clean Debian that is made for it and goes with it. The host is not touched,
-//! but for mmdebstrap, which makes such a system.
+//! `cargo xtask dist --try`: the package in a clean Debian that is made for it and goes with it. The host is not
+//! touched, but for mmdebstrap, which makes such a system.
 //!
-//! There are two trials, of two copies of that system. In the first one there is no init system: apt installs the package,
-//! the walk-through of umlmon(7) is typed, and apt upgrades, removes and purges it (`debian/trial`). In the second one
-//! systemd is PID 1 and runs the units (`debian/trial-systemd`). Each has mount, PID, IPC and UTS namespaces of its own,
-//! the second one also networks and a control group.
+//! There are two trials, of two copies of that system. In the first one there is no init system: apt installs the
+//! package, the walk-through of umlmon(7) is typed, and apt upgrades, removes and purges it (`debian/trial`). In the
+//! second one systemd is PID 1 and runs the units (`debian/trial-systemd`). Each has mount, PID, IPC and UTS namespaces
+//! of its own, the second one also networks and a control group.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,5 +1,5 @@
-//! The authentication of both versions and the seals, on both sides: whatever a peer says who does not know the password, he is not let in,
-//! not believed, and does no harm.
+//! The authentication of both versions and the seals, on both sides: whatever a peer says who does not know the
+//! password, he is not let in, not believed, and does no harm.
 
 use std::io::{self, Read, Write};
 use std::net::Ipv4Addr;

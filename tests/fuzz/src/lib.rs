@@ -1,5 +1,5 @@
-//! Everything that reads bytes from others, as targets for fuzzing: each takes any bytes and must neither panic nor break
-//! what it asserts.
+//! Everything that reads bytes from others, as targets for fuzzing: each takes any bytes and must neither panic nor
+//! break what it asserts.
 //!
 //! `cargo xtask test --tier fuzz` runs each for some seconds on a stable compiler, by the program `smoke`. For longer
 //! runs, guided by coverage:

@@ -91,8 +91,8 @@ fn carry(mut from: TcpStream, mut to: TcpStream) {
     let _ = other_end.join();
 }
 
-/// A port that leads to the monitor, 100 ms there and back. The monitor sees a connection from `from`, and hears nothing of it
-/// before the client's first bytes have come the long way.
+/// A port that leads to the monitor, 100 ms there and back. The monitor sees a connection from `from`, and hears
+/// nothing of it before the client's first bytes have come the long way.
 fn far_away(port: u16, from: IpAddr) -> SocketAddr {
     let listener = TcpListener::bind((LOCALHOST, 0)).unwrap();
     let address = listener.local_addr().unwrap();

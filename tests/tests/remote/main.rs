@@ -1,5 +1,5 @@
-//! Tier root: connections from other hosts, over TCP and through the socket of the redirector; who gets in, and who does
-//! not. The ids are those of docs/TESTING.md.
+//! Tier root: connections from other hosts, over TCP and through the socket of the redirector; who gets in, and who
+//! does not. The ids are those of docs/TESTING.md.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)] // in functions beside the tests, too
 

@@ -1,4 +1,5 @@
-//! A jail under a temporary directory, in a mount namespace of the test's own thread: nothing a test mounts is seen outside.
+//! A jail under a temporary directory, in a mount namespace of the test's own thread: nothing a test mounts is seen
+//! outside.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;

@@ -6,7 +6,8 @@ use super::glyph;
 use super::unicode::{VARIATION_SELECTOR_16, ZERO_WIDTH_SPACE, width};
 
 /// A cell: the first word has the code in bits 0-20, the [`Kind`] in 21-23, and the attribute that the console hardware
-/// would get in 24-31. The second is the style that the guest asked for, of which the attribute is what the kernel makes.
+/// would get in 24-31. The second is the style that the guest asked for, of which the attribute is what the kernel
+/// makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Stored {
     word: u32,

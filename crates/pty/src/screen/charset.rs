@@ -1,4 +1,5 @@
-//! What bytes mean while UTF-8 is off, or control characters are displayed. Part of the screen model in the umlmon daemon.
+//! What bytes mean while UTF-8 is off, or control characters are displayed. Part of the screen model in the umlmon
+//! daemon.
 
 /// A table of 256 characters, which ESC ( and ESC ) choose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

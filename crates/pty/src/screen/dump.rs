@@ -1,11 +1,11 @@
-//! The screen as the kernel would show it through /dev/vcsaN and /dev/vcsuN. Part of the screen model in the umlmon daemon;
-//! the example `vcsa` and the comparison with the kernel use it.
+//! The screen as the kernel would show it through /dev/vcsaN and /dev/vcsuN. Part of the screen model in the umlmon
+//! daemon; the example `vcsa` and the comparison with the kernel use it.
 
 use super::Screen;
 
 impl Screen {
-    /// What /dev/vcsaN would show: rows, columns, and the cursor's column and row, each in a byte and at most 255; then a
-    /// byte for the position in the font and one for the attribute of every cell.
+    /// What /dev/vcsaN would show: rows, columns, and the cursor's column and row, each in a byte and at most 255; then
+    /// a byte for the position in the font and one for the attribute of every cell.
     pub fn vcsa(&self) -> Vec<u8> {
         let byte = |n: u32| u8::try_from(n).unwrap_or(u8::MAX);
         let mut dump = vec![

@@ -18,8 +18,8 @@ const BEGIN: &[u8] = b"\x1b[?1049l\x1b%G\x1b[0;10m\x1b(B\x1b)0\x0f\x1b[?25l\x1b[
 
 impl Screen {
     /// The bytes that make a terminal of the same size show this screen and go on as this one would: contents,
-    /// attributes, palette, scroll region, tab stops, modes, character sets, the saved and the real cursor, and what there
-    /// is of a sequence that is not complete. Nothing in it makes a terminal answer.
+    /// attributes, palette, scroll region, tab stops, modes, character sets, the saved and the real cursor, and what
+    /// there is of a sequence that is not complete. Nothing in it makes a terminal answer.
     pub fn redraw(&self) -> Vec<u8> {
         let mut drawing = Drawing::new(self);
         drawing.colours();

@@ -1,7 +1,7 @@
 //! How wide characters are, and which pairs of them become one. Part of the screen model in the umlmon daemon.
 //!
-//! Measured: every code point was written to a console of Linux 6.18, and what its cursor and its memory then showed is what
-//! the tables say.
+//! Measured: every code point was written to a console of Linux 6.18, and what its cursor and its memory then showed is
+//! what the tables say.
 
 /// What the second half of a wide character is remembered as.
 pub(super) const ZERO_WIDTH_SPACE: u32 = 0x200b;

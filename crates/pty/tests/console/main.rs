@@ -1,5 +1,5 @@
-//! The screen model against the console of the kernel that runs here: what is written to an unused /dev/ttyN is read back
-//! from /dev/vcsaN and /dev/vcsuN, and compared cell by cell. Needs root and a kernel with virtual terminals.
+//! The screen model against the console of the kernel that runs here: what is written to an unused /dev/ttyN is read
+//! back from /dev/vcsaN and /dev/vcsuN, and compared cell by cell. Needs root and a kernel with virtual terminals.
 //!
 //! docs/CONSOLE.md says what is compared, and what differs. `UMLMON_TEST_STREAMS` sets how many streams are generated.
 #![allow(

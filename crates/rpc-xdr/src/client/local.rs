@@ -10,11 +10,12 @@ use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
 /// Connects with the server that listens at this path, which may be longer than a socket address. Unlike the standard
-/// library's way it does not wait forever if the server accepts nothing and its backlog is full: it waits for `limit`, or
-/// not at all if that is zero. A write on the stream takes at most `limit`, too, until somebody says otherwise.
+/// library's way it does not wait forever if the server accepts nothing and its backlog is full: it waits for `limit`,
+/// or not at all if that is zero. A write on the stream takes at most `limit`, too, until somebody says otherwise.
 ///
 /// # Errors
-/// [`ErrorKind::TimedOut`] if the server accepts nothing; otherwise those of open(2) of the directory and of connect(2).
+/// [`ErrorKind::TimedOut`] if the server accepts nothing; otherwise those of open(2) of the directory and of
+/// connect(2).
 pub fn connect(path: &Path, limit: Duration) -> io::Result<UnixStream> {
     let waits = match limit.is_zero() {
         true => SocketFlags::NONBLOCK,

@@ -82,8 +82,8 @@ pub enum LoginError {
     Random(#[source] io::Error),
 }
 
-/// Makes a server prove that it knows the password, and proves it to the server, with version 2: somebody who listens, or
-/// stands between, learns nothing about the password.
+/// Makes a server prove that it knows the password, and proves it to the server, with version 2: somebody who listens,
+/// or stands between, learns nothing about the password.
 ///
 /// # Errors
 /// [`LoginError`]; the connection is of no further use then. That the password is wrong is [`LoginError::Disproved`].
@@ -172,8 +172,8 @@ pub fn authenticate<S: Stream>(
     })
 }
 
-/// Asks for TLS, before anything else. If the answer is true, the TLS handshake is next on the stream; if it is false, the
-/// server does not offer TLS and the stream can be used as it is.
+/// Asks for TLS, before anything else. If the answer is true, the TLS handshake is next on the stream; if it is false,
+/// the server does not offer TLS and the stream can be used as it is.
 ///
 /// The answer is not protected: a client that requires TLS must not continue without it.
 ///

@@ -125,8 +125,9 @@ fn a_transcript_fits_every_password() {
     for candidate in [&key, &other] {
         assert!(!wire.windows(16).any(|part| part == candidate.md5()));
     }
-    // Without the blind and the ephemeral key of the client, which were never sent, the messages are of no use to whoever
-    // has the right password: a new run with the recorded answer of the server fails like one with another password.
+    // Without the blind and the ephemeral key of the client, which were never sent, the messages are of no use to
+    // whoever has the right password: a new run with the recorded answer of the server fails like one with another
+    // password.
     for candidate in [&key, &other] {
         let (guess, _) = Guess::new(candidate).unwrap();
         assert!(guess.finish(&offer, &context()).is_none());

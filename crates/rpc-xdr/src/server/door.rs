@@ -53,8 +53,8 @@ pub trait Gate {
     /// The verifiers of the passwords that are accepted in version 2, or why no client is let in.
     async fn verifiers(&self, start: &AuthStartArgs) -> Result<[Rc<Verifier>; 2], CtlError>;
 
-    /// Counts an attempt before the client can learn anything by it, so that many at the same time count too, and those that
-    /// are broken off; or says why there must be no further one.
+    /// Counts an attempt before the client can learn anything by it, so that many at the same time count too, and those
+    /// that are broken off; or says why there must be no further one.
     fn attempt(&self) -> Result<(), CtlError>;
 
     /// An attempt has failed. The client is told this, once it is given.
@@ -176,8 +176,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Door<IO> {
         self.send(&reply(xid, ReplyBody::Denied(refusal))).await
     }
 
-    /// Lets the client in if it knows a password of the gate; `binding` is what the TLS connection around the calls exports
-    /// ([`auth::BINDING_LABEL`]), empty without TLS.
+    /// Lets the client in if it knows a password of the gate; `binding` is what the TLS connection around the calls
+    /// exports ([`auth::BINDING_LABEL`]), empty without TLS.
     ///
     /// # Errors
     /// [`DoorError`]; the connection must be closed then.
@@ -281,8 +281,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Door<IO> {
         Ok((call.xid, arguments(call.arguments)?))
     }
 
-    /// The next record, with nothing behind it: a client has no reason to send more before it is answered. What is sent in
-    /// the clear can so never count as if it had come through TLS.
+    /// The next record, with nothing behind it: a client has no reason to send more before it is answered. What is sent
+    /// in the clear can so never count as if it had come through TLS.
     async fn record(&mut self) -> Result<BytesMut, DoorError> {
         loop {
             if let Some(record) = self.framer.next(&mut self.input, &BOUNDS)? {

@@ -1,4 +1,5 @@
-//! Builds C clients with rpcgen and libtirpc from the interface files. A module of tests, also of those of other crates.
+//! Builds C clients with rpcgen and libtirpc from the interface files. A module of tests, also of those of other
+//! crates.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

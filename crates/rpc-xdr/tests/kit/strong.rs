@@ -1,4 +1,5 @@
-//! Version 2 of the authentication, between client and server; and what a listener, a thief and a host in between have of it.
+//! Version 2 of the authentication, between client and server; and what a listener, a thief and a host in between have
+//! of it.
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr};
@@ -148,8 +149,8 @@ fn overheard(strong: bool) -> Vec<u8> {
     heard.lock().unwrap().clone()
 }
 
-/// What a listener can do with version 1: try a password with all nonces that may be there, and look whether a proof or the
-/// sum is there.
+/// What a listener can do with version 1: try a password with all nonces that may be there, and look whether a proof or
+/// the sum is there.
 fn fits(wire: &[u8], password: &str) -> bool {
     let key = Key::from_password(password);
     let is_there = |wanted: &[u8; 16]| wire.windows(16).any(|part| part == wanted);

@@ -60,8 +60,8 @@ pub(super) fn check(subject: &Subject) -> Vec<Finding> {
     findings
 }
 
-/// Why there is no file for a disk, as far as the caller can see. Before the monitor is started for the first time there
-/// is no jail, and no place for its disks; devices are put there by the monitor.
+/// Why there is no file for a disk, as far as the caller can see. Before the monitor is started for the first time
+/// there is no jail, and no place for its disks; devices are put there by the monitor.
 fn missing(path: &Path, vm: &Vm, disk: &DiskName) -> Option<(String, String)> {
     let error = fs::metadata(path).err()?;
     if disk.kind() == DiskKind::Dev || fs::metadata(&vm.jaildir).is_err() {

@@ -67,7 +67,8 @@ pub(super) struct Subject {
 }
 
 impl Subject {
-    /// What a text says that has been understood as a configuration, and the faults of the changes that users made to it.
+    /// What a text says that has been understood as a configuration, and the faults of the changes that users made to
+    /// it.
     pub(super) fn new(path: &Path, text: &str, config: Config) -> (Subject, Vec<Finding>) {
         let (vms, faults) = effective(&config);
         let places = Places::of(path, text);

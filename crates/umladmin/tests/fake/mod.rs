@@ -1,6 +1,6 @@
-//! Monitors without kernels (crate `fake-monitor`) where umladmin looks for them: each holds its pid file and listens on
-//! its socket. How its VM behaves is the first `kernelarg` of its configuration; what it is asked it appends to the file
-//! `calls` in the VM's directory.
+//! Monitors without kernels (crate `fake-monitor`) where umladmin looks for them: each holds its pid file and listens
+//! on its socket. How its VM behaves is the first `kernelarg` of its configuration; what it is asked it appends to the
+//! file `calls` in the VM's directory.
 
 use std::fs;
 use std::io::Write;

@@ -81,8 +81,8 @@ impl Cows {
         Cows(entries.iter().filter_map(cow).collect())
     }
 
-    /// The images in one of the directories whose backing file is there. One that the VM's user may not even read does not
-    /// count, or any header could keep other VMs from their disks.
+    /// The images in one of the directories whose backing file is there. One that the VM's user may not even read does
+    /// not count, or any header could keep other VMs from their disks.
     fn in_use<'a>(&'a self, setup: &'a Setup, shared: bool) -> impl Iterator<Item = Cow> + 'a {
         let images = self.0.keys().filter(move |disk| disk.is_shared() == shared);
         images.filter_map(move |disk| {

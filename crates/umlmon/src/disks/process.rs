@@ -13,8 +13,8 @@ use crate::second::confined::{Confined, printable};
 use crate::second::orders::{DiskOrder, FromWorker, ToChild};
 use crate::setup::Setup;
 
-/// How long looking at the disks, or removing what is half-made, may take. A few files are read; only a file system that
-/// hangs takes longer.
+/// How long looking at the disks, or removing what is half-made, may take. A few files are read; only a file system
+/// that hangs takes longer.
 const QUICK: Duration = Duration::from_secs(10);
 
 /// A task under way. Dropping it kills the process.

@@ -82,8 +82,8 @@ impl Channels {
         Ok(())
     }
 
-    /// Users may give the logs other names at each start. The files with the former names stay, so no new ones are begun
-    /// once those are larger than half of `log_quota`.
+    /// Users may give the logs other names at each start. The files with the former names stay, so no new ones are
+    /// begun once those are larger than half of `log_quota`.
     fn room_for_new_logs(&self, vm: &Vm) -> Result<(), Error> {
         let cannot = |what, name: &str, source| Error::Log {
             what,

@@ -20,8 +20,9 @@ pub const FIRST_CHANNEL_FD: i32 = 3;
 /// of each console (arch/um/drivers/line.c, `setup_one_line`).
 const NEVER_OPEN: i32 = i32::MAX;
 
-/// Builds the argument list. `channels` are in the order of their descriptors, con0 first, which has three; those of the
-/// others begin with [`FIRST_CHANNEL_FD`], those of the open taps follow; `extra` are the arguments of this start only.
+/// Builds the argument list. `channels` are in the order of their descriptors, con0 first, which has three; those of
+/// the others begin with [`FIRST_CHANNEL_FD`], those of the open taps follow; `extra` are the arguments of this start
+/// only.
 pub fn build(
     vm: &Vm,
     channels: &[ChannelName],

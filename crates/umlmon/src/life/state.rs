@@ -13,8 +13,8 @@
 //!                 +----------+
 //! ```
 //!
-//! [`asked`] and [`happened`] are pure functions: they neither wait nor touch anything. The monitor task calls them, and then
-//! carries the action out. A refusal is an answer with a reason, not an error.
+//! [`asked`] and [`happened`] are pure functions: they neither wait nor touch anything. The monitor task calls them,
+//! and then carries the action out. A refusal is an answer with a reason, not an error.
 
 use crate::failure::Denied;
 

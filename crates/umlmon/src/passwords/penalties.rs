@@ -9,8 +9,8 @@ use crate::shares::Caller;
 
 /// Attempts that cost nothing but a moment: people mistype.
 const FREE: u32 = 3;
-/// Attempts under way at once; a single one, from who has used up the free ones. A login takes a moment, and a script may
-/// begin several.
+/// Attempts under way at once; a single one, from who has used up the free ones. A login takes a moment, and a script
+/// may begin several.
 const MAX_PENDING: u32 = 8;
 /// The first penalty; each further attempt doubles it,
 const FIRST: Duration = Duration::from_secs(5);

@@ -1,5 +1,5 @@
-//! Which clients are let in over the network: passwords, the rules of `[GLOBAL]`, and what is logged about it (umlmon, the
-//! monitor process).
+//! Which clients are let in over the network: passwords, the rules of `[GLOBAL]`, and what is logged about it (umlmon,
+//! the monitor process).
 
 use std::cell::{Cell, RefCell};
 use std::fmt::{self, Display};

@@ -6,8 +6,8 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use nix::ifaddrs::getifaddrs;
 
-/// Whether a client that calls the host `called`, and has connected to `address`, means this one. `more` are the names that
-/// the administrator gave it.
+/// Whether a client that calls the host `called`, and has connected to `address`, means this one. `more` are the names
+/// that the administrator gave it.
 pub fn is_this_host(called: &str, address: [u8; 16], more: &[String]) -> bool {
     let ip = IpAddr::from(Ipv6Addr::from(address)).to_canonical();
     // A loopback address is that of the client's own host: it, or a tunnel from it to here.

@@ -1,5 +1,5 @@
-//! A second process of the monitor: this program executed anew in namespaces of its own, and the pipe to it (umlmon, the
-//! monitor process).
+//! A second process of the monitor: this program executed anew in namespaces of its own, and the pipe to it (umlmon,
+//! the monitor process).
 //!
 //! Messages are JSON, one per packet of a `SOCK_SEQPACKET` pair. The process runs as the VM's user, like anything that
 //! has broken out of a guest, so it is not trusted: its messages have a maximum length, and the receiver checks them.
@@ -87,8 +87,8 @@ impl Confined {
         self.pid.unsigned_abs()
     }
 
-    /// The next message, checked by `accept`; `None` when there will be no further one, because the process has ended or
-    /// was killed for what it sent. Cancel safe.
+    /// The next message, checked by `accept`; `None` when there will be no further one, because the process has ended
+    /// or was killed for what it sent. Cancel safe.
     pub async fn next<T: DeserializeOwned>(
         &self,
         accept: impl Fn(T) -> io::Result<T>,

@@ -1,5 +1,5 @@
-//! One connection: who it is and how far it is trusted, to which channels it is attached, and which work it has begun (umlmon,
-//! the monitor process).
+//! One connection: who it is and how far it is trusted, to which channels it is attached, and which work it has begun
+//! (umlmon, the monitor process).
 //!
 //! The session ends with its connection, and with it every attachment, every right to write, and every job.
 

@@ -97,8 +97,8 @@ fn arguments_of(kernel: u32) -> anyhow::Result<Vec<String>> {
     Ok(words.map(str::to_owned).collect())
 }
 
-/// The same arguments for a kernel outside of the jail: `home` has the disk, `home/tmp` is its `/tmp`. Nobody listens to
-/// its notices.
+/// The same arguments for a kernel outside of the jail: `home` has the disk, `home/tmp` is its `/tmp`. Nobody listens
+/// to its notices.
 fn outside(arguments: &[String], home: &Path) -> Vec<String> {
     let home = home.display();
     let heard = arguments

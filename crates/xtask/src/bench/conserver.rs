@@ -1,4 +1,5 @@
-//! conserver as a peer: a server that keeps a console, logs it, and shows it to any number of clients (cargo xtask bench).
+//! conserver as a peer: a server that keeps a console, logs it, and shows it to any number of clients (cargo xtask
+//! bench).
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};

@@ -1,5 +1,5 @@
-//! How fast a guest's network is by each transport, and how long an interface takes to be set up, against the commands of
-//! `ip` (cargo xtask bench). All of it in a network namespace of its own.
+//! How fast a guest's network is by each transport, and how long an interface takes to be set up, against the commands
+//! of `ip` (cargo xtask bench). All of it in a network namespace of its own.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

@@ -1,5 +1,5 @@
-//! The round trips of a call to the monitor that does nothing and of one that reads 32 KiB of a log, against a server of
-//! libtirpc (cargo xtask bench).
+//! The round trips of a call to the monitor that does nothing and of one that reads 32 KiB of a log, against a server
+//! of libtirpc (cargo xtask bench).
 //!
 //! The client is the same for both, and in C, too: `crates/xtask/bench/rpc.c`.
 

@@ -1,4 +1,5 @@
-//! Measuring two programs fairly, and what is said of the figures: medians, and ratios round by round (cargo xtask bench).
+//! Measuring two programs fairly, and what is said of the figures: medians, and ratios round by round (cargo xtask
+//! bench).
 
 use anyhow::Context as _;
 

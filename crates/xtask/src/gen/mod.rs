@@ -52,7 +52,8 @@ pub(crate) fn run(check: bool) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The interface files and what is made of them, without `_xdr.rs` and `_rpc.rs`, relative to the root of the repository.
+/// The interface files and what is made of them, without `_xdr.rs` and `_rpc.rs`, relative to the root of the
+/// repository.
 fn files(root: &Path) -> anyhow::Result<Vec<(PathBuf, PathBuf)>> {
     let mut files = vec![(
         PathBuf::from("crates/rpc-xdr/tests/kit/kit.x"),
