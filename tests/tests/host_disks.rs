@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // in functions beside the tests, too
 
+use std::fs::{self, File};
 use std::os::unix::fs::chown;
 use std::process::Command;
 
-use e2e::{World, put, run};
+use e2e::{Vm, World, put, run};
+use rustix::fs::{FlockOperation, fcntl_lock, flock};
 
 const NOBODY: u32 = 65534;
 
@@ -73,5 +75,96 @@ fn a_vm_whose_user_changed_is_refused_until_its_disks_are_given_to_the_new_one()
     );
     chown(&disks, Some(NOBODY), None).unwrap();
     vm.start();
+    vm.kill();
+}
+
+/// Asserts that neither the kernel nor a command gets its disk, because of this.
+#[track_caller]
+fn is_refused(vm: &Vm<'_>, why: &str) {
+    for command in [
+        &["-start"][..],
+        &["-disk-resize", "/disks/0.dsk:2"],
+        &["-disk-delete", "/disks/0.dsk"],
+    ] {
+        let refused = vm.umlwatch(command).fails(1);
+        let expected = format!("/disks/0.dsk is {why}");
+        assert!(refused.contains(&expected), "{command:?}: {refused}");
+    }
+}
+
+/// Input I8.
+#[test]
+fn a_disk_that_the_host_uses_is_refused_with_the_reason() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("vm1").disk(0, vec![0; 1 << 20]).monitor();
+    let image = vm.file("jail/disks/0.dsk");
+    let shown = run(Command::new("losetup")
+        .args(["--find", "--show"])
+        .arg(&image))
+    .ok();
+    let device = shown.trim();
+    is_refused(
+        &vm,
+        &format!("in use on the host as {device} (losetup -d {device} ends that)"),
+    );
+    run(Command::new("mkfs.ext2").args(["-q", device])).ok();
+    let at = world.path().join("mnt");
+    fs::create_dir(&at).unwrap();
+    run(Command::new("mount").arg(device).arg(&at)).ok();
+    let shown = at.display();
+    is_refused(
+        &vm,
+        &format!("in use on the host as {device} (mounted on {shown}; umount {shown} ends"),
+    );
+    run(Command::new("umount").arg(&at)).ok();
+    run(Command::new("losetup").args(["-d", device])).ok();
+    vm.start();
+    vm.kill();
+}
+
+/// Input I8: a bare kernel has a lock of fcntl(2).
+#[test]
+fn a_disk_that_a_program_has_locked_is_refused_with_its_name() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("vm1").disk(0, vec![0; 1 << 20]).monitor();
+    let image = vm.file("jail/disks/0.dsk");
+    let by_us = format!(", pid {}", std::process::id());
+    for lock in [
+        |file: &File| fcntl_lock(file, FlockOperation::NonBlockingLockExclusive),
+        |file: &File| flock(file, FlockOperation::NonBlockingLockShared),
+    ] {
+        let file = File::options().read(true).write(true).open(&image).unwrap();
+        lock(&file).unwrap();
+        let refused = vm.umlwatch(&["-start"]).fails(1);
+        assert!(refused.contains("/disks/0.dsk is locked by "), "{refused}");
+        assert!(refused.contains(&by_us), "{refused}");
+        is_refused(&vm, "locked by ");
+    }
+    vm.start();
+    vm.kill();
+}
+
+/// Input I10.
+#[test]
+fn a_guest_with_too_little_memory_for_the_maps_of_its_disks_is_told() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("vm1").line("ubd0 = /disks/a.cow").monitor();
+    let base = vm.file("jail/disks/base.dsk");
+    put(&base, b"");
+    File::options()
+        .write(true)
+        .open(&base)
+        .unwrap()
+        .set_len(300 << 30)
+        .unwrap();
+    vm.umlwatch(&["-disk-create-cow", "/disks/a.cow:/disks/base.dsk"])
+        .ok();
+    vm.start();
+    let note = "the kernel needs 75 of its 64 MB of memory for the maps of copy-on-write disks, 1 MB for 4 GB of \
+                backing file; increase mem";
+    let log = fs::read_to_string(vm.file("log/monitor")).unwrap();
+    assert!(log.contains(note), "{log}");
+    let told = world.umladmin(&["check"]).stdout;
+    assert!(told.contains(note), "{told}");
     vm.kill();
 }

@@ -13,6 +13,7 @@
 
 mod assignment;
 mod change;
+mod cow_map;
 mod edit;
 mod effective;
 mod error;
@@ -35,6 +36,7 @@ mod user;
 mod values;
 mod vm;
 
+pub use cow_map::large_cow_maps;
 pub use edit::Edit;
 pub use error::{Error, Place, Result};
 pub use global::Global;

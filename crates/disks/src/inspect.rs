@@ -306,6 +306,11 @@ impl Disks {
         self.directory(disk).host.join(disk.file_name())
     }
 
+    /// Where the monitor finds what the jail has under that name.
+    pub(crate) fn jail_path(&self, disk: &DiskName) -> PathBuf {
+        self.directory(disk).path.join(disk.file_name())
+    }
+
     /// Whether there is a file in one of the directories for whose name `wanted` holds; also true if there are too many
     /// to check all. The VM's user may have made a million.
     ///

@@ -91,6 +91,12 @@ impl From<disks::Error> for Failure {
     }
 }
 
+impl From<disks::InUse> for Failure {
+    fn from(error: disks::InUse) -> Failure {
+        Failure::Busy(error.to_string())
+    }
+}
+
 impl From<disks::LockError> for Failure {
     fn from(error: disks::LockError) -> Failure {
         use disks::LockError::{Files, Other, Own};

@@ -36,8 +36,8 @@ impl Workplace {
     }
 
     pub(super) fn create_cow(&self, disk: &DiskName, backing: &DiskName) -> Result<(), Error> {
-        let base = self.backing(backing)?;
-        let header = Header::new(backing, base.facts.modified(), base.facts.size);
+        let (base, modified) = self.backing(backing)?;
+        let header = Header::new(backing, modified, base.facts.size);
         let unusable = |why| Error::Cow {
             disk: backing.clone(),
             why,
@@ -62,7 +62,7 @@ impl Workplace {
                        does, and commit the image to a .dsk";
             return Err(refused(disk, why));
         }
-        let base = self.backing(backing)?;
+        let (base, modified) = self.backing(backing)?;
         if base.facts.size != header.size {
             let why = format!(
                 "it belongs to a backing file of {} bytes, but {backing} has {}; choose the file it was made for",
@@ -71,7 +71,7 @@ impl Workplace {
             return Err(refused(disk, why));
         }
         header.backing = backing.as_str().into();
-        header.modified = base.facts.modified();
+        header.modified = modified;
         let bytes = header.encode().map_err(|why| Error::Cow {
             disk: disk.clone(),
             why,
@@ -82,8 +82,8 @@ impl Workplace {
         flush(disk, &image.file)
     }
 
-    /// Opens a backing file, of a size that the kernel can use.
-    fn backing<'a>(&self, backing: &'a DiskName) -> Result<Image<'a>, Error> {
+    /// Opens a backing file, of a size and a time of modification that the kernel can use; with the latter, for a header.
+    fn backing<'a>(&self, backing: &'a DiskName) -> Result<(Image<'a>, u32), Error> {
         let image = self.read(backing)?;
         let size = image.facts.size;
         if size < MIN_BACKING || !size.is_multiple_of(SECTOR_BYTES.into()) {
@@ -99,6 +99,10 @@ impl Workplace {
                 why: Unusable::Size(size),
             });
         }
-        Ok(image)
+        let Some(modified) = image.facts.modified() else {
+            let why = "it was modified before 1970 or after 2105, which a copy-on-write image cannot record; touch(1) it";
+            return Err(refused(backing, why));
+        };
+        Ok((image, modified))
     }
 }

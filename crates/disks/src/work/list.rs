@@ -113,11 +113,10 @@ pub(super) fn mismatch(header: &Header, backing: &Facts) -> Option<String> {
             backing.size, header.size
         ));
     }
-    if header.modified != backing.modified() {
+    if backing.modified() != Some(header.modified) {
         return Some(format!(
             "its backing file was modified at {} (seconds since 1970), but the image expects {}; use -disk-import if the content is the same",
-            backing.modified(),
-            header.modified
+            backing.seconds, header.modified
         ));
     }
     None

@@ -57,10 +57,10 @@ impl Facts {
         }
     }
 
-    /// The seconds as a copy-on-write header has them.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // the kernel does the same
-    pub(super) fn modified(&self) -> u32 {
-        self.seconds as u32
+    /// The seconds as a copy-on-write header has them; None before 1970 and from 2106 on, when the kernel takes no header
+    /// for right.
+    pub(super) fn modified(&self) -> Option<u32> {
+        u32::try_from(self.seconds).ok()
     }
 
     /// There are blocks for all of it.

@@ -54,6 +54,19 @@ fn backing_files_that_cannot_be() {
     world.file("/disks/huge.dsk", 9 << 40);
     let why = "/disks/huge.dsk cannot be used: the size in its header is 9895604649984 bytes, which the ubd driver";
     world.refused(&create_cow("/disks/a.cow", "/disks/huge.dsk"), why);
+    let base = world.file("/disks/old.dsk", MIB);
+    let (second, age) = (Duration::from_secs(1), Duration::from_secs(1 << 32));
+    for time in [
+        SystemTime::UNIX_EPOCH - second,
+        SystemTime::UNIX_EPOCH + age,
+    ] {
+        base.set_modified(time).unwrap();
+        let why = "/disks/old.dsk: it was modified before 1970 or after 2105";
+        world.refused(&create_cow("/disks/a.cow", "/disks/old.dsk"), why);
+    }
+    base.set_modified(SystemTime::UNIX_EPOCH + age - second)
+        .unwrap();
+    world.done(&create_cow("/disks/b.cow", "/disks/old.dsk"));
     world.refused(
         &create_cow("/disks/a.cow", "/shared/disks/x.dsk"),
         "/shared/disks/x.dsk does not exist",

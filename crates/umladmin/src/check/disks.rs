@@ -17,6 +17,7 @@ pub(super) fn check(subject: &Subject) -> Vec<Finding> {
     let mut users: BTreeMap<PathBuf, String> = BTreeMap::new();
     for vm in &subject.vms {
         findings.extend(foreign(subject, vm));
+        findings.extend(large_maps(subject, vm));
         for (number, disk) in &vm.ubd {
             let (name, param) = (vm.name.as_str(), format!("ubd{number}"));
             let place = subject.places.param(name, &param);
@@ -134,6 +135,18 @@ fn may(account: &Account, path: &Path, found: &Metadata, access: Access) -> io::
     }
 }
 
+/// Memory that is missing for copy-on-write disks.
+fn large_maps(subject: &Subject, vm: &Vm) -> Option<Finding> {
+    let length = |disk: &DiskName| Some(fs::metadata(on_host(subject, vm, disk)).ok()?.len());
+    let place = subject.places.param(vm.name.as_str(), "mem");
+    let note = config::large_cow_maps(vm, length)?;
+    Some(Finding::new(
+        place,
+        format!("{}: {note}", vm.name),
+        "increase mem",
+    ))
+}
+
 /// The directory of a VM's own disks, if it is not for its user: it may be of the one as which the VM ran before.
 fn foreign(subject: &Subject, vm: &Vm) -> Option<Finding> {
     let account = Account::resolve(&vm.vmuser, vm.vmgroup.as_deref()).ok()?;
@@ -239,6 +252,22 @@ mod tests {
             said.starts_with("umlmon:7: /disks/x.dsk of a is not a file; replace "),
             "{said}"
         );
+    }
+
+    #[test]
+    fn a_guest_with_too_little_memory_for_its_maps() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("a/disks")).unwrap();
+        let image = fs::File::create(dir.path().join("a/disks/a.cow")).unwrap();
+        image.set_len(300 << 30).unwrap();
+        image
+            .set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
+            .unwrap();
+        let text = "[a]\nvmuser = nobody\nmem = 64\nubd0 = /disks/a.cow\njaildir = DIR/a\n";
+        let found = findings(check, text, dir.path()).concat();
+        let expected = "umlmon:6: a: the kernel needs 75 of its 64 MB of memory for the maps of copy-on-write disks, \
+                        1 MB for 4 GB of backing file; increase mem\n";
+        assert_eq!(found, expected);
     }
 
     /// After `vmuser`, or the number of the user, has changed.

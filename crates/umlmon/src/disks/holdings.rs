@@ -6,9 +6,9 @@
 
 use std::collections::BTreeMap;
 
-use config::{DiskKind, DiskName, Vm};
+use config::{DiskKind, DiskName, Vm, large_cow_maps};
 use disks::work::{CowEntry, Entry, Task};
-use disks::{Access, Claim, Cow, Disk};
+use disks::{Access, Claim, Cow, Disk, Lease};
 
 use crate::disks::process;
 use crate::failure::Failure;
@@ -173,8 +173,28 @@ pub fn usable(setup: &Setup, vm: &Vm, cows: &Cows) -> Result<(Vec<Ubd>, Vec<Clai
             backing: backing.map(|(backing, _)| backing),
         });
     }
+    let found = |name: &DiskName| ubds.iter().find(|ubd| ubd.name == *name);
+    if let Some(note) = large_cow_maps(vm, |name| Some(found(name)?.disk.size)) {
+        tracing::warn!("{note}; increase mem");
+    }
     nothing_relies_on(setup, &ubds, cows)?;
     Ok((ubds, claims))
+}
+
+/// Claims disks, all or none, and makes sure that nobody else on the host uses them. A guest that reboots has its lease
+/// already; but under the names of its disks there can be other files by now.
+///
+/// # Errors
+/// [`Failure::Failed`] with the first one that is taken, and by whom.
+pub fn claim(setup: &Setup, held: Option<Lease>, claims: Vec<Claim>) -> Result<Lease, Failure> {
+    let lease = match held {
+        Some(lease) => lease.change(claims.clone()).map(|()| lease)?,
+        None => setup.storage.locks.claim(claims.clone())?,
+    };
+    for claim in &claims {
+        setup.storage.disks.check_unused(claim)?;
+    }
+    Ok(lease)
 }
 
 fn backing(setup: &Setup, cow: &DiskName, cows: &Cows) -> Result<(DiskName, Disk), Failure> {

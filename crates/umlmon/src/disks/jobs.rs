@@ -83,7 +83,7 @@ impl Jobs {
         task.check()
             .map_err(|error| Failure::Invalid(error.to_string()))?;
         let slot = Slot::take(self)?;
-        let lease = setup.storage.locks.claim(claims(setup, &task).await?)?;
+        let lease = holdings::claim(setup, None, claims(setup, &task).await?)?;
         let work = Work::begin(setup, task.clone())
             .map_err(|error| Failure::Failed(format!("cannot start a process for it: {error}")))?;
         let (progress, watched) = watch::channel(Progress::Running { done: 0, total: 0 });

@@ -132,7 +132,7 @@ impl Run {
         let (disks, claims) = examine(setup, &snapshot, &kernel, &start.cows)?;
 
         // ... then do everything.
-        start.lease = Some(claim(setup, start.lease.take(), claims)?);
+        start.lease = Some(holdings::claim(setup, start.lease.take(), claims)?);
         holdings::nothing_relies_on(setup, &disks, &start.cows)?;
         setup.channels.apply(vm)?;
         let wiring = wire(setup, start.wiring.take(), &snapshot, drivers)?;
@@ -322,15 +322,6 @@ impl Drop for Run {
         // The only other reference to the link: dropping it kills the child and waits for it.
         self.channels.nudged().end();
     }
-}
-
-/// A guest that reboots still has its disks; but under their names there can be other files by now.
-fn claim(setup: &Setup, held: Option<Lease>, claims: Vec<Claim>) -> Result<Lease, Failure> {
-    let lease = match held {
-        Some(lease) => lease.change(claims).map(|()| lease),
-        None => setup.storage.locks.claim(claims),
-    };
-    Ok(lease?)
 }
 
 /// A guest that reboots still has its networks, unless an interface has been removed.
