@@ -24,12 +24,17 @@ const BLOCK: Duration = Duration::from_mins(5);
 const LONG_BLOCK: Duration = Duration::from_mins(30);
 
 /// Kinds of blocks that are typed only if this is set in the environment.
-const ON_DEMAND: [(&str, &str); 2] = [
+const ON_DEMAND: [(&str, &str); 3] = [
     // A mirror is not to be had everywhere, nor is it ours to burden in every run.
+    ("sh mirror", "UMLMON_TEST_DEBIAN"),
+    // What uses that.
     ("sh debian", "UMLMON_TEST_DEBIAN"),
     // Compiling for a release takes minutes.
     ("sh release", "UMLMON_TEST_RELEASE"),
 ];
+
+/// Those that need the world outside: a mirror, a registry of packages.
+const OUTSIDE: [&str; 2] = ["sh mirror", "sh release"];
 
 /// The blocks that are not typed, by their first lines, and why.
 const NOT_TYPED: [(&str, &str); 5] = [
@@ -150,7 +155,7 @@ fn type_in(tag: &str, block: &str, outside: &File) -> Outcome {
     let path = std::env::var("PATH").unwrap();
     let path = format!("/usr/local/sbin:/usr/local/bin:{path}:/usr/sbin:/sbin");
     let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let mut shell = if tag == "sh" {
+    let mut shell = if !OUTSIDE.contains(&tag) {
         Command::new("sh")
     } else {
         let namespace = format!(
