@@ -195,10 +195,15 @@ impl Tls {
     }
 
     fn no_handshake(&self, error: &io::Error) -> Failure {
-        Failure::new(
-            Exit::Failed,
-            format_args!("no TLS connection with {}: {error}", self.host),
-        )
+        let mut text = format!("no TLS connection with {}: {error}", self.host);
+        // It has no type of its own.
+        if text.contains("CaUsedAsEndEntity") {
+            text.push_str(
+                " (its certificate is one of an authority; the host needs one with CA:FALSE, see tls_certificate in \
+                 umlmon(5))",
+            );
+        }
+        Failure::new(Exit::Failed, text)
     }
 }
 

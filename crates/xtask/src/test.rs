@@ -21,7 +21,7 @@ const TIERS: [&str; 5] = ["unit", "process", "root", "real", "fuzz"];
 /// For how long each fuzz target runs.
 const FUZZ_SECONDS: &str = "5";
 
-const PACKAGES: [&str; 11] = [
+const PACKAGES: [&str; 12] = [
     "user-mode-linux",
     "uml-utilities",
     "mandoc",
@@ -33,6 +33,7 @@ const PACKAGES: [&str; 11] = [
     "pkg-config",
     "libtirpc-dev",
     "rpcsvc-proto",
+    "openssl",
 ];
 
 /// What the command line says.

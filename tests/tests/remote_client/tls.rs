@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 
 use e2e::certificate::{Authority, certify, use_tls};
 use e2e::other_host::{HERE, HERE_V6};
@@ -179,4 +180,50 @@ fn a_certification_authority_vouches_for_a_host() {
     assert!(!known_hosts(&setup).exists());
     let complaint = info("direct", &"/none.pem".into(), &target).fails(1);
     assert!(complaint.contains("-ca /none.pem: "), "{complaint}");
+}
+
+/// Runs the command of umlmon(5) that makes a certificate, for this host and with the files of the world; without the
+/// option for `CA:FALSE`, if that is wanted.
+fn certify_as_the_manual_says(setup: &Setup, authority: bool) {
+    const MANUAL: &str = include_str!("../../../man/umlmon.5");
+    let (_, begin) = MANUAL.split_once("\nopenssl req").unwrap();
+    let (command, _) = begin.split_once("\n.Ed").unwrap();
+    let world = setup.world.path().display();
+    let mut command = format!("openssl req{}", command.replace("\\e", "\\"))
+        .replace("/etc/umlmon.key", &format!("{world}/key.pem"))
+        .replace("/etc/umlmon.crt", &format!("{world}/cert.pem"))
+        .replace("DNS:uml.example.org", &format!("IP:{HERE}"));
+    if authority {
+        let shorter = command.replace(" \\\n    -addext basicConstraints=critical,CA:FALSE", "");
+        assert_ne!(shorter, command);
+        command = shorter;
+    }
+    let made = e2e::run(Command::new("sh").args(["-euc", &command]));
+    assert_eq!(made.status, Some(0), "{made:?}");
+}
+
+#[test]
+fn a_certificate_that_the_host_signs_itself_is_made_as_the_manual_says() {
+    let Some(setup) = setup() else { return };
+    certify_as_the_manual_says(&setup, true);
+    let _directory = Directory::start(&setup.world);
+    let _vm = setup.vm1();
+    let target = format!("vm1@{HERE}");
+    wait_reachable(&setup, &target);
+    let certificate = setup.world.path().join("cert.pem");
+    let info = || {
+        setup.run(
+            "secret",
+            &["-ca", certificate.to_str().unwrap(), &target, "-info"],
+        )
+    };
+    let complaint = info().fails(1);
+    assert!(
+        complaint.contains("the host needs one with CA:FALSE"),
+        "{complaint}"
+    );
+
+    certify_as_the_manual_says(&setup, false);
+    let page = info().ok();
+    assert!(page.starts_with("vm1 is inactive"), "{page}");
 }
