@@ -36,6 +36,31 @@ fn everything_that_is_wrong_is_told_with_its_place() {
     let outcome = run(&mut world.command("umladmin", &["-json", "check", &name]));
     let found: serde_json::Value = serde_json::from_str(&outcome.stdout).unwrap();
     assert!(found.as_array().unwrap().len() >= 7);
+    assert!(found[0]["note"] == false, "{found}");
     let outcome = run(&mut world.command("umladmin", &["check", "/nonexistent"]));
     assert!(outcome.fails(1).contains("/nonexistent"));
+}
+
+#[test]
+fn what_is_as_the_administrator_may_want_it_is_a_note_and_no_fault() {
+    let world = World::unprivileged();
+    let file = world.path().join("sound");
+    let directory = world.path().display();
+    let text = format!("[GLOBAL]\nvardir = {directory}/var\nrundir = {directory}/run\n");
+    let check = |more: &str, status| {
+        std::fs::write(&file, format!("{text}{more}")).unwrap();
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(&file, mode).unwrap();
+        let file = file.to_str().unwrap();
+        let outcome = run(&mut world.command("umladmin", &["check", file]));
+        assert_eq!(outcome.status, Some(status), "{outcome:?}");
+        outcome.stdout
+    };
+    // Without a VM there is nothing else to be found, but who may change the file.
+    let is_ours = rustix::process::geteuid().is_root();
+    let ports = "umldir_port = 4711\ntcp = true\npassword = secret\n";
+    let said = check(ports, i32::from(!is_ours));
+    assert!(said.contains(": note: auth is any: "), "{said}");
+    assert_eq!(said.ends_with("\nnothing is wrong\n"), is_ours, "{said}");
+    assert!(!check(&format!("{ports}auth = strong\n"), i32::from(!is_ours)).contains("note: auth"));
 }

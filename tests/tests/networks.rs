@@ -351,8 +351,39 @@ fn no_vm_sees_the_network_of_the_host() {
     );
     assert_eq!(attached.info()["responding"], true);
     for vm in [&none, &inherited, &attached] {
+        assert!(walls(vm).contains(&"network".to_owned()));
         vm.kill();
     }
+}
+
+/// What `-info` says that keeps a VM apart.
+fn walls(vm: &Vm<'_>) -> Vec<String> {
+    let info = vm.info();
+    let words = info
+        .get("confined_by")
+        .and_then(|words| words.as_str())
+        .unwrap();
+    words.split(' ').map(str::to_owned).collect()
+}
+
+/// A57
+#[test]
+fn text_of_the_kernel_s_own_needs_the_network_of_the_host_and_it_is_told() {
+    let Some(world) = world() else { return };
+    let vm = world.vm("vm1").line("eth0 = tuntap,tap7").monitor();
+    assert_eq!(vm.info()["confined_by"], "");
+    vm.start();
+    assert!(interfaces(vm.pid("kernel_pid")).len() > 1);
+    let walls = walls(&vm);
+    assert_eq!(walls[..2], ["namespaces", "seccomp"]);
+    assert!(vm.umlwatch(&["-info"]).ok().contains(&walls.join(" ")));
+    vm.kill();
+    let file = world.configuration();
+    let said = run(&mut world.command("umladmin", &["check", file.to_str().unwrap()])).stdout;
+    assert!(
+        said.contains("note: vm1 is in the network namespace of the host"),
+        "{said}"
+    );
 }
 
 #[test]

@@ -81,6 +81,13 @@ impl Vm {
         self.logfile.iter().chain(of_terminals)
     }
 
+    /// Its kernel gets text about networks in its own words, a raw `eth` or a `kernelarg`, and so must see the network
+    /// of the host: such text can name its interfaces. Only the administrator can give one.
+    pub fn is_in_network_of_host(&self) -> bool {
+        self.eth.values().any(|nic| matches!(nic, Nic::Raw(_)))
+            || self.kernelargs.iter().any(|arg| is_about_networks(arg))
+    }
+
     /// How large each log grows until it is kept under another name, in bytes; 0: without limit. It is `log_limit`, or
     /// less if there are so many logs that they and the kept ones would be larger than half of `log_quota`.
     pub fn log_bytes(&self) -> u64 {
@@ -127,9 +134,23 @@ impl Vm {
     }
 }
 
+/// A kernel argument `ethN...` or `vecN...`.
+fn is_about_networks(argument: &str) -> bool {
+    ["eth", "vec"]
+        .iter()
+        .filter_map(|word| argument.strip_prefix(word))
+        .any(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn arguments_about_networks_are_known() {
+        assert!(is_about_networks("vec0:transport=tap") && is_about_networks("eth0=tuntap"));
+        assert!(!is_about_networks("ether=1") && !is_about_networks("vector"));
+    }
 
     #[test]
     fn many_logs_are_shorter() {

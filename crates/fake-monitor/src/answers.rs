@@ -48,12 +48,16 @@ pub(crate) fn last_end() -> VmLastEnd {
     }
 }
 
-pub(crate) fn info(state: VmState, held: bool) -> VmInfo {
-    let eva = ConClient {
-        who: "uid 7 (eva)".into(),
+fn client(who: &str, idle: u32) -> ConClient {
+    ConClient {
+        who: who.into(),
         since: 0,
-        idle: 61,
-    };
+        idle,
+    }
+}
+
+pub(crate) fn info(state: VmState, held: bool) -> VmInfo {
+    let eva = client("uid 7 (eva)", 61);
     let setting = |param: &str, value: &str, origin| ConfigSetting {
         param: param.into(),
         value: value.into(),
@@ -78,6 +82,7 @@ pub(crate) fn info(state: VmState, held: bool) -> VmInfo {
         mem_mb: 64,
         mem_used: 20 << 20,
         bounded_by: "memory pids".into(),
+        confined_by: "namespaces network seccomp".into(),
         channels: vec![ConInfo {
             channel: "con0".into(),
             terminal: b"pty:con0".to_vec(),

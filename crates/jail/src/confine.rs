@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use sys::MountAttr;
 
 use crate::mounts::beneath;
-use crate::{Bind, Calls, Error, Result, binds, directories, library, mounts, seccomp};
+use crate::{Bind, Calls, Error, Result, binds, directories, landlock, library, mounts, seccomp};
 
 /// The number of the device (the kernel's Documentation/networking/tuntap.rst).
 const TUN: (u32, u32) = (10, 200);
@@ -149,6 +149,10 @@ impl Confinement {
         step(
             "forbid tracing",
             set_dumpable_behavior(DumpableBehavior::NotDumpable),
+        )?;
+        step(
+            "restrict files with Landlock",
+            landlock::restrict(self.calls),
         )?;
         step("restrict system calls", seccomp::restrict(self.calls))
     }

@@ -1330,6 +1330,10 @@ pub struct VmInfo {
     ///
     /// At most 1024 bytes.
     pub bounded_by: CtlText,
+    /// the walls around it: "namespaces network seccomp landlock"; "" if inactive
+    ///
+    /// At most 1024 bytes.
+    pub confined_by: CtlText,
     /// `channels`
     ///
     /// At most 80 elements.
@@ -1375,6 +1379,7 @@ impl Pack for VmInfo {
         self.mem_mb.pack(out)?;
         self.mem_used.pack(out)?;
         pack_string(&self.bounded_by, 1024, out)?;
+        pack_string(&self.confined_by, 1024, out)?;
         pack_list(&self.channels, 80, out, |item, out| item.pack(out))?;
         pack_list(&self.disks, 16, out, |item, out| item.pack(out))?;
         pack_list(&self.nics, 16, out, |item, out| item.pack(out))?;
@@ -1406,6 +1411,7 @@ impl Unpack for VmInfo {
             mem_mb: take(input)?,
             mem_used: take(input)?,
             bounded_by: unpack_string(input, 1024)?,
+            confined_by: unpack_string(input, 1024)?,
             channels: unpack_list(input, 80, take)?,
             disks: unpack_list(input, 16, take)?,
             nics: unpack_list(input, 16, take)?,

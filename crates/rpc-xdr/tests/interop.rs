@@ -139,6 +139,7 @@ fn info() -> VmInfo {
         mem_mb: 64,
         mem_used: 1,
         bounded_by: String::new(),
+        confined_by: String::new(),
         channels: vec![
             channel("con0", b"pty:con0", Some(root.clone()), vec![]),
             channel("con1", b"pty", None, vec![root.clone(), root]),

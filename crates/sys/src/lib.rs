@@ -9,6 +9,7 @@ mod descriptors;
 #[cfg(feature = "event-loop")]
 mod event_loop;
 mod files_of;
+mod landlock;
 mod mounts;
 mod network;
 mod process;
@@ -20,6 +21,7 @@ pub use descriptors::inherited_fd;
 #[cfg(feature = "event-loop")]
 pub use event_loop::{readable, writable};
 pub use files_of::FileUser;
+pub use landlock::{Landlock, Refused, landlock_version};
 pub use mounts::{MountAttr, restrict_mount};
 pub use network::{in_network, new_network};
 pub use process::{empty_bounding_set, release_free_memory, set_realtime_scheduler};

@@ -11,6 +11,7 @@ mod places;
 mod secrets;
 mod subject;
 mod users;
+mod walls;
 
 use std::path::Path;
 
@@ -32,6 +33,7 @@ const CHECKS: &[Check] = &[
     host::memory,
     host::networks,
     host::services,
+    walls::check,
 ];
 
 pub(crate) fn run(path: &Path, as_json: bool) -> Result<Exit, Failure> {
@@ -42,6 +44,7 @@ pub(crate) fn run(path: &Path, as_json: bool) -> Result<Exit, Failure> {
     let (subject, faults) = Subject::new(path, &text, config);
     findings.extend(faults);
     findings.extend(CHECKS.iter().flat_map(|check| check(&subject)));
+    let problems = findings.iter().filter(|finding| !finding.is_note()).count();
     let report = Report::new();
     if as_json {
         let all: Vec<Value> = findings.iter().map(Finding::json).collect();
@@ -49,15 +52,14 @@ pub(crate) fn run(path: &Path, as_json: bool) -> Result<Exit, Failure> {
     } else {
         let lines: String = findings.iter().map(Finding::line).collect();
         report.print(&lines)?;
-        report.print(&match findings.len() {
+        report.print(&match problems {
             0 => "nothing is wrong\n".to_owned(),
             1 => "1 problem\n".to_owned(),
             n => format!("{n} problems\n"),
         })?;
     }
-    Ok(if findings.is_empty() {
-        Exit::Done
-    } else {
-        Exit::Failed
+    Ok(match problems {
+        0 => Exit::Done,
+        _ => Exit::Failed,
     })
 }

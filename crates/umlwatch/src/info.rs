@@ -100,9 +100,7 @@ fn write_state(page: &mut String, info: &VmInfo) -> fmt::Result {
         _ => format!(", {} of it in use", size(info.mem_used)),
     };
     fact(page, "Memory", &format!("{} MB{used}", info.mem_mb))?;
-    if !info.bounded_by.is_empty() {
-        fact(page, "Bounded by", &printable(info.bounded_by.as_bytes()))?;
-    }
+    write_bounds(page, info)?;
     let version = printable(info.daemon_version.as_bytes());
     let (pid, moment) = (info.monitor_pid, utc(info.monitor_since));
     fact(
@@ -110,6 +108,18 @@ fn write_state(page: &mut String, info: &VmInfo) -> fmt::Result {
         "Monitor",
         &format!("umlmon {version}, process {pid}, since {moment}"),
     )
+}
+
+/// What limits the VM, and what keeps it apart.
+fn write_bounds(page: &mut String, info: &VmInfo) -> fmt::Result {
+    let bounds = [
+        ("Bounded by", &info.bounded_by),
+        ("Confined by", &info.confined_by),
+    ];
+    for (name, words) in bounds.iter().filter(|(_, words)| !words.is_empty()) {
+        fact(page, name, &printable(words.as_bytes()))?;
+    }
+    Ok(())
 }
 
 /// How and when the last run of the kernel ended.

@@ -117,6 +117,7 @@ fn info() -> VmInfo {
         mem_mb: 64,
         mem_used: 1 << 20,
         bounded_by: String::new(),
+        confined_by: String::new(),
         channels: vec![channel; 2],
         disks: vec![disk()],
         nics: vec![NicInfo {

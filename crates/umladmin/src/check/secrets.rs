@@ -48,7 +48,7 @@ fn logins(subject: &Subject) -> Vec<Finding> {
     if global.auth == AuthPolicy::Strong || !(global.tcp || global.tcp_redir) || !is_usable {
         return Vec::new();
     }
-    vec![Finding::new(
+    vec![Finding::note(
         subject.places.param("GLOBAL", "auth"),
         "auth is any: clients may log in with version 1, and who listens to that can try passwords on his own machine",
         "set auth = strong, unless other programs than umlwatch log in",

@@ -20,7 +20,7 @@ pub(super) fn remedy(error: &io::Error, otherwise: impl ToString) -> String {
     }
 }
 
-/// Something that will not work, or is not safe.
+/// Something that will not work, or is not safe; or a note about what the administrator may have wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Finding {
     /// `FILE:LINE`, or the file.
@@ -28,6 +28,7 @@ pub(super) struct Finding {
     problem: String,
     /// What to do about it.
     suggestion: String,
+    is_note: bool,
 }
 
 impl Finding {
@@ -40,7 +41,25 @@ impl Finding {
             place: place.to_string(),
             problem: problem.to_string(),
             suggestion: suggestion.to_string(),
+            is_note: false,
         }
+    }
+
+    /// Something that works, and is as safe as it can be here: it is told, and not counted.
+    pub(super) fn note(
+        place: impl ToString,
+        what: impl ToString,
+        suggestion: impl ToString,
+    ) -> Finding {
+        Finding {
+            is_note: true,
+            ..Finding::new(place, what, suggestion)
+        }
+    }
+
+    /// It is no problem.
+    pub(super) fn is_note(&self) -> bool {
+        self.is_note
     }
 
     /// For people.
@@ -49,12 +68,18 @@ impl Finding {
             "" => String::new(),
             suggestion => format!("; {suggestion}"),
         };
-        let line = format!("{}: {}{suggestion}", self.place, self.problem);
+        let note = if self.is_note { "note: " } else { "" };
+        let line = format!("{}: {note}{}{suggestion}", self.place, self.problem);
         format!("{}\n", printable(line.as_bytes()))
     }
 
     pub(super) fn json(&self) -> Value {
-        json!({"place": self.place, "problem": self.problem, "suggestion": self.suggestion})
+        json!({
+            "place": self.place,
+            "problem": self.problem,
+            "suggestion": self.suggestion,
+            "note": self.is_note,
+        })
     }
 }
 
@@ -132,5 +157,7 @@ pub(super) mod tests {
     fn a_finding_is_a_harmless_line() {
         let finding = Finding::new("umlmon:3", "bad \x1b[2J", "do this");
         assert_eq!(finding.line(), "umlmon:3: bad \\x1b[2J; do this\n");
+        let note = Finding::note("umlmon:3", "odd", "");
+        assert_eq!(note.line(), "umlmon:3: note: odd\n");
     }
 }

@@ -49,8 +49,7 @@ impl Wiring {
             true => Some(choose(vm, drivers).map_err(Failure::Failed)?),
             false => None,
         };
-        let own_text = vm.eth.values().any(|nic| matches!(nic, Nic::Raw(_)))
-            || vm.kernelargs.iter().any(|arg| names_network(arg));
+        let own_text = vm.is_in_network_of_host();
         let attaches = driver.is_some_and(Driver::attaches);
         let networks = match driver {
             Some(driver) => {
@@ -175,14 +174,6 @@ pub fn prospect(vm: &Vm, seen: &Result<Seen, Failure>, number: u8) -> String {
         },
         Err(failure) => failure.to_string(),
     }
-}
-
-/// A kernel argument of the administrator that is about networks.
-fn names_network(argument: &str) -> bool {
-    ["eth", "vec"]
-        .iter()
-        .filter_map(|word| argument.strip_prefix(word))
-        .any(|rest| rest.starts_with(|c: char| c.is_ascii_digit()))
 }
 
 /// The driver to use: the one that is configured, if the kernel has it.
@@ -310,7 +301,5 @@ mod tests {
                 "vec1:transport=tap,ifname=tap1,depth=64"
             ]
         );
-        assert!(names_network("vec0:transport=tap") && names_network("eth0=tuntap"));
-        assert!(!names_network("ether=1") && !names_network("vector"));
     }
 }

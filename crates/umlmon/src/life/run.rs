@@ -96,6 +96,8 @@ pub struct Look {
     pub mem_used: u64,
     /// The controllers of its control group.
     pub bounded_by: Vec<&'static str>,
+    /// What keeps it away from the host.
+    pub confined_by: Vec<&'static str>,
     /// The way to ask the kernel something.
     pub mconsole: Rc<Mconsole>,
 }
@@ -289,8 +291,22 @@ impl Run {
                 .as_ref()
                 .map(|group| group.in_force().to_vec())
                 .unwrap_or_default(),
+            confined_by: self.walls(),
             mconsole: Rc::clone(&self.mconsole),
         }
+    }
+
+    /// A step of the confinement that fails prevents the start, so what the host has is in force.
+    fn walls(&self) -> Vec<&'static str> {
+        let on_host = self.start.wiring.as_ref().is_none_or(|it| it.on_host);
+        let walls = [
+            ("namespaces", true),
+            ("network", !on_host),
+            ("seccomp", true),
+            ("landlock", jail::has_landlock()),
+        ];
+        let walls = walls.iter().filter(|(_, stands)| *stands);
+        walls.map(|(name, _)| *name).collect()
     }
 }
 

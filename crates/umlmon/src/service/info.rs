@@ -75,6 +75,7 @@ impl Service {
             mem_mb: vm.mem,
             mem_used: look.map_or(0, |look| look.mem_used),
             bounded_by: look.map_or_else(String::new, |look| look.bounded_by.join(" ")),
+            confined_by: look.map_or_else(String::new, |look| look.confined_by.join(" ")),
             channels: self
                 .setup
                 .channels

@@ -21,6 +21,7 @@ mod second {
 }
 
 mod confinement;
+mod landlock;
 
 use std::future::Future;
 use std::io::{Read, Write};
@@ -59,6 +60,14 @@ const TESTS: &[Test] = &[
     (
         "the_jail_shows_what_it_should",
         confinement::the_jail_shows_what_it_should,
+    ),
+    (
+        "landlock_closes_what_permissions_leave_open",
+        landlock::landlock_closes_what_permissions_leave_open,
+    ),
+    (
+        "a_host_without_landlock_does_without",
+        landlock::a_host_without_landlock_does_without,
     ),
     (
         "the_end_of_the_kernel_is_told",
