@@ -23,7 +23,7 @@ fn open_world() -> Option<World> {
     Some(world)
 }
 
-/// Inputs I18
+/// I18
 #[test]
 fn a_monitor_that_the_caller_may_not_ask_is_no_silent_one() {
     let Some(world) = open_world() else { return };
@@ -42,7 +42,7 @@ fn a_monitor_that_the_caller_may_not_ask_is_no_silent_one() {
     assert!(as_user(vm.command(&[])).fails(4).contains(refused));
 }
 
-/// Inputs I18
+/// I18
 #[test]
 fn a_file_of_the_right_owner_with_a_wrong_mode_needs_no_new_owner() {
     let Some(world) = World::new() else { return };
@@ -57,7 +57,7 @@ fn a_file_of_the_right_owner_with_a_wrong_mode_needs_no_new_owner() {
     assert!(vm.umlwatch(&["-start"]).fails(1).contains("chown "));
 }
 
-/// Inputs I18
+/// I18
 #[test]
 fn a_user_who_does_not_exist_in_the_namespace_is_named() {
     let Some(world) = World::new() else { return };
@@ -78,7 +78,7 @@ fn a_user_who_does_not_exist_in_the_namespace_is_named() {
     }
 }
 
-/// Inputs I19
+/// I19
 #[test]
 fn what_only_root_can_see_is_not_called_missing() {
     let Some(world) = open_world() else { return };
@@ -96,7 +96,7 @@ fn what_only_root_can_see_is_not_called_missing() {
     assert_eq!(outcome.status, Some(1));
 }
 
-/// Inputs I19
+/// I19
 #[test]
 fn file_systems_that_are_of_no_use_are_told() {
     let Some(world) = World::new() else { return };

@@ -8,7 +8,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use e2e::{World, listed, put, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Fault F36, and the locks between VMs.
+/// F36, and the locks between VMs.
 #[test]
 fn a_disk_in_use_is_refused_to_others() {
     let Some(world) = World::new() else { return };

@@ -119,7 +119,7 @@ fn an_error_in_the_configuration_is_told_with_its_line() {
     }
 }
 
-/// Inputs I18
+/// I18
 #[test]
 fn an_error_in_the_section_of_another_vm_concerns_nobody() {
     let world = World::unprivileged();
@@ -167,7 +167,7 @@ fn a_configuration_is_a_file() {
     }
 }
 
-/// Inputs I22
+/// I22
 #[test]
 fn no_commands_are_read_for_a_vm_that_does_not_exist() {
     let world = World::unprivileged();

@@ -112,7 +112,7 @@ fn names_and_sizes_that_make_no_sense_are_refused() {
     assert_eq!(names(&vm), ["a.dsk"]);
 }
 
-/// Attacks A1 to A4: the directory is hostile, and root never touches what is in it.
+/// A1 to A4: the directory is hostile, and root never touches what is in it.
 #[test]
 fn what_is_planted_among_the_disks_is_refused() {
     let Some(world) = World::new() else { return };
@@ -196,7 +196,7 @@ fn an_image_that_cannot_work_is_refused_before_the_kernel_runs() {
     );
 }
 
-/// Fault F37 and A10: cancelled, lost, killed; a half-made file is never seen under its name.
+/// F37, A10: cancelled, lost, killed; a half-made file is never seen under its name.
 #[test]
 fn work_that_does_not_end_well_leaves_nothing() {
     let Some(world) = World::new() else { return };
@@ -231,7 +231,7 @@ fn work_that_does_not_end_well_leaves_nothing() {
     assert_eq!(names(&vm), ["big.dsk"]);
 }
 
-/// Fault F37: the end of the monitor is that of its work.
+/// F37: the end of the monitor is that of its work.
 #[test]
 fn work_ends_with_the_monitor() {
     let Some(world) = World::new() else { return };
@@ -295,7 +295,7 @@ fn dense(path: &Path) {
     chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
 }
 
-/// Faults F19 and A10.
+/// F19, A10
 #[test]
 fn a_full_file_system_is_told_and_left_as_it_was() {
     let Some(world) = World::new() else { return };
@@ -320,7 +320,7 @@ fn a_full_file_system_is_told_and_left_as_it_was() {
     run(Command::new("umount").arg(&disks)).ok();
 }
 
-/// `device` of umlmon(5), with a loop device; attack A18, fault F39.
+/// A18, F39: `device` of umlmon(5), with a loop device.
 #[test]
 fn a_device_is_lent_to_a_group_and_its_identity_is_checked() {
     let Some(world) = World::new() else { return };

@@ -270,7 +270,7 @@ fn a_guest_uses_a_block_device_of_the_host() {
     assert!(contains(&image, "marker-1234"));
 }
 
-/// Fault F38.
+/// F38
 #[test]
 fn a_disk_that_is_cut_off_under_a_guest_holds_up_nobody() {
     let Some(world) = World::with_real_kernel() else {

@@ -211,7 +211,7 @@ fn stops(host: &Host) {
     assert_eq!(said.status, Some(0), "a second one: {said:#?}");
 }
 
-/// F41. Everything is stale then: pid files with numbers that are those of others after the boot, sockets, locks.
+/// Everything is stale then: pid files with numbers that are those of others after the boot, sockets, locks.
 fn is_switched_off() {
     configure(1..=VMS, false);
     let host = Host::boot();

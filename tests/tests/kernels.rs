@@ -194,7 +194,7 @@ fn a_kernel_that_has_changed_is_looked_at_once_more() {
 /// Makes something of the path.
 type Make = fn(&Path);
 
-/// A53: kernels that nobody should wait for, or read to their end.
+/// Kernels that nobody should wait for, or read to their end.
 const ODD: [(&str, Make); 3] = [
     ("named pipe", |path| mkfifo(path, Mode::S_IRWXU).unwrap()),
     ("more than a kernel", |path| {

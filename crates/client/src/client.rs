@@ -355,7 +355,7 @@ mod tests {
         assert_eq!(socket, Path::new("/var/lib/umlmon/vm1/ctrl"));
     }
 
-    /// Inputs I18
+    /// I18
     #[test]
     fn a_configuration_that_cannot_be_read_may_be_why_no_monitor_is_found() {
         let vm = "vm1".parse().unwrap();

@@ -6,8 +6,8 @@ use crate::{DiskKind, DiskName, Vm};
 /// `ubd_open_dev`).
 const BYTES_PER_BYTE_OF_MAP: u64 = 512 * 8;
 
-/// The maps of a VM's copy-on-write disks, if they take more than a quarter of its memory. `length` tells the bytes of an
-/// image, which has those of its backing file and little more.
+/// The maps of a VM's copy-on-write disks, if they take more than a quarter of its memory. `length` tells the bytes of
+/// an image, which has those of its backing file and little more.
 pub fn large_cow_maps(vm: &Vm, length: impl Fn(&DiskName) -> Option<u64>) -> Option<String> {
     let images = vm.ubd.values().filter(|disk| disk.kind() == DiskKind::Cow);
     let bytes: u64 = images.filter_map(length).fold(0, u64::saturating_add);

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::form::Form;
 use crate::names::{InterfaceName, number};
-use crate::values::unknown_form;
+use crate::values::{one_of, unknown_form};
 
 /// A hardware (Ethernet) address of one interface, never a group address. Displays as `0A:12:BC:AF:32:00`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -195,17 +195,13 @@ pub enum Transport {
 impl FromStr for Transport {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self> {
-        let all = [
-            Transport::Auto,
-            Transport::Vec,
-            Transport::Tuntap,
-            Transport::Fd,
+        let words = [
+            ("auto", Transport::Auto),
+            ("vec", Transport::Vec),
+            ("tuntap", Transport::Tuntap),
+            ("fd", Transport::Fd),
         ];
-        let known = all.into_iter().find(|one| one.to_string() == text);
-        known.ok_or_else(|| {
-            let why = "it must be auto, vec, tuntap or fd";
-            Error::value("a transport", text, why)
-        })
+        one_of("a transport", text, &words)
     }
 }
 
@@ -376,13 +372,7 @@ fn check_ends(nic: Nic) -> Result<Nic> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn problem<T: FromStr<Err = Error>>(text: &str) -> String {
-        match text.parse::<T>() {
-            Ok(_) => panic!("{text:?} should be refused"),
-            Err(e) => e.to_string(),
-        }
-    }
+    use crate::tests::refusal;
 
     #[test]
     fn addresses() {
@@ -401,7 +391,7 @@ mod tests {
             "00:00:00:00:00:00",
         ];
         for text in bad {
-            problem::<MacAddr>(text);
+            refusal::<MacAddr>(text);
         }
     }
 
@@ -417,15 +407,15 @@ mod tests {
         assert!(pool.addresses().all(|address| pool.contains(address)));
         assert!(!pool.contains("0A:12:BC:AF:33:00".parse().unwrap()));
         assert!(
-            problem::<MacPool>("mac_pool(first_mac_address=0A:12:BC:AF:32:00)")
+            refusal::<MacPool>("mac_pool(first_mac_address=0A:12:BC:AF:32:00)")
                 .contains("needs number=")
         );
         assert!(
-            problem::<MacPool>("mac_pool(first_mac_address=0A:12:BC:AF:32:00,number=0)")
+            refusal::<MacPool>("mac_pool(first_mac_address=0A:12:BC:AF:32:00,number=0)")
                 .contains("number:")
         );
         assert!(
-            problem::<MacPool>("mac_pool(first_mac_address=0A:FF:FF:FF:FF:FF,number=2)")
+            refusal::<MacPool>("mac_pool(first_mac_address=0A:FF:FF:FF:FF:FF,number=2)")
                 .contains("another kind")
         );
     }
@@ -465,36 +455,36 @@ mod tests {
         for text in ["auto", "vec", "tuntap", "fd"] {
             assert_eq!(text.parse::<Transport>().unwrap().to_string(), text);
         }
-        assert!(problem::<Transport>("tap").contains("auto, vec, tuntap or fd"));
+        assert!(refusal::<Transport>("tap").contains("auto, vec, tuntap or fd"));
         let nic = |mtu| format!("bridged(bridge_if=br0,proxy_if=p,mtu={mtu})");
         assert!(matches!(
             nic("9000").parse::<Nic>().unwrap(),
             Nic::Bridged { mtu: Some(mtu), .. } if mtu.bytes() == 9000
         ));
         for bad in ["0", "575", "16385", "+9000", "9k"] {
-            assert!(problem::<Nic>(&nic(bad)).contains("mtu:"), "{bad}");
+            assert!(refusal::<Nic>(&nic(bad)).contains("mtu:"), "{bad}");
         }
     }
 
     #[test]
     fn wrong_ones_are_not_taken_for_raw_text() {
         assert!(
-            problem::<Nic>("host_to_hots(proxy_if=a)").contains("did you mean \"host_to_host\"")
+            refusal::<Nic>("host_to_hots(proxy_if=a)").contains("did you mean \"host_to_host\"")
         );
-        assert!(problem::<Nic>("bridged").contains("are missing"));
-        assert!(problem::<Nic>("bridged(bridge_if=br0)").contains("needs proxy_if="));
+        assert!(refusal::<Nic>("bridged").contains("are missing"));
+        assert!(refusal::<Nic>("bridged(bridge_if=br0)").contains("needs proxy_if="));
         assert!(
-            problem::<Nic>("bridged(bridge_if=br0,proxy_if=br0)").contains("must not be the same")
+            refusal::<Nic>("bridged(bridge_if=br0,proxy_if=br0)").contains("must not be the same")
         );
-        assert!(problem::<Nic>("bridged(bridge_if=br0,proxyif=p)").contains("needs proxy_if="));
+        assert!(refusal::<Nic>("bridged(bridge_if=br0,proxyif=p)").contains("needs proxy_if="));
         assert!(
-            problem::<Nic>("bridged(bridge_if=br0,proxy_if=p,guest_adr=1)")
+            refusal::<Nic>("bridged(bridge_if=br0,proxy_if=p,guest_adr=1)")
                 .contains("has no \"guest_adr\"")
         );
-        assert!(problem::<Nic>("tuntap,tap0 ubd0=/x").contains("white space"));
+        assert!(refusal::<Nic>("tuntap,tap0 ubd0=/x").contains("white space"));
         let same = "host_to_host(proxy_if=p,proxy_addr=10.0.0.1,guest_addr=10.0.0.1)";
-        assert!(problem::<Nic>(same).contains("must not be the same"));
+        assert!(refusal::<Nic>(same).contains("must not be the same"));
         let group = "host_to_host(proxy_if=p,proxy_addr=224.0.0.1,guest_addr=10.0.0.1)";
-        assert!(problem::<Nic>(group).contains("proxy_addr:"));
+        assert!(refusal::<Nic>(group).contains("proxy_addr:"));
     }
 }

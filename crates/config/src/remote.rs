@@ -3,6 +3,7 @@
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
+use crate::values::one_of;
 
 /// Whether clients must seal their messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -16,15 +17,11 @@ pub enum SealPolicy {
 impl FromStr for SealPolicy {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "require" => Ok(SealPolicy::Require),
-            "allow" => Ok(SealPolicy::Allow),
-            _ => Err(Error::value(
-                "a rule for seals",
-                text,
-                "it must be require or allow",
-            )),
-        }
+        let words = [
+            ("require", SealPolicy::Require),
+            ("allow", SealPolicy::Allow),
+        ];
+        one_of("a rule for seals", text, &words)
     }
 }
 
@@ -40,15 +37,8 @@ pub enum AuthPolicy {
 impl FromStr for AuthPolicy {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "any" => Ok(AuthPolicy::Any),
-            "strong" => Ok(AuthPolicy::Strong),
-            _ => Err(Error::value(
-                "a rule for logins",
-                text,
-                "it must be any or strong",
-            )),
-        }
+        let words = [("any", AuthPolicy::Any), ("strong", AuthPolicy::Strong)];
+        one_of("a rule for logins", text, &words)
     }
 }
 
@@ -85,15 +75,11 @@ pub enum TlsPolicy {
 impl FromStr for TlsPolicy {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "off" => Ok(TlsPolicy::Off),
-            "allow" => Ok(TlsPolicy::Allow),
-            "require" => Ok(TlsPolicy::Require),
-            _ => Err(Error::value(
-                "a rule for TLS",
-                text,
-                "it must be off, allow or require",
-            )),
-        }
+        let words = [
+            ("off", TlsPolicy::Off),
+            ("allow", TlsPolicy::Allow),
+            ("require", TlsPolicy::Require),
+        ];
+        one_of("a rule for TLS", text, &words)
     }
 }

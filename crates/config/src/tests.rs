@@ -6,6 +6,7 @@ mod printing;
 mod user_changes;
 
 use std::path::Path;
+use std::str::FromStr;
 
 use crate::*;
 
@@ -52,6 +53,14 @@ fn vm_of(text: &str) -> Vm {
     let config = config(text);
     let first = config.vm_names().next().unwrap();
     config.vm_with(first, &UserChanges::default()).unwrap()
+}
+
+/// Why this text is no value of the type `T`.
+pub(crate) fn refusal<T: FromStr<Err = Error>>(text: &str) -> String {
+    match text.parse::<T>() {
+        Ok(_) => panic!("{text:?} should be refused"),
+        Err(error) => error.to_string(),
+    }
 }
 
 /// The fault of a VM section with these further lines; the first of them is line 4.
@@ -263,7 +272,7 @@ fn a_fault_in_the_section_of_a_vm_does_not_hide_where_the_monitors_are() {
     );
 }
 
-/// Inputs I18
+/// I18
 #[test]
 fn a_fault_in_the_section_of_one_vm_is_no_fault_of_the_others() {
     let dir = tempfile::tempdir().unwrap();

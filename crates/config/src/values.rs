@@ -15,6 +15,17 @@ pub const MAX_UBD: u8 = 15;
 /// The highest number of a virtual NIC.
 pub const MAX_ETH: u8 = 15;
 
+/// The value that one of these words stands for. The error says what `text` should be, and names all words.
+pub(crate) fn one_of<T: Copy>(what: &str, text: &str, words: &[(&str, T)]) -> Result<T> {
+    let known = words.iter().find(|(word, _)| *word == text);
+    known.map(|(_, value)| *value).ok_or_else(|| {
+        let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let (last, others) = words.split_last().unwrap_or((&"", &[]));
+        let why = format!("it must be {} or {last}", others.join(", "));
+        Error::value(what, text, why)
+    })
+}
+
 /// The host's end of a console or serial line: a pseudo terminal, with or without a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Terminal {
@@ -119,16 +130,12 @@ pub enum StartType {
 impl FromStr for StartType {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "manual" => Ok(StartType::Manual),
-            "boot" => Ok(StartType::Boot),
-            "off" => Ok(StartType::Off),
-            _ => Err(Error::value(
-                "a start type",
-                text,
-                "it must be manual, boot or off",
-            )),
-        }
+        let words = [
+            ("manual", StartType::Manual),
+            ("boot", StartType::Boot),
+            ("off", StartType::Off),
+        ];
+        one_of("a start type", text, &words)
     }
 }
 
@@ -204,16 +211,12 @@ pub enum Identity {
 impl FromStr for Identity {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self> {
-        match text {
-            "ignore" => Ok(Identity::Ignore),
-            "check" => Ok(Identity::Check),
-            "update" => Ok(Identity::Update),
-            _ => Err(Error::value(
-                "an identity action",
-                text,
-                "it must be ignore, check or update",
-            )),
-        }
+        let words = [
+            ("ignore", Identity::Ignore),
+            ("check", Identity::Check),
+            ("update", Identity::Update),
+        ];
+        one_of("an identity action", text, &words)
     }
 }
 
@@ -307,13 +310,7 @@ pub(crate) fn absolute_path(text: &str) -> Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn problem<T: FromStr<Err = Error>>(text: &str) -> String {
-        match text.parse::<T>() {
-            Ok(_) => panic!("{text:?} should be refused"),
-            Err(e) => e.to_string(),
-        }
-    }
+    use crate::tests::refusal;
 
     #[test]
     fn terminals() {
@@ -325,7 +322,7 @@ mod tests {
         for bad in [
             "", "pty:", "pty:a/b", "pty:..", "xterm", "fd:0", "pty0", "PTY",
         ] {
-            problem::<Terminal>(bad);
+            refusal::<Terminal>(bad);
         }
     }
 
@@ -336,7 +333,7 @@ mod tests {
         assert!(some.contains(2) && !some.contains(1) && SyncDisks::All.contains(9));
         assert!(!"none".parse::<SyncDisks>().unwrap().contains(0));
         for bad in ["ubd16", "ubd0,ubd1", "0", "all ubd0", "ubd00"] {
-            problem::<SyncDisks>(bad);
+            refusal::<SyncDisks>(bad);
         }
     }
 
@@ -356,10 +353,10 @@ mod tests {
             "sched_rr(prio=0)",
             "sched_rr(prio=+1)",
         ] {
-            problem::<Scheduler>(bad);
+            refusal::<Scheduler>(bad);
         }
         assert_eq!(
-            problem::<Scheduler>("sched_defalt(prio=1)"),
+            refusal::<Scheduler>("sched_defalt(prio=1)"),
             "\"sched_defalt\"(...) is unknown here, use sched_default(...) or sched_rr(...); \
              did you mean \"sched_default\"?"
         );
@@ -378,16 +375,16 @@ mod tests {
         );
         let tail = "target_file=/dev/sdc5,group=uml";
         assert!(
-            problem::<Device>(&format!("device_file(name=data1.dsk,{tail})"))
+            refusal::<Device>(&format!("device_file(name=data1.dsk,{tail})"))
                 .contains("must end in .dev")
         );
         assert!(
-            problem::<Device>(&format!("device_file(name=../x.dev,{tail})"))
+            refusal::<Device>(&format!("device_file(name=../x.dev,{tail})"))
                 .contains("is not a disk")
         );
-        assert!(problem::<Device>(&format!("device_file({tail})")).contains("needs name="));
+        assert!(refusal::<Device>(&format!("device_file({tail})")).contains("needs name="));
         assert!(
-            problem::<Device>(&format!("device_file(name=a.dev,{tail},identity=no)"))
+            refusal::<Device>(&format!("device_file(name=a.dev,{tail},identity=no)"))
                 .contains("identity:")
         );
     }

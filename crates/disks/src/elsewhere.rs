@@ -25,8 +25,8 @@ pub struct InUse {
 }
 
 impl Disks {
-    /// Checks that nobody on the host uses a disk in a way that conflicts with a claim. What is only read may be read by
-    /// others as well.
+    /// Checks that nobody on the host uses a disk in a way that conflicts with a claim. What is only read may be read
+    /// by others as well.
     ///
     /// # Errors
     /// [`InUse`].
@@ -88,7 +88,8 @@ impl Used {
         Some(format!("swap of the host (swapoff {file} ends that)"))
     }
 
-    /// A lock for writing, or, if the disk is to be written, any lock. A bare User Mode Linux kernel locks its disks so.
+    /// A lock for writing, or, if the disk is to be written, any lock. A bare User Mode Linux kernel locks its disks
+    /// so.
     fn lock(&self, access: Access) -> Option<String> {
         let locks = fs::read_to_string("/proc/locks").ok()?;
         let mut found = locks.lines().filter_map(Lock::parse);

@@ -1,6 +1,6 @@
 //! Virtual disks: whether the ubd driver can use them ([`Disks`]), which VM has them open ([`Locks`]), which rely on
-//! which ([`Cow`]), whether the host uses them itself ([`InUse`]), block devices among them ([`Devices`]), all in the monitor; and work on the files ([`work`]), in a
-//! short-lived process that is confined to the jail.
+//! which ([`Cow`]), whether the host uses them itself ([`InUse`]), block devices among them ([`Devices`]), all in the
+//! monitor; and work on the files ([`work`]), in a short-lived process that is confined to the jail.
 
 pub mod cow;
 mod cows;

@@ -346,7 +346,7 @@ fn update_follows_the_configuration_or_does_nothing() {
     assert_eq!(world.said(&["stop"]).0, 0);
 }
 
-/// Inputs I18
+/// I18
 #[test]
 fn a_faulty_section_keeps_nobody_from_the_other_vms() {
     let world = World::new("vm1 obeys boot\nvm2 obeys boot\nvm3 obeys boot");
@@ -403,7 +403,7 @@ fn a_faulty_section_keeps_nobody_from_the_other_vms() {
     assert_eq!((status, err.as_str()), (0, ""));
 }
 
-/// Inputs I18
+/// I18
 #[test]
 fn a_vm_that_does_not_exist_has_no_row() {
     let world = World::new("vm1 obeys boot");

@@ -21,12 +21,12 @@ use tokio::task::LocalSet;
 use tokio::time::Instant;
 
 use crate::announce::announce;
+use crate::channels::Channels;
 use crate::disks::holdings;
 use crate::disks::jobs::Jobs;
 use crate::disks::process;
 use crate::disks::storage::Storage;
-use crate::life::channels::Channels;
-use crate::life::last_look::LastLook;
+use crate::last_look::LastLook;
 use crate::life::monitor::{Ask, Handle, Monitor};
 use crate::life::run::group_name;
 use crate::privilege;

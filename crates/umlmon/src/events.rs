@@ -13,10 +13,10 @@ use config::ChannelName;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::life::state::Phase;
-use crate::life::status::LastEnd;
 use crate::remarks::{OF_CALLER, Remarks, Verdict};
 use crate::shares::Caller;
+use crate::status::LastEnd;
+use crate::status::Phase;
 
 /// So many events are kept.
 const KEPT: usize = 256;

@@ -3,7 +3,7 @@
 //! Errors of the crates that the monitor uses become one of these here; `service/wire.rs` gives them the codes of the
 //! wire.
 
-use crate::life::mconsole;
+use crate::mconsole;
 
 /// Why a request was not carried out.
 #[derive(Debug, thiserror::Error)]

@@ -1,15 +1,19 @@
 //! The monitor daemon of one virtual machine (umlmon). `daemon.rs` has the steps in their order; start reading there.
 //!
-//! `setup` is what the monitor holds as long as it lives; `second` the second process, without any of the rest; `life`
-//! a run of the kernel and what may follow what; `disks` what the VM may use of its disks, and work on them; `service`
-//! what clients may ask; `remote` clients of other hosts.
+//! `second` is the second process; `disks` what the VM may use of its disks, and work on them; `life` a run of the
+//! kernel and what may follow what; `service` what clients may ask; `remote` clients of other hosts. Each of these
+//! folders uses only those before it and the files beside them; `second` uses no others. `setup` is what the monitor
+//! holds as long as it lives.
 
 mod announce;
+mod channels;
 pub mod daemon;
 mod disks;
 mod events;
 mod failure;
+mod last_look;
 pub mod life;
+pub mod mconsole;
 mod options;
 mod passwords;
 mod privilege;
@@ -20,5 +24,6 @@ mod service;
 mod setup;
 mod shares;
 mod snapshot;
+mod status;
 
 pub use options::PROGRAM;

@@ -8,4 +8,5 @@ pub(crate) mod confined;
 mod disk_worker;
 mod kernel_worker;
 pub(crate) mod link;
+pub(crate) mod nudged;
 pub(crate) mod orders;

@@ -8,11 +8,11 @@ use disks::Opener;
 use jail::Jail;
 use net::Records;
 
+use crate::channels::Channels;
 use crate::disks::storage::Storage;
 use crate::events::Events;
 use crate::failure::Failure;
-use crate::life::channels::Channels;
-use crate::life::last_look::LastLook;
+use crate::last_look::LastLook;
 use crate::snapshot::Snapshot;
 
 /// What the monitor holds as long as it lives, and every run uses.

@@ -1,6 +1,6 @@
 //! What comes out of the jail on the sockets of the kernel's mconsole.
 
-use umlmon::life::mconsole::{parse_notify, parse_reply};
+use umlmon::mconsole::{parse_notify, parse_reply};
 
 /// Reads `data` as a reply and as a notice.
 pub fn target(data: &[u8]) {

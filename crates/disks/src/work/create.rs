@@ -82,7 +82,8 @@ impl Workplace {
         flush(disk, &image.file)
     }
 
-    /// Opens a backing file, of a size and a time of modification that the kernel can use; with the latter, for a header.
+    /// Opens a backing file, of a size and a time of modification that the kernel can use; with the latter, for a
+    /// header.
     fn backing<'a>(&self, backing: &'a DiskName) -> Result<(Image<'a>, u32), Error> {
         let image = self.read(backing)?;
         let size = image.facts.size;

@@ -57,8 +57,8 @@ impl Facts {
         }
     }
 
-    /// The seconds as a copy-on-write header has them; None before 1970 and from 2106 on, when the kernel takes no header
-    /// for right.
+    /// The seconds as a copy-on-write header has them; None before 1970 and from 2106 on, when the kernel takes no
+    /// header for right.
     pub(super) fn modified(&self) -> Option<u32> {
         u32::try_from(self.seconds).ok()
     }

@@ -60,7 +60,7 @@ fn images_of_any_kind_and_size() {
     );
 }
 
-/// Attack A11. The time is a bound for a machine that is busy with other things.
+/// A11: the time is a bound for a machine that is busy with other things.
 #[test]
 fn a_sparse_terabyte_is_copied_at_once() {
     let world = World::new();
@@ -108,7 +108,7 @@ impl Watch for Meddler {
     fn found(&mut self, _: Entry) {}
 }
 
-/// Attack A11: no SIGBUS, no endless loop, no copy that is neither of the two.
+/// A11: no SIGBUS, no endless loop, no copy that is neither of the two.
 #[test]
 fn a_source_that_changes_is_noticed() {
     type Meddle = fn(&fs::File);

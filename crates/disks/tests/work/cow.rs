@@ -190,7 +190,7 @@ fn commit_is_refused_or_cancelled() {
     );
 }
 
-/// Attack A7: a header leads to the disks of the VM and nowhere else.
+/// A7: a header leads to the disks of the VM and nowhere else.
 #[test]
 fn commit_follows_no_header_out_of_the_jail() {
     let world = World::new();

@@ -38,7 +38,7 @@ fn an_existing_name_is_refused() {
     }
 }
 
-/// Attack A9: what the table of sizes lets pass, the file system may still refuse.
+/// A9: what the table of sizes lets pass, the file system may still refuse.
 #[test]
 fn impossible_sizes() {
     let world = World::new();
@@ -63,7 +63,7 @@ fn cancelled() {
     }
 }
 
-/// What a process that was killed has left is in nobody's way (fault F37).
+/// F37: what a process that was killed has left is in nobody's way.
 #[test]
 fn stale_partial() {
     let world = World::new();

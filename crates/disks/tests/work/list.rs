@@ -129,7 +129,7 @@ fn headers_and_what_is_wrong_with_them() {
     );
 }
 
-/// Attack A7: what a header says is shown as printable ASCII, with a bound, and followed nowhere.
+/// A7: what a header says is shown as printable ASCII, with a bound, and followed nowhere.
 #[test]
 fn hostile_names_in_headers() {
     let world = World::new();

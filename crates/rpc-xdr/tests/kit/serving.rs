@@ -250,7 +250,7 @@ fn with_auth(xid: u32, bytes: u32) -> Vec<u8> {
     record(&[&words(&[xid, 0, 2, KIT, KIT_V1, 0])[..], &auth, &auth].concat())
 }
 
-/// Inputs I17
+/// I17
 #[test]
 fn credentials_and_verifier_may_have_400_bytes() {
     run(async {

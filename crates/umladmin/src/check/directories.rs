@@ -199,7 +199,7 @@ mod tests {
 
     const VM: &str = "[vm1]\nvmuser = nobody\nmem = 64\n";
 
-    /// Inputs I19
+    /// I19
     #[test]
     fn a_sticky_bit_is_not_enough_where_root_makes_files() {
         let dir = tempfile::tempdir().unwrap();
@@ -220,7 +220,7 @@ mod tests {
         );
     }
 
-    /// Inputs I19
+    /// I19
     #[test]
     fn links_where_root_follows_none_are_told() {
         let dir = tempfile::tempdir().unwrap();

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use jail::Shortage;
 
 use crate::life::state::Ending;
-use crate::life::status::{How, LastEnd};
+use crate::status::{How, LastEnd};
 
 /// How many bytes of con0 are looked at.
 pub const CON0_TAIL: usize = 4096;

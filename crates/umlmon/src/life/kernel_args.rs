@@ -4,10 +4,10 @@
 
 use config::{ChannelName, Vm};
 
+use crate::channels::CON0;
 use crate::disks::holdings::Ubd;
-use crate::life::channels::CON0;
-use crate::life::mconsole::NOTIFY_NAME;
 use crate::life::networks::Wiring;
+use crate::mconsole::NOTIFY_NAME;
 
 /// The kernel's whole environment: it looks for a place for its memory file and for its sockets.
 pub const ENVIRONMENT: [&str; 3] = ["TMPDIR=/tmp", "HOME=/tmp", "PATH=/"];

@@ -14,14 +14,14 @@ use crate::events::Happening;
 use crate::failure::{Denied, Failure};
 use crate::life::ending::{self, Evidence};
 use crate::life::kernels::{self, Seen};
-use crate::life::mconsole::Notice;
 use crate::life::run::{Look, Run, RunEvent, Start};
-use crate::life::state::{self, Action, Event, Phase, Say, State};
-use crate::life::status::{How, LastEnd, Status};
+use crate::life::state::{self, Action, Event, Say, State};
 use crate::life::talk::{self, Talk};
+use crate::mconsole::Notice;
 use crate::remarks::{self, Remarks, Verdict};
 use crate::setup::Setup;
 use crate::snapshot::Snapshot;
+use crate::status::{How, LastEnd, Phase, Status};
 
 /// A kernel that lives this long after its execution, or reports its mconsole, counts as started: its checks of its
 /// environment come before that.

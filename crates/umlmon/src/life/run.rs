@@ -15,15 +15,15 @@ use jail::{Bounds, ControlGroup, Jail, Kernel, Shortage, Terms, TmpMount};
 use net::Drivers;
 use tokio::time::Instant;
 
+use crate::channels::{CON0, Channels};
 use crate::disks::devices;
 use crate::disks::holdings::{self, Cows, Ubd};
 use crate::failure::Failure;
-use crate::life::channels::{CON0, Channels};
 use crate::life::ending::CON0_TAIL;
 use crate::life::kernel_args;
 use crate::life::kernels::Seen;
-use crate::life::mconsole::{Mconsole, Notice, Notices};
 use crate::life::networks::{NicLook, Wiring};
+use crate::mconsole::{Mconsole, Notice, Notices};
 use crate::second::link::Link;
 use crate::second::orders::{FromChild, Launch};
 use crate::setup::Setup;

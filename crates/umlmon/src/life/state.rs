@@ -17,33 +17,7 @@
 //! and then carries the action out. A refusal is an answer with a reason, not an error.
 
 use crate::failure::Denied;
-
-/// Where the VM is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Phase {
-    /// No kernel, no child process; nothing mounted but the shared directory.
-    Inactive,
-    /// The kernel is being executed, or waits to be executed again after a reboot of the guest.
-    Starting,
-    /// The kernel runs.
-    Running,
-    /// The kernel is stopped by its mconsole and uses no processor time.
-    Suspended,
-    /// The kernel is being killed, or has ended and is being cleaned up.
-    Stopping,
-}
-
-impl std::fmt::Display for Phase {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Phase::Inactive => "inactive",
-            Phase::Starting => "starting",
-            Phase::Running => "running",
-            Phase::Suspended => "suspended",
-            Phase::Stopping => "stopping",
-        })
-    }
-}
+use crate::status::Phase;
 
 /// The whole state: the phase, and what was promised to clients meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

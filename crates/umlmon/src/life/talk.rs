@@ -9,9 +9,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 use crate::failure::Failure;
-use crate::life::mconsole::{Error, Mconsole};
-use crate::life::state::{Event, Phase, Say};
-use crate::life::status::Status;
+use crate::life::state::{Event, Say};
+use crate::mconsole::{Error, Mconsole};
+use crate::status::{Phase, Status};
 
 /// How long the kernel may take to answer a command.
 const DEADLINE: Duration = Duration::from_secs(5);

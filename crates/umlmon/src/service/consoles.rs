@@ -11,9 +11,9 @@ use rpc_xdr::umlmonctrl::*;
 
 use crate::events::{Happening, Wish};
 use crate::failure::{Denied, Failure};
-use crate::life::state::Phase;
 use crate::service::session::Session;
 use crate::service::{MAX_WAIT, Service, wire};
+use crate::status::Phase;
 
 impl Service {
     pub(super) fn open_channel(

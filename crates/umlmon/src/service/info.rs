@@ -10,9 +10,9 @@ use rpc_xdr::umlmonctrl::*;
 
 use crate::failure::Failure;
 use crate::life::kernels::{self, Seen, is_connected};
-use crate::life::mconsole;
 use crate::life::networks::{self, NicLook};
 use crate::life::run::Look;
+use crate::mconsole;
 use crate::service::settings::setting;
 use crate::service::{Service, wire};
 

@@ -9,8 +9,8 @@ use crate::failure::{Denied, Failure};
 use crate::life::kernels;
 use crate::life::monitor::Ask;
 use crate::life::run::Start;
-use crate::life::state::Phase;
 use crate::service::{Service, wire};
+use crate::status::Phase;
 
 /// How long a call that ends the kernel waits until nothing of it is left.
 const END_DEADLINE: Duration = Duration::from_secs(10);

@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rpc_xdr::umlmonctrl::*;
 
 use crate::failure::{Denied, Failure};
-use crate::life::mconsole;
-use crate::life::state::Phase;
-use crate::life::status::{How, LastEnd};
+use crate::mconsole;
+use crate::status::Phase;
+use crate::status::{How, LastEnd};
 
 /// A sentence for people, cut to what the wire allows.
 pub fn text(mut text: String) -> String {

@@ -13,7 +13,7 @@ use config::{ChannelName, LogName, Terminal, Vm};
 use files::{LogDir, OLD};
 use pty::{Channel, Error, Log, LogStyle, Nudge};
 
-use crate::life::nudged::Nudged;
+use crate::second::nudged::Nudged;
 
 /// The channel of the kernel's own messages. It exists even if it is not configured: the kernel's last messages are
 /// needed to know why it ended.

@@ -6,7 +6,32 @@ use std::time::SystemTime;
 
 use tokio::time::Instant;
 
-use crate::life::state::Phase;
+/// Where the VM is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Phase {
+    /// No kernel, no child process; nothing mounted but the shared directory.
+    Inactive,
+    /// The kernel is being executed, or waits to be executed again after a reboot of the guest.
+    Starting,
+    /// The kernel runs.
+    Running,
+    /// The kernel is stopped by its mconsole and uses no processor time.
+    Suspended,
+    /// The kernel is being killed, or has ended and is being cleaned up.
+    Stopping,
+}
+
+impl std::fmt::Display for Phase {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Phase::Inactive => "inactive",
+            Phase::Starting => "starting",
+            Phase::Running => "running",
+            Phase::Suspended => "suspended",
+            Phase::Stopping => "stopping",
+        })
+    }
+}
 
 /// How a run of the kernel ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
