@@ -98,8 +98,8 @@ fn a_full_disk_keeps_the_old_configuration() {
     let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
     assert_eq!(
         names.len(),
-        4,
-        "more than config, ctrl, jail and log: {names:?}"
+        5,
+        "more than config, ctrl, jail, lock and log: {names:?}"
     );
     vm.end_monitor();
 }

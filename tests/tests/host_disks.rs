@@ -168,3 +168,32 @@ fn a_guest_with_too_little_memory_for_the_maps_of_its_disks_is_told() {
     assert!(told.contains(note), "{told}");
     vm.kill();
 }
+
+/// Input I8, for a block device.
+#[test]
+fn a_device_that_the_host_has_mounted_is_refused_until_it_is_free() {
+    let Some(world) = World::new() else { return };
+    let image = world.path().join("image");
+    File::create(&image).unwrap().set_len(1 << 20).unwrap();
+    let shown = run(Command::new("losetup")
+        .args(["--find", "--show"])
+        .arg(&image))
+    .ok();
+    let device = shown.trim();
+    let lent = format!("device = device_file(name=a.dev,target_file={device},group=nogroup)");
+    world.global(&lent);
+    let vm = world.vm("vm1").line("ubd0 = /shared/disks/a.dev").monitor();
+    run(Command::new("mkfs.ext2").args(["-q", device])).ok();
+    let at = world.path().join("mnt");
+    fs::create_dir(&at).unwrap();
+    run(Command::new("mount").arg(device).arg(&at)).ok();
+    let refused = vm.umlwatch(&["-start"]).fails(1);
+    let shown = at.display();
+    let expected =
+        format!("/shared/disks/a.dev is mounted on {shown} of the host (umount {shown} ends that)");
+    assert!(refused.contains(&expected), "{refused}");
+    run(Command::new("umount").arg(&at)).ok();
+    vm.start();
+    vm.kill();
+    run(Command::new("losetup").args(["-d", device])).ok();
+}

@@ -437,3 +437,22 @@ fn a_thousand_starts_leave_nothing() {
         after.1
     );
 }
+
+/// Input I25: such as one that waits for a system call that the jail does not allow.
+#[test]
+fn a_kernel_that_never_reports_its_mconsole_is_told() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("vm1").fake("never-up").monitor();
+    vm.umlwatch(&["-start"]).ok();
+    assert_eq!(vm.info()["responding"], true, "it may still boot");
+    let expected = "the kernel has not reported its mconsole for 30 s";
+    let log = vm.file("log/monitor");
+    wait_for("it is logged", || {
+        fs::read_to_string(&log)
+            .unwrap()
+            .contains(expected)
+            .then_some(())
+    });
+    assert_eq!(vm.info()["responding"], false);
+    vm.kill();
+}

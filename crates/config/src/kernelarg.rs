@@ -59,6 +59,23 @@ pub(crate) fn check_argument(argument: &str) -> Result<()> {
     Err(Error::value("one kernel argument", argument, why))
 }
 
+/// An argument of the kernel that the administrator gives: refused if it cannot work in the jail.
+pub(crate) fn check_administrators_argument(argument: &str) -> Result<()> {
+    check_argument(argument)?;
+    let why = match argument.trim_matches('"').split_once('=') {
+        // The filter of system calls has none of those with which processors are started and told something.
+        Some(("ncpus", count)) if count != "1" => {
+            "the jail does not allow the system calls of a kernel with several processors, which would hang"
+        }
+        // It has few of those with which files are changed.
+        Some(("hostfs", _)) => {
+            "the jail does not allow the system calls of hostfs; pass files on by a disk or a network"
+        }
+        _ => return Ok(()),
+    };
+    Err(Error::value("one kernel argument", argument, why))
+}
+
 /// An argument of the kernel that a user gives, as `kernelarg` or for one start: refused if the monitor sets it itself,
 /// or if it opens something outside the VM.
 pub fn check_user_argument(argument: &str) -> Result<()> {
@@ -152,6 +169,22 @@ mod tests {
             let e = check_user_argument(argument).expect_err(argument);
             assert!(matches!(e, Error::ReservedArgument { .. }), "{e}");
             check_argument(argument).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_cannot_work_in_the_jail_is_refused_to_administrators_too() {
+        for (argument, why) in [
+            ("ncpus=2", "several processors"),
+            ("hostfs=/share", "system calls of hostfs"),
+            ("\"hostfs=/\"", "system calls of hostfs"),
+            ("a b", "white space"),
+        ] {
+            let e = check_administrators_argument(argument).expect_err(argument);
+            assert!(e.to_string().contains(why), "{e}");
+        }
+        for argument in ["ncpus=1", "hostfstype=x", "root=/dev/ubda", "ncpus"] {
+            check_administrators_argument(argument).unwrap();
         }
     }
 

@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Result, did_you_mean};
 use crate::global::Global;
-use crate::kernelarg::check_argument;
+use crate::kernelarg::check_administrators_argument;
 use crate::names::{ChannelName, number};
 use crate::net::MacPool;
 use crate::password::Password;
@@ -362,7 +362,9 @@ pub const PARAMS: &[Param] = &[
         repeatable: true,
         value: "ARGUMENT",
         doc: "an additional argument of the kernel",
-        set: Set::Vm(|vm, _, v| check_argument(v).map(|()| vm.kernelargs.push(v.to_owned()))),
+        set: Set::Vm(|vm, _, v| {
+            check_administrators_argument(v).map(|()| vm.kernelargs.push(v.to_owned()))
+        }),
         ..VM
     },
     Param {

@@ -30,12 +30,12 @@ pub struct Readiness {
     pipe: RefCell<Option<File>>,
 }
 
-/// Takes the daemon to the background, unless `foreground`, and writes the pid file. Returns in the daemon only. To be
+/// Takes the daemon to the background, unless `foreground`, and writes the pid files. Returns in the daemon only. To be
 /// called while the process has one thread, after all steps whose failure must be reported on the terminal.
 ///
 /// # Errors
 /// [`Error::Background`], [`Error::PidFile`].
-pub fn background(foreground: bool, pid_file: &PidFile) -> Result<Readiness, Error> {
+pub fn background(foreground: bool, pid_files: &[PidFile]) -> Result<Readiness, Error> {
     let pipe = if foreground {
         // The file system of the caller's current directory can then be unmounted.
         chdir("/").map_err(|e| Error::Background(e.into()))?;
@@ -46,7 +46,7 @@ pub fn background(foreground: bool, pid_file: &PidFile) -> Result<Readiness, Err
     let readiness = Readiness {
         pipe: RefCell::new(pipe),
     };
-    if let Err(error) = pid_file.write() {
+    if let Err(error) = pid_files.iter().try_for_each(PidFile::write) {
         readiness.failed(1, &error.to_string());
         return Err(error);
     }

@@ -29,6 +29,14 @@ pub enum Error {
         /// The error of the system call, or what is wrong with the file.
         source: io::Error,
     },
+    /// Who listens on a socket is not known.
+    #[error("cannot find out who listens on {}: {source}", path.display())]
+    Ask {
+        /// The socket.
+        path: PathBuf,
+        /// The error of the system call.
+        source: io::Error,
+    },
     /// `/proc` is not there.
     #[error(
         "/proc is not mounted on this host, but required; mount it first: mount -t proc proc /proc"

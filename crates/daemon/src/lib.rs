@@ -6,6 +6,7 @@ mod background;
 #[cfg(feature = "server")]
 mod crowd;
 mod error;
+mod home;
 #[cfg(feature = "server")]
 mod listen;
 mod log;
@@ -23,6 +24,7 @@ pub use background::{Readiness, background};
 #[cfg(feature = "server")]
 pub use crowd::{Crowd, Place, source};
 pub use error::Error;
+pub use home::Home;
 #[cfg(feature = "server")]
 pub use listen::{Acceptor, CtrlSocket};
 pub use log::{LogHandle, LogTo};

@@ -18,6 +18,9 @@ use crate::Error;
 /// How long accepting pauses when the process or the host has no descriptors left.
 pub(crate) const PAUSE: Duration = Duration::from_millis(200);
 
+/// Connections that may wait in the queue; the host's kernel reduces it to its own limit.
+const BACKLOG: i32 = 4096;
+
 /// A bound socket file, removed when dropped.
 #[derive(Debug)]
 pub struct CtrlSocket {
@@ -29,8 +32,8 @@ pub struct CtrlSocket {
 impl CtrlSocket {
     /// Binds `DIRECTORY/ctrl`, to which any user may connect who can reach it.
     ///
-    /// The caller holds the lock of the pid file, so a socket that is there already is a leftover. It has one thread:
-    /// for a moment the umask of the process is another.
+    /// The caller holds the daemon's locks (see [`crate::Home`]), so a socket that is there already is a leftover. It
+    /// has one thread: for a moment the umask of the process is another.
     ///
     /// # Errors
     /// [`Error::InTheWay`], [`Error::Listen`].
@@ -88,6 +91,9 @@ impl CtrlSocket {
             .listener
             .take()
             .ok_or_else(|| io::Error::other("the socket is in use already"))?;
+        // The listener was bound by the process that was started. Since this call it belongs, for those who connect, to
+        // the process that calls it.
+        rustix::net::listen(&listener, BACKLOG)?;
         Ok(Acceptor(tokio::net::UnixListener::from_std(listener)?))
     }
 }

@@ -37,8 +37,8 @@ fn main() -> ExitCode {
 
 /// The daemon: tells about itself on the socket `ctrl` and ends when that is closed.
 fn daemon(how: &str, dir: &Path) -> ExitCode {
-    let pid_file = match PidFile::lock(&dir.join("vm1.pid")) {
-        Ok(file) => file,
+    let pid_files = match PidFile::lock(&dir.join("vm1.pid")) {
+        Ok(file) => [file],
         Err(error) => {
             eprintln!("umlmon: vm1: {error}");
             return ExitCode::FAILURE;
@@ -51,7 +51,7 @@ fn daemon(how: &str, dir: &Path) -> ExitCode {
         stderr: how == "fg",
     };
     LogHandle::init("vm1", to).unwrap();
-    let readiness = background(how == "fg", &pid_file).unwrap();
+    let readiness = background(how == "fg", &pid_files).unwrap();
     match how {
         "fail" => {
             assert!(readiness.failed(3, "umlmon: vm1: cannot bind"));

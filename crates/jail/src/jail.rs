@@ -40,6 +40,15 @@ pub struct Terms {
     pub groups_to_join: Vec<PathBuf>,
 }
 
+/// Opens the directory of a virtual machine in that of all; makes them, if they are missing.
+///
+/// # Errors
+/// If another user than root could exchange them or what is in them; as mkdir(2) and open(2).
+pub fn open_vm_dir(vardir: &Path, vm_dir: &Path) -> Result<OwnedFd> {
+    open_path(vardir, 0o755)?;
+    open_path(vm_dir, 0o755)
+}
+
 /// A prepared jail. Holds the bind mount of the shared directory, which goes with it, and the directories open.
 #[derive(Debug)]
 pub struct Jail {
@@ -61,8 +70,7 @@ impl Jail {
     /// # Errors
     /// The directory or mount, and what to do.
     pub fn prepare(places: &Places, account: Account) -> Result<Self> {
-        open_path(&places.vardir, 0o755)?;
-        let vm_dir = open_path(&places.vm_dir, 0o755)?;
+        let vm_dir = open_vm_dir(&places.vardir, &places.vm_dir)?;
         let root = open_path(&places.jail, 0o755)?;
         open_path(&places.logdir, 0o750)?;
         let shared = open_path(&places.shared, 0o755)?;

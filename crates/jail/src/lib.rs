@@ -28,7 +28,7 @@ pub use bounds::{Bounds, ControlGroup, Shortage};
 pub use confine::{Confinement, Limits, Scheduler};
 pub use error::{Error, Result};
 pub use inspect::{Inspection, Origin};
-pub use jail::{Jail, Places, Terms};
+pub use jail::{Jail, Places, Terms, open_vm_dir};
 pub use kernel::{Kernel, libraries};
 pub use landlock::has_landlock;
 pub use library::LIBRARIES;

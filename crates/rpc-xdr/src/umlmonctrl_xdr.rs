@@ -3237,7 +3237,7 @@ pub enum EventKind {
     Guest = 3,
     /// the guest kernel panics; detail: its message
     Panic = 4,
-    /// the guest kernel reports a hang
+    /// the guest kernel reports a hang, or does not report at all
     Hang = 5,
     /// a client makes a request; detail: for which parameter or disk, or ""
     Request = 6,

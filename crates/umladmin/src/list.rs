@@ -11,7 +11,7 @@ use client::json::ascii;
 use client::when::span;
 use client::words;
 use config::{Config, VmName};
-use daemon::PidFile;
+use daemon::Home;
 use rpc_xdr::umlmonctrl::{NicInfo, NicLink, VmEnd, VmInfo, VmState};
 use serde_json::{Value, json};
 
@@ -120,7 +120,7 @@ fn look(config: &Config, vm: &VmName) -> Seen {
             seen.error = Some(e.to_string());
         }
     }
-    let answer = match PidFile::holder(&config.global.pid_file(vm)) {
+    let answer = match Home::of_monitor(&config.global, vm).holder() {
         Ok(None) => return seen,
         Ok(Some(pid)) => {
             seen.monitor_pid = Some(pid);

@@ -1,42 +1,40 @@
-//! What umladmin knows of monitors without calling them: the locks on their pid files (umladmin).
+//! What umladmin knows of monitors without calling them: whether they run, and as which process (umladmin).
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use config::{Config, VmName};
-use daemon::PidFile;
+use daemon::Home;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal, test_kill_process};
 
 use crate::wait;
 
-/// How soon the lock is checked again, if it is still held after the process has ended.
+/// How soon it is checked again, if it is still held after the process has ended.
 const AGAIN: Duration = Duration::from_millis(20);
 
-/// The VMs whose monitors run, configured or not, by the locked files in the run-time directory; sorted.
+/// The VMs whose monitors run, configured or not; sorted. Each has a directory below `vardir`, or a file in `rundir`.
 pub(crate) fn running(config: &Config) -> io::Result<Vec<VmName>> {
-    let entries = match fs::read_dir(&config.global.rundir) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(e),
-    };
-    let mut vms = Vec::new();
-    for entry in entries {
-        let name = entry?.file_name();
-        // Other daemons have files here, too; their names are not names of VMs.
-        let vm = name.to_str().and_then(|name| name.strip_suffix(".pid"));
-        let Some(vm) = vm.and_then(|vm| VmName::try_from(vm).ok()) else {
-            continue;
+    let global = &config.global;
+    let mut vms = BTreeSet::new();
+    for (directory, suffix) in [(&global.vardir, ""), (&global.rundir, ".pid")] {
+        let entries = match fs::read_dir(directory) {
+            Ok(entries) => entries,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(e),
         };
-        if !matches!(PidFile::holder(&config.global.pid_file(&vm)), Ok(None)) {
-            vms.push(vm);
+        for entry in entries {
+            let name = entry?.file_name();
+            // Other daemons are there, too; their names are not names of VMs.
+            let vm = name.to_str().and_then(|name| name.strip_suffix(suffix));
+            vms.extend(vm.and_then(|vm| VmName::try_from(vm).ok()));
         }
     }
-    vms.sort();
-    Ok(vms)
+    vms.retain(|vm| !matches!(Home::of_monitor(global, vm).holder(), Ok(None)));
+    Ok(vms.into_iter().collect())
 }
 
 /// The socket of a running monitor: where the configuration says, or, if `vardir` was changed since the monitor
@@ -60,15 +58,15 @@ pub(crate) fn ctrl(config: &Config, vm: &VmName, pid: u32) -> PathBuf {
 /// The process of a monitor, held by a pidfd so that its number cannot be reused.
 #[derive(Debug)]
 pub(crate) struct Process<'a> {
-    pid_file: &'a Path,
+    home: &'a Home,
     pid: u32,
     fd: Option<OwnedFd>,
 }
 
 impl<'a> Process<'a> {
-    /// The process that holds the lock as `pid`, or nothing to wait for if it has just ended. An error if we may not
+    /// The monitor that runs as `pid`, or nothing to wait for if it has just ended. An error if we may not
     /// end it, or if another process has got the number of a monitor.
-    pub(crate) fn open(pid_file: &'a Path, pid: u32) -> io::Result<Process<'a>> {
+    pub(crate) fn open(home: &'a Home, pid: u32) -> io::Result<Process<'a>> {
         let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
         let number = number.ok_or_else(|| io::Error::other(format!("{pid} is no process ID")))?;
         let fd = match pidfd_open(number, PidfdFlags::empty()) {
@@ -80,40 +78,22 @@ impl<'a> Process<'a> {
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}
             Err(e) => return Err(e.into()),
         }
-        let process = Process { pid_file, pid, fd };
+        let process = Process { home, pid, fd };
         if process.fd.is_some()
-            && !process.has_pid_file()?
-            && process.holds_lock().map_err(io::Error::other)?
+            && !home.is_of(pid)?
+            && process.is_running().map_err(io::Error::other)?
         {
             return Err(io::Error::other(format!(
                 "it is another process; who has locked {0} is not known (fuser -v {0} shows it)",
-                pid_file.display()
+                home.pid_file().display()
             )));
         }
         Ok(process)
     }
 
-    /// Whether it has the pid file open; a process that has merely got the same number has not.
-    fn has_pid_file(&self) -> io::Result<bool> {
-        let identity = |path: &Path| {
-            let metadata = fs::metadata(path)?;
-            io::Result::Ok((metadata.dev(), metadata.ino()))
-        };
-        let wanted = match identity(self.pid_file) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
-            wanted => wanted?,
-        };
-        let open = match fs::read_dir(format!("/proc/{}/fd", self.pid)) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(false),
-            open => open?,
-        };
-        let mut open = open.filter_map(|entry| identity(&entry.ok()?.path()).ok());
-        Ok(open.any(|open| open == wanted))
-    }
-
-    /// Whether it still holds the lock.
-    pub(crate) fn holds_lock(&self) -> Result<bool, daemon::Error> {
-        match PidFile::holder(self.pid_file) {
+    /// Whether it still is the monitor.
+    pub(crate) fn is_running(&self) -> Result<bool, daemon::Error> {
+        match self.home.holder() {
             Ok(holder) => Ok(holder == Some(self.pid)),
             // Another monitor of the same VM.
             Err(daemon::Error::Starting { .. }) => Ok(false),
@@ -126,7 +106,7 @@ impl<'a> Process<'a> {
         let Some(fd) = &self.fd else {
             return Ok(());
         };
-        if !self.holds_lock().map_err(|e| e.to_string())? {
+        if !self.is_running().map_err(|e| e.to_string())? {
             return Ok(());
         }
         match pidfd_send_signal(fd, signal) {
@@ -145,7 +125,7 @@ impl<'a> Process<'a> {
                 Some(fd) => wait::readable(fd, until, go_on)?,
                 None => true,
             };
-            if !ended || self.holds_lock().is_ok_and(|held| !held) {
+            if !ended || self.is_running().is_ok_and(|held| !held) {
                 return Ok(());
             }
             if Instant::now() >= until || !go_on() {
@@ -158,6 +138,10 @@ impl<'a> Process<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use daemon::PidFile;
+
     use super::*;
 
     #[test]
@@ -166,7 +150,12 @@ mod tests {
         let path = dir.path().join("umlmon");
         let run = dir.path().join("run");
         let config = |run: &Path| {
-            let text = format!("[GLOBAL]\nrundir = {}\n", run.display());
+            let var = dir.path().join("var");
+            let text = format!(
+                "[GLOBAL]\nvardir = {}\nrundir = {}\n",
+                var.display(),
+                run.display()
+            );
             Config::parse(&text, &path).unwrap()
         };
         assert_eq!(running(&config(&run)).unwrap(), []);
@@ -200,32 +189,44 @@ mod tests {
         assert_eq!(ctrl(&config, &vm, pid), old);
     }
 
+    /// The home of vm1, and its pid file.
+    fn home(dir: &Path) -> (Home, PathBuf) {
+        let shown = dir.display();
+        let text = format!("[GLOBAL]\nvardir = {shown}/var\nrundir = {shown}\n");
+        let config = Config::parse(&text, &dir.join("umlmon")).unwrap();
+        let vm = VmName::try_from("vm1").unwrap();
+        (
+            Home::of_monitor(&config.global, &vm),
+            config.global.pid_file(&vm),
+        )
+    }
+
     #[test]
     fn a_monitor_that_is_gone_is_neither_signalled_nor_waited_for() {
         let dir = tempfile::tempdir().unwrap();
-        let pid_file = dir.path().join("vm1.pid");
+        let (home, pid_file) = home(dir.path());
         // This process lives, but does not hold the lock: it must get no signal.
-        let process = Process::open(&pid_file, std::process::id()).unwrap();
+        let process = Process::open(&home, std::process::id()).unwrap();
         process.signal(Signal::KILL).unwrap();
         let lock = PidFile::lock(&pid_file).unwrap();
         lock.write().unwrap();
-        assert!(process.holds_lock().unwrap());
-        Process::open(&pid_file, std::process::id()).unwrap();
+        assert!(process.is_running().unwrap());
+        Process::open(&home, std::process::id()).unwrap();
         drop(lock);
-        assert!(!process.holds_lock().unwrap());
+        assert!(!process.is_running().unwrap());
     }
 
     #[test]
     fn a_process_that_has_got_the_number_of_a_monitor_is_not_taken_for_it() {
         let dir = tempfile::tempdir().unwrap();
-        let pid_file = dir.path().join("vm1.pid");
+        let (home, pid_file) = home(dir.path());
         let mut stranger = std::process::Command::new("sleep")
             .arg("1000")
             .spawn()
             .unwrap();
         let lock = PidFile::lock(&pid_file).unwrap();
         fs::write(&pid_file, format!("{}\n", stranger.id())).unwrap();
-        let error = Process::open(&pid_file, stranger.id()).unwrap_err();
+        let error = Process::open(&home, stranger.id()).unwrap_err();
         stranger.kill().unwrap();
         stranger.wait().unwrap();
         assert!(error.to_string().contains("another process"), "{error}");

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use cli::{Exit, Failure};
 use client::Client;
 use config::{Config, StartType, VmName};
-use daemon::PidFile;
+use daemon::Home;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::report::{Report, Row};
@@ -74,7 +74,7 @@ fn start_one(
     if configured.start == StartType::Off {
         return Ok((NOT_STARTED, "start = off".into()));
     }
-    match PidFile::holder(&config.global.pid_file(vm)) {
+    match Home::of_monitor(&config.global, vm).holder() {
         Ok(None) => {}
         Ok(Some(pid)) => return Ok(("left as it is", format!("its monitor runs, pid {pid}"))),
         Err(e) => return Err(e.to_string()),

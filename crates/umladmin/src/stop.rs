@@ -1,13 +1,13 @@
 //! `umladmin stop`: all VMs down at the same time, each by the ladder, then their monitors (umladmin).
 
 use std::cell::Cell;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use cli::{Exit, Failure};
 use client::{Client, Monitor, Stream};
 use config::{Config, VmName};
-use daemon::PidFile;
+use daemon::Home;
 use rpc_xdr::client::{ClientError, Ticket};
 use rpc_xdr::umlmonctrl::{
     CtlCode, CtlResult, VmCtrlaltdelArgs, VmState, VmSysrqArgs, VmWaitArgs, VmWaitResult,
@@ -105,8 +105,8 @@ fn bring_down(
     timeout: Duration,
     pace: &Pace<'_>,
 ) -> Result<Option<String>, String> {
-    let pid_file = config.global.pid_file(vm);
-    let pid = match PidFile::holder(&pid_file) {
+    let home = Home::of_monitor(&config.global, vm);
+    let pid = match home.holder() {
         Ok(Some(pid)) => pid,
         Ok(None) if selection::is_configured(config, vm) => return Ok(None),
         // No such VM: the configuration has the best message.
@@ -114,12 +114,12 @@ fn bring_down(
         Err(e) => return Err(format!("cannot end its monitor: {e}")),
     };
     // A user who may not end the monitor must not shut the guest down first.
-    let process = Process::open(&pid_file, pid)
-        .map_err(|e| format!("cannot end its monitor, pid {pid}: {e}"))?;
+    let process =
+        Process::open(&home, pid).map_err(|e| format!("cannot end its monitor, pid {pid}: {e}"))?;
     let kernel = Kernel {
         vm,
         ctrl: monitor::ctrl(config, vm, pid),
-        pid_file: &pid_file,
+        home: &home,
         pace,
     };
     let kernel = stop_kernel(kernel, timeout).unwrap_or_else(|error| {
@@ -252,7 +252,7 @@ fn round(time: Duration) -> u64 {
 struct Kernel<'a> {
     vm: &'a VmName,
     ctrl: PathBuf,
-    pid_file: &'a Path,
+    home: &'a Home,
     pace: &'a Pace<'a>,
 }
 
@@ -275,7 +275,7 @@ impl Kernel<'_> {
         let left = until.saturating_sub(self.pace.now());
         let limit = left.clamp(Duration::from_millis(1), ACCEPT);
         let answer = self.client().with_limit(limit).call_while(send, wait);
-        answer.map_err(|failure| match PidFile::holder(self.pid_file) {
+        answer.map_err(|failure| match self.home.holder() {
             // The monitor has ended, and its VM with it.
             Ok(None) => Outcome::Ended,
             _ => self.pace.reason(until, Some(failure.message)),
@@ -362,7 +362,7 @@ impl Stoppable for MonitorProcess<'_> {
     fn wait(&mut self, until: Duration) -> Outcome {
         let go_on = || self.pace.go_on();
         let waited = self.process.wait(self.pace.at(until), &go_on);
-        match (waited, self.process.holds_lock()) {
+        match (waited, self.process.is_running()) {
             (Ok(()), Ok(false)) => Outcome::Ended,
             (Err(e), _) => Outcome::Failed(e.to_string()),
             (_, Err(e)) => Outcome::Failed(e.to_string()),

@@ -11,9 +11,11 @@ use crate::{monitor, selection, start, stop};
 pub(crate) fn run(config: &Config, names: &[&str], timeout: Duration) -> Result<Exit, Failure> {
     let report = Report::new();
     let running = monitor::running(config).map_err(|e| {
+        let global = &config.global;
         Failure::from(e).about(format_args!(
-            "cannot read {}",
-            config.global.rundir.display()
+            "cannot read {} and {}",
+            global.vardir.display(),
+            global.rundir.display()
         ))
     })?;
     let meant = selection::named_or_all(config, names)?;

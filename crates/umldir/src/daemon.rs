@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use config::{Config, Global};
-use daemon::{CtrlSocket, LogHandle, LogTo, PidFile, Readiness, Signals, Told};
+use config::Config;
+use daemon::{CtrlSocket, Home, LogHandle, LogTo, Readiness, Signals, Told};
 use files::LogDir;
 use rpc_xdr::server::Limits;
 use rpc_xdr::umldir::{DIR_VMS_MAX, UMLDIR_V1_LIMITS, serve_umldir_v1};
@@ -44,15 +44,15 @@ pub fn run(config_path: &Path, foreground: bool) -> anyhow::Result<()> {
     }
     daemon::start_up()?;
     let global = Config::load(config_path)?.global;
-    // The lock comes first: the process that holds it may clean up after an earlier daemon. It is released last.
-    let pid_file = lock(&global)?;
     let home = global.directory();
     own_directory(&home, 0o755)?;
+    // The process that holds the locks may clean up after an earlier daemon. They are released last.
+    let pid_files = Home::of_directory_service(&global).take()?;
     let log = open_log(&home.join("log"), foreground)?;
     let ctrl = CtrlSocket::bind(&home)?;
     let mut ports = Ports::listen(&global)?;
     ports.may_use(allow_many_connections(ports.max_descriptors())?);
-    let readiness = daemon::background(foreground, &pid_file)?;
+    let readiness = daemon::background(foreground, &pid_files)?;
     // From here on this is the daemon: no thread or runtime may exist before.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -64,11 +64,6 @@ pub fn run(config_path: &Path, foreground: bool) -> anyhow::Result<()> {
         Err(error) if readiness.failed(1, &format!("umldir: {}", cli::causes(&error))) => Ok(()),
         result => result,
     }
-}
-
-fn lock(global: &Global) -> anyhow::Result<PidFile> {
-    daemon::run_directory(&global.rundir)?;
-    Ok(PidFile::lock(&global.directory_pid_file())?)
 }
 
 /// Makes a directory with this mode, or makes sure that the one that is there is root's alone. Its mode is kept then,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use config::{Config, Global, StartType, Vm, VmName};
-use daemon::{Acceptor, CtrlSocket, LogHandle, LogTo, PidFile, Readiness, Signals, Told};
+use daemon::{Acceptor, CtrlSocket, Home, LogHandle, LogTo, PidFile, Readiness, Signals, Told};
 use disks::{Devices, Disks, Locks};
 use files::LogDir;
 use jail::{Account, ControlGroup, Jail};
@@ -70,9 +70,9 @@ pub fn run(name: &VmName, config_path: &Path, manner: Manner) -> anyhow::Result<
     let config_path = std::path::absolute(config_path)?;
     let (vm, global) = configured(&config_path, name)?;
     // The lock comes first: the process that holds it may clean up after an earlier monitor. It is released last.
-    let pid_file = lock(&global, name)?;
+    let pid_files = lock(&global, name)?;
     let parts = Parts::prepare(vm, global, config_path, manner)?;
-    let readiness = daemon::background(manner.foreground, &pid_file)?;
+    let readiness = daemon::background(manner.foreground, &pid_files)?;
     // From here on this is the daemon: no thread or runtime may exist before.
     daemon::spare_when_memory_is_short();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -98,9 +98,9 @@ fn configured(path: &Path, name: &VmName) -> anyhow::Result<(Vm, Global)> {
     Ok((config.vm(name)?, config.global))
 }
 
-fn lock(global: &Global, name: &VmName) -> anyhow::Result<PidFile> {
-    daemon::run_directory(&global.rundir)?;
-    Ok(PidFile::lock(&global.pid_file(name))?)
+fn lock(global: &Global, name: &VmName) -> anyhow::Result<[PidFile; 2]> {
+    jail::open_vm_dir(&global.vardir, &global.vm_dir(name))?;
+    Ok(Home::of_monitor(global, name).take()?)
 }
 
 fn prepare_jail(global: &Global, vm: &Vm) -> anyhow::Result<Jail> {

@@ -74,6 +74,8 @@ pub enum Happening {
     Panic(String),
     /// The guest kernel reports a hang.
     Hang,
+    /// The kernel has not reported its mconsole for so many seconds.
+    Silent(u64),
     /// A client asks for something.
     Request {
         /// The client.
@@ -124,6 +126,11 @@ impl fmt::Display for Happening {
             Happening::Guest(text) => write!(f, "the guest says: {text}"),
             Happening::Panic(text) => write!(f, "kernel panic: {text}"),
             Happening::Hang => f.write_str("the kernel reports a hang"),
+            Happening::Silent(seconds) => write!(
+                f,
+                "the kernel has not reported its mconsole for {seconds} s: it hangs, or boots slowly (con0 may show why, \
+                 -kill ends it)"
+            ),
             Happening::Request { who, wish } => write!(f, "{wish} requested ({who})"),
             Happening::Refused { who, wish, why } => {
                 write!(f, "{wish} refused ({who}): {why}")
@@ -163,7 +170,10 @@ impl Happening {
     fn is_trouble(&self) -> bool {
         matches!(
             self,
-            Happening::Panic(_) | Happening::Hang | Happening::Refused { .. }
+            Happening::Panic(_)
+                | Happening::Hang
+                | Happening::Silent(_)
+                | Happening::Refused { .. }
         )
     }
 }

@@ -13,6 +13,7 @@
 //! attack                                                       tries to get out of the jail, and says what worked
 //! execute:PROGRAM,ARG...                                       runs it on con0, and says how it ended
 //! no-init                                                      no init handles CTRL-ALT-DEL yet
+//! never-up                                                     (argument only) hangs before there is an mconsole
 //! give-up:TEXT                                                 (argument only) ends before there is an mconsole
 //! clock                                                        says when it began to run
 //! bomb                                                         starts threads until it may not any more
@@ -58,6 +59,9 @@ fn main() -> anyhow::Result<()> {
     {
         let mut output = File::from(std::io::stdout().as_fd().try_clone_to_owned()?);
         return Ok(output.write_all(&e2e::flood(bytes.parse()?))?);
+    }
+    while args.iter().any(|arg| arg == "fake=never-up") {
+        std::thread::park();
     }
     let mut kernel = Kernel::new(began, args)?;
     kernel.boot()?;

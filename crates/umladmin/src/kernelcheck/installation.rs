@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use client::Client;
 use config::{Config, VmName};
-use daemon::PidFile;
+use daemon::Home;
 use jail::Account;
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -133,11 +133,11 @@ impl Installation {
 impl Drop for Installation {
     /// Ends the monitor, and with it the VM; then the directory is removed.
     fn drop(&mut self) {
-        let pid_file = self.config.global.pid_file(&self.vm);
-        let Ok(Some(pid)) = PidFile::holder(&pid_file) else {
+        let home = Home::of_monitor(&self.config.global, &self.vm);
+        let Ok(Some(pid)) = home.holder() else {
             return;
         };
-        let ended = monitor::Process::open(&pid_file, pid)
+        let ended = monitor::Process::open(&home, pid)
             .map_err(|error| error.to_string())
             .and_then(|process| {
                 process.signal(Signal::TERM)?;

@@ -14,7 +14,7 @@ use crate::events::Happening;
 use crate::failure::{Denied, Failure};
 use crate::life::ending::{self, Evidence};
 use crate::life::kernels::{self, Seen};
-use crate::life::run::{Look, Run, RunEvent, Start};
+use crate::life::run::{Look, Run, RunEvent, SILENCE, Start};
 use crate::life::state::{self, Action, Event, Say, State};
 use crate::life::talk::{self, Talk};
 use crate::mconsole::Notice;
@@ -99,6 +99,8 @@ pub struct Monitor {
     status: watch::Sender<Status>,
     /// The requests that wait for the outcome of the start, and until when it is still open.
     starter: Option<(Reply, Instant)>,
+    /// When the run will have been silent for too long, unless its kernel reports its mconsole before that.
+    silent_from: Option<Instant>,
     /// The kernel is up, but the child has not told yet that it executes: these are two ways.
     up_early: bool,
     /// A reboot whose delay is not over: the configuration and arguments of the run that ended.
@@ -140,6 +142,7 @@ impl Monitor {
             turn: Rc::new(Semaphore::new(1)),
             status,
             starter: None,
+            silent_from: None,
             up_early: false,
             reboot: None,
             delay: Duration::ZERO,
@@ -163,6 +166,7 @@ impl Monitor {
                 Some(event) = self.talk_events.1.recv() => self.on_event(event),
                 event = next_event(&mut self.run) => self.on_run_event(event),
                 () = at(start_settled) => self.started(),
+                () = at(self.silent_from) => self.silent(),
                 kernel = ready(&mut self.reboot) => self.relaunch(kernel),
             };
             if exit {
@@ -306,6 +310,7 @@ impl Monitor {
     fn on_run_event(&mut self, event: RunEvent) -> bool {
         match event {
             RunEvent::Executing => {
+                self.silent_from = self.run.as_ref().and_then(Run::silent_from);
                 let exit = self.on_event(Event::Executing);
                 if std::mem::take(&mut self.up_early) {
                     self.answer_starter(Ok(()));
@@ -367,6 +372,19 @@ impl Monitor {
         false
     }
 
+    /// The time is over in which the kernel should have reported its mconsole.
+    fn silent(&mut self) -> bool {
+        self.silent_from = None;
+        if self
+            .run
+            .as_ref()
+            .is_some_and(|run| run.silent_from().is_some())
+        {
+            self.setup.events.tell(Happening::Silent(SILENCE.as_secs()));
+        }
+        false
+    }
+
     fn answer_starter(&mut self, result: Result<(), Failure>) {
         if let Some((reply, _)) = self.starter.take() {
             let _ = reply.send(result);
@@ -395,6 +413,7 @@ impl Monitor {
 
     /// Releases everything of the run; its guards undo what they did.
     fn clean_up(&mut self) {
+        self.silent_from = None;
         self.reboot = None;
         self.run = None;
         self.status.send_modify(|status| status.ready = false);

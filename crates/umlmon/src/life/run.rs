@@ -29,6 +29,9 @@ use crate::second::orders::{FromChild, Launch};
 use crate::setup::Setup;
 use crate::snapshot::Snapshot;
 
+/// How long a kernel may take until it reports its mconsole. It takes a few seconds on a slow host.
+pub const SILENCE: Duration = Duration::from_secs(30);
+
 /// How long a control group may be busy when all of its processes have ended, and how often it is looked at.
 const GROUP_PATIENCE: Duration = Duration::from_millis(200);
 const GROUP_PAUSE: Duration = Duration::from_millis(5);
@@ -98,6 +101,8 @@ pub struct Look {
     pub bounded_by: Vec<&'static str>,
     /// What keeps it away from the host.
     pub confined_by: Vec<&'static str>,
+    /// The kernel has had time to report its mconsole, and has not.
+    pub silent: bool,
     /// The way to ask the kernel something.
     pub mconsole: Rc<Mconsole>,
 }
@@ -116,6 +121,7 @@ pub struct Run {
     kernel_pid: u32,
     killed: bool,
     panic: Option<String>,
+    up: bool,
     /// The kernel's mconsole.
     pub mconsole: Rc<Mconsole>,
     /// When it was started.
@@ -176,6 +182,7 @@ impl Run {
             kernel_pid: 0,
             killed: false,
             panic: None,
+            up: false,
             mconsole: Rc::new(mconsole),
             started: Instant::now(),
         })
@@ -224,6 +231,7 @@ impl Run {
     fn note(&mut self, notice: &Notice) {
         match notice {
             Notice::Ready => {
+                self.up = true;
                 self.channels.nudged().begin(&self.link);
             }
             Notice::Panic(text) => self.panic = Some(text.clone()),
@@ -235,6 +243,11 @@ impl Run {
     pub fn kill(&mut self) {
         self.killed = true;
         self.link.kill();
+    }
+
+    /// When it has been silent for too long; None if its mconsole is up.
+    pub fn silent_from(&self) -> Option<Instant> {
+        (!self.up).then(|| self.started + SILENCE)
     }
 
     /// [`Run::kill`] was called.
@@ -292,6 +305,9 @@ impl Run {
                 .map(|group| group.in_force().to_vec())
                 .unwrap_or_default(),
             confined_by: self.walls(),
+            silent: self
+                .silent_from()
+                .is_some_and(|from| Instant::now() >= from),
             mconsole: Rc::clone(&self.mconsole),
         }
     }

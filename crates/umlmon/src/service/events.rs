@@ -49,7 +49,7 @@ fn parts(what: &Happening) -> (EventKind, String, String, String) {
         Happening::Ready => (EventKind::Ready, none(), none(), none()),
         Happening::Guest(text) => (EventKind::Guest, none(), none(), text),
         Happening::Panic(text) => (EventKind::Panic, none(), none(), text),
-        Happening::Hang => (EventKind::Hang, none(), none(), none()),
+        Happening::Hang | Happening::Silent(_) => (EventKind::Hang, none(), none(), none()),
         Happening::Request { who, wish } => (EventKind::Request, none(), who, wish.object),
         Happening::Refused { who, why, .. } => (EventKind::Refused, none(), who, why),
         Happening::Attached { channel, who, mode } => {

@@ -62,7 +62,12 @@ impl Service {
             monitor_since: wire::ago(self.since.elapsed()),
             state: wire::state(status.phase),
             state_since: wire::ago(status.since.elapsed()),
-            responding: matches!(version, Some(Ok(_) | Err(mconsole::Error::Unreachable(_)))),
+            responding: match version {
+                Some(Ok(_)) => true,
+                // It is not up yet.
+                Some(Err(mconsole::Error::Unreachable(_))) => look.is_some_and(|look| !look.silent),
+                _ => false,
+            },
             uptime: look.map_or(0, |look| {
                 u32::try_from(look.started.elapsed().as_secs()).unwrap_or(u32::MAX)
             }),
