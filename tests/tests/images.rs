@@ -7,6 +7,7 @@ use std::fs;
 use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, UNIX_EPOCH};
 
 use e2e::{Console, Login, Vm, World, run};
 
@@ -288,5 +289,24 @@ fn a_disk_that_is_cut_off_under_a_guest_holds_up_nobody() {
     vm.umlwatch(&["-halt"]).ok();
     vm.wait_inactive();
     assert_eq!(vm.last_end().0, "halted");
+    console.leave();
+}
+
+/// Input I15: at both ends of what the header can record.
+#[test]
+fn a_backing_file_of_an_odd_time_works() {
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
+    let (vm, mut console) = guest(&world, "vm1", &[]);
+    let base = fs::File::options().write(true).open(share(&vm)).unwrap();
+    let last = Duration::from_secs(u32::MAX.into());
+    for time in [UNIX_EPOCH, UNIX_EPOCH + last] {
+        base.set_modified(time).unwrap();
+        use_image(&vm);
+        boot(&vm, &mut console);
+        shut_down(&vm);
+        vm.umlwatch(&["-disk-delete", "/disks/a.cow"]).ok();
+    }
     console.leave();
 }
