@@ -27,6 +27,24 @@ struct Guest {
     taken_by: String,
 }
 
+impl Guest {
+    /// What `session` gets that has read the output up to an offset; no bytes if there are no more.
+    fn chunk(&self, session: u32, args: &ConReadArgs) -> ConChunk {
+        let offset = args.offset.max(self.lost);
+        let from = usize::try_from(offset - self.lost)
+            .unwrap()
+            .min(self.output.len());
+        let data = self.output[from..].iter().take(args.max as usize);
+        ConChunk {
+            offset,
+            data: data.copied().collect(),
+            state: self.state,
+            writer: self.writer == Some(session),
+            taken_by: self.taken_by.clone(),
+        }
+    }
+}
+
 /// A monitor and its VM.
 pub struct Service {
     manner: Manner,
@@ -235,47 +253,14 @@ impl PartialUmlmonctrlV1 for Service {
         })
     }
     async fn con_read(&self, session: &u32, args: ConReadArgs) -> ConReadResult {
-        loop {
-            let changed = self.changed.notified();
-            {
-                let guest = self.guest.borrow();
-                let offset = args.offset.max(guest.lost);
-                let from = usize::try_from(offset - guest.lost)
-                    .unwrap()
-                    .min(guest.output.len());
-                let data: Vec<u8> = guest.output[from..]
-                    .iter()
-                    .take(args.max as usize)
-                    .copied()
-                    .collect();
-                let writer = guest.writer == Some(*session);
-                if !data.is_empty() {
-                    let taken_by = guest.taken_by.clone();
-                    return ConReadResult::Ok(ConChunk {
-                        offset,
-                        data,
-                        state: guest.state,
-                        writer,
-                        taken_by,
-                    });
-                }
-            }
+        let now = || self.guest.borrow().chunk(*session, &args);
+        let changed = self.changed.notified();
+        if now().data.is_empty() {
             let wait = Duration::from_millis(args.wait_ms.into());
             // What has come, or that nothing has, is seen next.
             let _ = timeout(wait, changed).await;
-            let guest = self.guest.borrow();
-            if guest.lost + guest.output.len() as u64 <= args.offset {
-                let (writer, taken_by) = (guest.writer == Some(*session), guest.taken_by.clone());
-                let (offset, data) = (args.offset, Vec::new());
-                return ConReadResult::Ok(ConChunk {
-                    offset,
-                    data,
-                    state: guest.state,
-                    writer,
-                    taken_by,
-                });
-            }
         }
+        ConReadResult::Ok(now())
     }
     async fn con_screen(&self, _: &u32, args: ConScreenArgs) -> ConScreenResult {
         self.note(format!("screen {}", args.channel));

@@ -33,7 +33,7 @@ impl Key {
         Key(Zeroizing::new(sum))
     }
 
-    /// What stands for the old password where none is set, in PASSWORD_SET.
+    /// Replaces the old password in PASSWORD_SET if none is set.
     pub fn unset() -> Key {
         Key::from_md5([0; 16])
     }
@@ -53,7 +53,7 @@ impl fmt::Debug for Key {
 /// A key of HMAC-MD5 that seals the messages of one direction.
 pub(crate) type MacState = Hmac<Md5>;
 
-/// What an authentication is about: the VM, the nonces, whether seals follow, and the TLS connection around it.
+/// What the proofs of an authentication cover: the VM, the nonces, whether seals follow, and the TLS connection.
 #[derive(Debug, Clone)]
 pub struct Transcript(AuthTranscript);
 
@@ -77,12 +77,12 @@ impl Transcript {
         self.mac(key, AuthPurpose::ClientProof)
     }
 
-    /// The server's.
+    /// The server's proof that it knows the password.
     pub fn server_proof(&self, key: &Key) -> AuthMac {
         self.mac(key, AuthPurpose::ServerProof)
     }
 
-    /// Whether `proof` is the client's. Takes the same time whatever is wrong with it.
+    /// Whether `proof` is the client's. The comparison takes constant time.
     pub fn is_client_proof(&self, key: &Key, proof: &AuthMac) -> bool {
         verify(self.state(key, AuthPurpose::ClientProof), proof)
     }
@@ -115,7 +115,7 @@ impl Transcript {
         let mut state = hmac(key);
         match transcript.pack(&mut bytes) {
             Ok(_) => state.update(&bytes),
-            // Longer than the interface allows, which no other side can have: nothing will match this.
+            // Longer than the interface allows. No peer can have such a transcript, so nothing matches this one.
             Err(_) => state.update(format!("{transcript:?}").as_bytes()),
         }
         state

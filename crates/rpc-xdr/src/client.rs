@@ -1,4 +1,4 @@
-//! The calling side, blocking, in umlwatch and umladmin: calls one after the other, or several under way at once.
+//! The client side, blocking, in umlwatch and umladmin: calls one after the other, or several under way at once.
 //!
 //! The generated clients are built from [`Client::send`], which sends a call, and [`Client::wait`], which gives the
 //! result of one. A program that waits for other things too polls the descriptor of the stream; when it is readable,

@@ -33,7 +33,7 @@ const SETUP_LENGTH: usize = 128;
 /// The credential identifier: a verifier is about one password only.
 const CREDENTIAL: &[u8] = b"umlmon";
 
-/// What everything is computed with.
+/// The algorithms of OPAQUE.
 #[derive(Debug)]
 struct Suite;
 
@@ -43,7 +43,7 @@ impl CipherSuite for Suite {
     type Ksf = Stretching;
 }
 
-/// The key stretching function that a verifier has been made with.
+/// The key stretching function with which a verifier was made.
 struct Stretching(AuthStretch);
 
 impl Default for Stretching {
@@ -72,13 +72,13 @@ pub fn stretch_of(number: u32) -> Option<AuthStretch> {
         .find(|stretch| *stretch as u32 == number)
 }
 
-/// What a run of OPAQUE is about, besides the password: in bytes, as both sides must have them.
+/// The context of a run of OPAQUE, in XDR. Client and server must use the same one.
 #[derive(Debug, Clone)]
 pub struct Context(Vec<u8>);
 
 impl Context {
-    /// Of a login to `vm` of the host that the user calls `host`, to whose `address` the client has connected.
-    /// `binding` is what TLS exports ([`crate::auth::BINDING_LABEL`]), else empty.
+    /// Of a login to `vm`. `host` is the host as the user named it, `address` the address that the client has
+    /// connected to. `binding` is what TLS exports ([`crate::auth::BINDING_LABEL`]), empty without TLS.
     pub fn login(vm: &str, host: &str, address: [u8; 16], binding: &[u8]) -> Context {
         Context::pack(&AuthContext {
             prog: UMLMONAUTH,
@@ -106,13 +106,13 @@ impl Context {
         let mut bytes = Vec::new();
         match context.pack(&mut bytes) {
             Ok(_) => Context(bytes),
-            // Longer than the interface allows, which no other side can have: nothing will match this.
+            // Longer than the interface allows. No peer can have such a context, so nothing matches this one.
             Err(_) => Context(format!("{context:?}").into_bytes()),
         }
     }
 }
 
-/// The key that only client and server have after a login, even if the password becomes known later.
+/// The key that client and server share after a login. It stays secret even if the password becomes known later.
 #[derive(Clone)]
 pub struct SessionKey(Zeroizing<[u8; 64]>);
 
@@ -124,7 +124,7 @@ impl SessionKey {
         (Key::from_md5(fixed(calls)), Key::from_md5(fixed(replies)))
     }
 
-    /// Hides a verifier for PASSWORD_FINISH, and shows it again.
+    /// Hides a verifier for PASSWORD_FINISH; the second time, reveals it.
     pub fn mask(&self, verifier: &mut AuthVerifier) {
         let (_, secret) = self.0.split_at(32);
         for (number, block) in (0u8..).zip(verifier.chunks_mut(64)) {
@@ -145,20 +145,21 @@ impl fmt::Debug for SessionKey {
     }
 }
 
-/// What is left of an authentication, for a change of the password on the same connection.
+/// What a change of the password needs of the authentication of its connection.
 #[derive(Debug, Clone)]
 pub enum Proved {
     /// Of version 1: the server's nonce, for [`crate::auth::PasswordChange`].
     V1(AuthNonce),
-    /// Of version 2: what hides the new password.
+    /// Of version 2: the key that hides the new verifier.
     V2(SessionKey),
 }
 
-/// By what a server checks a password, and proves that it may: no equivalent of the password, and salted. Whoever has
-/// it can play the server, and try passwords, each of which takes as long as the stretching; he cannot log in.
+/// What a server stores of a password, to check it and to prove that it is the right server. It is salted. Somebody who
+/// steals it can impersonate the server and test guesses of the password, each as slow as the key stretching, but he
+/// cannot log in with it.
 pub struct Verifier {
     setup: ServerSetup<Suite>,
-    /// None if there is no password that it is about.
+    /// None if no password is set.
     record: Option<ServerRegistration<Suite>>,
     stretch: AuthStretch,
 }
@@ -170,8 +171,8 @@ impl fmt::Debug for Verifier {
 }
 
 impl Verifier {
-    /// A new one of a password; with Argon2id, some tens of milliseconds of work. Should that fail, it is one of no
-    /// password.
+    /// Makes the verifier of a password. Argon2id takes some tens of milliseconds. If that fails, the verifier accepts
+    /// no password.
     pub fn new(key: &Key, stretch: AuthStretch) -> Verifier {
         let setup = ServerSetup::new(&mut OsRng);
         let record = register(&setup, key, stretch).ok();
@@ -182,7 +183,7 @@ impl Verifier {
         }
     }
 
-    /// One of no password. What it offers looks like that of another one.
+    /// A verifier that accepts no password. Its offers look like those of others.
     pub fn unset() -> Verifier {
         Verifier {
             setup: ServerSetup::new(&mut OsRng),
@@ -191,7 +192,7 @@ impl Verifier {
         }
     }
 
-    /// From what [`Verifier::to_bytes`] gives; None if it is not that.
+    /// Reads what [`Verifier::to_bytes`] gives; None if it is not valid.
     pub fn from_bytes(stretch: AuthStretch, bytes: &[u8; VERIFIER_LENGTH]) -> Option<Verifier> {
         let (setup, record) = bytes.split_at(SETUP_LENGTH);
         Some(Verifier {
@@ -201,19 +202,19 @@ impl Verifier {
         })
     }
 
-    /// The bytes, for storing them; None of one of no password.
+    /// The bytes to store; None if it accepts no password.
     pub fn to_bytes(&self) -> Option<[u8; VERIFIER_LENGTH]> {
         let record = self.record.as_ref()?.serialize();
         Some(fixed(&[&self.setup.serialize()[..], &record].concat()))
     }
 
-    /// With which stretching it has been made.
+    /// The key stretching function with which it was made.
     pub fn stretch(&self) -> AuthStretch {
         self.stretch
     }
 
-    /// The server's answer to a request, which a client can make use of once, if it knows the password; None if the
-    /// request makes no sense.
+    /// Answers a request. The client can use the offer once, if it knows the password. None if the request is not
+    /// valid.
     pub fn offer(&self, request: &AuthKe1, context: &Context) -> Option<(Offered, AuthOffer)> {
         let started = ServerLogin::start(
             &mut OsRng,
@@ -253,7 +254,7 @@ fn register(
     Ok(ServerRegistration::finish(record.message))
 }
 
-/// What a server has to keep of an offer.
+/// What the server keeps of an offer until the client answers.
 pub struct Offered {
     state: ServerLogin<Suite>,
     context: Context,
@@ -296,7 +297,7 @@ impl fmt::Debug for Guess {
 }
 
 impl Guess {
-    /// With the request to send; None if there is no password with this sum, as far as OPAQUE is concerned.
+    /// Begins a login, and gives the request to send; None if OPAQUE does not accept this key.
     pub fn new(key: &Key) -> Option<(Guess, AuthKe1)> {
         let started = ClientLogin::start(&mut OsRng, key.md5()).ok()?;
         let guess = Guess {
@@ -306,7 +307,8 @@ impl Guess {
         Some((guess, fixed(&started.message.serialize())))
     }
 
-    /// The key, and the proof to send; None if the server does not know this password, or means another context.
+    /// The key, and the proof to send; None if the server does not know this password, or uses another
+    /// context.
     pub fn finish(self, offer: &AuthOffer, context: &Context) -> Option<(SessionKey, AuthKe3)> {
         let stretching = Stretching(offer.stretch);
         let finished = self.state.finish(
@@ -325,7 +327,7 @@ impl Guess {
     }
 }
 
-/// An array of bytes. The suite decides how many they are; a test compares them with the interface.
+/// The bytes as an array. The suite decides their number; a test compares it with the interface.
 fn fixed<const N: usize>(bytes: &[u8]) -> [u8; N] {
     let mut fixed = [0; N];
     fixed.copy_from_slice(bytes);

@@ -33,12 +33,12 @@ pub enum SealError {
 /// The seals of one side of a connection.
 pub struct Seal {
     out: Direction,
-    /// None once a message was wrong: nothing after it is believed.
+    /// None after a message with a wrong seal: no further message is accepted.
     inward: Option<Direction>,
 }
 
 struct Direction {
-    /// Has taken in the key already.
+    /// An HMAC that has processed the key.
     key: MacState,
     number: u64,
 }
@@ -50,25 +50,25 @@ impl fmt::Debug for Seal {
 }
 
 impl Seal {
-    /// For the client of a connection whose authentication this was, of version 1.
+    /// For the client, after this authentication of version 1.
     pub fn client(transcript: &Transcript, key: &Key) -> Seal {
         let (calls, replies) = transcript.seal_keys(key);
         Seal::new(calls, replies)
     }
 
-    /// For the server.
+    /// For the server, after this authentication of version 1.
     pub fn server(transcript: &Transcript, key: &Key) -> Seal {
         let (calls, replies) = transcript.seal_keys(key);
         Seal::new(replies, calls)
     }
 
-    /// For the client of a connection whose authentication of version 2 gave this key.
+    /// For the client, after an authentication of version 2 that gave this key.
     pub fn client_of(session: &SessionKey) -> Seal {
         let (calls, replies) = session.directions();
         Seal::new(hmac(&calls), hmac(&replies))
     }
 
-    /// For the server.
+    /// For the server, after an authentication of version 2 that gave this key.
     pub fn server_of(session: &SessionKey) -> Seal {
         let (calls, replies) = session.directions();
         Seal::new(hmac(&replies), hmac(&calls))

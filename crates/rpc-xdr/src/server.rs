@@ -1,4 +1,4 @@
-//! The serving side, in the daemons: one connection is one future on a current_thread runtime.
+//! The server side, in the daemons: one connection is one future on a current_thread runtime.
 //!
 //! The future reads calls, runs several at once and writes the replies in the order in which the calls end, matched by
 //! xid. It owns all of that, so dropping it, or the end of the connection, drops the running calls and the session.
@@ -35,7 +35,7 @@ pub use single::serve_one;
 /// Bytes asked for by one read.
 const READ: usize = 16 * 1024;
 
-/// Bytes of replies that a peer may leave untaken before its next calls wait.
+/// Bytes of replies that a peer may leave unread before its next calls wait.
 const UNTAKEN: usize = 64 * 1024;
 
 /// Buffers up to this size are kept for the next call.
@@ -73,7 +73,7 @@ pub enum ServeError {
     /// Reading or writing failed.
     #[error("the connection broke: {}", crate::why_broken(.0))]
     Broken(#[source] io::Error),
-    /// No sequence of records.
+    /// What the peer sends is no sequence of records.
     #[error(transparent)]
     Record(#[from] RecordError),
     /// A record that is no call.
@@ -99,7 +99,7 @@ pub enum Reject {
 /// A running call; gives the record of its reply.
 pub struct Answer(Pin<Box<dyn Future<Output = Vec<u8>>>>);
 
-/// What the generator makes of an interface, for the service `S`.
+/// An interface with the service `S`; generated.
 pub trait Program<S> {
     /// State of a connection.
     type Session: 'static;
@@ -158,7 +158,7 @@ impl Call<'_> {
             let mut record = accepted(xid, AcceptedStatus::Success(&[]));
             match pack(&result, &mut record) {
                 Ok(_) => record::finish(&mut record),
-                // The service exceeded a bound of the interface: a defect, which must not end the connection.
+                // The service exceeded a bound of the interface: a bug, which must not end the connection.
                 Err(_) => record = accepted(xid, AcceptedStatus::SystemError),
             }
             record

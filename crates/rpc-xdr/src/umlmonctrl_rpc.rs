@@ -2,7 +2,7 @@
 //!
 //! The programs of the interface as Rust, for the daemon that serves it and for the programs that call it.
 
-// A list of procedures is as long as it is.
+// The list of procedures can be long.
 #![allow(clippy::too_many_lines)]
 // Not every interface uses each of them.
 #![allow(unused_imports)]

@@ -5,7 +5,7 @@
 //! that all of them begin with (`VM_RUNNING` is `VmState::Running`); a union is an enum with a variant for each case;
 //! opaque data is `Vec<u8>`. A typedef is an alias: its bound is checked wherever it is encoded or decoded.
 
-// A reply exists once at a time.
+// Only one reply exists at a time.
 #![allow(clippy::large_enum_variant)]
 // Not every interface uses each of them.
 #![allow(unused_imports)]

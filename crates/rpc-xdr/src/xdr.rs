@@ -1,21 +1,21 @@
-//! XDR (RFC 4506) under limits, in every process that speaks RPC.
+//! XDR (RFC 4506) with limits, in every process that speaks RPC.
 //!
-//! Types are decoded from [`Strict`] alone, and their strings, opaque data and arrays by the functions here, each with
-//! its bound: whoever sends a length is not believed, and less than announced is an error.
+//! Types are decoded from [`Strict`] only. The functions here decode strings, opaque data and arrays, each with its
+//! bound: the length that a peer sends is not trusted, and fewer bytes than announced are an error.
 
-/// What is not right about values, encoded or not.
+/// Why a value cannot be encoded or decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum XdrError {
-    /// More or less of something than there can be.
+    /// A length is out of bounds, or there are more or fewer bytes.
     #[error("a length is wrong: {0}")]
     Length(usize),
-    /// No value of the enumeration, or no boolean one.
+    /// A number that is no value of the enumeration, or no boolean.
     #[error("there is no value {0} here")]
     Value(i64),
     /// A union has no such case.
     #[error("there is no such case")]
     Case,
-    /// Zeros should fill up to a multiple of four, and there is something else.
+    /// The padding to a multiple of four is not all zeros.
     #[error("the padding is not zero")]
     Padding,
     /// A string is not UTF-8.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 
-/// Ample for a program that has printed its prompt to switch the echo off.
+/// Long enough for a program that has printed its prompt to switch the echo off.
 const ECHO_OFF: Duration = Duration::from_millis(300);
 
 /// Both directions of a conversation; a thread reads, so that waiting can end with a deadline.

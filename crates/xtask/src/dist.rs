@@ -51,7 +51,7 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
         setup::require_root(&format!("dist {}", words.join(" ")), why)?;
     }
     let target = target_dir().join("dist");
-    // Before anything else, as a build takes its time.
+    // First, as a build takes long.
     let copy = words.contains(&"--twice").then(copy_sources).transpose()?;
     let programs = install::build(&repository(), &target)?;
     let package = package(&programs, &target)?;

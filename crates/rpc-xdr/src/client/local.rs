@@ -1,4 +1,4 @@
-//! Connecting with a server on this host. Runs in the clients, and in umlmon, which is a client of umldir.
+//! Connecting to a server on this host. Runs in the clients, and in umlmon, which is a client of umldir.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd as _;
@@ -9,9 +9,10 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt};
 
-/// Connects with the server that listens at this path, which may be longer than a socket address. Unlike the standard
-/// library's way it does not wait forever if the server accepts nothing and its backlog is full: it waits for `limit`,
-/// or not at all if that is zero. A write on the stream takes at most `limit`, too, until somebody says otherwise.
+/// Connects to the server that listens at this path, which may be longer than a socket address. Unlike
+/// [`UnixStream::connect`], it does not wait forever if the server accepts nothing and its backlog is full: it waits
+/// for `limit`, or not at all if that is zero. `limit` is also the time limit of writes on the stream, until another
+/// one is set.
 ///
 /// # Errors
 /// [`ErrorKind::TimedOut`] if the server accepts nothing; otherwise those of open(2) of the directory and of

@@ -1,4 +1,4 @@
-//! The calling side of a remote connection before its first call of UMLMONCTRL: TLS is asked for, then both sides prove
+//! The client side of a remote connection before its first call of UMLMONCTRL: TLS is asked for, then both sides prove
 //! that they know the password. In umlwatch and umladmin; `umlmonctrl.x` describes it, at the program UMLMONAUTH.
 
 use std::io;
@@ -23,27 +23,27 @@ use crate::umlmonctrl::{
 /// The verifier of a server that offers TLS (RFC 9289 section 4.1).
 pub const TLS_TOKEN: &[u8] = b"STARTTLS";
 
-/// What to log in to with version 1, and with what.
+/// The arguments of a login with version 1.
 #[derive(Debug)]
 pub struct Login<'a> {
     /// The VM.
     pub vm: &'a str,
     /// Its password, or the master password.
     pub key: &'a Key,
-    /// Whether to seal what follows; a server may insist on it.
+    /// Whether to seal the messages that follow; a server may require it.
     pub seal: bool,
     /// What the TLS connection around the calls exports ([`auth::BINDING_LABEL`]); empty without TLS.
     pub binding: &'a [u8],
 }
 
-/// What to log in to with version 2, and with what.
+/// The arguments of a login with version 2.
 #[derive(Debug)]
 pub struct StrongLogin<'a> {
     /// The VM.
     pub vm: &'a str,
-    /// How the user calls its host, without brackets and port.
+    /// Its host as the user named it, without brackets and port.
     pub host: &'a str,
-    /// The address of the host that is connected to.
+    /// The address that the client has connected to.
     pub address: IpAddr,
     /// The password of the VM, or the master password.
     pub key: &'a Key,
@@ -65,25 +65,25 @@ pub struct Authenticated<S> {
 /// Why a login failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LoginError {
-    /// No answer, or none that makes sense.
+    /// No answer, or one that is not valid.
     #[error(transparent)]
     Call(#[from] ClientError),
-    /// The server does not let us in, for this reason.
+    /// The server refuses the login, for this reason.
     #[error("{}", .0.text)]
     Refused(CtlError),
-    /// The server does not take our proof, and says why: the password is wrong, or too many were.
+    /// The server rejects our proof: the password is wrong, or there were too many wrong ones.
     #[error("{}", .0.text)]
     Disproved(CtlError),
-    /// The server let us in without knowing the password: it is not the one it should be.
+    /// The server accepted us without knowing the password: it is not the monitor.
     #[error("the server does not know the password: it is not the VM's monitor")]
     Impostor,
-    /// No nonce.
+    /// The host gives no random bytes for a nonce.
     #[error("cannot get random numbers: {0}")]
     Random(#[source] io::Error),
 }
 
-/// Makes a server prove that it knows the password, and proves it to the server, with version 2: somebody who listens,
-/// or stands between, learns nothing about the password.
+/// Logs in with version 2: both sides prove that they know the password. Neither an eavesdropper nor somebody between
+/// the two learns anything about it.
 ///
 /// # Errors
 /// [`LoginError`]; the connection is of no further use then. That the password is wrong is [`LoginError::Disproved`].
@@ -126,7 +126,7 @@ pub fn log_in<S: Stream>(
     })
 }
 
-/// What the server does not tell, as the client is the first to know.
+/// The client finds this out itself: the server has not answered yet.
 fn wrong_password(host: &str) -> CtlError {
     CtlError {
         code: CtlCode::NotAuthorised,
@@ -134,7 +134,7 @@ fn wrong_password(host: &str) -> CtlError {
     }
 }
 
-/// Proves to a server that we know the password, and makes it prove the same, with version 1.
+/// Logs in with version 1: both sides prove that they know the password.
 ///
 /// # Errors
 /// [`LoginError`]; the connection is of no further use then.
@@ -172,13 +172,13 @@ pub fn authenticate<S: Stream>(
     })
 }
 
-/// Asks for TLS, before anything else. If the answer is true, the TLS handshake is next on the stream; if it is false,
-/// the server does not offer TLS and the stream can be used as it is.
+/// Asks for TLS, as the first call of a connection. True: the TLS handshake is next on the stream. False: the server
+/// does not offer TLS, and the stream can be used unencrypted.
 ///
 /// The answer is not protected: a client that requires TLS must not continue without it.
 ///
 /// # Errors
-/// [`ClientError`]: no answer, or none that makes sense.
+/// [`ClientError`]: no answer, or one that is not valid.
 pub fn start_tls<S: Stream>(stream: &mut S) -> Result<bool, ClientError> {
     const XID: u32 = 1;
     let body = CallBody::<&[u8], &[u8]>::new(

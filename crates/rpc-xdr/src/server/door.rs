@@ -1,5 +1,5 @@
-//! The serving side of a remote connection before it may call anything: TLS is offered, then both sides prove that they
-//! know the password. In umlmon; `umlmonctrl.x` describes it, at the program UMLMONAUTH.
+//! The server side of a remote connection until the client is authenticated: TLS is offered, then both sides prove that
+//! they know the password. In umlmon; `umlmonctrl.x` describes it, at the program UMLMONAUTH.
 //!
 //! The calls have a fixed order; any other message closes the connection. The caller of this code sets the deadline.
 
@@ -25,7 +25,7 @@ use crate::umlmonctrl::{
 };
 use crate::xdr::{Pack, Strict, Unpack, take};
 
-/// What is accepted from a client that has proved nothing.
+/// Bounds for a client that is not authenticated.
 const BOUNDS: Bounds = Bounds {
     max_record: 4096,
     max_fragments: 8,
@@ -38,26 +38,26 @@ const PROVE: (u32, u32) = (UMLMONAUTH_V1, 2);
 const START: (u32, u32) = (UMLMONAUTH_V2, 1);
 const FINISH: (u32, u32) = (UMLMONAUTH_V2, 2);
 
-/// What is written down about arguments that cannot be decoded.
+/// The text for arguments that cannot be decoded.
 const NONSENSE: &str = "its arguments are invalid";
 
-/// The decisions about who is let in.
+/// Decides who may log in.
 #[allow(
     async_fn_in_trait,
     reason = "all connections are served on one thread, nothing has to be Send"
 )]
 pub trait Gate {
-    /// The passwords that are accepted in version 1, or why no client is let in; the reason is sent to the client.
+    /// The passwords that are accepted in version 1, or why nobody may log in; the reason is sent to the client.
     async fn keys(&self, begin: &AuthBeginArgs) -> Result<Vec<Key>, CtlError>;
 
-    /// The verifiers of the passwords that are accepted in version 2, or why no client is let in.
+    /// The verifiers of the passwords that are accepted in version 2, or why nobody may log in.
     async fn verifiers(&self, start: &AuthStartArgs) -> Result<[Rc<Verifier>; 2], CtlError>;
 
-    /// Counts an attempt before the client can learn anything by it, so that many at the same time count too, and those
-    /// that are broken off; or says why there must be no further one.
+    /// Counts an attempt before the client can learn anything from it, so that simultaneous and aborted attempts count,
+    /// too. The error says why no further attempt is allowed.
     fn attempt(&self) -> Result<(), CtlError>;
 
-    /// An attempt has failed. The client is told this, once it is given.
+    /// An attempt has failed. The client gets this error when the future is ready.
     async fn failed(&self) -> CtlError;
 }
 
@@ -67,13 +67,13 @@ pub enum DoorError {
     /// Reading or writing failed, or the client has gone.
     #[error("the connection broke: {}", crate::why_broken(.0))]
     Broken(#[from] io::Error),
-    /// No sequence of records.
+    /// What the client sends is no sequence of records.
     #[error(transparent)]
     Record(#[from] RecordError),
-    /// Something else than the next step of the authentication.
+    /// The client sent something other than the next step of the authentication.
     #[error("{0}")]
     Uninvited(&'static str),
-    /// The client was told why it is not let in.
+    /// The login was refused, and the client was told why.
     #[error("refused: {0}")]
     Refused(String),
 }
@@ -102,7 +102,7 @@ enum BeginArgs {
     V2(Box<AuthStartArgs>),
 }
 
-/// A connection that has been let in.
+/// An authenticated connection.
 #[derive(Debug)]
 pub struct Admitted<IO> {
     /// The connection.
@@ -115,7 +115,7 @@ pub struct Admitted<IO> {
     pub proved: Proved,
 }
 
-/// A connection that nothing is known about.
+/// A connection that is not authenticated.
 #[derive(Debug)]
 pub struct Door<IO> {
     stream: IO,
@@ -167,7 +167,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Door<IO> {
         Ok(self.stream)
     }
 
-    /// Answers a call for TLS where there is none; the client may go on without.
+    /// Answers a call for TLS if there is no TLS; the client may continue unencrypted.
     ///
     /// # Errors
     /// If the stream is broken.
@@ -176,8 +176,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Door<IO> {
         self.send(&reply(xid, ReplyBody::Denied(refusal))).await
     }
 
-    /// Lets the client in if it knows a password of the gate; `binding` is what the TLS connection around the calls
-    /// exports ([`auth::BINDING_LABEL`]), empty without TLS.
+    /// Authenticates the client, if it knows a password of the gate; `binding` is what the TLS connection around the
+    /// calls exports ([`auth::BINDING_LABEL`]), empty without TLS.
     ///
     /// # Errors
     /// [`DoorError`]; the connection must be closed then.
@@ -298,7 +298,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Door<IO> {
         }
     }
 
-    /// Sends the client the reason why it is not let in.
+    /// Sends the client the reason why its login is refused.
     async fn refuse<T, R: Pack>(
         mut self,
         xid: u32,
@@ -337,7 +337,7 @@ fn proved<'a>(
     })
 }
 
-/// What is offered for each password, and what has to be kept of it.
+/// The offer for each password, and what the server keeps of it.
 fn offer(
     verifiers: &[Rc<Verifier>; 2],
     args: &AuthStartArgs,

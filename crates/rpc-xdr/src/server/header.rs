@@ -1,7 +1,7 @@
 //! The header of a call (RFC 5531 section 9), in the daemons.
 //!
-//! Credentials and verifier may have 400 bytes each, whatever is in them: nobody is believed for what he says of
-//! himself.
+//! Credentials and verifier may have 400 bytes each, whatever is in them: what a client says of itself
+//! proves nothing.
 
 use crate::record::{MARK, MAX_AUTH};
 use crate::xdr::{Strict, XdrError, skip_opaque, take};

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use super::installation::directory;
 
-/// Plays runc: `create ... --pid-file FILE ID` makes a process, and writes its number into FILE.
+/// Stands in for runc: `create ... --pid-file FILE ID` makes a process, and writes its number into FILE.
 const RUNTIME: &str = "\
 #!/bin/sh
 while [ $# -gt 0 ]; do

@@ -1,4 +1,4 @@
-//! How long after a kernel was killed its users know, against conmon (cargo xtask bench).
+//! How long it takes until users know that a kernel was killed, against conmon (cargo xtask bench).
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;

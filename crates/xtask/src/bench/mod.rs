@@ -1,6 +1,5 @@
 //! `cargo xtask bench`: measures ours and its peers from Debian alternately, in one run, and compares with the limits
-//! of
-//! SPECIFICATION.md.
+//! of SPECIFICATION.md.
 //!
 //! A subject is a file beside this one, an entry of [`SUBJECTS`], and its rows in SPECIFICATION.md. It measures with
 //! [`stats::alternate`], in an [`installation`] of its own that ends with it.

@@ -39,13 +39,13 @@ impl Type {
     }
 }
 
-/// A field of a struct.
+/// A field of a struct, with its type resolved.
 pub(super) struct Field {
     pub(super) name: Name,
     pub(super) ty: Type,
 }
 
-/// One case of a union.
+/// A value of a union's discriminant, and what the union has then.
 pub(super) struct Case {
     /// As the file has it.
     pub(super) name: Name,
@@ -53,7 +53,7 @@ pub(super) struct Case {
     pub(super) ty: Type,
 }
 
-/// A union.
+/// A union with its discriminant: a case for each value that is named, perhaps one for all others.
 pub(super) struct Union {
     /// bool, i32, u32 or an enum.
     pub(super) switch: Type,
@@ -64,7 +64,7 @@ pub(super) struct Union {
     pub(super) complete: bool,
 }
 
-/// A procedure.
+/// A procedure, with its types resolved and its sizes computed.
 pub(super) struct Call {
     pub(super) name: Name,
     pub(super) number: u32,
@@ -75,14 +75,14 @@ pub(super) struct Call {
     pub(super) max_result: u64,
 }
 
-/// A version of a program.
+/// A version of a program, which becomes one server trait.
 pub(super) struct Interface {
     pub(super) name: Name,
     pub(super) number: u32,
     pub(super) calls: Vec<Call>,
 }
 
-/// What an item is.
+/// What a name of the file stands for.
 pub(super) enum Meaning {
     Const(i64),
     Enum(Vec<(Name, i64)>),
@@ -95,7 +95,7 @@ pub(super) enum Meaning {
     },
 }
 
-/// The checked file.
+/// A file that was found free of errors, in its order.
 pub(super) struct Model {
     pub(super) items: Vec<(Name, Meaning)>,
 }

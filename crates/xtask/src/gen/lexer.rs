@@ -2,7 +2,7 @@
 
 use super::error::{Error, Result};
 
-/// One token.
+/// What a file consists of, besides blanks and comments.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Token {
     /// A name or keyword.
@@ -13,7 +13,7 @@ pub(super) enum Token {
     Sign(char),
 }
 
-/// A comment.
+/// A comment, which documents the item beside it.
 #[derive(Debug)]
 pub(super) struct Comment {
     /// The text, joined to paragraphs.

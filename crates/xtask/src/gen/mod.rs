@@ -2,8 +2,8 @@
 //!
 //! The stages, one file each: `lexer` (text to tokens and comments), `parser` (tokens to the items of RFC 4506 and
 //! RFC 5531), `check` (names, bounds, sizes; refuses what is dangerous), `emit` (types) and `program` (procedures).
-//! Types and procedures are files of their own, as rpcgen makes them: what computes with types has nothing to do with
-//! connections. The output is committed: a change of the wire shows as a diff, and a build needs no generator.
+//! Types and procedures are files of their own, as rpcgen makes them: code that only uses types does not depend
+//! on connections. The output is committed: a change of the wire shows as a diff, and a build needs no generator.
 
 mod check;
 mod emit;

@@ -56,7 +56,7 @@ pub(super) struct Arm {
     pub(super) content: Declaration,
 }
 
-/// One procedure.
+/// A procedure, with the types as they are written.
 #[derive(Clone, Debug)]
 pub(super) struct Procedure {
     pub(super) name: Name,
@@ -65,7 +65,7 @@ pub(super) struct Procedure {
     pub(super) number: Value,
 }
 
-/// One version of a program.
+/// A version of a program, with its procedures in the order of the file.
 #[derive(Clone, Debug)]
 pub(super) struct Version {
     pub(super) name: Name,
@@ -73,7 +73,7 @@ pub(super) struct Version {
     pub(super) number: Value,
 }
 
-/// One item of the file.
+/// What a definition defines.
 #[derive(Clone, Debug)]
 pub(super) enum Kind {
     Const(Value),

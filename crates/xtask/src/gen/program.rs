@@ -35,7 +35,7 @@ fn header(out: &mut String, file: &str, stem: &str) {
 //!
 //! The programs of the interface as Rust, for the daemon that serves it and for the programs that call it.
 
-// A list of procedures is as long as it is.
+// The list of procedures can be long.
 #![allow(clippy::too_many_lines)]
 // Not every interface uses each of them.
 #![allow(unused_imports)]
@@ -183,7 +183,7 @@ pub trait {ty} {{
     put(out, format_args!("}}\n\n"));
 }
 
-/// A server for tests, if all results have the same error: what it does not carry out it refuses.
+/// A server for tests, if all results have the same error: it refuses the procedures that have no method.
 fn partial(out: &mut String, model: &Model, interface: &Interface) {
     let errors: BTreeSet<Option<String>> = served(interface)
         .map(|call| error_type(model, &call.result))
