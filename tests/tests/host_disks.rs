@@ -6,7 +6,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::chown;
 use std::process::Command;
 
-use e2e::{Vm, World, put, run};
+use e2e::{Vm, World, put, run, wait_for};
 use rustix::fs::{FlockOperation, fcntl_lock, flock};
 
 const NOBODY: u32 = 65534;
@@ -92,6 +92,15 @@ fn is_refused(vm: &Vm<'_>, why: &str) {
     }
 }
 
+/// Starts the VM as soon as the host has given its disk up: other processes may have a copy of the mount for a moment.
+#[track_caller]
+fn starts_when_released(vm: &Vm<'_>) {
+    wait_for("the VM starts", || {
+        (vm.umlwatch(&["-start"]).status == Some(0)).then_some(())
+    });
+    vm.kill();
+}
+
 /// Input I8.
 #[test]
 fn a_disk_that_the_host_uses_is_refused_with_the_reason() {
@@ -118,8 +127,7 @@ fn a_disk_that_the_host_uses_is_refused_with_the_reason() {
     );
     run(Command::new("umount").arg(&at)).ok();
     run(Command::new("losetup").args(["-d", device])).ok();
-    vm.start();
-    vm.kill();
+    starts_when_released(&vm);
 }
 
 /// Input I8: a bare kernel has a lock of fcntl(2).
@@ -193,7 +201,6 @@ fn a_device_that_the_host_has_mounted_is_refused_until_it_is_free() {
         format!("/shared/disks/a.dev is mounted on {shown} of the host (umount {shown} ends that)");
     assert!(refused.contains(&expected), "{refused}");
     run(Command::new("umount").arg(&at)).ok();
-    vm.start();
-    vm.kill();
+    starts_when_released(&vm);
     run(Command::new("losetup").args(["-d", device])).ok();
 }
