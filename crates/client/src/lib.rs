@@ -44,6 +44,7 @@ pub mod when;
 pub mod words;
 
 pub use call::{answered, broken, refused};
+pub use change::verifier_of;
 pub use client::Client;
 pub use dial::LIMIT;
 pub use directory::Directory;

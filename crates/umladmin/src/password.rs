@@ -3,10 +3,7 @@
 use std::io::{self, BufRead, IsTerminal};
 
 use cli::{Exit, Failure};
-use config::{Password, Verifier};
-use rpc_xdr::auth::Key;
-use rpc_xdr::pake;
-use rpc_xdr::umlmonctrl::AuthStretch;
+use config::Password;
 
 use crate::report::Report;
 
@@ -27,25 +24,10 @@ pub(crate) fn run(verifier: bool) -> Result<Exit, Failure> {
     };
     let mut password = Password::from_clear(&clear).map_err(|e| Failure::new(Exit::Failed, e))?;
     if verifier {
-        password = verifier_of(&password)?;
+        password = client::verifier_of(&password)?;
     }
     Report::new().print(&format!("{}\n", password.to_text()))?;
     Ok(Exit::Done)
-}
-
-fn verifier_of(password: &Password) -> Result<Password, Failure> {
-    let made = match password {
-        Password::Md5(sum) => pake::Verifier::new(&Key::from_md5(*sum), AuthStretch::Argon2id),
-        Password::Verifier(_) => return Ok(password.clone()),
-    };
-    let bytes = made.to_bytes().ok_or_else(|| {
-        Failure::new(
-            Exit::Failed,
-            "a verifier cannot be made: is there too little memory?",
-        )
-    })?;
-    let stretch = made.stretch() as u32;
-    Ok(Password::Verifier(Box::new(Verifier { stretch, bytes })))
 }
 
 /// The first line without its end.
@@ -60,6 +42,7 @@ fn first_line(input: impl BufRead) -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rpc_xdr::pake;
 
     #[test]
     fn the_line_end_is_not_part_of_the_password() {
@@ -73,7 +56,7 @@ mod tests {
     #[test]
     fn a_verifier_can_be_configured() {
         let password = Password::from_clear("abc").unwrap();
-        let verifier = verifier_of(&password).unwrap();
+        let verifier = client::verifier_of(&password).unwrap();
         let text = verifier.to_text();
         assert_eq!(Password::from_config(&text).unwrap(), verifier);
         assert!(!text.contains(&password.to_text()));

@@ -212,11 +212,7 @@ pub const COMMANDS: &[Command] = &[
     command(
         "set",
         "Sets a parameter for the next start",
-        &Action(|args: ConfigSetArgs| {
-            call("set a parameter", move |client| {
-                client.call(|monitor| Ok(monitor.config_set(&args)?.into_result()))
-            })
-        }),
+        &Action(|args: ConfigSetArgs| call("set a parameter", move |client| client.set(args))),
     ),
     command(
         "del",
