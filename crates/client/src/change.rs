@@ -26,8 +26,8 @@ pub fn verifier_of(password: &Password) -> Result<Password, Failure> {
     Ok(Password::Verifier(Box::new(verifier)))
 }
 
-/// The value with a verifier in place of a password in clear text. Any other one is left to the monitor: it knows what
-/// is wrong with it.
+/// The value with a verifier in place of a password in clear text. Any other one is left to the monitor, which knows
+/// what is wrong with it.
 fn without_clear_password(args: ConfigSetArgs) -> Result<ConfigSetArgs, Failure> {
     let text = std::str::from_utf8(&args.value).ok();
     let text = text.filter(|text| args.param == "password" && *text == text.trim());
@@ -41,7 +41,8 @@ fn without_clear_password(args: ConfigSetArgs) -> Result<ConfigSetArgs, Failure>
 }
 
 impl Client {
-    /// Sets a parameter from the next start on. A password in clear text does not go to the monitor: it keeps a verifier.
+    /// Sets a parameter from the next start on. A password in clear text does not go to the monitor, which keeps a
+    /// verifier.
     ///
     /// # Errors
     /// As for [`Client::call`].

@@ -36,7 +36,7 @@ use crate::service::access::Guarded;
 use crate::service::session::Session;
 use crate::service::site;
 use crate::setup::{Configured, Setup};
-use crate::shares::{Caller, Shares};
+use crate::shares::{Caller, Shares, Turns};
 
 /// Connections to the control socket at once; a further one waits in the socket's queue.
 const MAX_CONNECTIONS: usize = 256;
@@ -254,6 +254,7 @@ async fn serve(parts: Box<Parts>, readiness: Rc<Readiness>, manner: Manner) -> a
         jobs: Rc::clone(&jobs),
         users: Shares::new(MAX_OF_USERS.0, MAX_OF_USERS.1),
         sites: Shares::new(site::MAX_RUNNING.0, site::MAX_RUNNING.1),
+        screens: Turns::default(),
         log,
         since: Instant::now(),
         economy: Notify::new(),

@@ -5,6 +5,7 @@
 //! there are, they do not affect authenticated clients and the control socket.
 
 mod gate;
+mod kept;
 mod names;
 mod tls;
 
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use config::{Config, Global, VmName};
+use config::{Global, VmName};
 use daemon::{Acceptor, Crowd, CtrlSocket, Place, TcpAcceptor};
 use rpc_xdr::server::{self, Admitted, Asked, Begin, Door, DoorError, serve_sealed};
 use rpc_xdr::umlmonctrl::UMLMONCTRL_V1_MAX_ARGS;
@@ -298,11 +299,7 @@ where
         Asked::Begin(begin) => return Ok(First::Begin(begin)),
         Asked::Tls(xid) => xid,
     };
-    // Read anew: a certificate does not last long.
-    let acceptor = Config::load(&remote.service.setup.configured.file)
-        .map_err(anyhow::Error::from)
-        .and_then(|config| tls::acceptor(&config.global));
-    match acceptor {
+    match remote.keeper.acceptor() {
         Ok(Some(acceptor)) => return Ok(First::Tls(xid, acceptor)),
         Ok(None) => {}
         Err(error) => tracing::warn!("the TLS handshake failed: {}", cli::causes(&error)),

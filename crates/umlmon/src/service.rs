@@ -34,7 +34,7 @@ use crate::life::monitor::Handle;
 use crate::passwords::Passwords;
 use crate::service::session::Session;
 use crate::setup::Setup;
-use crate::shares::Shares;
+use crate::shares::{Shares, Turns};
 
 /// The longest that one call waits for something to happen.
 const MAX_WAIT: Duration = Duration::from_secs(60);
@@ -51,6 +51,8 @@ pub struct Service {
     pub users: Rc<Shares>,
     /// The site commands that run.
     pub sites: Rc<Shares>,
+    /// Screens that are composed: a large one takes many milliseconds.
+    pub screens: Turns,
     /// The monitor's own log.
     pub log: LogHandle,
     /// When the daemon was started.

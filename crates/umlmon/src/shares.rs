@@ -1,11 +1,14 @@
-//! How much of something each caller may have at once, so that one caller cannot use it all (umlmon, the monitor
-//! process).
+//! How much each caller may have at once of something, and of the monitor's time, so that one caller cannot use it all
+//! (umlmon, the monitor process).
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
 
 /// Who calls, however many connections it has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -75,9 +78,76 @@ impl Drop for Share {
     }
 }
 
+/// How long a caller waits after a piece of work, as a multiple of the time that it took: so he has at most a quarter
+/// of the monitor's time.
+const REST: u32 = 3;
+
+/// Work that lets everybody wait meanwhile: each caller gets one piece done at a time, and others come in between.
+#[derive(Debug, Default)]
+pub struct Turns {
+    /// From when on a caller may have the next piece done.
+    rests: RefCell<BTreeMap<Caller, Instant>>,
+}
+
+impl Turns {
+    /// Does the work as soon as it is the caller's turn.
+    pub async fn take<T>(&self, caller: Caller, work: impl FnOnce() -> T) -> T {
+        while let Some(end) = self.rest(caller) {
+            sleep_until(end).await;
+        }
+        let began = Instant::now();
+        let done = work();
+        self.rested(caller, began.elapsed());
+        done
+    }
+
+    /// Until when the caller has to wait.
+    fn rest(&self, caller: Caller) -> Option<Instant> {
+        let end = self.rests.borrow().get(&caller).copied()?;
+        (end > Instant::now()).then_some(end)
+    }
+
+    fn rested(&self, caller: Caller, took: Duration) {
+        let now = Instant::now();
+        let mut rests = self.rests.borrow_mut();
+        rests.retain(|_, end| *end > now);
+        rests.insert(caller, now + took * REST);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_lets_the_others_wait_waits_too() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        let [greedy, other] = [1, 2].map(Caller::User);
+        let (turns, order) = (Turns::default(), RefCell::default());
+        let work = |name: &'static str, time| {
+            let order: &RefCell<Vec<&str>> = &order;
+            move || {
+                std::thread::sleep(time);
+                order.borrow_mut().push(name);
+            }
+        };
+        let (long, none) = (Duration::from_millis(20), Duration::ZERO);
+        let began = Instant::now();
+        runtime.block_on(async {
+            tokio::join!(
+                turns.take(greedy, work("first", long)),
+                turns.take(greedy, work("second", long)),
+                turns.take(greedy, work("third", none)),
+                turns.take(other, work("other", none)),
+            )
+        });
+        assert_eq!(*order.borrow(), ["first", "other", "second", "third"]);
+        assert!(began.elapsed() >= 2 * long + 2 * long * REST);
+        assert!(turns.rests.borrow().len() <= 2);
+    }
 
     #[test]
     fn one_caller_leaves_the_others_theirs() {

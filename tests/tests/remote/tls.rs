@@ -192,3 +192,45 @@ fn tls_can_be_required_or_off() {
         "{message}"
     );
 }
+
+/// A65
+#[test]
+fn strangers_do_not_let_the_monitor_read_all_the_time() {
+    let Some((world, certificate)) = world_with("allow") else {
+        return;
+    };
+    let line = format!("# {}\n", "x".repeat(998));
+    let vm = world.vm("vm1").monitor();
+    let mut file = fs::File::options()
+        .append(true)
+        .open(world.configuration())
+        .unwrap();
+    file.write_all(line.repeat(950).as_bytes()).unwrap();
+    let read = || {
+        let counted = fs::read_to_string(format!("/proc/{}/io", vm.monitor_pid())).unwrap();
+        let bytes = counted
+            .lines()
+            .find_map(|line| line.strip_prefix("rchar: "));
+        bytes.unwrap().parse::<u64>().unwrap()
+    };
+    // What is read while a stranger shakes hands, and one logs in.
+    let visit = || {
+        let before = read();
+        connect(&vm, Way::Tcp, &certificate);
+        assert!(log_in(&vm, Way::Tcp, "master").is_ok());
+        read() - before
+    };
+    let whole = 900 << 10;
+    let once = || {
+        wait_for("it is not read any more", || {
+            (visit() < whole).then_some(())
+        })
+    };
+    // As long as the file has only just been written, it could change once more without being seen to.
+    once();
+    let visits: u64 = (0..30).map(|_| visit()).sum();
+    assert!(visits < whole, "{visits} bytes");
+    file.write_all(b"\n").unwrap();
+    assert!(visit() > whole, "it is another one now");
+    once();
+}

@@ -7,15 +7,18 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use config::{AuthPolicy, Config, Password, SealPolicy, TlsPolicy, Vm};
+use config::{AuthPolicy, Config, Global, Password, SealPolicy, TlsPolicy};
 use rpc_xdr::auth::Key;
 use rpc_xdr::pake::Verifier;
 use rpc_xdr::server;
 use rpc_xdr::umlmonctrl::{AuthBeginArgs, AuthStartArgs, CtlCode, CtlError};
 
 use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
 
+use super::kept::Kept;
 use super::names::is_this_host;
+use super::tls;
 use crate::passwords::{Attempt, Passwords, Which};
 use crate::setup::Setup;
 use crate::shares::Caller;
@@ -46,10 +49,20 @@ impl Display for Source {
     }
 }
 
+/// What the configuration says about clients of other hosts.
+#[derive(Debug)]
+struct Rules {
+    /// The password of the VM.
+    password: Option<Password>,
+    global: Global,
+}
+
 /// What all attempts share.
 pub struct Gatekeeper {
     setup: Rc<Setup>,
     passwords: Rc<Passwords>,
+    rules: Kept<Rules>,
+    tls: Kept<Option<TlsAcceptor>>,
     /// When the last failed authentication was logged, and how many have not been since then.
     noted: Cell<(Option<Instant>, u64)>,
 }
@@ -60,8 +73,43 @@ impl Gatekeeper {
         Gatekeeper {
             setup,
             passwords,
+            rules: Kept::default(),
+            tls: Kept::default(),
             noted: Cell::default(),
         }
+    }
+
+    /// What the configuration says now, so that a change of the password counts at once.
+    fn rules(&self) -> Result<Rc<Rules>, config::Error> {
+        let (file, name) = (&self.setup.configured.file, self.setup.name());
+        self.rules.get(|marks| {
+            marks.mark(file);
+            let config = Config::load(file)?;
+            marks.mark(&config.global.user_file(name));
+            Ok(Rules {
+                password: config.vm(name)?.password,
+                global: config.global,
+            })
+        })
+    }
+
+    /// What accepts TLS connections now, as a certificate does not last long; None if the configuration says that there
+    /// are none.
+    ///
+    /// # Errors
+    /// If the configuration is faulty, or certificate or key cannot be used.
+    pub fn acceptor(&self) -> anyhow::Result<Option<TlsAcceptor>> {
+        let made = self.tls.get(|marks| {
+            marks.mark(&self.setup.configured.file);
+            let rules = self.rules()?;
+            let files = [&rules.global.tls_certificate, &rules.global.tls_key];
+            files
+                .into_iter()
+                .flatten()
+                .for_each(|file| marks.mark(file));
+            tls::acceptor(&rules.global)
+        });
+        made.map(|made| made.as_ref().clone())
     }
 
     /// Logs that a client was not let in; in a flood, only now and then, with the number of the others.
@@ -153,33 +201,30 @@ impl<'a> Gate<'a> {
         wait.map_or(Ok(()), |text| Err(error(CtlCode::Busy, text)))
     }
 
-    /// The configuration is read anew, so that a change of the password counts at once.
-    fn load(&self) -> Result<(Vm, Config), CtlError> {
-        let config = Config::load(&self.keeper.setup.configured.file)
-            .and_then(|config| Ok((config.vm(self.keeper.setup.name())?, config)));
-        config.map_err(|fault| {
+    fn configuration(&self) -> Result<Rc<Rules>, CtlError> {
+        self.keeper.rules().map_err(|fault| {
             self.keeper.note(self.source, &fault);
             error(CtlCode::Failed, "the configuration of the VM has errors")
         })
     }
 
     /// What the rules say about the way in which the client asks.
-    fn rules(&self, config: &Config, vm: &str) -> Result<(), CtlError> {
+    fn judge(&self, rules: &Rules, vm: &str) -> Result<(), CtlError> {
         if vm != self.keeper.setup.name().as_str() {
             return Err(error(
                 CtlCode::NotFound,
                 "this is the monitor of another VM",
             ));
         }
-        if config.global.tls == TlsPolicy::Require && !self.tls {
+        if rules.global.tls == TlsPolicy::Require && !self.tls {
             return refused("only connections with TLS are accepted");
         }
         Ok(())
     }
 
     /// No client is let in if no password is set.
-    fn is_set(vm: &Vm, config: &Config) -> Result<(), CtlError> {
-        match vm.password.is_some() || config.global.password.is_some() {
+    fn is_set(rules: &Rules) -> Result<(), CtlError> {
+        match rules.password.is_some() || rules.global.password.is_some() {
             true => Ok(()),
             false => {
                 refused("no password is set for this VM, so it cannot be reached from other hosts")
@@ -204,21 +249,21 @@ impl<'a> Gate<'a> {
 impl server::Gate for Gate<'_> {
     async fn keys(&self, begin: &AuthBeginArgs) -> Result<Vec<Key>, CtlError> {
         self.patience()?;
-        let (vm, config) = self.load()?;
-        self.rules(&config, &begin.vm)?;
-        if config.global.auth == AuthPolicy::Strong {
+        let rules = self.configuration()?;
+        self.judge(&rules, &begin.vm)?;
+        if rules.global.auth == AuthPolicy::Strong {
             return refused("only logins of version 2 are accepted (auth = strong)");
         }
-        if config.global.seal == SealPolicy::Require && !begin.seal {
+        if rules.global.seal == SealPolicy::Require && !begin.seal {
             return refused("only clients that seal their calls are accepted");
         }
-        Self::is_set(&vm, &config)?;
+        Self::is_set(&rules)?;
         let passwords = [
-            (vm.password, Which::Vm),
-            (config.global.password, Which::Master),
+            (&rules.password, Which::Vm),
+            (&rules.global.password, Which::Master),
         ];
-        let sum = |password| match password {
-            Some(Password::Md5(sum)) => Some(Key::from_md5(sum)),
+        let sum = |password: &Option<Password>| match password {
+            Some(Password::Md5(sum)) => Some(Key::from_md5(*sum)),
             _ => None,
         };
         let (keys, tried): (Vec<_>, Vec<_>) = passwords
@@ -234,19 +279,19 @@ impl server::Gate for Gate<'_> {
 
     async fn verifiers(&self, start: &AuthStartArgs) -> Result<[Rc<Verifier>; 2], CtlError> {
         self.patience()?;
-        let (vm, config) = self.load()?;
-        self.rules(&config, &start.vm)?;
-        if !is_this_host(&start.host, start.address, &config.global.host_names) {
+        let rules = self.configuration()?;
+        self.judge(&rules, &start.vm)?;
+        if !is_this_host(&start.host, start.address, &rules.global.host_names) {
             return refused(&format!(
                 "this host does not know that it is called {0}; if it is, its administrator sets host_name = {0} in [GLOBAL]",
                 start.host
             ));
         }
-        Self::is_set(&vm, &config)?;
+        Self::is_set(&rules)?;
         self.tried.replace(vec![Which::Vm, Which::Master]);
         Ok([
-            self.verifier(Which::Vm, vm.password.as_ref())?,
-            self.verifier(Which::Master, config.global.password.as_ref())?,
+            self.verifier(Which::Vm, rules.password.as_ref())?,
+            self.verifier(Which::Master, rules.global.password.as_ref())?,
         ])
     }
 

@@ -1,7 +1,7 @@
 //! TLS around connections from other hosts (RFC 9289; umlmon, the monitor process).
 //!
-//! Everything is read and set up for the connection that asks for it, and freed with it: a renewed certificate is
-//! effective at once, and a monitor without such connections needs no memory for them.
+//! Nothing is read or set up before a connection asks for it: a monitor without such connections needs no memory for
+//! them.
 
 use std::fs::File;
 use std::io::Read as _;

@@ -86,8 +86,9 @@ impl UmlmonctrlV1 for Service {
         self.close_channel(session, &channel).into()
     }
 
-    async fn con_screen(&self, _: &Session, args: ConScreenArgs) -> ConScreenResult {
-        self.screen(&args).into()
+    async fn con_screen(&self, session: &Session, args: ConScreenArgs) -> ConScreenResult {
+        let screen = || self.screen(&args);
+        self.screens.take(session.caller(), screen).await.into()
     }
 
     async fn log_tail(&self, _: &Session, args: LogTailArgs) -> LogTailResult {

@@ -2,8 +2,7 @@
 
 use std::fs;
 use std::os::fd::AsFd as _;
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt, PermissionsExt as _, chown, lchown, symlink};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
@@ -135,6 +134,48 @@ fn probing(world: &World) -> Launch {
         target: "/lib/probe".into(),
     });
     launch
+}
+
+/// Whatever the monitor was told of the library: the process that binds it looks itself, as root.
+pub(crate) fn no_library_that_a_user_can_exchange_is_bound(world: &World) {
+    fs::create_dir(world.places.jail.join("lib")).unwrap();
+    let own = world.places.vardir.join("own");
+    let library = own.join("libc.so.6");
+    fs::create_dir(&own).unwrap();
+    fs::write(&library, "of root").unwrap();
+    let mut launch = world.launch("echo ready; read x");
+    launch.confinement.binds = vec![jail::Bind {
+        source: jail::Source::Host(library.clone()),
+        target: "/lib/libc.so.6".into(),
+    }];
+    let why_not = || {
+        in_time(async {
+            let link = Link::launch(&launch, &[], sys::Network::Host).unwrap();
+            match link.next_message().await {
+                Some(FromChild::Failed { error, .. }) => error,
+                message => panic!("{message:?}"),
+            }
+        })
+    };
+    let mode = |mode| fs::set_permissions(&own, fs::Permissions::from_mode(mode)).unwrap();
+    let shown = own.display().to_string();
+    chown(&own, Some(UID), None).unwrap();
+    assert!(why_not().contains(&format!("{shown} belongs to user ID {UID}")));
+    chown(&own, Some(0), None).unwrap();
+    mode(0o777);
+    assert!(why_not().contains(&format!("{shown} is writable by everybody")));
+    mode(0o700);
+    assert!(why_not().contains(&format!("{shown} is closed to others")));
+    mode(0o755);
+    lchown(&library, Some(UID), None).unwrap();
+    assert!(why_not().contains(&format!("libc.so.6 belongs to user ID {UID}")));
+    fs::remove_file(&library).unwrap();
+    symlink("/bin/true", &library).unwrap();
+    lchown(&library, Some(UID), None).unwrap();
+    assert!(why_not().contains(&format!("is a symbolic link of user ID {UID}")));
+    // In the hands of root, it is bound.
+    lchown(&library, Some(0), None).unwrap();
+    in_time(async { world.start_launch(&launch).await });
 }
 
 async fn start(world: &World, launch: &Launch) -> Vm {

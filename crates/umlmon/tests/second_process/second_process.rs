@@ -95,6 +95,10 @@ const TESTS: &[Test] = &[
         what_cannot_be_executed_is_named,
     ),
     ("a_step_that_fails_is_named", a_step_that_fails_is_named),
+    (
+        "no_library_that_a_user_can_exchange_is_bound",
+        confinement::no_library_that_a_user_can_exchange_is_bound,
+    ),
     ("the_scheduler_is_set", the_scheduler_is_set),
     (
         "many_starts_leave_no_descriptors",
