@@ -23,6 +23,7 @@ pub mod certificate;
 mod directory;
 mod disk;
 pub mod elf;
+mod filter;
 pub mod host;
 pub mod hostile;
 mod injection;
@@ -38,6 +39,7 @@ use std::time::{Duration, Instant};
 
 pub use directory::{Directory, free_port};
 pub use disk::{FailingDisk, SmallDisk, listed, put};
+pub use filter::Refused;
 pub use injection::{Call, Fate, Injector};
 pub use inner_host::InnerHost;
 pub use program::{Outcome, program, run, run_within};

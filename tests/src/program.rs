@@ -81,13 +81,24 @@ pub fn run(command: &mut Command) -> Outcome {
 /// As [`run`].
 #[track_caller]
 pub fn run_within(command: &mut Command, patience: Duration) -> Outcome {
-    let name = format!("{command:?}");
-    let mut child = command
+    let child = begin(command);
+    finish(child, format!("{command:?}"), patience)
+}
+
+/// Starts a command for [`finish`].
+#[track_caller]
+pub(crate) fn begin(command: &mut Command) -> Child {
+    command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .unwrap_or_else(|error| panic!("{name}: {error}"));
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"))
+}
+
+/// Waits for a command that is called `name` in reports.
+#[track_caller]
+pub(crate) fn finish(mut child: Child, name: String, patience: Duration) -> Outcome {
     let listen = |pipe| Dialogue::new(pipe, std::io::sink());
     let mut stdout =
         listen(Box::new(child.stdout.take().expect("stdout is a pipe"))
@@ -110,7 +121,7 @@ pub fn run_within(command: &mut Command, patience: Duration) -> Outcome {
         stdout: said(&mut stdout),
         stderr: said(&mut stderr),
         status: status.code(),
-        command: name.clone(),
+        command: name,
     }
 }
 

@@ -66,7 +66,7 @@ fn a_user_who_does_not_exist_in_the_namespace_is_named() {
         let command = world.command(program, &[words]);
         let mut inside = Command::new("unshare");
         inside
-            .args(["--user", "--map-root-user"])
+            .args(["--user", "--map-root-user", "--mount"])
             .arg(command.get_program());
         let outcome = run(inside.args(command.get_args()));
         let said = outcome.stdout + &outcome.stderr;

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "all of it is test")]
 
 use std::fs;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use e2e::network::{enter, ip, ip_of, snapshot};
@@ -108,6 +109,36 @@ fn networks_are_there_before_the_kernel_and_gone_after_every_end() {
     // A kernel that gives up at once.
     world.forget(&vm);
     console.leave();
+}
+
+/// Inputs I6
+#[test]
+fn networks_are_set_up_where_the_settings_of_the_kernel_are_read_only() {
+    let Some(world) = world() else { return };
+    let before = snapshot();
+    let vm = world.vm("vm1").line(H2H).line(BRIDGED).monitor();
+    vm.end_monitor();
+    let read_only =
+        "mount --bind /proc/sys /proc/sys; mount -o remount,bind,ro /proc/sys; exec \"$@\"";
+    let mut container = Command::new("unshare");
+    container.args(["--mount", "sh", "-c", read_only, "sh"]);
+    let umlmon = world.command("umlmon", &["vm1"]);
+    run(container.arg(umlmon.get_program()).args(umlmon.get_args())).ok();
+    vm.start();
+    for (name, value) in [
+        ("ipv4/conf/lan0/forwarding", "1\n"),
+        ("ipv6/conf/b0/disable_ipv6", "1\n"),
+    ] {
+        assert_eq!(
+            fs::read_to_string(format!("/proc/sys/net/{name}")).unwrap(),
+            value
+        );
+    }
+    vm.umlwatch(&["-kill"]).ok();
+    wait_for("the host is as it was", || {
+        (snapshot() == before).then_some(())
+    });
+    no_leases(&world);
 }
 
 #[test]

@@ -15,7 +15,8 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use sys::open_tap;
 
-use crate::host::{self, Change, Host, Link};
+use crate::host::{Change, Host, Link};
+use crate::sysctl;
 
 /// The namespace.
 #[derive(Debug)]
@@ -31,7 +32,7 @@ impl Apart {
         let namespace = sys::new_network()?;
         let links = sys::in_network(&namespace, || {
             // No interface in it belongs to this side.
-            host::without_ipv6("default")?;
+            sysctl::without_ipv6("default")?;
             Host::open()
         })?;
         Ok(Apart {

@@ -360,30 +360,6 @@ fn counters(stats: &Stats64) -> Counters {
     }
 }
 
-/// Whether packets that arrive at an interface are forwarded to others.
-pub(crate) fn forwards(interface: &str) -> io::Result<bool> {
-    Ok(fs::read_to_string(forwarding(interface))?.trim() != "0")
-}
-
-/// Switches forwarding on or off.
-pub(crate) fn set_forwarding(interface: &str, on: bool) -> io::Result<()> {
-    fs::write(forwarding(interface), if on { "1" } else { "0" })
-}
-
-fn forwarding(interface: &str) -> String {
-    format!("/proc/sys/net/ipv4/conf/{interface}/forwarding")
-}
-
-/// Disables IP version 6 of the host on an interface: the host would take addresses and routes from the VM.
-pub(crate) fn without_ipv6(interface: &str) -> io::Result<()> {
-    let path = format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6");
-    match fs::write(path, "1") {
-        // A host without IP version 6.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
-    }
-}
-
 /// The process that has a tap open, as text for people, if it is known.
 pub(crate) fn holder(interface: &str) -> Option<String> {
     let wanted = format!("iff:\t{interface}");

@@ -13,6 +13,7 @@ mod netlink;
 mod plan;
 mod records;
 mod setup;
+mod sysctl;
 mod undo;
 
 pub use connection::{Connection, Eth, Owner};

@@ -11,6 +11,7 @@ use crate::connection::{Connection, Eth, Owner};
 use crate::error::Error;
 use crate::host::{self, Host, Link, Way};
 use crate::records::{All, Holding, Memories, Proxy, Record, Records, Thing, namespace};
+use crate::sysctl;
 
 /// How much of the VM's directory is in an alias; the kernel accepts 255 bytes in all (IFALIASZ).
 const MAX_DIRECTORY: usize = 240;
@@ -200,7 +201,7 @@ impl<'a> Planning<'a> {
             host_if: host_if.clone(),
             address: guest,
         });
-        let forwards = host::forwards(&host_if);
+        let forwards = sysctl::forwards(&host_if);
         let forwards = forwards.map_err(Error::host(format!("{eth}: look at {host_if}")))?;
         let mut running = self.others.running.iter();
         let for_vms = running.any(|(_, record)| record.forwarding.contains(&host_if));

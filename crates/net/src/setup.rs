@@ -17,6 +17,7 @@ use crate::host::{self, Change, Host};
 use crate::kernel::Driver;
 use crate::plan::{Planning, alias};
 use crate::records::{All, Record, Records};
+use crate::sysctl;
 use crate::undo::{clean, undo};
 
 /// The first octet of a bridge port's address, if none is configured: a local one that is higher than those of other
@@ -174,7 +175,7 @@ fn connect(host: &mut Host, owner: &Owner<'_>, connection: &mut Connection) -> R
         mtu: connection.mtu,
         bridge: bridge.map(|bridge| bridge.index),
     };
-    host::without_ipv6(name).map_err(cannot(&step))?;
+    sysctl::without_ipv6(name).map_err(cannot(&step))?;
     host.change(link.index, &change).map_err(cannot(&step))?;
     if let Some((own, guest)) = connection.addresses {
         let step = format!("give {name} the address {own}");
@@ -229,9 +230,9 @@ fn announce(
 ) -> io::Result<()> {
     let link = host.link(host_if.as_str())?;
     let link = link.ok_or(io::ErrorKind::NotFound)?;
-    host::set_forwarding(proxy_if, true)?;
-    if !host::forwards(host_if.as_str())? {
-        host::set_forwarding(host_if.as_str(), true)?;
+    sysctl::set_forwarding(proxy_if, true)?;
+    if !sysctl::forwards(host_if.as_str())? {
+        sysctl::set_forwarding(host_if.as_str(), true)?;
     }
     host.add_proxy(link.index, guest)
 }

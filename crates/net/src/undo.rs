@@ -5,8 +5,9 @@ use std::io;
 use rustix::io::Errno;
 
 use crate::error::Error;
-use crate::host::{self, Host};
+use crate::host::Host;
 use crate::records::{All, Record, Records, namespace};
+use crate::sysctl;
 
 /// Undoes everything in the record that still exists. What cannot be undone is logged, and the rest is undone
 /// nevertheless. `others` are the records of the VMs that run.
@@ -35,7 +36,7 @@ pub(crate) fn undo(host: &mut Host, record: &Record, others: &[(String, Record)]
             .any(|(_, other)| other.forwarding.contains(interface));
         if !needed {
             let what = format!("switch forwarding off on {interface}");
-            log(&what, host::set_forwarding(interface, false));
+            log(&what, sysctl::set_forwarding(interface, false));
         }
     }
 }

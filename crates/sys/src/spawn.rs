@@ -165,15 +165,13 @@ struct How {
 }
 
 /// The steps between clone and exec, by the number that travels through the pipe.
-const STEPS: [&str; 8] = [
+const STEPS: [&str; 6] = [
     "setsid",
     "prctl PDEATHSIG",
-    "personality",
+    "setns",
     "dup2",
-    "close_range",
     "sigprocmask",
     "execve",
-    "setns",
 ];
 
 /// Everything the new process needs, made before it exists: it must not allocate.
@@ -391,12 +389,12 @@ unsafe fn failing_step(plan: &Plan<'_>) -> u32 {
         if let Some(network) = plan.how.network
             && libc::setns(network, libc::CLONE_NEWNET) == -1
         {
-            return 7;
-        }
-        #[allow(clippy::cast_sign_loss)] // a bit mask
-        if !plan.how.randomize && libc::personality(libc::ADDR_NO_RANDOMIZE as libc::c_ulong) == -1
-        {
             return 2;
+        }
+        // Filters of containers refuse it. Then it depends on the addresses whether the kernel starts.
+        #[allow(clippy::cast_sign_loss)] // a bit mask
+        if !plan.how.randomize {
+            libc::personality(libc::ADDR_NO_RANDOMIZE as libc::c_ulong);
         }
         if let Some(score) = plan.score {
             be_ordinary(score);
@@ -407,10 +405,7 @@ unsafe fn failing_step(plan: &Plan<'_>) -> u32 {
             }
         }
         for &(first, last) in &plan.gaps {
-            let flags = libc::CLOSE_RANGE_CLOEXEC;
-            if libc::syscall(libc::SYS_close_range, first, last, flags) == -1 {
-                return 4;
-            }
+            close_at_exec(first, last);
         }
         // The kernel's own structure (rt_sigaction(2)), in which all zero is the default. The library's function would
         // not touch the two signals that it keeps for itself, which may have been inherited as ignored.
@@ -429,14 +424,34 @@ unsafe fn failing_step(plan: &Plan<'_>) -> u32 {
         let mut none: libc::sigset_t = mem::zeroed();
         libc::sigemptyset(&raw mut none);
         if libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut()) == -1 {
-            return 5;
+            return 4;
         }
         libc::execve(
             plan.program.as_ptr(),
             plan.argv.as_ptr(),
             plan.envp.as_ptr(),
         );
-        6
+        5
+    }
+}
+
+/// Has the exec close these descriptors. One by one where close_range(2) is not there, or a filter refuses it.
+///
+/// # Safety
+/// As [`child`].
+unsafe fn close_at_exec(first: u32, last: u32) {
+    // SAFETY: only system calls, with a pointer to a local; a flag of a descriptor that is not open is not changed.
+    unsafe {
+        let flags = libc::CLOSE_RANGE_CLOEXEC;
+        if libc::syscall(libc::SYS_close_range, first, last, flags) == 0 {
+            return;
+        }
+        let mut limit: libc::rlimit = mem::zeroed();
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        let end = u64::from(last).min(limit.rlim_cur.saturating_sub(1));
+        for number in u64::from(first)..=end {
+            libc::syscall(libc::SYS_fcntl, number, libc::F_SETFD, libc::FD_CLOEXEC);
+        }
     }
 }
 

@@ -144,7 +144,10 @@ pub(crate) fn start_monitor(
 fn wait_for(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
     let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| io::Error::other("no process ID"))?;
-    let fd = pidfd_open(pid, PidfdFlags::empty())?;
+    let Ok(fd) = pidfd_open(pid, PidfdFlags::empty()) else {
+        // A monitor that cannot have one ends at once, and says so.
+        return child.wait().map(Some);
+    };
     match wait::readable(&fd, Instant::now() + limit, &|| true)? {
         true => child.wait().map(Some),
         false => Ok(None),

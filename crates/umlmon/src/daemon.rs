@@ -21,6 +21,7 @@ use tokio::task::LocalSet;
 use tokio::time::Instant;
 
 use crate::announce::announce;
+use crate::calls;
 use crate::channels::Channels;
 use crate::disks::holdings;
 use crate::disks::jobs::Jobs;
@@ -67,6 +68,7 @@ pub fn run(name: &VmName, config_path: &Path, manner: Manner) -> anyhow::Result<
     }
     daemon::start_up()?;
     privilege::check()?;
+    calls::check()?;
     let config_path = std::path::absolute(config_path)?;
     let (vm, global) = configured(&config_path, name)?;
     // The lock comes first: the process that holds it may clean up after an earlier monitor. It is released last.

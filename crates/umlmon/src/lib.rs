@@ -6,6 +6,7 @@
 //! holds as long as it lives.
 
 mod announce;
+mod calls;
 mod channels;
 pub mod daemon;
 mod disks;

@@ -223,7 +223,8 @@ pub(crate) fn abandon(pid: i32) {
 
 /// The error of clone(2) on a host that cannot start or separate the process, with a hint what to do.
 pub(crate) fn explained(error: sys::SpawnError) -> io::Error {
-    let hint = match Errno::from_io_error(&error.source) {
+    let of_clone = Errno::from_io_error(&error.source).filter(|_| error.step == "clone");
+    let hint = match of_clone {
         Some(Errno::NOSPC | Errno::USERS) => {
             "the host allows no more namespaces: see max_pid_namespaces and its like in /proc/sys/user; or PID namespaces are nested 32 deep here"
         }
