@@ -28,7 +28,12 @@ fn start_without(vm: &Vm<'_>, world: &World, refused: Refused) {
 fn what_can_be_done_without_is_done_without() {
     let Some(world) = World::new() else { return };
     let vm = world.vm("vm1").con(1).disk(0, vec![0; 4096]).configure();
-    let missing = [libc::SYS_clone3, libc::SYS_close_range].map(Refused::missing);
+    let missing = [
+        libc::SYS_clone3,
+        libc::SYS_close_range,
+        libc::SYS_landlock_create_ruleset,
+    ];
+    let missing = missing.map(Refused::missing);
     for refused in [PERSONALITY].into_iter().chain(missing) {
         start_without(&vm, &world, refused);
         let own = fs::read_dir(format!("/proc/{}/fd", vm.pid("kernel_pid"))).unwrap();
