@@ -13,8 +13,8 @@ use rustix::mount::{
 use rustix::process::{PidfdFlags, Signal, getpid, pidfd_open, pidfd_send_signal};
 use sys::MountAttr;
 
-/// The least version of the host's kernel: that of mount_setattr(2), the latest of the calls. docs/REQUIREMENTS.md has the
-/// others.
+/// The least version of the host's kernel: that of mount_setattr(2), the latest of the calls. docs/REQUIREMENTS.md has
+/// the others.
 const LEAST: &str = "5.12";
 
 /// Makes a call that has no effect. It may fail in any way but those of a call that does not exist, or is forbidden. The
