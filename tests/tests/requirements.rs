@@ -1,4 +1,4 @@
-//! Tier root, and tier real where a real kernel is needed: a host without what docs/REQUIREMENTS.md says it should have.
+//! Tier root, and tier real where a real kernel is needed: a host without something that docs/REQUIREMENTS.md names.
 
 #![allow(clippy::unwrap_used)] // in functions beside the tests, too
 

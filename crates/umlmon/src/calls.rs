@@ -17,8 +17,8 @@ use sys::MountAttr;
 /// the others.
 const LEAST: &str = "5.12";
 
-/// Makes a call that has no effect. It may fail in any way but those of a call that does not exist, or is forbidden. The
-/// descriptor is that of a pipe, on which nothing can be mounted or opened.
+/// Makes a call that has no effect. It may fail in any way but those of a call that does not exist, or is forbidden.
+/// The descriptor is that of a pipe, on which nothing can be mounted or opened.
 type Probe = fn(&OwnedFd) -> Result<()>;
 
 const NEEDED: [(&str, Probe); 9] = [
