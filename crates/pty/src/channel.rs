@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use crate::clients::Clients;
 use crate::pace::Pace;
+use crate::push::Push;
 use crate::{Chunk, ClientInfo, Endpoint, Error, HISTORY_BYTES, History, Log, Nudge, Screen};
 
 /// What one read(2) of the master returns at most, in bytes (N_TTY_BUF_SIZE of the host's tty layer).
@@ -27,8 +28,6 @@ const LATELY: u64 = 4096;
 const ANSWERED_MAX: usize = 2048;
 /// The first and the longest pause while the guest does not read what is typed.
 const WRITE_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(32));
-/// The first and the longest pause between two checks whether the kernel has read what was typed.
-const PUSH_PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(256));
 
 /// The implementation of one `conN` or `sslN`.
 #[derive(Debug)]
@@ -49,7 +48,7 @@ pub struct Channel {
     pace: Pace,
     /// What the screen has answered since a client typed, in bytes.
     answered: Cell<usize>,
-    typed: Rc<Notify>,
+    push: Rc<Push>,
     tasks: OnceCell<[AbortHandle; 2]>,
 }
 
@@ -64,9 +63,11 @@ impl Channel {
             channel: name,
             source,
         })?;
+        let endpoint = Rc::new(endpoint);
+        let push = Rc::new(Push::new(endpoint.clone(), nudge.clone()));
         let channel = Rc::new(Self {
             name,
-            endpoint: Rc::new(endpoint),
+            endpoint,
             nudge,
             history: RefCell::new(History::new(HISTORY_BYTES)),
             screen: RefCell::default(),
@@ -77,15 +78,11 @@ impl Channel {
             turn: Mutex::new(()),
             pace: Pace::new(),
             answered: Cell::new(0),
-            typed: Rc::default(),
+            push,
             tasks: OnceCell::new(),
         });
         let reader = read_for_ever(channel.endpoint.clone(), Rc::downgrade(&channel));
-        let pusher = push_for_ever(
-            channel.endpoint.clone(),
-            channel.typed.clone(),
-            channel.nudge.clone(),
-        );
+        let pusher = channel.push.clone().push_for_ever();
         let tasks = [
             tokio::task::spawn_local(reader).abort_handle(),
             tokio::task::spawn_local(pusher).abort_handle(),
@@ -196,6 +193,9 @@ impl Channel {
         let mut pause = WRITE_PAUSE.0;
         while !rest.is_empty() {
             may()?;
+            if self.push.is_in_vain() {
+                return Err(Error::Deaf { channel: self.name });
+            }
             let room = self.room().min(rest.len());
             let written = match room {
                 0 => Err(io::ErrorKind::WouldBlock.into()),
@@ -221,7 +221,7 @@ impl Channel {
     fn write(&self, data: &[u8]) -> io::Result<usize> {
         let written = self.endpoint.write(data)?;
         self.pace.typed(written);
-        self.typed.notify_one();
+        self.push.typed();
         Ok(written)
     }
 
@@ -400,19 +400,5 @@ async fn read_for_ever(endpoint: Rc<Endpoint>, channel: Weak<Channel>) {
     let drain = || channel.upgrade().is_none_or(|channel| channel.drain());
     while endpoint.when_readable(drain).await.is_ok() {
         tokio::task::yield_now().await;
-    }
-}
-
-/// Wakes the kernel as long as it does not read what was typed.
-async fn push_for_ever(endpoint: Rc<Endpoint>, typed: Rc<Notify>, nudge: Rc<Nudge>) {
-    loop {
-        typed.notified().await;
-        let mut pause = PUSH_PAUSE.0;
-        tokio::time::sleep(pause).await;
-        while !endpoint.is_taken() {
-            nudge.peer().wake();
-            tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PUSH_PAUSE.1);
-        }
     }
 }

@@ -2,14 +2,14 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::pty::{OpenptFlags, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{
-    OptionalActions, OutputModes, QueueSelector, Winsize, tcflush, tcgetattr, tcgetwinsize,
-    tcsetattr, tcsetwinsize,
+    Action, OptionalActions, OutputModes, QueueSelector, Winsize, tcflow, tcflush, tcgetattr,
+    tcgetwinsize, tcsetattr, tcsetwinsize,
 };
 use tokio::io::unix::AsyncFd;
 
@@ -112,6 +112,21 @@ impl Endpoint {
         let slave = self.slave.borrow();
         let mut untaken = [PollFd::new(&*slave, PollFlags::IN)];
         matches!(poll(&mut untaken, Some(&Timespec::default())), Ok(0))
+    }
+
+    /// Calls `with` with a descriptor of the terminal.
+    pub(crate) fn with_slave<T>(&self, with: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
+        with(self.slave.borrow().as_fd())
+    }
+
+    /// Tells the kernel that it can write, although it did not wait for that: output is stopped and goes on.
+    ///
+    /// # Errors
+    /// Those of ioctl_tty(2).
+    pub(crate) fn announce_room(&self) -> io::Result<()> {
+        let slave = self.slave.borrow();
+        tcflow(&*slave, Action::OOff)?;
+        Ok(tcflow(&*slave, Action::OOn)?)
     }
 
     /// Types into the terminal; returns how much was accepted. `WouldBlock`: the guest does not read at the moment.

@@ -58,6 +58,15 @@ pub enum Error {
         /// Who took it.
         who: String,
     },
+    /// The kernel has stopped reading, and cannot be changed.
+    #[error(
+        "{channel} takes no input: the kernel has stopped reading it, because a program left too much unread; \
+         reboot the guest (output still works; umlwatch(1), BUGS)"
+    )]
+    Deaf {
+        /// Which channel.
+        channel: ChannelName,
+    },
     /// No more clients.
     #[error("{channel} has {limit} clients already, which is the limit")]
     TooMany {

@@ -17,6 +17,7 @@ mod lines;
 mod log;
 mod nudge;
 mod pace;
+mod push;
 mod screen;
 
 pub use attachment::Attachment;

@@ -11,10 +11,10 @@
 //! descriptors once more. Floods of 20 MB arrived complete at 1 ms, 5 ms and 20 ms, the longest pause being that time;
 //! the rate was best at 1 ms.
 //!
-//! Typed input gets lost in a similar way: the host sends SIGIO before it notifies epoll (n_tty.c, `__receive_buf`), so
-//! that a kernel that checks in between finds nothing, and does not check again. So it is sent another SIGIO as long as
-//! it has not read what was typed.
+//! Typed input gets lost in a similar way, see [`crate::push`].
 
+use std::io;
+use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -33,6 +33,15 @@ pub trait Peer {
 
     /// Whether it is idle at the moment; None: not known.
     fn is_idle(&self) -> Option<bool>;
+
+    /// Whether it is known to have stopped reading a terminal, of which this is a descriptor.
+    fn is_deaf(&self, terminal: BorrowedFd<'_>) -> bool;
+
+    /// Makes a kernel that has stopped reading a terminal read it whenever that can be written again; or stop again.
+    ///
+    /// # Errors
+    /// If this kernel cannot be changed.
+    fn lend_ear(&self, terminal: BorrowedFd<'_>, lent: bool) -> io::Result<()>;
 }
 
 /// Wakes it, and nothing else.
@@ -43,6 +52,14 @@ impl<F: Fn()> Peer for F {
 
     fn is_idle(&self) -> Option<bool> {
         None
+    }
+
+    fn is_deaf(&self, _: BorrowedFd<'_>) -> bool {
+        false
+    }
+
+    fn lend_ear(&self, _: BorrowedFd<'_>, _: bool) -> io::Result<()> {
+        Ok(())
     }
 }
 

@@ -1,8 +1,8 @@
 //! How fast input is typed, so that the kernel never holds more than it can. Runs in the umlmon daemon.
 //!
-//! A kernel that holds 3968 bytes of a console that no program has read stops reading that console, and never begins
-//! again (arch/um/drivers/line.c, `line_throttle` and `line_unthrottle`; every kernel since 4.15). Nothing outside of
-//! it can repair that. So input is typed in quanta, the next one when the guest had time to read: when the kernel has
+//! A kernel that holds 3968 bytes of a console that no program has read stops reading that console. Most kernels can be
+//! made to read again ([`crate::push`]), but slower than they read by themselves, and not all of them can. So input is
+//! typed in quanta, the next one when the guest had time to read: when the kernel has
 //! read the former one, and is idle again, which means that the program that waited for it has read it. A guest that
 //! computes all the time is given a longer time instead. A program that waits for something else cannot be
 //! distinguished from one that has read everything: after five quanta, about 15 ms, the limit is exceeded.

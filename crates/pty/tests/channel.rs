@@ -10,7 +10,8 @@
 use std::cell::Cell;
 use std::fs::{self, File};
 use std::future::Future;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::process::Command;
 use std::rc::Rc;
@@ -286,6 +287,10 @@ fn a_nudge_follows_the_last_byte() {
 struct Observed {
     idle: Cell<bool>,
     woken: Cell<u32>,
+    /// It has stopped reading; how often it was made to read; it cannot be.
+    deaf: Cell<bool>,
+    lent: Cell<u32>,
+    stubborn: Cell<bool>,
 }
 
 impl Peer for &'static Observed {
@@ -295,6 +300,18 @@ impl Peer for &'static Observed {
 
     fn is_idle(&self) -> Option<bool> {
         Some(self.idle.get())
+    }
+
+    fn is_deaf(&self, _: BorrowedFd<'_>) -> bool {
+        self.deaf.get()
+    }
+
+    fn lend_ear(&self, _: BorrowedFd<'_>, lent: bool) -> io::Result<()> {
+        self.lent.set(self.lent.get() + u32::from(lent));
+        match self.stubborn.get() {
+            true => Err(io::ErrorKind::Unsupported.into()),
+            false => Ok(()),
+        }
     }
 }
 
@@ -322,6 +339,42 @@ fn a_kernel_is_woken_until_it_takes_what_was_typed() {
         let woken = observed.woken.get();
         tokio::time::sleep(10 * SHORT).await;
         assert_eq!(observed.woken.get(), woken);
+    });
+}
+
+#[test]
+fn a_kernel_that_has_stopped_reading_is_made_to_read() {
+    run(async {
+        let (observed, channel) = observed();
+        let mut kernel = kernel(&channel);
+        observed.idle.set(true);
+        let client = channel.attach("me").unwrap();
+        client.take().unwrap();
+        client.write(b"key").await.unwrap();
+        tokio::time::sleep(SHORT).await;
+        assert_eq!(observed.lent.get(), 0, "it reads by itself");
+        observed.deaf.set(true);
+        while observed.lent.get() == 0 {
+            tokio::time::sleep(SHORT).await;
+        }
+        client.write(b"s").await.unwrap();
+        // One that cannot be changed.
+        observed.stubborn.set(true);
+        let refused = loop {
+            match client.write(b"!").await {
+                Ok(()) => tokio::time::sleep(SHORT).await,
+                Err(refused) => break refused.to_string(),
+            }
+        };
+        assert!(refused.starts_with("con1 takes no input"), "{refused}");
+        // It has read after all: a program did.
+        let mut typed = [0; 4];
+        kernel.read_exact(&mut typed).unwrap();
+        assert_eq!(&typed, b"keys");
+        channel.kernel_ended().unwrap();
+        while client.write(b"x").await.is_err() {
+            tokio::time::sleep(SHORT).await;
+        }
     });
 }
 

@@ -8,5 +8,6 @@ pub(crate) mod confined;
 mod disk_worker;
 mod kernel_worker;
 pub(crate) mod link;
+pub(crate) mod listening;
 pub(crate) mod nudged;
 pub(crate) mod orders;

@@ -43,7 +43,7 @@ pub fn build(
         "hostfs=/nonexistent".into(),
         format!("con=fd:{NEVER_OPEN}"),
         "ssl=null".into(),
-        "con0=fd:0,fd:1".into(),
+        "con0=fd:0".into(),
     ]);
     args.extend(
         channels

@@ -7,10 +7,12 @@ use std::cell::Cell;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use sys::Network;
 
 use crate::second::confined::{Confined, printable};
+use crate::second::listening::Listening;
 use crate::second::orders::{FromChild, Launch, ToChild};
 
 /// The monitor's handle on the second process of a running kernel. Dropping it kills all processes of the VM.
@@ -115,6 +117,21 @@ impl Link {
         let pid = self.kernel_pid()?;
         let doing = std::fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
         Some(waits_for_events(&doing))
+    }
+
+    /// How the kernel reads one of its terminals, of which `terminal` is any descriptor.
+    ///
+    /// # Errors
+    /// See [`Listening::find`].
+    pub fn listening(&self, terminal: BorrowedFd<'_>) -> io::Result<Listening> {
+        let pid = self.kernel_pid().ok_or(Errno::SRCH)?;
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let process = rustix::fs::open(format!("/proc/{pid}"), flags, Mode::empty())?;
+        // Between the two steps the number may have become that of another process.
+        if self.kernel_pid() != Some(pid) {
+            return Err(Errno::SRCH.into());
+        }
+        Listening::find(&process, terminal)
     }
 
     /// Kills the second process, and with it everything in its namespace. [`Link::ended`] returns when that is done.

@@ -17,6 +17,7 @@ mod second {
     mod disk_worker;
     mod kernel_worker;
     pub(crate) mod link;
+    pub(crate) mod listening;
     pub(crate) mod orders;
 }
 

@@ -1,0 +1,152 @@
+//! Tier real: what is pasted into a console arrives, whatever the guest does meanwhile, and the console works
+//! afterwards.
+//! `UMLMON_TEST_PASTES` says how often each paste is tried (default 1); 20 take about half an hour.
+
+#![allow(clippy::unwrap_used)] // in functions beside the tests, too
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::process::{Command, Stdio};
+
+use e2e::{Login, Vm, World};
+
+/// 1024 lines of 64 bytes: more than a kernel holds.
+const LONG: usize = 1024 * 64;
+
+fn rounds() -> usize {
+    let set = std::env::var("UMLMON_TEST_PASTES").ok();
+    set.map_or(1, |rounds| rounds.parse().unwrap())
+}
+
+/// Lines of text, `bytes` in all.
+fn lines(bytes: usize) -> String {
+    let mut text = String::new();
+    for number in 0..bytes / 64 {
+        writeln!(text, "{number:08} {:x<54}", "").unwrap();
+    }
+    text
+}
+
+/// A paste, and what is in the guest's file /mnt/got after it.
+struct Paste {
+    name: &'static str,
+    typed: String,
+    got: String,
+}
+
+/// For a guest whose con1 shows a shell.
+fn pastes() -> Vec<Paste> {
+    let mut commands = String::new();
+    let mut said = String::new();
+    for number in 1..=100 {
+        // Some of them take a while and read nothing; one that fills the kernel comes early.
+        match number {
+            2 => commands.push_str("sleep 3\n"),
+            _ if number % 10 == 0 => commands.push_str("sleep 0.1\n"),
+            _ => {
+                let word = format!("{number:x>60}");
+                writeln!(commands, "echo {word} >>/mnt/got").unwrap();
+                writeln!(said, "{word}").unwrap();
+            }
+        }
+    }
+    let text = lines(LONG);
+    let after = |command: &str, end: &str| format!("{command}\n{text}{end}");
+    vec![
+        Paste {
+            name: "a hundred commands",
+            typed: commands,
+            got: said,
+        },
+        Paste {
+            name: "a long text for a shell",
+            typed: after("cat >/mnt/got <<'END'", "END\n"),
+            got: text.clone(),
+        },
+        Paste {
+            name: "a long text for a program that reads line by line, later",
+            typed: after("sleep 2; cat >/mnt/got", "\x04"),
+            got: text.clone(),
+        },
+        Paste {
+            name: "a long text for a program that reads bytes, later",
+            typed: after(
+                "stty raw -echo; sleep 2; dd bs=64 count=1024 iflag=fullblock >/mnt/got; stty sane",
+                "",
+            ),
+            got: text.clone(),
+        },
+    ]
+}
+
+/// The check sum of what a paste leaves, as the guest prints it.
+fn sum(text: &str, directory: &std::path::Path) -> String {
+    let path = directory.join("expected");
+    std::fs::write(&path, text).unwrap();
+    let printed = Command::new("md5sum").arg(path).output().unwrap().stdout;
+    let printed = String::from_utf8(printed).unwrap();
+    printed.split(' ').next().unwrap().to_owned()
+}
+
+/// Asks the shell for the check sum of /mnt/got, when it has done all that was pasted.
+#[track_caller]
+fn arrived(vm: &Vm<'_>, round: usize, paste: &Paste, expected: &str) {
+    let mut console = vm.connect("con1");
+    console.send(&format!(
+        "\nmd5sum </mnt/got; rm /mnt/got; echo LOOK''ED{round}.\n"
+    ));
+    let seen = console.expect(&format!("LOOKED{round}."));
+    assert!(seen.contains(expected), "{}: {seen}", paste.name);
+    console.leave();
+}
+
+fn shell(world: &World) -> Vm<'_> {
+    let vm = world.vm("vm1").con(1).guest(Login::RootShell).monitor();
+    vm.start();
+    let mut console = vm.connect("con1");
+    console.expect("# ");
+    console.send("mount -t tmpfs none /mnt; echo MOUNT''ED\n");
+    console.expect("MOUNTED");
+    console.leave();
+    vm
+}
+
+#[test]
+fn what_is_pasted_into_a_terminal_arrives() {
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
+    let vm = shell(&world);
+    let pastes = (0..rounds()).flat_map(|_| pastes());
+    for (round, paste) in pastes.enumerate() {
+        let expected = sum(&paste.got, world.path());
+        let mut terminal = vm.terminal("-connect", "con1", 24, 80);
+        terminal.expect("leaves");
+        terminal.send(&paste.typed);
+        terminal.send(&format!("echo PAST''ED{round}.\n"));
+        terminal.expect(&format!("PASTED{round}."));
+        terminal.send("\x1d.");
+        assert_eq!(terminal.wait(), Some(0));
+        arrived(&vm, round, &paste, &expected);
+    }
+}
+
+#[test]
+fn what_a_file_holds_arrives() {
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
+    let vm = shell(&world);
+    let pastes = (0..rounds()).flat_map(|_| pastes());
+    for (round, paste) in pastes.enumerate() {
+        let expected = sum(&paste.got, world.path());
+        let file = world.path().join("paste");
+        std::fs::write(&file, &paste.typed).unwrap();
+        let mut client = vm.command(&["-connect", "con1"]);
+        client
+            .stdin(File::open(file).unwrap())
+            .stdout(Stdio::null());
+        assert!(client.status().unwrap().success(), "{}", paste.name);
+        arrived(&vm, round, &paste, &expected);
+    }
+}
