@@ -1,4 +1,4 @@
-//! Tier root, and tier real where a real kernel is needed: a host without something that docs/REQUIREMENTS.md names.
+//! Tier real: a host without something that docs/REQUIREMENTS.md names, with a real kernel where one is needed.
 
 #![allow(clippy::unwrap_used)] // in functions beside the tests, too
 
