@@ -44,8 +44,8 @@ impl Home {
         }
     }
 
-    /// Takes the locks, for the process that is to become the daemon. Its directory must be there. The lock of the data
-    /// is released last.
+    /// Takes the locks, for the process that is to become the daemon. Its directory must be there. The pid file goes
+    /// last: whoever waits for that can start the next daemon.
     ///
     /// # Errors
     /// [`Error::Running`], [`Error::Starting`] if there is a daemon; others if a file cannot be used.
@@ -57,7 +57,7 @@ impl Home {
         if let Some(rundir) = self.pid_file.parent() {
             run_directory(rundir)?;
         }
-        Ok([PidFile::lock(&self.pid_file)?, lock])
+        Ok([lock, PidFile::lock(&self.pid_file)?])
     }
 
     /// The process ID of the daemon; `None` if none runs.
