@@ -8,7 +8,7 @@ use crate::values::one_of;
 /// Whether clients must seal their messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SealPolicy {
-    /// Clients that do not are not let in.
+    /// Clients that do not are rejected.
     Require,
     /// They may, but need not.
     Allow,
@@ -68,7 +68,7 @@ pub enum TlsPolicy {
     Off,
     /// Clients may ask for it.
     Allow,
-    /// Clients that do not are not let in.
+    /// Connections without it are rejected.
     Require,
 }
 

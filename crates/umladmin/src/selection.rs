@@ -23,6 +23,13 @@ pub(crate) fn named_or_all(config: &Config, names: &[&str]) -> Result<Vec<VmName
     Ok(vms)
 }
 
+/// Says what to do if a command applies to all VMs, and there are none.
+pub(crate) fn tell_if_none(vms: &[VmName], report: &Report) {
+    if vms.is_empty() {
+        report.warn("no VM is configured; add a section for one, see umlmon(5)");
+    }
+}
+
 /// Whether the configuration has this VM.
 pub(crate) fn is_configured(config: &Config, vm: &VmName) -> bool {
     config.vm_names().any(|known| known == vm)

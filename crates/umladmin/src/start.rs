@@ -21,6 +21,7 @@ const READY: Duration = Duration::from_secs(60);
 pub(crate) fn run(config: &Config, names: &[&str]) -> Result<Exit, Failure> {
     let vms = selection::named_or_all(config, names)?;
     let report = Report::new();
+    selection::tell_if_none(&vms, &report);
     let mut rows = start_all(config, &vms, &report);
     if !names.is_empty() {
         // An administrator who names a VM wants it to run, and must see that it does not.

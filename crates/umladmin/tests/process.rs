@@ -348,6 +348,18 @@ fn update_follows_the_configuration_or_does_nothing() {
 
 /// I18
 #[test]
+fn an_empty_installation_says_what_is_missing() {
+    let world = World::new("");
+    for command in ["list", "start"] {
+        let (status, out, err) = world.said(&[command]);
+        assert_eq!((status, out.as_str()), (0, ""));
+        assert!(err.contains("no VM is configured; add a section"), "{err}");
+    }
+    let (status, out, err) = world.said(&["list", "-json"]);
+    assert_eq!((status, out.trim(), err.as_str()), (0, "[]", ""));
+}
+
+#[test]
 fn a_faulty_section_keeps_nobody_from_the_other_vms() {
     let world = World::new("vm1 obeys boot\nvm2 obeys boot\nvm3 obeys boot");
     assert_eq!(world.said(&["start", "vm1", "vm2"]).0, 0);
