@@ -84,8 +84,7 @@ impl Used {
     }
 
     fn swap(&self) -> Option<String> {
-        let file = swaps().into_iter().find(|file| self.is_at(file))?;
-        Some(format!("swap of the host (swapoff {file} ends that)"))
+        swap(|file| self.is_at(file))
     }
 
     /// A lock for writing, or, if the disk is to be written, any lock. A bare User Mode Linux kernel locks its disks
@@ -175,15 +174,14 @@ fn device(path: &Path, number: Dev, access: Access) -> Option<String> {
             "mounted on {at} of the host (umount {at} ends that)"
         ));
     }
-    let is_part = |file: &&String| fs::metadata(file).is_ok_and(|it| parts.contains(&it.rdev()));
-    if let Some(file) = swaps().iter().find(is_part) {
-        return Some(format!("swap of the host (swapoff {file} ends that)"));
-    }
-    Some(format!(
-        "in use by the host (lsblk /dev/block/{}:{} shows for what)",
-        major(number),
-        minor(number)
-    ))
+    let is_part = |file: &str| fs::metadata(file).is_ok_and(|it| parts.contains(&it.rdev()));
+    swap(is_part).or_else(|| {
+        Some(format!(
+            "in use by the host (lsblk /dev/block/{}:{} shows for what)",
+            major(number),
+            minor(number)
+        ))
+    })
 }
 
 /// Where a file system is mounted whose device and source are those wanted.
@@ -198,14 +196,13 @@ fn mounted_at(wanted: impl Fn(Dev, &str) -> bool) -> Option<String> {
     })
 }
 
-/// The files and devices that are swap.
-fn swaps() -> Vec<String> {
-    let swaps = fs::read_to_string("/proc/swaps").unwrap_or_default();
-    let files = swaps
-        .lines()
-        .skip(1)
-        .filter_map(|line| line.split_whitespace().next());
-    files.map(ToOwned::to_owned).collect()
+/// That the file or device which `is_it` recognises is swap, if it is.
+fn swap(is_it: impl Fn(&str) -> bool) -> Option<String> {
+    let swaps = fs::read_to_string("/proc/swaps").ok()?;
+    let lines = swaps.lines().skip(1);
+    let mut files = lines.filter_map(|line| line.split_whitespace().next());
+    let file = files.find(|file| is_it(file))?;
+    Some(format!("swap of the host (swapoff {file} ends that)"))
 }
 
 fn number_of(name: &str) -> Option<Dev> {
