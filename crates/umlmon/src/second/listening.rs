@@ -55,12 +55,7 @@ impl Listening {
     /// another way, or does not have the terminal open.
     pub fn find(process: &OwnedFd, terminal: BorrowedFd<'_>) -> io::Result<Self> {
         let terminal = fstat(terminal)?;
-        let text = epoll_info(process, &terminal)?;
-        let watch = text
-            .lines()
-            .filter_map(Watch::parse)
-            .find(|watch| watch.is_of(&terminal))
-            .ok_or(io::ErrorKind::Unsupported)?;
+        let watch = Watch::find(process, &terminal)?;
         let memory = openat(
             process,
             "mem",
@@ -104,29 +99,6 @@ impl Listening {
     }
 }
 
-/// What proc(5) says about the epoll descriptor that waits for the terminal.
-fn epoll_info(process: &OwnedFd, terminal: &Stat) -> io::Result<String> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let descriptors = openat(process, "fd", flags | OFlags::DIRECTORY, Mode::empty())?;
-    for entry in Dir::read_from(&descriptors)? {
-        let name = entry?.file_name().to_owned();
-        let is_epoll = readlinkat(descriptors.as_fd(), &name, Vec::new())
-            .is_ok_and(|link| link.as_bytes() == b"anon_inode:[eventpoll]");
-        if !is_epoll {
-            continue;
-        }
-        let path = format!("fdinfo/{}", name.to_string_lossy());
-        let mut text = String::new();
-        let info = File::from(openat(process, path, flags, Mode::empty())?);
-        info.take(FDINFO_MAX).read_to_string(&mut text)?;
-        let mut watches = text.lines().filter_map(Watch::parse);
-        if watches.any(|watch| watch.is_of(terminal)) {
-            return Ok(text);
-        }
-    }
-    Err(io::ErrorKind::Unsupported.into())
-}
-
 /// A descriptor for which an epoll descriptor waits, and for what.
 #[derive(Debug, PartialEq, Eq)]
 struct Watch {
@@ -139,6 +111,29 @@ struct Watch {
 }
 
 impl Watch {
+    /// Looks for that of a terminal, in what proc(5) says about each epoll descriptor of a process.
+    fn find(process: &OwnedFd, terminal: &Stat) -> io::Result<Watch> {
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let descriptors = openat(process, "fd", flags | OFlags::DIRECTORY, Mode::empty())?;
+        for entry in Dir::read_from(&descriptors)? {
+            let name = entry?.file_name().to_owned();
+            let is_epoll = readlinkat(descriptors.as_fd(), &name, Vec::new())
+                .is_ok_and(|link| link.as_bytes() == b"anon_inode:[eventpoll]");
+            if !is_epoll {
+                continue;
+            }
+            let path = format!("fdinfo/{}", name.to_string_lossy());
+            let mut text = String::new();
+            let info = File::from(openat(process, path, flags, Mode::empty())?);
+            info.take(FDINFO_MAX).read_to_string(&mut text)?;
+            let mut watches = text.lines().filter_map(Watch::parse);
+            if let Some(watch) = watches.find(|watch| watch.is_of(terminal)) {
+                return Ok(watch);
+            }
+        }
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// A line of `fdinfo`: `tfd: 8 events: 8000001c data: 673bfc00  pos:0 ino:5 sdev:19`.
     fn parse(line: &str) -> Option<Watch> {
         let mut words = line.split([' ', ':']).filter(|word| !word.is_empty());
