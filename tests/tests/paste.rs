@@ -111,15 +111,23 @@ fn shell(world: &World) -> Vm<'_> {
     vm
 }
 
-#[test]
-fn what_is_pasted_into_a_terminal_arrives() {
+/// Has every paste typed into a shell by `paste`, which gets the number of it, and looks whether it has arrived.
+fn try_all(paste: impl Fn(&World, &Vm<'_>, usize, &Paste)) {
     let Some(world) = World::with_real_kernel() else {
         return;
     };
     let vm = shell(&world);
     let pastes = (0..rounds()).flat_map(|_| pastes());
-    for (round, paste) in pastes.enumerate() {
-        let expected = sum(&paste.got, world.path());
+    for (round, pasted) in pastes.enumerate() {
+        let expected = sum(&pasted.got, world.path());
+        paste(&world, &vm, round, &pasted);
+        arrived(&vm, round, &pasted, &expected);
+    }
+}
+
+#[test]
+fn what_is_pasted_into_a_terminal_arrives() {
+    try_all(|_, vm, round, paste| {
         let mut terminal = vm.terminal("-connect", "con1", 24, 80);
         terminal.expect("leaves");
         terminal.send(&paste.typed);
@@ -127,19 +135,12 @@ fn what_is_pasted_into_a_terminal_arrives() {
         terminal.expect(&format!("PASTED{round}."));
         terminal.send("\x1d.");
         assert_eq!(terminal.wait(), Some(0));
-        arrived(&vm, round, &paste, &expected);
-    }
+    });
 }
 
 #[test]
 fn what_a_file_holds_arrives() {
-    let Some(world) = World::with_real_kernel() else {
-        return;
-    };
-    let vm = shell(&world);
-    let pastes = (0..rounds()).flat_map(|_| pastes());
-    for (round, paste) in pastes.enumerate() {
-        let expected = sum(&paste.got, world.path());
+    try_all(|world, vm, _, paste| {
         let file = world.path().join("paste");
         std::fs::write(&file, &paste.typed).unwrap();
         let mut client = vm.command(&["-connect", "con1"]);
@@ -147,6 +148,5 @@ fn what_a_file_holds_arrives() {
             .stdin(File::open(file).unwrap())
             .stdout(Stdio::null());
         assert!(client.status().unwrap().success(), "{}", paste.name);
-        arrived(&vm, round, &paste, &expected);
-    }
+    });
 }
