@@ -9,7 +9,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{self, FileType, StatVfsMountFlags};
+use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
 use crate::directories::{Open, find_file};
@@ -101,11 +101,11 @@ fn find(root: &OwnedFd, kernel: &Path, account: Option<&Account>) -> Result<Foun
             found: kind(found.kind()),
         });
     }
-    let mount = fs::fstatvfs(&found.fd).map_err(|error| Error::Read {
+    let is_noexec = found.is_noexec().map_err(|source| Error::Read {
         path: kernel.to_owned(),
-        source: error.into(),
+        source,
     })?;
-    match mount.f_flag.contains(StatVfsMountFlags::NOEXEC) {
+    match is_noexec {
         true => Err(Error::NoExec(kernel.to_owned())),
         false => Ok(found),
     }

@@ -5,9 +5,9 @@
 use std::cell::RefCell;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use rustix::fs::{self, Stat, StatVfsMountFlags};
+use files::Mark;
 
 use crate::Result;
 use crate::directories::{Open, Trusting, host};
@@ -15,22 +15,10 @@ use crate::inspect::{Inspection, Origin};
 use crate::library::{DIRECTORIES, beside};
 use crate::walk::{Guide, Step, walk};
 
-/// How late the time of a change can be: file systems take it from a clock that moves with the kernel's timer.
-const LATENESS: Duration = Duration::from_millis(100);
-
 /// All that an inspection depends on, as it was at one time: the kernel, its libraries, the directories that are
 /// searched for them, and every directory and link on the way. All of it is root's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stamp(Vec<Mark>);
-
-/// A file, directory or link, and when it was last changed (`st_ctime`, inode(7)), which nobody can set.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Mark {
-    device: u64,
-    inode: u64,
-    seconds: i64,
-    nanoseconds: u64,
-}
 
 impl Stamp {
     /// Of the kernel at this path in the jail `root`, of which this was found. None if a user could change something of
@@ -52,8 +40,7 @@ impl Stamp {
             )
         };
         let file = mark(&root, kernel, Open::ToSome).ok()?;
-        let mount = fs::fstatvfs(&file.fd).ok()?;
-        if mount.f_flag.contains(StatVfsMountFlags::NOEXEC) {
+        if file.is_noexec().ok()? {
             return None;
         }
         for directory in DIRECTORIES {
@@ -73,26 +60,7 @@ impl Stamp {
     /// Whether nothing has changed since `time`, or so shortly before it that it cannot be told.
     #[must_use]
     pub fn is_older_than(&self, time: SystemTime) -> bool {
-        let since = time
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        let limit = since.saturating_sub(LATENESS);
-        let changed = |mark: &Mark| {
-            let seconds = u64::try_from(mark.seconds).unwrap_or_default();
-            Duration::from_secs(seconds) + Duration::from_nanos(mark.nanoseconds)
-        };
-        self.0.iter().all(|mark| changed(mark) < limit)
-    }
-}
-
-impl From<&Stat> for Mark {
-    fn from(stat: &Stat) -> Mark {
-        Mark {
-            device: stat.st_dev,
-            inode: stat.st_ino,
-            seconds: stat.st_ctime,
-            nanoseconds: stat.st_ctime_nsec,
-        }
+        self.0.iter().all(|mark| mark.is_older_than(time))
     }
 }
 

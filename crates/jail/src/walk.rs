@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use rustix::fs::{self, FileType, Mode, OFlags, Stat};
+use rustix::fs::{self, FileType, Mode, OFlags, Stat, StatVfsMountFlags};
 use rustix::io::Errno;
 
 use crate::{Error, Result};
@@ -77,6 +77,12 @@ impl Found {
 
     pub(crate) fn is_file(&self) -> bool {
         self.kind() == FileType::RegularFile
+    }
+
+    /// Whether programs of its mount cannot be executed.
+    pub(crate) fn is_noexec(&self) -> io::Result<bool> {
+        let mount = fs::fstatvfs(&self.fd)?;
+        Ok(mount.f_flag.contains(StatVfsMountFlags::NOEXEC))
     }
 
     /// Opens the file for reading, by its name once more, since some processes have no /proc. Does not wait: not for

@@ -2,14 +2,12 @@
 //! (umlmon, the monitor process): however many strangers there are, they do not let the monitor read all the time.
 
 use std::cell::RefCell;
-use std::fs;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-/// How late the time of a change can be: file systems take it from a clock that moves with the kernel's timer.
-const LATENESS: Duration = Duration::from_millis(100);
+use files::Mark;
+use rustix::fs::stat;
 
 /// Something that is made of files. It takes no memory until it is needed.
 #[derive(Debug)]
@@ -18,17 +16,6 @@ pub struct Kept<T>(RefCell<Option<(Marks, Rc<T>)>>);
 /// The files that something is made of, as they were before they were read.
 #[derive(Debug, Default)]
 pub struct Marks(Vec<(PathBuf, Option<Mark>)>);
-
-/// A file, and when it was last changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Mark {
-    device: u64,
-    inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    /// inode(7), `st_ctime`: nobody can set it.
-    changed: (i64, i64),
-}
 
 impl<T> Default for Kept<T> {
     fn default() -> Self {
@@ -59,42 +46,28 @@ impl<T> Kept<T> {
 impl Marks {
     /// Marks a file that is about to be read. It may be missing.
     pub fn mark(&mut self, path: &Path) {
-        self.0.push((path.to_owned(), Mark::of(path)));
+        self.0.push((path.to_owned(), mark_of(path)));
     }
 
     fn are_current(&self) -> bool {
-        self.0.iter().all(|(path, mark)| Mark::of(path) == *mark)
+        self.0.iter().all(|(path, mark)| mark_of(path) == *mark)
     }
 
-    /// No file has changed since `time`, or so shortly before it that a further change would not be seen.
     fn are_older_than(&self, time: SystemTime) -> bool {
-        let since = time
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or_default();
-        let limit = since.saturating_sub(LATENESS);
-        let limit = i64::try_from(limit.as_nanos()).unwrap_or(i64::MAX);
-        let nanoseconds =
-            |(seconds, rest): (i64, i64)| seconds.saturating_mul(1_000_000_000) + rest;
         let mut marks = self.0.iter().filter_map(|(_, mark)| *mark);
-        marks.all(|mark| nanoseconds(mark.changed) < limit)
+        marks.all(|mark| mark.is_older_than(time))
     }
 }
 
-impl Mark {
-    fn of(path: &Path) -> Option<Mark> {
-        let found = fs::metadata(path).ok()?;
-        Some(Mark {
-            device: found.dev(),
-            inode: found.ino(),
-            size: found.size(),
-            modified: (found.mtime(), found.mtime_nsec()),
-            changed: (found.ctime(), found.ctime_nsec()),
-        })
-    }
+fn mark_of(path: &Path) -> Option<Mark> {
+    stat(path).ok().map(|found| Mark::from(&found))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::time::Duration;
+
     use super::*;
 
     /// What the file says now, and whether it was read for that.
