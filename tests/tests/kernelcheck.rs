@@ -36,9 +36,9 @@ fn everything_that_a_vm_needs_works_with_a_real_kernel() {
     let found = verdicts(&world, &real_kernel(), 0);
     let results = found["results"].as_array().unwrap();
     for result in results {
-        // What newer kernels survive, older ones need not; 6.1 panics in one of some hundred reboots.
-        let is_free = result["what"] == "sysrq t"
-            || (result["what"] == "reboot" && result["verdict"] == "beware");
+        // What newer kernels survive, older ones need not; 6.1 panics in one of some hundred shutdowns.
+        let may_panic = result["what"] == "reboot" || result["what"] == "ctrlaltdel";
+        let is_free = result["what"] == "sysrq t" || (may_panic && result["verdict"] == "beware");
         assert!(is_free || result["verdict"] == "works", "{result}");
     }
     for what in [

@@ -87,8 +87,8 @@ fn with_guest(rows: &mut Vec<Trial>, installation: &Installation, talk: &mut Tal
     );
     put("sysrq h", sysrq_h(talk));
     put("suspend, continue", suspend(talk));
-    rows.push(reboots(talk));
-    rows.push(Trial::of("ctrlaltdel", ctrlaltdel(talk)));
+    rows.push(twice(talk, "reboot", reboot));
+    rows.push(twice(talk, "ctrlaltdel", ctrlaltdel));
     rows.push(Trial::of("disks afterwards", disks(installation)));
 }
 
@@ -147,14 +147,13 @@ fn suspend(talk: &mut Talk) -> Found {
     }
 }
 
-/// A kernel can occasionally panic while it shuts down; such a kernel is tried once more.
-fn reboots(talk: &mut Talk) -> Trial {
-    let what = "reboot";
-    let first = match reboot(talk) {
+/// A kernel can occasionally panic while it shuts down; what panicked is tried once more, after another boot.
+fn twice(talk: &mut Talk, what: &'static str, tried: fn(&mut Talk) -> Found) -> Trial {
+    let first = match tried(talk) {
         Err(why) if matches!(talk.end(0), Ok(Some(end)) if end.how == VmEnd::Panicked) => why,
         found => return Trial::of(what, found),
     };
-    match boot(talk, &[]).and_then(|_| reboot(talk)) {
+    match boot(talk, &[]).and_then(|_| tried(talk)) {
         Ok(_) => Trial {
             what,
             verdict: Verdict::Beware,
