@@ -97,8 +97,8 @@ fn arguments_of(kernel: u32) -> anyhow::Result<Vec<String>> {
     Ok(words.map(str::to_owned).collect())
 }
 
-/// The same arguments for a kernel outside of the jail: `home` has the disk, `home/tmp` is its `/tmp`. Nobody listens
-/// to its notices.
+/// The same arguments for a kernel outside of the jail: `home` has the disk, `home/tmp` is its `/tmp`, and con0 is a
+/// pair of pipes. Nobody listens to its notices.
 fn outside(arguments: &[String], home: &Path) -> Vec<String> {
     let home = home.display();
     let heard = arguments
@@ -108,6 +108,7 @@ fn outside(arguments: &[String], home: &Path) -> Vec<String> {
         .map(|word| {
             word.replace("=/tmp", &format!("={home}/tmp"))
                 .replace("=/disks/", &format!("={home}/"))
+                .replace("con0=fd:0", "con0=fd:0,fd:1")
         })
         .collect()
 }
@@ -165,7 +166,7 @@ mod tests {
             "mem=64M",
             "uml_dir=/tmp",
             "mconsole=notify:/tmp/notify",
-            "con0=fd:0,fd:1",
+            "con0=fd:0",
             "ubd0d=/disks/root.dsk",
         ];
         assert_eq!(
