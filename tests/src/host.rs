@@ -10,7 +10,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
 
-use crate::{Outcome, program, run, wait_for};
+use crate::{Outcome, called, program, run, wait_for};
 
 /// The directory that keeps what is written to covered ones. It can be removed when its mount is gone.
 pub struct Scratch(TempDir);
@@ -117,7 +117,7 @@ impl Host {
     /// Runs a command on it.
     #[track_caller]
     pub fn run(&self, words: &[&str]) -> Outcome {
-        let mut command = Command::new("nsenter");
+        let mut command = called("nsenter");
         command.args(["--target", &self.init, "--mount", "--pid"]);
         run(command.args(words))
     }

@@ -8,7 +8,8 @@
 //! `UMLMON_TEST_KERNEL` names the kernel of the tier `real` (default `/usr/bin/linux.uml`; what lies in `KERNEL.lib/`
 //! is provided with it), `UMLMON_TEST_SKIPS` a file in which skipped tests are noted, and `UMLMON_TEST_TRANSFER` how
 //! many megabytes the tests of `connected` transfer each way (default 16); `UMLMON_TEST_SOAK` for how many seconds
-//! `soak` uses its VMs (default 15).
+//! `soak` uses its VMs (default 15). `UMLMON_TEST_CALLER` names a script that starts the programs, such as
+//! `hostile-caller`.
 
 // This is part of tests: what cannot go on panics, and the panic is the report.
 #![allow(
@@ -42,7 +43,7 @@ pub use disk::{FailingDisk, SmallDisk, listed, put};
 pub use filter::Refused;
 pub use injection::{Call, Fate, Injector};
 pub use inner_host::InnerHost;
-pub use program::{Outcome, program, run, run_within};
+pub use program::{Outcome, called, program, run, run_within};
 pub use terminal::Terminal;
 pub use vm::{Console, Vm, VmBuilder, real_kernel};
 pub use world::World;

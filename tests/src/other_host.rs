@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use nix::sched::{CloneFlags, setns, unshare};
 
-use crate::{World, program, run, skip, wait_for};
+use crate::{World, called, program, run, skip, wait_for};
 
 /// The address of this host on the cable.
 pub const HERE: &str = "10.98.0.1";
@@ -88,7 +88,7 @@ impl OtherHost {
 
     /// A program on that host.
     pub fn command(&self, name: &str) -> Command {
-        let mut command = Command::new("nsenter");
+        let mut command = called("nsenter");
         command.arg(format!("--net={}", self.namespace().display()));
         command.arg(name);
         command

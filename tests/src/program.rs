@@ -1,5 +1,6 @@
 //! Running a program to its end, with a deadline (the end-to-end tests).
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -28,6 +29,18 @@ pub fn program(name: &str) -> PathBuf {
         path.display()
     );
     path
+}
+
+/// A command for a program, started by the script that `UMLMON_TEST_CALLER` names, if it is set.
+pub fn called(program: impl AsRef<OsStr>) -> Command {
+    match std::env::var_os("UMLMON_TEST_CALLER") {
+        Some(caller) => {
+            let mut command = Command::new(caller);
+            command.arg(program);
+            command
+        }
+        None => Command::new(program),
+    }
 }
 
 /// How a program ended, and what it said.

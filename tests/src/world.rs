@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use xtask::leftovers;
 
-use crate::{Outcome, Vm, VmBuilder, program, run, skip, wait_for};
+use crate::{Outcome, Vm, VmBuilder, called, program, run, skip, wait_for};
 
 /// A configuration with `vardir` and `rundir` in a directory that nothing else uses.
 pub struct World {
@@ -149,7 +149,7 @@ impl World {
 
     /// A command for one of the programs, with the configuration of this world.
     pub fn command(&self, name: &str, args: &[&str]) -> Command {
-        let mut command = Command::new(program(name));
+        let mut command = called(program(name));
         // Built by cargo, so the system's directories suffice, and a test does not depend on what else is installed.
         command.arg("-config").arg(self.configuration()).args(args);
         command

@@ -4,9 +4,8 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
-use e2e::{Outcome, Vm, World, program, run};
+use e2e::{Outcome, Vm, World, called, program, run};
 use serde_json::Value;
 
 /// A copy of the configuration with another directory for pid files.
@@ -19,7 +18,7 @@ fn with_other_rundir(world: &World) -> PathBuf {
 
 /// Runs a program with a configuration.
 fn with(configuration: &PathBuf, name: &str, args: &[&str]) -> Outcome {
-    let mut command = Command::new(program(name));
+    let mut command = called(program(name));
     run(command.arg("-config").arg(configuration).args(args))
 }
 

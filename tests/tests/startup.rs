@@ -18,6 +18,12 @@ fn after(script: &str, wrapper: &str, command: &Command) -> Command {
     hostile
 }
 
+/// The command, started by the script with which a whole tier can be run.
+fn by_the_hostile_caller(command: &Command) -> Command {
+    let caller = concat!(env!("CARGO_MANIFEST_DIR"), "/hostile-caller");
+    after("", caller, command)
+}
+
 /// All signals are ignored and blocked, as far as that is possible.
 fn deaf(command: &Command) -> Command {
     after("", "env --ignore-signal --block-signal", command)
@@ -166,4 +172,29 @@ fn neither_limits_nor_the_umask_of_the_caller_count() {
         }
     }
     fs::set_permissions(&rundir, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn a_vm_lives_as_usual_when_a_hostile_caller_starts_everything() {
+    let Some(world) = World::new() else { return };
+    let caller = "env --list-signal-handling true 2>&1 | grep CHLD;
+        ulimit -S -f; umask; ls /proc/self/fd | wc -l";
+    let mut shell = Command::new("bash");
+    let left = run(&mut by_the_hostile_caller(shell.args(["-c", caller]))).ok();
+    let left: Vec<&str> = left.lines().collect();
+    assert_eq!(left[..3], ["CHLD       (17): IGNORE", "1024", "0077"]);
+    assert!(left[3].parse::<u32>().unwrap() > 64, "{left:?}");
+
+    let vm = world.vm("vm1").con(1).disk(0, vec![0; 4096]).configure();
+    for (program, words) in [("umldir", &[][..]), ("umladmin", &["start", "vm1"])] {
+        run(&mut by_the_hostile_caller(&world.command(program, words))).ok();
+    }
+    vm.put_files();
+    // Bigger than a file of the caller may be.
+    let commands = ["-disk-create", "/disks/new.dsk:4", "-start"];
+    run(&mut by_the_hostile_caller(&vm.command(&commands))).ok();
+    run(&mut by_the_hostile_caller(
+        &world.command("umladmin", &["stop"]),
+    ))
+    .ok();
 }
