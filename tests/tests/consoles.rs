@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::time::Instant;
 
-use e2e::{Login, Vm, World, flood, wait_for};
+use e2e::{Login, Vm, World, flood, sizes_are_recorded, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 
 #[test]
@@ -58,6 +58,24 @@ fn a_painted_screen_is_seen_by_who_comes_late() {
     second.expect("# ");
     second.send("\x1d.");
     assert_eq!(second.wait(), Some(0));
+}
+
+/// Input I14.
+#[test]
+fn a_guest_writes_for_the_size_that_is_recorded_before() {
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
+    let vm = world.vm("vm1").con(1).guest(Login::RootShell).monitor();
+    vm.start();
+    sizes_are_recorded(&world, &vm, |user, rows, columns| {
+        user.send("\r");
+        user.expect("# ");
+        user.send(&format!(
+            "until stty size | grep '{rows} {columns}'; do :; done\r"
+        ));
+        user.expect(&format!("\n{rows} {columns}"));
+    });
 }
 
 /// How often each number of watchers is tried: a terminal loses wake-ups by chance.

@@ -5,7 +5,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use e2e::{Vm, World, run, wait_for};
+use e2e::{Vm, World, run, sizes_are_recorded, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 
 fn kill(pid: i32, signal: Signal) {
@@ -454,5 +454,18 @@ fn a_kernel_that_never_reports_its_mconsole_is_told() {
             .then_some(())
     });
     assert_eq!(vm.info()["responding"], false);
+    vm.kill();
+}
+
+/// Input I14.
+#[test]
+fn a_recording_has_the_sizes_of_the_window() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("vm1").con(1).monitor();
+    vm.start();
+    sizes_are_recorded(&world, &vm, |user, rows, columns| {
+        user.send(&format!("{rows} {columns}\r"));
+        user.expect(&format!("{rows} {columns}"));
+    });
     vm.kill();
 }

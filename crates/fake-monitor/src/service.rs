@@ -25,9 +25,21 @@ struct Guest {
     /// The session that may write; 0 is another client.
     writer: Option<u32>,
     taken_by: String,
+    /// What the window had.
+    sizes: Vec<ConSize>,
 }
 
 impl Guest {
+    /// The window gets this size.
+    fn resize(&mut self, rows: u32, columns: u32) {
+        self.sizes.push(ConSize {
+            number: self.sizes.len() as u64 + 1,
+            offset: self.lost + self.output.len() as u64,
+            rows,
+            columns,
+        });
+    }
+
     /// What `session` gets that has read the output up to an offset; no bytes if there are no more.
     fn chunk(&self, session: u32, args: &ConReadArgs) -> ConChunk {
         let offset = args.offset.max(self.lost);
@@ -64,13 +76,16 @@ impl Service {
         history: Vec<u8>,
         note: impl Fn(String) + 'static,
     ) -> Service {
-        let guest = Guest {
+        let mut guest = Guest {
             state,
-            output: history,
+            output: Vec::new(),
             lost: 0,
             writer: None,
             taken_by: String::new(),
+            sizes: Vec::new(),
         };
+        guest.resize(24, 80);
+        guest.output = history;
         Service {
             manner,
             note: Box::new(note),
@@ -262,6 +277,13 @@ impl PartialUmlmonctrlV1 for Service {
         }
         ConReadResult::Ok(now())
     }
+    async fn con_sizes(&self, _: &u32, args: ConSizesArgs) -> ConSizesResult {
+        let guest = self.guest.borrow();
+        let later = guest.sizes.iter().filter(|size| size.number > args.after);
+        ConSizesResult::Ok(ConSizes {
+            sizes: later.cloned().collect(),
+        })
+    }
     async fn con_screen(&self, _: &u32, args: ConScreenArgs) -> ConScreenResult {
         self.note(format!("screen {}", args.channel));
         let guest = self.guest.borrow();
@@ -308,6 +330,7 @@ impl PartialUmlmonctrlV1 for Service {
     }
     async fn con_resize(&self, _: &u32, args: ConResizeArgs) -> CtlResult {
         self.note(format!("size {} {}", args.rows, args.columns));
+        self.guest.borrow_mut().resize(args.rows, args.columns);
         CtlResult::Ok
     }
     async fn con_close(&self, _: &u32, _: CtlName) -> CtlResult {

@@ -15,7 +15,10 @@ use tokio::time::Instant;
 use crate::clients::Clients;
 use crate::pace::Pace;
 use crate::push::Push;
-use crate::{Chunk, ClientInfo, Endpoint, Error, HISTORY_BYTES, History, Log, Nudge, Screen};
+use crate::sizes::Sizes;
+use crate::{
+    Chunk, ClientInfo, Endpoint, Error, HISTORY_BYTES, History, Log, Nudge, Screen, WindowSize,
+};
 
 /// What one read(2) of the master returns at most, in bytes (N_TTY_BUF_SIZE of the host's tty layer).
 const READ_BYTES: usize = 4096;
@@ -38,6 +41,7 @@ pub struct Channel {
     history: RefCell<History>,
     /// The screen; there is none before the guest has written something.
     screen: RefCell<Option<Screen>>,
+    sizes: RefCell<Sizes>,
     log: RefCell<Option<Log>>,
     pub(crate) clients: RefCell<Clients>,
     /// Counts the notifications to readers besides data: changes of the writer, and calls of [`Channel::wake`].
@@ -71,6 +75,7 @@ impl Channel {
             nudge,
             history: RefCell::new(History::new(HISTORY_BYTES)),
             screen: RefCell::default(),
+            sizes: RefCell::default(),
             log: RefCell::new(log),
             clients: RefCell::default(),
             generation: Cell::new(0),
@@ -88,6 +93,8 @@ impl Channel {
             tokio::task::spawn_local(pusher).abort_handle(),
         ];
         channel.tasks.get_or_init(|| tasks);
+        let (rows, columns) = channel.size()?;
+        channel.sizes.borrow_mut().push(0, rows, columns);
         Ok(channel)
     }
 
@@ -241,9 +248,13 @@ impl Channel {
     /// # Errors
     /// [`Error::Terminal`].
     pub fn resize(&self, rows: u16, columns: u16) -> Result<(), Error> {
+        // What the guest wrote for the former size.
+        self.drain();
         self.endpoint
             .resize(rows, columns)
             .map_err(|e| self.cannot("set the window size of", e))?;
+        let offset = self.range().end;
+        self.sizes.borrow_mut().push(offset, rows, columns);
         if let Some(screen) = &mut *self.screen.borrow_mut() {
             screen.resize(rows, columns);
         }
@@ -279,6 +290,11 @@ impl Channel {
         self.endpoint
             .size()
             .map_err(|e| self.cannot("ask the window size of", e))
+    }
+
+    /// The sizes that the window has had after the one with this number, the latest [`crate::SIZES_MAX`] of them.
+    pub fn sizes_after(&self, number: u64) -> Vec<WindowSize> {
+        self.sizes.borrow().after(number)
     }
 
     /// The log file, if one is configured.

@@ -19,6 +19,7 @@ mod nudge;
 mod pace;
 mod push;
 mod screen;
+mod sizes;
 
 pub use attachment::Attachment;
 pub use channel::Channel;
@@ -31,3 +32,4 @@ pub use nudge::{Nudge, Peer};
 pub use screen::{
     Cell, Colour, Cursor, Intensity, MAX_ANSWERS, MAX_COLUMNS, MAX_ROWS, Screen, Style,
 };
+pub use sizes::{SIZES_MAX, WindowSize};

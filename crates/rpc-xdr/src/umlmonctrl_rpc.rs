@@ -143,6 +143,13 @@ pub const UMLMONCTRL_V1_PROCEDURES: &[Procedure] = &[
         max_result: 10475636,
     },
     Procedure {
+        number: 26,
+        name: "CON_SIZES",
+        doc: "The sizes that the window of a channel has had, so that its bytes can be replayed.",
+        max_args: 76,
+        max_result: 1544,
+    },
+    Procedure {
         number: 30,
         name: "LOG_TAIL",
         doc: "Where the last lines of a log are.",
@@ -600,6 +607,31 @@ impl<S: Stream> UmlmonctrlV1Client<S> {
         )
     }
 
+    /// The sizes that the window of a channel has had, so that its bytes can be replayed.
+    pub fn con_sizes(
+        &mut self,
+        args: &ConSizesArgs,
+    ) -> std::result::Result<ConSizesResult, ClientError> {
+        let ticket = self.send_con_sizes(args)?;
+        self.rpc.wait(ticket)
+    }
+
+    /// Sends CON_SIZES without waiting for its result.
+    pub fn send_con_sizes(
+        &mut self,
+        args: &ConSizesArgs,
+    ) -> std::result::Result<Ticket<ConSizesResult>, ClientError> {
+        self.rpc.send(
+            26,
+            1544,
+            |out| {
+                args.pack(out)?;
+                Ok(())
+            },
+            take,
+        )
+    }
+
     /// Where the last lines of a log are.
     pub fn log_tail(
         &mut self,
@@ -1019,6 +1051,9 @@ pub trait UmlmonctrlV1 {
     /// What the screen of a channel shows.
     async fn con_screen(&self, session: &Self::Session, args: ConScreenArgs) -> ConScreenResult;
 
+    /// The sizes that the window of a channel has had, so that its bytes can be replayed.
+    async fn con_sizes(&self, session: &Self::Session, args: ConSizesArgs) -> ConSizesResult;
+
     /// Where the last lines of a log are.
     async fn log_tail(&self, session: &Self::Session, args: LogTailArgs) -> LogTailResult;
 
@@ -1185,6 +1220,12 @@ pub trait PartialUmlmonctrlV1 {
         ConScreenResult::Error(self.refusal("CON_SCREEN", &args))
     }
 
+    /// Refuses CON_SIZES.
+    async fn con_sizes(&self, session: &Self::Session, args: ConSizesArgs) -> ConSizesResult {
+        let _ = session;
+        ConSizesResult::Error(self.refusal("CON_SIZES", &args))
+    }
+
     /// Refuses LOG_TAIL.
     async fn log_tail(&self, session: &Self::Session, args: LogTailArgs) -> LogTailResult {
         let _ = session;
@@ -1340,6 +1381,9 @@ impl<T: PartialUmlmonctrlV1> UmlmonctrlV1 for T {
     }
     async fn con_screen(&self, session: &Self::Session, args: ConScreenArgs) -> ConScreenResult {
         PartialUmlmonctrlV1::con_screen(self, session, args).await
+    }
+    async fn con_sizes(&self, session: &Self::Session, args: ConSizesArgs) -> ConSizesResult {
+        PartialUmlmonctrlV1::con_sizes(self, session, args).await
     }
     async fn log_tail(&self, session: &Self::Session, args: LogTailArgs) -> LogTailResult {
         PartialUmlmonctrlV1::log_tail(self, session, args).await
@@ -1530,6 +1574,13 @@ impl<S: UmlmonctrlV1 + 'static> crate::server::Program<S> for UmlmonctrlV1Progra
                 let args = call.arguments(72, take)?;
                 Ok(call.answer(
                     async move { service.con_screen(&session, args).await },
+                    |result, out| result.pack(out),
+                ))
+            }
+            26 => {
+                let args = call.arguments(76, take)?;
+                Ok(call.answer(
+                    async move { service.con_sizes(&session, args).await },
                     |result, out| result.pack(out),
                 ))
             }

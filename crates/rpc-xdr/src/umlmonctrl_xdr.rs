@@ -46,6 +46,9 @@ pub const CTL_DISKS_MAX: u32 = 16;
 /// eth0..eth15
 pub const CTL_NICS_MAX: u32 = 16;
 
+/// sizes of a window that are kept
+pub const CTL_SIZES_MAX: u32 = 64;
+
 /// cells of a screen: 255 rows and 1023 columns
 pub const CTL_CELLS_MAX: u32 = 260865;
 
@@ -2712,6 +2715,148 @@ impl Unpack for ConResizeArgs {
             rows: take(input)?,
             columns: take(input)?,
         })
+    }
+}
+
+/// The arguments of CON_SIZES.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConSizesArgs {
+    /// `channel`
+    ///
+    /// At most 64 bytes.
+    pub channel: CtlName,
+    /// the number of a size; 0 for all that are kept
+    pub after: u64,
+}
+
+impl Pack for ConSizesArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
+        pack_string(&self.channel, 64, out)?;
+        self.after.pack(out)?;
+
+        Ok(())
+    }
+}
+
+impl Unpack for ConSizesArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
+            channel: unpack_string(input, 64)?,
+            after: take(input)?,
+        })
+    }
+}
+
+/// A size that the window of a channel has had.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConSize {
+    /// counted from 1
+    pub number: u64,
+    /// of the first byte that the guest wrote after the change
+    pub offset: u64,
+    /// `rows`
+    pub rows: u32,
+    /// `columns`
+    pub columns: u32,
+}
+
+impl Pack for ConSize {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
+        self.number.pack(out)?;
+        self.offset.pack(out)?;
+        self.rows.pack(out)?;
+        self.columns.pack(out)?;
+
+        Ok(())
+    }
+}
+
+impl Unpack for ConSize {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
+            number: take(input)?,
+            offset: take(input)?,
+            rows: take(input)?,
+            columns: take(input)?,
+        })
+    }
+}
+
+/// The sizes with greater numbers, in their order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConSizes {
+    /// `sizes`
+    ///
+    /// At most 64 elements.
+    pub sizes: Vec<ConSize>,
+}
+
+impl Pack for ConSizes {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
+        pack_list(&self.sizes, 64, out, |item, out| item.pack(out))?;
+
+        Ok(())
+    }
+}
+
+impl Unpack for ConSizes {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
+            sizes: unpack_list(input, 64, take)?,
+        })
+    }
+}
+
+/// The result of CON_SIZES.
+#[derive(Debug, Clone, PartialEq)]
+pub enum ConSizesResult {
+    /// `case CTL_OK`
+    Ok(ConSizes),
+    /// `case CTL_ERROR`
+    Error(CtlError),
+}
+
+impl Pack for ConSizesResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
+        match self {
+            Self::Ok(value) => {
+                CtlStatus::Ok.pack(out)?;
+                value.pack(out)?
+            }
+            Self::Error(value) => {
+                CtlStatus::Error.pack(out)?;
+                value.pack(out)?
+            }
+        };
+        Ok(())
+    }
+}
+
+impl Unpack for ConSizesResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<CtlStatus>(input)? {
+            CtlStatus::Ok => Self::Ok(take(input)?),
+            CtlStatus::Error => Self::Error(take(input)?),
+        })
+    }
+}
+
+impl ConSizesResult {
+    /// The same as a `Result`.
+    pub fn into_result(self) -> std::result::Result<ConSizes, CtlError> {
+        match self {
+            Self::Ok(value) => Ok(value),
+            Self::Error(error) => Err(error),
+        }
+    }
+}
+
+impl<E: Into<CtlError>> From<std::result::Result<ConSizes, E>> for ConSizesResult {
+    fn from(result: std::result::Result<ConSizes, E>) -> Self {
+        match result {
+            Ok(value) => Self::Ok(value),
+            Err(error) => Self::Error(error.into()),
+        }
     }
 }
 

@@ -104,6 +104,19 @@ impl Service {
         Ok(attachment.resize(size(args.rows)?, size(args.columns)?)?)
     }
 
+    pub(super) fn sizes(&self, args: &ConSizesArgs) -> Result<ConSizes, Failure> {
+        let sizes = self.channel(&args.channel)?.sizes_after(args.after);
+        let sizes = sizes.into_iter().map(|size| ConSize {
+            number: size.number,
+            offset: size.offset,
+            rows: size.rows.into(),
+            columns: size.columns.into(),
+        });
+        Ok(ConSizes {
+            sizes: sizes.collect(),
+        })
+    }
+
     pub(super) fn close_channel(&self, session: &Session, name: &str) -> Result<(), Failure> {
         let channel = self.channel(name)?.name();
         match session.detach(channel) {

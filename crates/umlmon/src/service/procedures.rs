@@ -86,6 +86,10 @@ impl UmlmonctrlV1 for Service {
         self.close_channel(session, &channel).into()
     }
 
+    async fn con_sizes(&self, _: &Session, args: ConSizesArgs) -> ConSizesResult {
+        self.sizes(&args).into()
+    }
+
     async fn con_screen(&self, session: &Session, args: ConScreenArgs) -> ConScreenResult {
         let screen = || self.screen(&args);
         self.screens.take(session.caller(), screen).await.into()
