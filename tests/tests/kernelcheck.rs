@@ -88,20 +88,31 @@ fn whoever_interrupts_it_finds_nothing_left() {
     }
 }
 
+/// Input I20.
 #[test]
 fn what_is_no_kernel_is_told() {
     let Some(world) = World::new() else { return };
-    let file = world.path().join("text");
-    fs::write(&file, "#!/bin/sh\n").unwrap();
-    let found = verdicts(&world, &file, 1);
-    assert_eq!(found["results"][0]["what"], "libraries");
-    assert_eq!(found["results"][0]["verdict"], "fails");
-    // A program that is none boots nothing.
-    let found = verdicts(&world, Path::new("/bin/true"), 1);
-    let results = found["results"].as_array().unwrap();
-    let last = results.last().unwrap();
-    assert_eq!(
-        (&last["what"], &last["verdict"]),
-        (&"networks".into(), &"fails".into())
-    );
+    let script = world.path().join("script");
+    fs::write(&script, "#!/bin/sh\n").unwrap();
+    for (file, complaint) in [
+        (
+            Path::new("/bin/ls"),
+            "/bin/ls is not a User Mode Linux kernel",
+        ),
+        (&script, "script is not a User Mode Linux kernel"),
+        (
+            Path::new("/nonexistent"),
+            "cannot read /nonexistent: No such file",
+        ),
+        (world.path(), "Is a directory"),
+    ] {
+        let found = verdicts(&world, file, 1);
+        let results = found["results"].as_array().unwrap();
+        assert_eq!(results.len(), 1, "{found}");
+        let result = &results[0];
+        let verdict = (&result["what"], &result["verdict"]);
+        assert_eq!(verdict, (&"kernel".into(), &"fails".into()));
+        let said = result["found"].as_str().unwrap();
+        assert!(said.contains(complaint), "{said}");
+    }
 }

@@ -37,10 +37,11 @@ pub(crate) fn run(kernel: &Path, as_json: bool) -> Result<Exit, Failure> {
     let watch =
         Watch::begin().map_err(|error| Failure::from(error).about("cannot watch for Ctrl-C"))?;
     let about = |error: String| Failure::new(Exit::Failed, error).about(kernel.display());
-    let mut rows = vec![
-        Trial::of("libraries", libraries(kernel)),
-        Trial::of("networks", networks(kernel)),
-    ];
+    let mut rows = vec![Trial::of("kernel", identify(kernel))];
+    if !has_failed(&rows) {
+        rows.push(Trial::of("libraries", libraries(kernel)));
+        rows.push(Trial::of("networks", networks(kernel)));
+    }
     if !has_failed(&rows) {
         // The interfaces of the trial must not be in the network of the host.
         net::leave_host().map_err(|error| Failure::from(error).about("cannot make a network"))?;
@@ -77,6 +78,18 @@ fn has_failed(rows: &[Trial]) -> bool {
     rows.iter().any(|row| row.verdict == Verdict::Fails)
 }
 
+/// Whether the file is a kernel at all.
+fn identify(kernel: &Path) -> Found {
+    let is_uml = File::open(kernel).and_then(net::is_uml);
+    match is_uml.map_err(|error| format!("cannot read {}: {error}", kernel.display()))? {
+        true => Ok("a User Mode Linux kernel".into()),
+        false => Err(format!(
+            "{} is not a User Mode Linux kernel, which is a program of its own (Debian: package user-mode-linux)",
+            kernel.display()
+        )),
+    }
+}
+
 /// The loader and the libraries that the kernel needs.
 fn libraries(kernel: &Path) -> Found {
     let found = jail::libraries(kernel).map_err(|error| error.to_string())?;
@@ -101,8 +114,9 @@ fn networks(kernel: &Path) -> Found {
         } => Ok("vec (the guest sees vec0), and eth (the guest sees eth0)".into()),
         Drivers { vec: true, .. } => Ok("vec (the guest sees vec0)".into()),
         Drivers { eth: true, .. } => Ok("eth (the guest sees eth0)".into()),
-        Drivers { .. } => {
-            Err("no network driver is in this file; is it a User Mode Linux kernel?".into())
-        }
+        Drivers { .. } => Err(
+            "no network driver is in this kernel: it was compiled without CONFIG_UML_NET_VECTOR"
+                .into(),
+        ),
     }
 }
