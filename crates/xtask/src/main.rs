@@ -1,5 +1,6 @@
 //! Chores of the repository, run as `cargo xtask NAME`.
 
+mod apt;
 mod bench;
 mod check;
 mod demo;

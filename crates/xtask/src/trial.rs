@@ -14,7 +14,7 @@ use std::process::Command;
 use anyhow::{Context as _, ensure};
 
 use crate::steps::{self, heading, output, repository};
-use crate::{kernels, setup};
+use crate::{apt, setup};
 
 /// What makes the system, and what has `unshare` and its like.
 const PACKAGES: [&str; 2] = ["mmdebstrap", "util-linux"];
@@ -43,8 +43,8 @@ pub(crate) fn run(package: &Path) -> anyhow::Result<()> {
     let system = directory.path().join("debian.tar");
     let source = format!(
         "deb [signed-by={}] {} {SUITE} main",
-        kernels::KEYRING,
-        kernels::mirror()?
+        apt::KEYRING,
+        apt::mirror()?
     );
     let mut make = Command::new("mmdebstrap");
     make.args(["--quiet", "--variant=minbase", SUITE])
