@@ -7,6 +7,7 @@ mod demo;
 mod dist;
 mod r#gen;
 mod install;
+mod kernel;
 mod kernels;
 mod setup;
 mod steps;
@@ -31,6 +32,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   gen [--check]                    writes the Rust side of proto/*.x
   guest OUT.dsk [MB] [--root-shell]
                                    makes the image of the small guest that the tests use
+  kernel [DIR] [--smp]             builds a kernel of our own, in TARGET/kernel unless told otherwise; with several CPUs
   kernels DIR                      fetches newer kernels from Debian, each with its libraries";
 
 fn main() -> ExitCode {
@@ -57,6 +59,7 @@ fn run() -> anyhow::Result<()> {
         ["gen"] => r#gen::run(false),
         ["gen", "--check"] => r#gen::run(true),
         ["guest", out, rest @ ..] => make_guest(out, rest),
+        ["kernel", options @ ..] => kernel::run(options),
         ["kernels", directory] => kernels::fetch(Path::new(directory)).map(|_| ()),
         _ => anyhow::bail!("{USAGE}"),
     }
