@@ -3,13 +3,14 @@
 //! The same sources yield the same bytes: files have the date of the last commit (or `SOURCE_DATE_EPOCH`), an order and
 //! owners that depend on nothing, and programs without a path of this machine. `--twice` shows it: it builds a copy of
 //! the sources elsewhere, too, and compares. `--try` installs, uses and removes the package in a Debian of its own.
+//!
+//! The kernels that `cargo xtask kernel` has built become a package of their own.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, SystemTime};
 
 use anyhow::{Context as _, bail, ensure};
 use elf::ElfBytes;
@@ -17,9 +18,10 @@ use elf::abi::{DF_BIND_NOW, DT_FLAGS, ET_DYN, PT_GNU_RELRO, PT_INTERP, SHT_SYMTA
 use elf::endian::AnyEndian;
 use tempfile::TempDir;
 
+use crate::deb::{self, Description};
 use crate::install::{self, PROGRAMS};
 use crate::steps::{heading, output, repository, target_dir};
-use crate::{setup, trial};
+use crate::{kernel, kernel_package, setup, trial};
 
 /// The files with which a package begins, ends and is described.
 const CONTROL: &str = "crates/xtask/debian";
@@ -66,6 +68,11 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
         trial::run(&package)?;
     }
     println!("{}", package.display());
+    heading("The package of our kernel");
+    match kernel_package::make(&kernel::directory(), &target)? {
+        Some(package) => println!("{}", package.display()),
+        None => println!("left out, as there is none yet: cargo xtask kernel builds it"),
+    }
     Ok(())
 }
 
@@ -124,52 +131,21 @@ fn package(programs: &Path, directory: &Path) -> anyhow::Result<PathBuf> {
             .add(&fs::read(&path)?)
             .with_context(|| path.display().to_string())?;
     }
-    let version = env!("CARGO_PKG_VERSION");
-    let architecture = output(Command::new("dpkg").arg("--print-architecture"))?;
-    let architecture = architecture.trim();
-    let control = fs::read_to_string(repository().join(CONTROL).join("control"))?
-        .replace("@VERSION@", version)
-        .replace("@ARCHITECTURE@", architecture)
-        .replace("@SIZE@", &kilobytes(root.path(), &installed)?.to_string())
-        .replace("@DEPENDS@", &needs.packages());
-    let debian = root.path().join("DEBIAN");
-    fs::create_dir(&debian)?;
-    write(&debian.join("control"), 0o644, control.as_bytes())?;
-    write(&debian.join("conffiles"), 0o644, CONFFILES.as_bytes())?;
-    write(
-        &debian.join("md5sums"),
-        0o644,
-        sums(root.path(), &installed)?.as_bytes(),
-    )?;
-    for script in ["postinst", "prerm", "postrm"] {
-        write(
-            &debian.join(script),
-            0o755,
-            &fs::read(repository().join(CONTROL).join(script))?,
-        )?;
-    }
-    let copyright = root.path().join("usr/share/doc/umlmon/copyright");
-    write(&copyright, 0o644, copyright_text()?.as_bytes())?;
-    let epoch = epoch()?;
-    date(
-        root.path(),
-        SystemTime::UNIX_EPOCH + Duration::from_secs(epoch),
-    )?;
-
-    let package = directory.join(format!("umlmon_{version}_{architecture}.deb"));
-    let mut build = Command::new("dpkg-deb");
-    build
-        .args(["--root-owner-group", "-Zxz", "--build"])
-        .arg(root.path())
-        .arg(&package);
-    output(build.env("SOURCE_DATE_EPOCH", epoch.to_string()))?;
-    Ok(package)
-}
-
-fn write(path: &Path, mode: u32, content: &[u8]) -> anyhow::Result<()> {
-    fs::write(path, content)
-        .and_then(|()| fs::set_permissions(path, Permissions::from_mode(mode)))
-        .with_context(|| format!("cannot write {}", path.display()))
+    let script = |name| fs::read_to_string(repository().join(CONTROL).join(name));
+    let description = Description {
+        name: "umlmon",
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        control: fs::read_to_string(repository().join(CONTROL).join("control"))?
+            .replace("@DEPENDS@", &needs.packages()),
+        conffiles: CONFFILES,
+        scripts: vec![
+            ("postinst", script("postinst")?),
+            ("prerm", script("prerm")?),
+            ("postrm", script("postrm")?),
+        ],
+        copyright: copyright_text()?,
+    };
+    deb::build(root.path(), &installed, &description, directory)
 }
 
 /// Both licences, of which the user has the choice.
@@ -179,54 +155,6 @@ fn copyright_text() -> anyhow::Result<String> {
         "UMLMON is available under the licence MIT, which follows, or the Apache License 2.0, which Debian systems have in\n\
          /usr/share/common-licenses/Apache-2.0, as you like.\n\n{mit}"
     ))
-}
-
-/// The date that everything gets, in seconds since 1970.
-fn epoch() -> anyhow::Result<u64> {
-    let given = std::env::var("SOURCE_DATE_EPOCH").ok();
-    let epoch = match given {
-        Some(epoch) => epoch,
-        None => output(
-            Command::new("git")
-                .args(["log", "-1", "--format=%ct"])
-                .current_dir(repository()),
-        )?,
-    };
-    epoch
-        .trim()
-        .parse()
-        .with_context(|| format!("{epoch:?} is no date in seconds"))
-}
-
-/// Gives this date to everything in a directory, and to itself.
-fn date(path: &Path, when: SystemTime) -> anyhow::Result<()> {
-    if path.is_dir() {
-        for entry in fs::read_dir(path)? {
-            date(&entry?.path(), when)?;
-        }
-    }
-    let dated = File::open(path).and_then(|file| file.set_modified(when));
-    dated.with_context(|| format!("cannot give {} a date", path.display()))
-}
-
-/// What the files take, as Debian counts: each in whole kilobytes.
-fn kilobytes(root: &Path, files: &[PathBuf]) -> anyhow::Result<u64> {
-    let size = |path: &PathBuf| Ok(fs::metadata(under(root, path))?.len().div_ceil(1024));
-    files.iter().map(size).sum()
-}
-
-/// What `dpkg --verify` compares with.
-fn sums(root: &Path, files: &[PathBuf]) -> anyhow::Result<String> {
-    let names: BTreeSet<&Path> = files
-        .iter()
-        .filter_map(|path| path.strip_prefix("/").ok())
-        .filter(|path| !path.starts_with("etc"))
-        .collect();
-    output(Command::new("md5sum").args(names).current_dir(root))
-}
-
-fn under(root: &Path, path: &Path) -> PathBuf {
-    root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
 /// What programs need from other packages.

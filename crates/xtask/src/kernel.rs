@@ -87,6 +87,54 @@ pub(crate) fn directory() -> PathBuf {
     target_dir().join("kernel")
 }
 
+/// What was built in a directory.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Built {
+    /// The files of kernels, one of each flavour that there is.
+    pub(crate) kernels: Vec<PathBuf>,
+    /// Debian's package of their sources, and its version.
+    pub(crate) package: String,
+    pub(crate) version: String,
+}
+
+/// The kernels in the directory, if there are any.
+pub(crate) fn built(directory: &Path) -> anyhow::Result<Option<Built>> {
+    let Ok(version) = fs::read_to_string(directory.join("version")) else {
+        return Ok(None);
+    };
+    let (package, version) = version
+        .trim()
+        .split_once(' ')
+        .with_context(|| format!("{}/version: not as expected", directory.display()))?;
+    let mut kernels = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with("linux-") && path.is_file() {
+            kernels.push(path);
+        }
+    }
+    kernels.sort();
+    let built = Built {
+        kernels,
+        package: package.to_owned(),
+        version: version.to_owned(),
+    };
+    Ok(Some(built).filter(|built| !built.kernels.is_empty()))
+}
+
+/// The files of the repository that make a kernel ours.
+pub(crate) fn sources() -> anyhow::Result<Vec<PathBuf>> {
+    let mut paths: Vec<PathBuf> = vec![OPTIONS.into(), SMP_OPTIONS.into()];
+    let patches = files_in(&repository().join(PATCHES))?;
+    paths.extend(
+        patches
+            .iter()
+            .map(|(name, _)| Path::new(PATCHES).join(name)),
+    );
+    Ok(paths)
+}
+
 /// The sources, and what becomes of them for one flavour.
 struct Tree {
     directory: PathBuf,
@@ -297,6 +345,28 @@ mod tests {
                 "# CONFIG_MODULES is not set",
                 "CONFIG_GONE=y"
             ]
+        );
+    }
+
+    #[test]
+    fn what_was_built_is_found() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        assert_eq!(built(directory.path()).unwrap(), None);
+        fs::write(path("version"), "linux-source-7.2 7.2.13-1\n").unwrap();
+        assert_eq!(built(directory.path()).unwrap(), None);
+        for name in ["linux-7.2.13-umlmon-smp", "linux-7.2.13-umlmon"] {
+            fs::write(path(name), "").unwrap();
+        }
+        fs::create_dir(path("source")).unwrap();
+        let found = built(directory.path()).unwrap().unwrap();
+        assert_eq!(
+            found.kernels,
+            [path("linux-7.2.13-umlmon"), path("linux-7.2.13-umlmon-smp")]
+        );
+        assert_eq!(
+            (&*found.package, &*found.version),
+            ("linux-source-7.2", "7.2.13-1")
         );
     }
 

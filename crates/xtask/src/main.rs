@@ -3,11 +3,13 @@
 mod apt;
 mod bench;
 mod check;
+mod deb;
 mod demo;
 mod dist;
 mod r#gen;
 mod install;
 mod kernel;
+mod kernel_package;
 mod kernels;
 mod setup;
 mod steps;
@@ -28,7 +30,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   install [--destdir DIR] [--prefix PREFIX]
                                    installs everything, in /usr/local unless told otherwise
   dist [--twice] [--try]           makes a Debian package of the same; shows that a second build has the same bytes;
-                                   tries it in a Debian of its own, with and without systemd, as root
+                                   tries it in a Debian of its own, with and without systemd, as root;
+                                   and a package of the kernels that were built
   gen [--check]                    writes the Rust side of proto/*.x
   guest OUT.dsk [MB] [--root-shell]
                                    makes the image of the small guest that the tests use
