@@ -1,9 +1,8 @@
 //! Tier real: a real User Mode Linux kernel and a small guest, from start to shutdown.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
-use e2e::{Login, Vm, World, run, wait_for};
+use e2e::{Login, Vm, World, processes_of, processors_of, run, wait_for};
 
 #[test]
 fn the_walk_through_of_the_manual() {
@@ -222,15 +221,23 @@ fn too_little_memory_is_told_in_the_kernels_words() {
     vm.wait_inactive();
 }
 
-/// How many processes of the host the VM is.
-fn processes(vm: &Vm<'_>) -> usize {
-    let namespace = |pid: &str| fs::read_link(format!("/proc/{pid}/ns/pid")).ok();
-    let Some(own) = namespace(&vm.pid("kernel_pid").to_string()) else {
-        return 0;
+#[test]
+fn a_guest_and_its_programs_run_on_one_processor() {
+    let Some(world) = World::with_real_kernel() else {
+        return;
     };
-    let all = fs::read_dir("/proc").into_iter().flatten().flatten();
-    all.filter(|entry| namespace(&entry.file_name().to_string_lossy()).as_ref() == Some(&own))
-        .count()
+    let vm = world.vm("vm1").con(1).guest(Login::RootShell).monitor();
+    vm.start();
+    let mut console = vm.connect("con1");
+    console.expect("# ");
+    console.send("sleep 1000 & sh -c 'while :; do :; done' &\n");
+    wait_for("one processor for all", || {
+        let places = processors_of(&vm);
+        (places.len() == 1 && places.iter().all(|place| place.parse::<u16>().is_ok())).then_some(())
+    });
+    assert!(processes_of(&vm).len() > 3);
+    console.leave();
+    vm.kill();
 }
 
 /// The median of what it takes to be told about a VM, the start of umlwatch included.
@@ -262,14 +269,20 @@ fn a_fork_bomb_in_a_guest_leaves_the_others_answering() {
     shell.expect("# ");
     let quiet = time_to_tell(&other);
     prompt.send("bomb() { bomb | bomb & }; bomb\n");
-    wait_for("a bomb", || (processes(&bombed) > 60).then_some(()));
+    wait_for("a bomb", || {
+        (processes_of(&bombed).len() > 60).then_some(())
+    });
     for vm in [&other, &bombed] {
         let time = time_to_tell(vm);
         eprintln!("told within {time:?}, before the bomb {quiet:?}");
         // What the monitor itself may take, in addition to what umlwatch takes to start on a busy host.
         assert!(time < quiet * 5 + Duration::from_millis(10), "{time:?}");
     }
-    assert!(processes(&bombed) <= 101, "{}", processes(&bombed));
+    assert!(
+        processes_of(&bombed).len() <= 101,
+        "{}",
+        processes_of(&bombed).len()
+    );
     shell.send("echo $((6*7))\n");
     shell.expect("42\r\n");
     shell.leave();

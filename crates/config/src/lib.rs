@@ -11,6 +11,7 @@
 //! # Ok::<(), config::Error>(())
 //! ```
 
+mod affinity;
 mod assignment;
 mod change;
 mod cow_map;
@@ -36,6 +37,7 @@ mod user;
 mod values;
 mod vm;
 
+pub use affinity::{Affinity, processor_list};
 pub use cow_map::large_cow_maps;
 pub use edit::Edit;
 pub use error::{Error, Place, Result};

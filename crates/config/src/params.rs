@@ -495,6 +495,15 @@ pub const PARAMS: &[Param] = &[
         ..VM_PROTECTED
     },
     Param {
+        name: "affinity",
+        default: Some("auto"),
+        value: "auto|none|LIST",
+        doc: "the processors of the host on which the VM runs: one at a time, any, or those of a list such as 0-3,8",
+        addition: true,
+        set: Set::Vm(|vm, _, v| put(&mut vm.affinity, v)),
+        ..VM_PROTECTED
+    },
+    Param {
         name: "password",
         value: "PASSWORD|MD5|VERIFIER",
         doc: "the password of TCP connections to this VM",

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::affinity::Affinity;
 use crate::names::{DiskName, JailPath, LogName, VmName};
 use crate::net::{Nic, Transport};
 use crate::password::Password;
@@ -42,6 +43,8 @@ pub struct Vm {
     pub history: u32,
     /// Processor time, in percent of one processor; 0: no limit.
     pub cpu_limit: u32,
+    /// The processors of the host on which it runs.
+    pub affinity: Affinity,
     /// How large a log grows, in megabytes; 0: no limit.
     pub log_limit: u32,
     /// How large all logs may be together, in megabytes; 0: no limit.
@@ -118,6 +121,7 @@ impl Vm {
             ssl: BTreeMap::new(),
             history: 0,
             cpu_limit: 0,
+            affinity: Affinity::None,
             log_limit: 0,
             log_quota: 0,
             log_timestamps: false,

@@ -83,6 +83,7 @@ pub(crate) fn info(state: VmState, held: bool) -> VmInfo {
         mem_used: 20 << 20,
         bounded_by: "memory pids".into(),
         confined_by: "namespaces network seccomp".into(),
+        processors: "1".into(),
         channels: vec![ConInfo {
             channel: "con0".into(),
             terminal: b"pty:con0".to_vec(),

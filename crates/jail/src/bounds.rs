@@ -10,10 +10,17 @@ use std::time::Duration;
 use rustix::fs::{Mode, OFlags, fstatfs, open, openat};
 use rustix::io::Errno;
 
+use crate::processors::{Processors, put_thread};
+
 /// The group of all virtual machines, below the root of a hierarchy.
 const PARENT: &str = "umlmon";
 /// All controllers that are used.
-const CONTROLLERS: [&str; 4] = ["memory", "pids", "io", "cpu"];
+const CONTROLLERS: [&str; 5] = ["memory", "pids", "io", "cpu", ACCOUNTING];
+/// Only counts the processor time of a group; in version 2, every group does that.
+const ACCOUNTING: &str = "cpuacct";
+/// How often the threads of a group are moved until all of them are at the new place: those that are started meanwhile
+/// begin where their parent was.
+const MOVES: u32 = 8;
 /// Of linux/magic.h.
 const CGROUP2_SUPER_MAGIC: i64 = 0x6367_7270;
 /// The most that is read of a list of controllers, in bytes.
@@ -98,6 +105,9 @@ impl ControlGroup {
         // A virtual machine in a group of its own has the same share as each of the others, however many processes it
         // has.
         let _ = group.add(&table, name, "io");
+        if group.processor_time().is_none() {
+            let _ = group.join(&table, name, ACCOUNTING);
+        }
         Ok(group)
     }
 
@@ -129,6 +139,56 @@ impl ControlGroup {
         &self.in_force
     }
 
+    /// The processor time that its processes have taken, if the host counts it.
+    #[must_use]
+    pub fn processor_time(&self) -> Option<Duration> {
+        let counted = |directory: &PathBuf| {
+            let read = |file| fs::read_to_string(directory.join(file)).ok();
+            let microseconds = || {
+                let text = read("cpu.stat")?;
+                let count = text
+                    .lines()
+                    .find_map(|line| line.strip_prefix("usage_usec "));
+                count?.parse().map(Duration::from_micros).ok()
+            };
+            let nanoseconds = || {
+                let text = read("cpuacct.usage")?;
+                text.trim().parse().map(Duration::from_nanos).ok()
+            };
+            nanoseconds().or_else(microseconds)
+        };
+        self.directories.iter().rev().find_map(counted)
+    }
+
+    /// Makes all of its threads run on these processors, and those that they start.
+    ///
+    /// # Errors
+    /// As sched_setaffinity(2): none of the processors can be used any more.
+    pub fn move_to(&self, processors: &Processors) -> io::Result<()> {
+        for _ in 0..MOVES {
+            let mut moved = false;
+            // The host gives the number of a thread that has just ended to another one only after all other numbers.
+            for thread in self.threads() {
+                moved |= put_thread(thread, processors)?;
+            }
+            if !moved {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// All of its threads, as the host numbers them.
+    #[must_use]
+    pub fn threads(&self) -> Vec<u32> {
+        let read = |directory: &PathBuf| {
+            let read = |file| fs::read_to_string(directory.join(file)).ok();
+            read("tasks").or_else(|| read("cgroup.threads"))
+        };
+        let text = self.directories.iter().find_map(read).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
     /// Makes a controller limit the group; gives the version of its hierarchy, and the group's directory there.
     fn add(
         &mut self,
@@ -136,6 +196,13 @@ impl ControlGroup {
         name: &str,
         controller: &'static str,
     ) -> Result<(u8, PathBuf), String> {
+        let added = self.join(table, name, controller)?;
+        self.in_force.push(controller);
+        Ok(added)
+    }
+
+    /// Makes the group in the hierarchy of a controller.
+    fn join(&mut self, table: &str, name: &str, controller: &str) -> Result<(u8, PathBuf), String> {
         let hierarchy = hierarchy(table, controller)
             .ok_or_else(|| format!("no hierarchy of control groups has {controller}"))?;
         let directory = hierarchy.group(name);
@@ -150,7 +217,6 @@ impl ControlGroup {
         if !known {
             self.directories.push(directory.clone());
         }
-        self.in_force.push(controller);
         Ok((hierarchy.version, directory))
     }
 

@@ -17,7 +17,9 @@ use serde::{Deserialize, Serialize};
 use sys::MountAttr;
 
 use crate::mounts::beneath;
-use crate::{Bind, Calls, Error, Result, binds, directories, landlock, library, mounts, seccomp};
+use crate::{
+    Bind, Calls, Error, Place, Result, binds, directories, landlock, library, mounts, seccomp,
+};
 
 /// The number of the device (the kernel's Documentation/networking/tuntap.rst).
 const TUN: (u32, u32) = (10, 200);
@@ -43,6 +45,8 @@ pub struct Confinement {
     pub tun: bool,
     /// How the kernel is scheduled; `None` leaves it as it is.
     pub scheduler: Option<Scheduler>,
+    /// On which processors of the host it runs; `None` leaves that as it is.
+    pub place: Option<Place>,
     /// Resource limits.
     pub limits: Limits,
     /// Files of control groups, on the host, by which this process joins them.
@@ -120,6 +124,9 @@ impl Confinement {
         step("setsid", setsid())?;
         for door in &self.groups_to_join {
             step("join the control group", std::fs::write(door, "0"))?;
+        }
+        if let Some(place) = &self.place {
+            step("choose the processors of the host", place.enter())?;
         }
         self.schedule()?;
         self.limit()?;

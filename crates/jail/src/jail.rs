@@ -9,7 +9,7 @@ use sys::MountAttr;
 use crate::directories::{Access, open_below, open_path};
 use crate::mounts::{self, Mount};
 use crate::{
-    Account, Calls, Confinement, Error, Kernel, Limits, Result, Scheduler, TmpMount, binds,
+    Account, Calls, Confinement, Error, Kernel, Limits, Place, Result, Scheduler, TmpMount, binds,
 };
 
 /// Where the configuration puts things. All paths are absolute.
@@ -32,6 +32,8 @@ pub struct Places {
 pub struct Terms {
     /// How it is scheduled.
     pub scheduler: Option<Scheduler>,
+    /// On which processors of the host it begins to run; `None`: on any.
+    pub place: Option<Place>,
     /// Whether it may attach to taps that belong to its user.
     pub tun: bool,
     /// Resource limits.
@@ -168,6 +170,7 @@ impl Jail {
             binds: kernel.binds.clone(),
             tun: terms.tun,
             scheduler: terms.scheduler,
+            place: terms.place,
             limits: terms.limits,
             groups_to_join: terms.groups_to_join,
             calls: Calls::Kernel,
@@ -201,6 +204,7 @@ impl Jail {
             ],
             tun: false,
             scheduler: None,
+            place: None,
             limits: Limits::default(),
             groups_to_join: Vec::new(),
             calls: Calls::Disks,

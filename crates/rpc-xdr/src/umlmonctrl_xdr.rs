@@ -1337,6 +1337,10 @@ pub struct VmInfo {
     ///
     /// At most 1024 bytes.
     pub confined_by: CtlText,
+    /// those of the host on which its processes may run now: "0-3,8"; "" if inactive
+    ///
+    /// At most 1024 bytes.
+    pub processors: CtlText,
     /// `channels`
     ///
     /// At most 80 elements.
@@ -1383,6 +1387,7 @@ impl Pack for VmInfo {
         self.mem_used.pack(out)?;
         pack_string(&self.bounded_by, 1024, out)?;
         pack_string(&self.confined_by, 1024, out)?;
+        pack_string(&self.processors, 1024, out)?;
         pack_list(&self.channels, 80, out, |item, out| item.pack(out))?;
         pack_list(&self.disks, 16, out, |item, out| item.pack(out))?;
         pack_list(&self.nics, 16, out, |item, out| item.pack(out))?;
@@ -1415,6 +1420,7 @@ impl Unpack for VmInfo {
             mem_used: take(input)?,
             bounded_by: unpack_string(input, 1024)?,
             confined_by: unpack_string(input, 1024)?,
+            processors: unpack_string(input, 1024)?,
             channels: unpack_list(input, 80, take)?,
             disks: unpack_list(input, 16, take)?,
             nics: unpack_list(input, 16, take)?,

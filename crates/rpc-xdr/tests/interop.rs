@@ -140,6 +140,7 @@ fn info() -> VmInfo {
         mem_used: 1,
         bounded_by: String::new(),
         confined_by: String::new(),
+        processors: String::new(),
         channels: vec![
             channel("con0", b"pty:con0", Some(root.clone()), vec![]),
             channel("con1", b"pty", None, vec![root.clone(), root]),

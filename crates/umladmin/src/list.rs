@@ -37,6 +37,8 @@ struct Seen {
     monitor_pid: Option<u32>,
     mem_used: Option<u64>,
     uptime: Option<u32>,
+    /// The processors of the host on which it may run now.
+    processors: Option<String>,
     last_end: Option<&'static str>,
     /// The network interfaces that are connected, by name.
     nics: Vec<(String, NicLink)>,
@@ -107,6 +109,7 @@ fn look(config: &Config, vm: &VmName) -> Seen {
         monitor_pid: None,
         mem_used: None,
         uptime: None,
+        processors: None,
         last_end: None,
         nics: Vec::new(),
         error: None,
@@ -175,6 +178,7 @@ impl Seen {
         if info.state != VmState::Inactive {
             self.mem_used = Some(info.mem_used);
             self.uptime = Some(info.uptime);
+            self.processors = Some(info.processors.clone());
         }
     }
 
@@ -188,6 +192,7 @@ impl Seen {
             "mem_mb": self.mem_mb,
             "mem_used": self.mem_used,
             "uptime": self.uptime,
+            "processors": self.processors,
             "last_end": self.last_end,
             "nics": self.nics.iter().map(nic).collect::<Vec<_>>(),
             "error": self.error,
@@ -281,6 +286,7 @@ mod tests {
             monitor_pid: Some(4711),
             mem_used: Some(21 << 20),
             uptime: Some(3723),
+            processors: Some("1".into()),
             last_end: None,
             nics: Vec::new(),
             error: None,
@@ -320,7 +326,7 @@ mod tests {
             text,
             r#"{"error":null,"last_end":null,"mem_mb":64,"mem_used":22020096,"monitor_pid":4711,"#
                 .to_string()
-                + r#""nics":[],"start":"boot","state":"running","uptime":3723,"vm":"vm1","vmuser":"anna"}"#
+                + r#""nics":[],"processors":"1","start":"boot","state":"running","uptime":3723,"vm":"vm1","vmuser":"anna"}"#
         );
     }
 

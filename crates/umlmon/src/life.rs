@@ -5,6 +5,7 @@ pub(crate) mod kernel_args;
 pub(crate) mod kernels;
 pub(crate) mod monitor;
 pub(crate) mod networks;
+pub(crate) mod placement;
 pub(crate) mod run;
 pub mod state;
 pub(crate) mod talk;

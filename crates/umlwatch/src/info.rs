@@ -110,9 +110,10 @@ fn write_state(page: &mut String, info: &VmInfo) -> fmt::Result {
     )
 }
 
-/// What limits the VM, and what keeps it apart.
+/// Where the VM runs, what limits it, and what keeps it apart.
 fn write_bounds(page: &mut String, info: &VmInfo) -> fmt::Result {
     let bounds = [
+        ("Processor", &info.processors),
         ("Bounded by", &info.bounded_by),
         ("Confined by", &info.confined_by),
     ];

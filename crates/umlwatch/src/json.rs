@@ -32,6 +32,7 @@ fn value(info: &VmInfo) -> Value {
         "mem_used": info.mem_used,
         "bounded_by": info.bounded_by,
         "confined_by": info.confined_by,
+        "processors": info.processors,
         "channels": info.channels.iter().map(channel).collect::<Vec<_>>(),
         "disks": info.disks.iter().map(|disk| json!({
             "ubd": disk.ubd,

@@ -71,6 +71,7 @@ ubd0 = /disks/root.dsk
 # pids_limit = 1000
 # overhead_limit = 512
 # cpu_limit = 0
+# affinity = auto
 start = manual
 ";
     assert_eq!(vm.unwrap().to_ini(), want);
@@ -113,6 +114,7 @@ fn value(param: &'static str, n: u8) -> BoxedStrategy<String> {
         "pids_limit" | "overhead_limit" | "cpu_limit" => {
             (64..9999u32).prop_map(|n| n.to_string()).boxed()
         }
+        "affinity" => "(auto|none|[1-9]?[0-9]|[1-9]-9,[1-9]0)".boxed(),
         "eth" => prop_oneof![
             Just(format!(
                 "bridged(bridge_if=br0,\n proxy_if=p{n},guest_hwaddr=pool,mtu=9000)"

@@ -39,6 +39,7 @@ fn user_changes_override() {
         ("pids_limit", "1000", Origin::Default),
         ("overhead_limit", "512", Origin::Default),
         ("cpu_limit", "0", Origin::Default),
+        ("affinity", "auto", Origin::Default),
         ("start", "manual", Origin::Default),
     ];
     assert_eq!(shown, want);

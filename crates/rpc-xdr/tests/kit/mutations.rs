@@ -118,6 +118,7 @@ fn info() -> VmInfo {
         mem_used: 1 << 20,
         bounded_by: String::new(),
         confined_by: String::new(),
+        processors: String::new(),
         channels: vec![channel; 2],
         disks: vec![disk()],
         nics: vec![NicInfo {

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use config::{Vm, VmName};
 use disks::{Claim, Lease};
-use jail::{Bounds, ControlGroup, Jail, Kernel, Shortage, Terms, TmpMount};
+use jail::{Bounds, ControlGroup, Jail, Kernel, Place, Processors, Shortage, Terms, TmpMount};
 use net::Drivers;
 use tokio::time::Instant;
 
@@ -23,6 +23,7 @@ use crate::life::ending::CON0_TAIL;
 use crate::life::kernel_args;
 use crate::life::kernels::Seen;
 use crate::life::networks::{NicLook, Wiring};
+use crate::life::placement::{self, Placement};
 use crate::mconsole::{Mconsole, Notice, Notices};
 use crate::second::link::Link;
 use crate::second::orders::{FromChild, Launch};
@@ -97,6 +98,8 @@ pub struct Look {
     pub kernel_pid: u32,
     /// Bytes of the guest's memory that the host backs at the moment.
     pub mem_used: u64,
+    /// The processors of the host on which it may run now.
+    pub processors: Processors,
     /// The controllers of its control group.
     pub bounded_by: Vec<&'static str>,
     /// What keeps it away from the host.
@@ -114,6 +117,7 @@ pub struct Run {
     channels: Rc<Channels>,
     tmp: TmpMount,
     group: Option<ControlGroup>,
+    placement: Option<Placement>,
     snapshot: Snapshot,
     start: Start,
     disks: Vec<Ubd>,
@@ -146,6 +150,8 @@ impl Run {
         let wiring = wire(setup, start.wiring.take(), &snapshot, drivers)?;
         let wiring = start.wiring.insert(wiring);
         let group = bound(setup, vm);
+        let place = placement::place(vm, group.as_ref())?;
+        let placement = (place == Some(Place::One)).then(Placement::new);
         let tmp = setup.jail.mount_tmp(vm.mem)?;
         let hold = || tmp.root().try_clone_to_owned();
         let notices = hold()
@@ -158,7 +164,7 @@ impl Run {
             name: setup.name().to_string(),
             confinement: setup
                 .jail
-                .confinement(&kernel, terms(vm, wiring, group.as_ref()))?,
+                .confinement(&kernel, terms(vm, wiring, group.as_ref(), place))?,
             kernel: kernel.path.display().to_string(),
             argv: kernel_args::build(vm, &channels, &disks, wiring, &start.extra),
             env: kernel_args::ENVIRONMENT.map(String::from).to_vec(),
@@ -175,6 +181,7 @@ impl Run {
             channels: Rc::clone(&setup.channels),
             tmp,
             group,
+            placement,
             snapshot,
             start,
             disks,
@@ -200,6 +207,7 @@ impl Run {
                         return RunEvent::Notice(notice);
                     }
                 }
+                () = due(self.placement.as_ref()) => self.place_anew(),
                 message = self.link.next_message() => match message {
                     Some(FromChild::Started { kernel_pid }) => {
                         self.kernel_pid = kernel_pid;
@@ -216,6 +224,12 @@ impl Run {
                     }
                 }
             }
+        }
+    }
+
+    fn place_anew(&mut self) {
+        if let (Some(placement), Some(group)) = (&mut self.placement, &self.group) {
+            placement.look(group, self.link.pid());
         }
     }
 
@@ -298,6 +312,7 @@ impl Run {
             started: self.started,
             child_pid: self.link.pid(),
             kernel_pid: self.kernel_pid,
+            processors: jail::processors_of(self.link.pid()).unwrap_or_default(),
             mem_used: self.tmp.used().unwrap_or(0),
             bounded_by: self
                 .group
@@ -347,6 +362,14 @@ fn examine(
     }
     devices::provide(&setup.storage.devices, &snapshot.devices).map_err(Failure::Failed)?;
     holdings::usable(setup, &snapshot.vm, cows)
+}
+
+/// Waits until the VM may have to be moved; without end, if it never is.
+async fn due(placement: Option<&Placement>) {
+    match placement {
+        Some(placement) => placement.due().await,
+        None => std::future::pending().await,
+    }
 }
 
 impl Drop for Run {
@@ -405,10 +428,11 @@ fn bound(setup: &Setup, vm: &Vm) -> Option<ControlGroup> {
     }
 }
 
-fn terms(vm: &Vm, wiring: &Wiring, group: Option<&ControlGroup>) -> Terms {
+fn terms(vm: &Vm, wiring: &Wiring, group: Option<&ControlGroup>, place: Option<Place>) -> Terms {
     let limits = jail::Limits::default();
     Terms {
         scheduler: scheduler(vm),
+        place,
         tun: wiring.tun,
         limits: jail::Limits {
             processes: group.is_none().then(|| vm.pids_limit.into()),

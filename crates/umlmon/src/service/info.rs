@@ -81,6 +81,8 @@ impl Service {
             mem_used: look.map_or(0, |look| look.mem_used),
             bounded_by: look.map_or_else(String::new, |look| look.bounded_by.join(" ")),
             confined_by: look.map_or_else(String::new, |look| look.confined_by.join(" ")),
+            processors: look
+                .map_or_else(String::new, |look| config::processor_list(&look.processors)),
             channels: self
                 .setup
                 .channels

@@ -1,0 +1,110 @@
+//! Tier root: on which processors of the host a VM runs.
+
+#![allow(clippy::unwrap_used)] // in functions beside the tests, too
+
+use std::collections::BTreeSet;
+use std::process::{Child, Command, Stdio};
+
+use e2e::{Vm, World, processors_of, run, skip, wait_for};
+
+fn shown(vm: &Vm<'_>) -> String {
+    vm.info()
+        .get("processors")
+        .and_then(|shown| shown.as_str())
+        .unwrap_or_default()
+        .to_owned()
+}
+
+/// The processors that this process may use.
+fn ours() -> Vec<usize> {
+    let set = rustix::thread::sched_getaffinity(None).unwrap();
+    (0..1024).filter(|n| set.is_set(*n)).collect()
+}
+
+/// Something that never sleeps on this processor.
+struct Rival(Child);
+
+impl Rival {
+    fn on(processor: &str) -> Rival {
+        let mut command = Command::new("taskset");
+        command.args(["-c", processor, "sh", "-c", "while :; do :; done"]);
+        Rival(command.stdin(Stdio::null()).spawn().unwrap())
+    }
+}
+
+impl Drop for Rival {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_vm_runs_on_one_processor_and_leaves_it_to_others() {
+    let Some(world) = World::new() else { return };
+    if ours().len() < 2 {
+        return skip("there is one processor only");
+    }
+    let vm = world.vm("vm1").con(1).monitor();
+    assert_eq!(shown(&vm), "");
+    vm.start();
+    let first = shown(&vm);
+    assert!(first.parse::<usize>().is_ok(), "{first}");
+    assert_eq!(processors_of(&vm), BTreeSet::from([first.clone()]));
+    assert!(
+        vm.umlwatch(&["-info"])
+            .ok()
+            .contains(&format!("Processor  {first}\n"))
+    );
+
+    let rival = Rival::on(&first);
+    let mut console = vm.connect("con1");
+    console.send("spin:3\n");
+    wait_for("the VM to move", || (shown(&vm) != first).then_some(()));
+    let all_of_it = || (processors_of(&vm) == BTreeSet::from([shown(&vm)])).then_some(());
+    wait_for("all of it to be in one place", all_of_it);
+    drop(rival);
+    console.leave();
+    vm.kill();
+}
+
+#[test]
+fn a_list_of_processors_is_kept_to() {
+    let Some(world) = World::new() else { return };
+    let last = ours().last().map(ToString::to_string).unwrap_or_default();
+    let listed = world
+        .vm("vm1")
+        .line(&format!("affinity = {last}"))
+        .monitor();
+    let free = world.vm("vm2").line("affinity = none").monitor();
+    let missing = world.vm("vm3").line("affinity = 1020-1023").monitor();
+    listed.start();
+    assert_eq!(processors_of(&listed), BTreeSet::from([last.clone()]));
+    assert_eq!(shown(&listed), last);
+    free.start();
+    assert_eq!(processors_of(&free), BTreeSet::from([shown(&free)]));
+    assert_eq!(shown(&free) == last, ours().len() == 1);
+    let why = missing.umlwatch(&["-start"]).fails(1);
+    assert!(
+        why.contains("affinity = 1020-1023: the host has no processor 1020-1023"),
+        "{why}"
+    );
+    for vm in [&listed, &free] {
+        vm.kill();
+    }
+}
+
+#[test]
+fn a_monitor_uses_the_processors_that_it_was_given() {
+    let Some(world) = World::new() else { return };
+    let first = ours().first().map(ToString::to_string).unwrap_or_default();
+    let vm = world.vm("vm1").configure();
+    let monitor = world.command("umlmon", &["vm1"]);
+    let mut command = Command::new("taskset");
+    command.args(["-c", &first]).arg(monitor.get_program());
+    run(command.args(monitor.get_args())).ok();
+    vm.put_files();
+    vm.start();
+    assert_eq!(processors_of(&vm), BTreeSet::from([first]));
+    vm.kill();
+}
