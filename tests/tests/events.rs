@@ -55,9 +55,13 @@ impl Listener {
         });
     }
 
-    fn interrupt(mut self) -> Option<i32> {
+    fn interrupt(self) -> Option<i32> {
         let pid = Pid::from_child(&self.child);
         kill_process(pid, Signal::INT).unwrap();
+        self.ended()
+    }
+
+    fn ended(mut self) -> Option<i32> {
         self.child.wait().unwrap().code()
     }
 }
@@ -218,8 +222,15 @@ fn events_of_several_vms_are_merged_over_the_ends_of_monitors() {
     one.umlwatch(&["-start"]).ok();
     events.state("vm1", "running");
 
+    let mut alone = Listener::new(two.command(&["-json", "-events"]));
+    alone.state("vm2", "running");
     kill_process(Pid::from_raw(two.monitor_pid()).unwrap(), Signal::TERM).unwrap();
-    assert_eq!(events.kind("monitor-ended")["vm"], "vm2");
+    assert_eq!(events.kind("shutdown")["vm"], "vm2");
+    let ended = events.kind("monitor-ended");
+    assert_eq!(ended["text"], "its monitor has ended");
+    alone.kind("shutdown");
+    alone.state("vm2", "inactive");
+    assert_eq!(alone.ended(), Some(0));
     one.umlwatch(&["-kill"]).ok();
     events.state("vm1", "inactive");
     e2e::wait_for("the end of the monitor of vm2", || {
@@ -229,6 +240,18 @@ fn events_of_several_vms_are_merged_over_the_ends_of_monitors() {
     assert_eq!(events.kind("monitor-started")["vm"], "vm2");
     three.start_monitor().ok();
     events.state("vm3", "inactive");
+    // Inactive, it ends at once.
+    kill_process(Pid::from_raw(three.monitor_pid()).unwrap(), Signal::TERM).unwrap();
+    assert_eq!(events.kind("shutdown")["vm"], "vm3");
+    kill_process(Pid::from_raw(two.monitor_pid()).unwrap(), Signal::KILL).unwrap();
+    let ended = events.kind("monitor-ended");
+    let ended = if ended["vm"] == "vm3" {
+        events.kind("monitor-ended")
+    } else {
+        ended
+    };
+    assert_eq!(ended["text"], "its monitor has ended unexpectedly");
+    two.start_monitor().ok();
     assert_eq!(events.interrupt(), Some(0));
 }
 

@@ -37,6 +37,12 @@ pub fn lines(vm: &str, page: &EventPage, json: bool) -> String {
     missed + &events.collect::<String>()
 }
 
+/// Whether the monitor has said that it ends. Events of the end of its VM may follow.
+pub fn ends_monitor(page: &EventPage) -> bool {
+    let mut kinds = page.events.iter().map(|event| event.kind);
+    kinds.any(|kind| kind == EventKind::Shutdown)
+}
+
 /// An event as a line for people, or as a JSON object on a line.
 pub fn line(vm: &str, event: &VmEvent, json: bool) -> String {
     match json {

@@ -63,6 +63,7 @@ pub fn event(kind: EventKind) -> &'static str {
         EventKind::Attached => "attached",
         EventKind::Detached => "detached",
         EventKind::Disk => "disk",
+        EventKind::Shutdown => "shutdown",
     }
 }
 

@@ -3400,6 +3400,8 @@ pub enum EventKind {
     Detached = 9,
     /// work on a disk has ended; detail: why it failed, or ""
     Disk = 10,
+    /// the monitor was told to end, and ends when the VM is inactive
+    Shutdown = 11,
 }
 
 impl Pack for EventKind {
@@ -3423,6 +3425,7 @@ impl Unpack for EventKind {
             8 => Self::Attached,
             9 => Self::Detached,
             10 => Self::Disk,
+            11 => Self::Shutdown,
             other => return Err(XdrError::Value(other.into())),
         })
     }

@@ -8,11 +8,11 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use cli::{Exit, Failure};
-use client::events::{FROM_NOW, WAIT_MS, line, lines, present_state, remark};
+use client::events::{FROM_NOW, WAIT_MS, ends_monitor, line, lines, present_state, remark};
 use client::{Client, Monitor, answered, broken};
 use config::{Config, VmName};
 use rpc_xdr::client::{ClientError, Ticket};
-use rpc_xdr::umlmonctrl::{EventReadArgs, EventReadResult, VmInfoResult};
+use rpc_xdr::umlmonctrl::{EventPage, EventReadArgs, EventReadResult, VmInfoResult};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use signal_hook::consts::SIGINT;
 
@@ -87,6 +87,8 @@ struct Listener<'a> {
     told: bool,
     /// Its monitor has run since this program started.
     has_run: bool,
+    /// Its monitor has said that it ends.
+    ends: bool,
 }
 
 struct Open {
@@ -103,6 +105,7 @@ impl<'a> Listener<'a> {
             open: None,
             told: false,
             has_run: false,
+            ends: false,
         }
     }
 
@@ -160,44 +163,57 @@ impl<'a> Listener<'a> {
         let Some(open) = &mut self.open else {
             return Ok(());
         };
-        match open.next_lines(self.vm.as_str(), self.json) {
-            Ok(text) => report.print(&text),
-            Err(error) => {
-                self.open = None;
-                self.told = true;
-                let failure = broken(error);
-                let text = match failure.exit {
-                    Exit::NotRunning => "its monitor has ended".to_owned(),
-                    _ => format!("its monitor has ended: {failure}"),
-                };
-                self.say(report, "monitor-ended", &text)
+        let asked = match open.next_page() {
+            Ok(None) => return Ok(()),
+            Ok(Some(page)) => {
+                self.ends |= ends_monitor(&page);
+                report.print(&lines(self.vm.as_str(), &page, self.json))?;
+                open.ask(page.last)
             }
-        }
+            Err(error) => Err(error),
+        };
+        asked.or_else(|error| self.end(report, &broken(error)))
+    }
+
+    /// The connection has ended.
+    fn end(&mut self, report: &Report, failure: &Failure) -> Result<(), Failure> {
+        self.open = None;
+        self.told = true;
+        let text = match (failure.exit, std::mem::take(&mut self.ends)) {
+            (Exit::NotRunning, true) => "its monitor has ended".to_owned(),
+            (Exit::NotRunning, false) => "its monitor has ended unexpectedly".to_owned(),
+            _ => format!("its monitor has ended: {failure}"),
+        };
+        self.say(report, "monitor-ended", &text)
     }
 }
 
 impl Open {
-    /// What has come; empty if nothing has.
-    fn next_lines(&mut self, vm: &str, json: bool) -> Result<String, ClientError> {
+    /// What has come; None if nothing has.
+    fn next_page(&mut self) -> Result<Option<EventPage>, ClientError> {
         let stream = self.monitor.rpc.stream();
         let mut fds = [PollFd::new(stream, PollFlags::IN)];
         let now = Timespec::default();
         if !poll(&mut fds, Some(&now)).is_ok_and(|count| count > 0) {
-            return Ok(String::new());
+            return Ok(None);
         }
         self.monitor.rpc.fill()?;
-        let mut text = String::new();
-        while let Some(reply) = self.monitor.rpc.next_reply()? {
-            let page = match self.reading.result(&reply)? {
-                EventReadResult::Ok(page) => page,
-                EventReadResult::Error(error) => return Err(ClientError::BadReply(error.text)),
-            };
-            text.push_str(&lines(vm, &page, json));
-            self.reading = self.monitor.send_event_read(&EventReadArgs {
-                after: page.last,
-                wait_ms: WAIT_MS,
-            })?;
+        let Some(reply) = self.monitor.rpc.next_reply()? else {
+            return Ok(None);
+        };
+        match self.reading.result(&reply)? {
+            EventReadResult::Ok(page) => Ok(Some(page)),
+            EventReadResult::Error(error) => Err(ClientError::BadReply(error.text)),
         }
-        Ok(text)
+    }
+
+    /// Asks for the events after this one.
+    fn ask(&mut self, after: u64) -> Result<(), ClientError> {
+        let args = EventReadArgs {
+            after,
+            wait_ms: WAIT_MS,
+        };
+        self.reading = self.monitor.send_event_read(&args)?;
+        Ok(())
     }
 }

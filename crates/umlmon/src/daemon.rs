@@ -27,6 +27,7 @@ use crate::disks::holdings;
 use crate::disks::jobs::Jobs;
 use crate::disks::process;
 use crate::disks::storage::Storage;
+use crate::events::Happening;
 use crate::last_look::LastLook;
 use crate::life::monitor::{Ask, Handle, Monitor};
 use crate::life::run::group_name;
@@ -249,6 +250,7 @@ async fn serve(parts: Box<Parts>, readiness: Rc<Readiness>, manner: Manner) -> a
     let setup = Rc::new(setup);
     tidy(&setup).await;
     let jobs = Rc::new(Jobs::default());
+    let events = Rc::clone(&setup.events);
     let (monitor, handle) = Monitor::new(Rc::clone(&setup));
     let service = Rc::new(Service {
         setup,
@@ -286,7 +288,7 @@ async fn serve(parts: Box<Parts>, readiness: Rc<Readiness>, manner: Manner) -> a
             },
         }
     }
-    tracing::info!("monitor is shutting down");
+    events.tell(Happening::Shutdown);
     announcement.abort();
     jobs.close().await;
     // Denied only if the monitor is ending already.

@@ -115,6 +115,8 @@ pub enum Happening {
         /// Why it was not done.
         failure: Option<String>,
     },
+    /// The monitor ends.
+    Shutdown,
 }
 
 impl fmt::Display for Happening {
@@ -147,6 +149,7 @@ impl fmt::Display for Happening {
                 task,
                 failure: Some(why),
             } => write!(f, "{task} was not done: {why}"),
+            Happening::Shutdown => f.write_str("the monitor is shutting down"),
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use cli::Failure;
-use client::events::{FROM_NOW, WAIT_MS, line, lines, present_state};
+use cli::{Exit, Failure};
+use client::events::{FROM_NOW, WAIT_MS, ends_monitor, line, lines, present_state};
 use client::{refused, signals};
 use nix::sys::signal::Signal;
 use rpc_xdr::umlmonctrl::EventReadArgs;
@@ -25,6 +25,7 @@ impl Runner {
         self.print(&line(&vm, &present_state(&info, begin.last), json))?;
         args.after = begin.last;
         args.wait_ms = WAIT_MS;
+        let mut ends = false;
         let signal = loop {
             let page = self.answer(&mut signals, Duration::ZERO, |client| {
                 client.send_event_read(&args)
@@ -32,7 +33,11 @@ impl Runner {
             if let Some(signal) = signals.came() {
                 break signal;
             }
-            let page = page?.into_result().map_err(refused)?;
+            let page = match page {
+                Err(failure) if ends && failure.exit == Exit::NotRunning => return Ok(()),
+                page => page?.into_result().map_err(refused)?,
+            };
+            ends |= ends_monitor(&page);
             self.print(&lines(&vm, &page, json))?;
             if self.is_unheard() {
                 return Ok(());

@@ -61,5 +61,6 @@ fn parts(what: &Happening) -> (EventKind, String, String, String) {
         Happening::Disk { failure, .. } => {
             (EventKind::Disk, none(), none(), failure.unwrap_or_default())
         }
+        Happening::Shutdown => (EventKind::Shutdown, none(), none(), none()),
     }
 }
