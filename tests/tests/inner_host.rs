@@ -326,3 +326,43 @@ fn a_host_without_memory_ends_a_vm_sooner_than_its_monitor() {
     }
     host.shell(&format!("{START}; umladmin stop"));
 }
+
+/// Input I8: swap, and a device that another device is made of.
+#[test]
+fn a_disk_that_is_swap_or_part_of_a_device_of_the_host_is_refused() {
+    let lines = ["ubd0 = /disks/0.dsk", "ubd1 = /shared/disks/a.dev"];
+    let Some(mut host) = InnerHost::boot_with(&lines) else {
+        return;
+    };
+    host.shell(
+        "cd /usr/lib/uml/modules/$(uname -r)/kernel/drivers; for module in block/loop md/dm-mod; do busybox insmod $module.ko; done\n\
+         head -c 2M /dev/zero > /mnt/image; losetup /dev/loop0 /mnt/image\n\
+         device='device = device_file(name=a.dev,target_file=/dev/loop0,group=nogroup)'\n\
+         sed -i \"/GLOBAL/a $device\" /mnt/umlmon; umlmon vm1; cd /mnt/var/vm1/jail/disks\n\
+         head -c 2M /dev/zero > 0.dsk; chown nobody 0.dsk; chmod 600 0.dsk",
+    );
+    let refusal = "umlwatch vm1 -start 2>&1 && exit 1; true";
+    for (take, release, why) in [
+        (
+            "mkswap /mnt/var/vm1/jail/disks/0.dsk; swapon /mnt/var/vm1/jail/disks/0.dsk",
+            "swapoff -a",
+            "/disks/0.dsk is swap of the host (swapoff /mnt/var/vm1/jail/disks/0.dsk ends that)",
+        ),
+        (
+            "mkswap /dev/loop0; swapon /dev/loop0",
+            "swapoff -a",
+            "/shared/disks/a.dev is swap of the host (swapoff /dev/loop0 ends that)",
+        ),
+        (
+            "dmsetup --noudevsync create part --table '0 4096 linear /dev/loop0 0'",
+            "dmsetup --noudevsync remove part",
+            "/shared/disks/a.dev is in use by the host (lsblk /dev/block/7:0 shows for what)",
+        ),
+    ] {
+        host.shell(take);
+        let said = host.shell(refusal);
+        assert!(said.contains(why), "{said}");
+        host.shell(&format!("{release}; {START}; umlwatch vm1 -kill -wait 30"));
+    }
+    host.shell("umladmin stop");
+}
