@@ -78,6 +78,19 @@ fn a_user_who_does_not_exist_in_the_namespace_is_named() {
     }
 }
 
+/// I18
+#[test]
+fn root_whose_mounts_belong_to_another_namespace_is_told_so() {
+    let Some(world) = World::new() else { return };
+    let _vm = world.vm("vm1").configure();
+    let command = world.command("umlmon", &["vm1"]);
+    let mut inside = Command::new("unshare");
+    inside.args(["--user", "--map-root-user"]);
+    inside.arg(command.get_program()).args(command.get_args());
+    let said = run(&mut inside).fails(1);
+    assert!(said.contains("belongs to another user namespace"), "{said}");
+}
+
 /// I19
 #[test]
 fn what_only_root_can_see_is_not_called_missing() {

@@ -22,7 +22,7 @@ pub use descriptors::inherited_fd;
 pub use event_loop::{readable, writable};
 pub use files_of::FileUser;
 pub use landlock::{Landlock, Refused, landlock_version};
-pub use mounts::{MountAttr, restrict_mount};
+pub use mounts::{MountAttr, owns_mounts, restrict_mount};
 pub use network::{in_network, new_network};
 pub use process::{empty_bounding_set, release_free_memory, set_realtime_scheduler};
 pub use spawn::{

@@ -1,9 +1,10 @@
-//! mount_setattr(2): restrictions on a mount or on a tree of mounts, before it is attached anywhere. Used by the
-//! monitor and by its second process as root.
+//! Whose mounts a process sees (ioctl_ns(2)), and restrictions on a mount or on a tree of mounts, before it is attached
+//! anywhere (mount_setattr(2)). Used by the monitor and by its second process as root.
 #![allow(unsafe_code)]
 
+use std::fs::File;
 use std::ops::BitOr;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd as _, OwnedFd};
 use std::{io, mem};
 
 /// Restrictions that can be added to a mount (`MOUNT_ATTR_*` of mount_setattr(2)).
@@ -57,4 +58,28 @@ pub fn restrict_mount(mount: impl AsFd, attr: MountAttr) -> io::Result<()> {
     } else {
         Err(io::Error::last_os_error())
     }
+}
+
+/// `NS_GET_USERNS` of ioctl_ns(2), which libc does not have.
+const NS_GET_USERNS: libc::Ioctl = 0xb701;
+
+/// Whether the mount namespace of this process belongs to its user namespace. If not, no capability of the process
+/// lets it mount anything.
+///
+/// # Errors
+/// If `/proc/self/ns/mnt` cannot be opened; those of ioctl_ns(2), except that the owner is out of reach.
+pub fn owns_mounts() -> io::Result<bool> {
+    let namespace = File::open("/proc/self/ns/mnt")?;
+    // SAFETY: this request takes no argument.
+    let owner = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_USERNS) };
+    if owner == -1 {
+        let error = io::Error::last_os_error();
+        return match error.raw_os_error() {
+            Some(libc::EPERM) => Ok(false),
+            _ => Err(error),
+        };
+    }
+    // SAFETY: the call has returned a new descriptor, which nothing else has.
+    drop(unsafe { OwnedFd::from_raw_fd(owner) });
+    Ok(true)
 }

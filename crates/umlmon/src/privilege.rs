@@ -15,6 +15,13 @@ pub fn check() -> anyhow::Result<()> {
         .effective
         .contains(CapabilitySet::SYS_ADMIN)
     {
+        // Without /proc it is found out later.
+        if !sys::owns_mounts().unwrap_or(true) {
+            bail!(
+                "root of this user namespace may not mount file systems, because the mount namespace belongs to another \
+                 user namespace; start it in a mount namespace of its own (unshare --user --map-root-user --mount)"
+            );
+        }
         return Ok(());
     }
     let Some(container) = container(Path::new("/")) else {
