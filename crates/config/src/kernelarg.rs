@@ -73,7 +73,11 @@ pub(crate) fn check_administrators_argument(argument: &str) -> Result<()> {
         }
         _ => return Ok(()),
     };
-    Err(Error::value("one kernel argument", argument, why))
+    Err(Error::value(
+        "a kernel argument for this jail",
+        argument,
+        why,
+    ))
 }
 
 /// An argument of the kernel that a user gives, as `kernelarg` or for one start: refused if the monitor sets it itself,

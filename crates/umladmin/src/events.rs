@@ -36,10 +36,14 @@ pub(crate) fn run(config: &Config, names: &[&str], json: bool) -> Result<Exit, F
         );
         return Err(Failure::new(Exit::Failed, why));
     }
+    let report = Report::new();
+    let exit = selection::tell_nameless(config, names, &report, Exit::Done);
+    selection::tell_if_none(&vms, &report);
+    if vms.is_empty() {
+        return Ok(exit);
+    }
     let (interrupt, pressed) = UnixStream::pair()?;
     signal_hook::low_level::pipe::register(SIGINT, pressed)?;
-    let report = Report::new();
-    selection::tell_nameless(config, names, &report, Exit::Done);
     let mut listeners: Vec<_> = vms
         .into_iter()
         .map(|vm| Listener::new(config, vm, json))

@@ -350,7 +350,7 @@ fn update_follows_the_configuration_or_does_nothing() {
 #[test]
 fn an_empty_installation_says_what_is_missing() {
     let world = World::new("");
-    for command in ["list", "start"] {
+    for command in ["list", "start", "events"] {
         let (status, out, err) = world.said(&[command]);
         assert_eq!((status, out.as_str()), (0, ""));
         assert!(err.contains("no VM is configured; add a section"), "{err}");
