@@ -11,17 +11,16 @@ use client::{Client, Monitor, broken, refused};
 use nix::sys::signal::Signal;
 use rpc_xdr::client::{ClientError, Reply, Ticket};
 use rpc_xdr::umlmonctrl::{
-    ConChunk, ConMode, ConOpenArgs, ConOpenResult, ConOpened, ConReadArgs, ConReadResult,
-    ConResizeArgs, ConScreen, ConScreenArgs, ConWriteArgs, CtlCode, CtlError, CtlResult, VmInfo,
-    VmInfoResult, VmState,
+    ConChunk, ConMode, ConOpened, ConReadArgs, ConReadResult, ConResizeArgs, ConScreen,
+    ConWriteArgs, CtlCode, CtlResult, VmInfo, VmInfoResult, VmState,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::stdio::stdin;
 
-use crate::info;
 use crate::keys::{Escape, Keys, Wish};
 use crate::loss::Loss;
+use crate::opening::{is_painted, open, painted};
 use crate::replay::without_questions;
 use crate::terminal::{self, RawTerminal};
 
@@ -80,88 +79,9 @@ pub(crate) fn attach(
     Ok(())
 }
 
-fn open(monitor: &mut Monitor, channel: &str, mode: ConMode) -> Result<ConOpened, Failure> {
-    let args = ConOpenArgs {
-        channel: channel.to_owned(),
-        mode,
-        who: terminal::name(),
-    };
-    match monitor.con_open(&args).map_err(broken)? {
-        ConOpenResult::Ok(opened) => Ok(opened),
-        ConOpenResult::Error(error) if error.code == CtlCode::Busy => {
-            Err(busy(monitor, channel, error))
-        }
-        ConOpenResult::Error(error) => Err(refused(error)),
-    }
-}
-
-/// The screen of a guest that paints it, if our terminal is large enough for it. The guest's latest output alone would
-/// not show that.
-fn painted(
-    monitor: &mut Monitor,
-    channel: &str,
-    mode: ConMode,
-) -> Result<Option<ConScreen>, Failure> {
-    let Some((rows, columns)) = terminal::size() else {
-        return Ok(None);
-    };
-    let (rows, columns) = (u32::from(rows), u32::from(columns));
-    if mode != ConMode::Watch {
-        let size = ConResizeArgs {
-            channel: channel.to_owned(),
-            rows,
-            columns,
-        };
-        // If the guest cannot be resized, it is shown nevertheless.
-        let _ = monitor.con_resize(&size).map_err(broken)?;
-    }
-    let screen = monitor.con_screen(&drawing_of(channel)).map_err(broken)?;
-    let screen = screen.into_result();
-    let fits = |screen: &ConScreen| screen.rows <= rows && screen.columns <= columns;
-    Ok(screen.ok().filter(|screen| !screen.plain && fits(screen)))
-}
-
-fn drawing_of(channel: &str) -> ConScreenArgs {
-    ConScreenArgs {
-        channel: channel.to_owned(),
-        cells: false,
-    }
-}
-
-/// Whether the guest has painted its screen, so that the cursor may be anywhere on it. Asked on a separate connection,
-/// because the other one may be in the middle of a message. A monitor that does not answer must not prevent the end of
-/// the session.
-fn is_painted(client: &Client, channel: &str) -> bool {
-    let screen = client.connect_quietly(QUIET).and_then(|mut monitor| {
-        let answer = monitor.con_screen(&drawing_of(channel)).ok()?;
-        answer.into_result().ok()
-    });
-    screen.is_some_and(|screen| !screen.plain)
-}
-
 /// Whether this input comes from the terminal itself, as an answer to the guest, and not from the user.
 fn is_answer(keys: &[u8]) -> bool {
     matches!(keys, [0x1b, b'[' | b']' | b'P', _, _, ..])
-}
-
-/// Says which user has the right to write on the channel.
-fn busy(monitor: &mut Monitor, channel: &str, error: CtlError) -> Failure {
-    let info = monitor
-        .vm_info()
-        .ok()
-        .and_then(|result| result.into_result().ok());
-    let channels = info.map_or(Vec::new(), |info| info.channels);
-    let writer = channels
-        .into_iter()
-        .find(|c| c.channel == channel)
-        .and_then(|c| c.writer);
-    let held = writer.map_or(error.text, |writer| {
-        format!("it is in use by {}", info::client(&writer))
-    });
-    Failure::new(
-        Exit::Failed,
-        format_args!("{held}; use -force-connect to take it over"),
-    )
 }
 
 /// The result, if the reply is the one to this call; the call is not under way any more then.

@@ -13,6 +13,7 @@ mod interactive;
 pub mod json;
 pub mod keys;
 mod loss;
+mod opening;
 mod ready;
 mod record;
 mod replay;
