@@ -150,3 +150,117 @@ fn what_a_file_holds_arrives() {
         assert!(client.status().unwrap().success(), "{}", paste.name);
     });
 }
+
+#[test]
+fn what_is_typed_before_a_program_opens_the_console_is_told_and_arrives() {
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
+    let vm = world.vm("vm1").con(1).con(5).guest(Login::RootShell);
+    let vm = vm.monitor();
+    vm.start();
+    let mut terminal = vm.terminal("-connect", "con5", 24, 80);
+    terminal.expect("leaves");
+    terminal.send("early\r");
+    terminal.expect(
+        "[con5 takes no input for 5 s, 6 bytes wait: no program of the guest has opened con5;",
+    );
+    let mut shell = vm.connect("con1");
+    shell.expect("# ");
+    shell.send("read word </dev/tty5; echo word=$word.\n");
+    shell.expect("word=early.");
+    shell.leave();
+    terminal.expect("[con5 takes input again]");
+    terminal.send("\x1d.");
+    assert_eq!(terminal.wait(), Some(0));
+}
+
+#[test]
+fn that_a_console_is_lost_is_told_where_the_kernel_must_not_be_traced() {
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
+    let vm = world.vm("vm1").con(1).guest(Login::RootShell).configure();
+    let monitor = world.command("umlmon", &[vm.name()]);
+    let mut lesser = Command::new("setpriv");
+    lesser
+        .args(["--bounding-set", "-sys_ptrace"])
+        .arg(monitor.get_program())
+        .args(monitor.get_args());
+    e2e::run(&mut lesser).ok();
+    vm.put_files();
+    vm.start();
+    let mut terminal = vm.terminal("-connect", "con1", 24, 80);
+    terminal.expect("# ");
+    terminal.send("stty raw -echo; echo READ''Y; sleep 1000\r");
+    terminal.expect("READY");
+    terminal.send(&lines(8 * 1024));
+    terminal.expect("[con1 takes no input for 5 s, ");
+    terminal.expect("cannot be made to read again (Permission denied (os error 13)); then reboot");
+    terminal.send("\x1d.");
+    assert_eq!(terminal.wait(), Some(0));
+    vm.kill();
+    vm.start();
+    let mut console = vm.connect("con1");
+    console.expect("READY\n");
+    console.expect("# ");
+    console.send("echo AL''IVE\n");
+    console.expect("ALIVE");
+    console.leave();
+}
+
+#[test]
+fn bytes_of_every_value_arrive() {
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
+    let vm = shell(&world);
+    let mut console = vm.connect("con1");
+    console.send(
+        "stty raw -echo; echo READ''Y; dd bs=256 count=16 iflag=fullblock >/mnt/got; stty sane\n",
+    );
+    console.expect("READY");
+    console.leave();
+    let file = world.path().join("bytes");
+    let bytes: Vec<u8> = (0..=255).collect();
+    std::fs::write(&file, bytes.repeat(16)).unwrap();
+    let mut client = vm.command(&["-connect", "con1"]);
+    client
+        .stdin(File::open(&file).unwrap())
+        .stdout(Stdio::null());
+    assert!(client.status().unwrap().success());
+    let printed = Command::new("od")
+        .arg("-b")
+        .arg(file)
+        .output()
+        .unwrap()
+        .stdout;
+    let expected = String::from_utf8(printed).unwrap();
+    let mut console = vm.connect("con1");
+    console.send("od -b /mnt/got; echo SH''OWN\n");
+    let seen = console.expect("SHOWN").replace('\r', "");
+    assert!(seen.contains(&expected), "{seen}");
+    console.leave();
+}
+
+#[test]
+fn what_is_pasted_arrives_while_the_window_changes_its_size() {
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
+    let vm = shell(&world);
+    for (round, paste) in pastes().into_iter().enumerate() {
+        let expected = sum(&paste.got, world.path());
+        let mut terminal = vm.terminal("-connect", "con1", 24, 80);
+        terminal.expect("leaves");
+        for (n, piece) in (0..).zip(paste.typed.as_bytes().chunks(64)) {
+            terminal.resize(5 + n % 50, 20 + n % 150);
+            terminal.send(std::str::from_utf8(piece).unwrap());
+        }
+        terminal.send(&format!("echo PAST''ED{round}.\n"));
+        terminal.expect(&format!("PASTED{round}."));
+        terminal.send("\x1d.");
+        assert_eq!(terminal.wait(), Some(0));
+        arrived(&vm, round, &paste, &expected);
+    }
+}

@@ -27,6 +27,8 @@ struct Guest {
     taken_by: String,
     /// What the window had.
     sizes: Vec<ConSize>,
+    /// For so many seconds it has taken no input.
+    standstill: Option<u32>,
 }
 
 impl Guest {
@@ -53,6 +55,11 @@ impl Guest {
             state: self.state,
             writer: self.writer == Some(session),
             taken_by: self.taken_by.clone(),
+            standstill: self.standstill.map(|seconds| ConStandstill {
+                bytes: 900,
+                seconds,
+                why: "no program reads it".to_owned(),
+            }),
         }
     }
 }
@@ -83,6 +90,7 @@ impl Service {
             writer: None,
             taken_by: String::new(),
             sizes: Vec::new(),
+            standstill: None,
         };
         guest.resize(24, 80);
         guest.output = history;
@@ -136,6 +144,36 @@ impl Service {
             (_, true) => {}
         }
         self.turn(VmState::Inactive)
+    }
+
+    /// Does what the word says, or echoes it.
+    fn obey(&self, args: &ConWriteArgs) {
+        let typed = String::from_utf8_lossy(&args.data).into_owned();
+        self.note(format!("type {typed:?}"));
+        let mut guest = self.guest.borrow_mut();
+        match typed.as_str() {
+            "down" => guest.state = VmState::Inactive,
+            "suspend" => guest.state = VmState::Suspended,
+            "steal" => (guest.writer, guest.taken_by) = (Some(0), "uid 7 (eva)".to_owned()),
+            "skip" => {
+                guest.lost += guest.output.len() as u64 + 1000;
+                guest.output = b"after the gap".to_vec();
+            }
+            "stand" => guest.standstill = Some(5),
+            "stand long" => guest.standstill = Some(60),
+            _ => guest.output.extend_from_slice(&args.data),
+        }
+        self.changed.notify_waiters();
+    }
+
+    async fn until_taken(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if self.guest.borrow().standstill.is_none() {
+                return;
+            }
+            changed.await;
+        }
     }
 
     fn turn(&self, state: VmState) -> CtlResult {
@@ -312,25 +350,16 @@ impl PartialUmlmonctrlV1 for Service {
         })
     }
     async fn con_write(&self, _: &u32, args: ConWriteArgs) -> CtlResult {
-        let typed = String::from_utf8_lossy(&args.data).into_owned();
-        self.note(format!("type {typed:?}"));
-        let mut guest = self.guest.borrow_mut();
-        match typed.as_str() {
-            "down" => guest.state = VmState::Inactive,
-            "suspend" => guest.state = VmState::Suspended,
-            "steal" => (guest.writer, guest.taken_by) = (Some(0), "uid 7 (eva)".to_owned()),
-            "skip" => {
-                guest.lost += guest.output.len() as u64 + 1000;
-                guest.output = b"after the gap".to_vec();
-            }
-            _ => guest.output.extend_from_slice(&args.data),
-        }
-        self.changed.notify_waiters();
+        self.obey(&args);
+        self.until_taken().await;
         CtlResult::Ok
     }
     async fn con_resize(&self, _: &u32, args: ConResizeArgs) -> CtlResult {
         self.note(format!("size {} {}", args.rows, args.columns));
         self.guest.borrow_mut().resize(args.rows, args.columns);
+        // It wakes the program that does not read.
+        self.guest.borrow_mut().standstill = None;
+        self.changed.notify_waiters();
         CtlResult::Ok
     }
     async fn con_close(&self, _: &u32, _: CtlName) -> CtlResult {

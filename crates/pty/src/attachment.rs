@@ -27,10 +27,15 @@ impl Channel {
             channel: self.name(),
             limit: CLIENTS_MAX,
         })?;
+        // Of a standstill that has begun before, the client does not know.
+        let seen = match self.standstill() {
+            None => self.generation(),
+            Some(_) => self.generation().wrapping_sub(1),
+        };
         Ok(Attachment {
             channel: self.clone(),
             id,
-            seen: Cell::new(self.generation()),
+            seen: Cell::new(seen),
         })
     }
 }
@@ -95,15 +100,23 @@ impl Attachment {
         read.await
     }
 
-    /// Types into the channel; waits while the guest does not read.
+    /// Types into the channel; waits until all is in the terminal, which takes no more than the kernel can handle.
     ///
     /// # Errors
-    /// [`Error::NotWriter`], or [`Error::Taken`] as soon as another client takes the right to write; a part may have
-    /// been typed then.
+    /// [`Error::NotWriter`]; [`Error::Taken`] as soon as another client takes the right to write, and [`Error::Ended`]
+    /// when the kernel ends; a part may have been typed then.
     pub async fn write(&self, data: &[u8]) -> Result<(), Error> {
         self.must_write()?;
         self.channel.clients.borrow_mut().typed(self.id);
         self.channel.type_in(data, || self.must_write()).await
+    }
+
+    /// Waits until the kernel has taken all that was typed.
+    ///
+    /// # Errors
+    /// As [`Attachment::write`].
+    pub async fn wait_until_taken(&self) -> Result<(), Error> {
+        self.channel.wait_until_taken(|| self.must_write()).await
     }
 
     /// Sets the window size, in characters.

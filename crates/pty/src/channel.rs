@@ -17,7 +17,8 @@ use crate::pace::Pace;
 use crate::push::Push;
 use crate::sizes::Sizes;
 use crate::{
-    Chunk, ClientInfo, Endpoint, Error, HISTORY_BYTES, History, Log, Nudge, Screen, WindowSize,
+    Chunk, ClientInfo, Endpoint, Error, HISTORY_BYTES, History, Log, Nudge, Screen, Standstill,
+    WindowSize,
 };
 
 /// What one read(2) of the master returns at most, in bytes (N_TTY_BUF_SIZE of the host's tty layer).
@@ -53,6 +54,10 @@ pub struct Channel {
     /// What the screen has answered since a client typed, in bytes.
     answered: Cell<usize>,
     push: Rc<Push>,
+    /// What clients want to type and is not in the terminal yet, in bytes.
+    waiting: Cell<usize>,
+    /// How many kernels have ended.
+    ended: Cell<u64>,
     tasks: OnceCell<[AbortHandle; 2]>,
 }
 
@@ -84,10 +89,14 @@ impl Channel {
             pace: Pace::new(),
             answered: Cell::new(0),
             push,
+            waiting: Cell::new(0),
+            ended: Cell::new(0),
             tasks: OnceCell::new(),
         });
         let reader = read_for_ever(channel.endpoint.clone(), Rc::downgrade(&channel));
-        let pusher = channel.push.clone().push_for_ever();
+        let told = Rc::downgrade(&channel);
+        let wake = move || told.upgrade().iter().for_each(|channel| channel.wake());
+        let pusher = channel.push.clone().push_for_ever(wake);
         let tasks = [
             tokio::task::spawn_local(reader).abort_handle(),
             tokio::task::spawn_local(pusher).abort_handle(),
@@ -121,6 +130,7 @@ impl Channel {
     pub fn kernel_ended(&self) -> Result<(), Error> {
         while !self.drain() {}
         self.pace.reset();
+        self.ended.set(self.ended.get() + 1);
         self.answered.set(0);
         self.endpoint.reset().map_err(|e| self.cannot("reset", e))
     }
@@ -188,21 +198,21 @@ impl Channel {
         }
     }
 
-    /// Types `data`; waits while the guest does not read. `may` is called before each step.
+    /// Types `data`; waits until it is in the terminal. `may` is called before each step.
     pub(crate) async fn type_in(
         &self,
         data: &[u8],
         may: impl Fn() -> Result<(), Error>,
     ) -> Result<(), Error> {
+        let waiting = Waiting::new(&self.waiting, data.len());
+        let kernel = self.ended.get();
         let _turn = self.turn.lock().await;
         self.answered.set(0);
         let mut rest = data;
         let mut pause = WRITE_PAUSE.0;
         while !rest.is_empty() {
             may()?;
-            if self.push.is_in_vain() {
-                return Err(Error::Deaf { channel: self.name });
-            }
+            self.must_be(kernel)?;
             let room = self.room().min(rest.len());
             let written = match room {
                 0 => Err(io::ErrorKind::WouldBlock.into()),
@@ -211,6 +221,7 @@ impl Channel {
             match written {
                 Ok(n) => {
                     rest = rest.get(n..).unwrap_or_default();
+                    waiting.less(n);
                     pause = WRITE_PAUSE.0;
                 }
                 // Polling is better here than epoll, which has no event for data that has been read at the other end.
@@ -225,10 +236,38 @@ impl Channel {
         Ok(())
     }
 
+    /// Waits until the kernel has taken all that was typed; `may` is called before each step.
+    pub(crate) async fn wait_until_taken(
+        &self,
+        may: impl Fn() -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let kernel = self.ended.get();
+        let mut pause = WRITE_PAUSE.0;
+        while !self.is_taken() {
+            may()?;
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(WRITE_PAUSE.1);
+            self.must_be(kernel)?;
+        }
+        Ok(())
+    }
+
+    fn must_be(&self, kernel: u64) -> Result<(), Error> {
+        match self.ended.get() == kernel {
+            true => Ok(()),
+            false => Err(Error::Ended { channel: self.name }),
+        }
+    }
+
+    /// The input that the kernel does not take, if there is such for some seconds already. Readers are woken when that
+    /// begins or ends.
+    pub fn standstill(&self) -> Option<Standstill> {
+        self.push.standstill(self.waiting.get())
+    }
+
     fn write(&self, data: &[u8]) -> io::Result<usize> {
-        let written = self.endpoint.write(data)?;
+        let written = self.push.write(data)?;
         self.pace.typed(written);
-        self.push.typed();
         Ok(written)
     }
 
@@ -397,6 +436,31 @@ impl Drop for Channel {
             .into_iter()
             .flatten()
             .for_each(AbortHandle::abort);
+    }
+}
+
+/// What one write adds to the bytes that wait, until it is over or given up.
+struct Waiting<'a> {
+    all: &'a Cell<usize>,
+    own: Cell<usize>,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(all: &'a Cell<usize>, bytes: usize) -> Self {
+        all.set(all.get() + bytes);
+        let own = Cell::new(bytes);
+        Self { all, own }
+    }
+
+    fn less(&self, bytes: usize) {
+        self.all.set(self.all.get().saturating_sub(bytes));
+        self.own.set(self.own.get().saturating_sub(bytes));
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.less(self.own.get());
     }
 }
 

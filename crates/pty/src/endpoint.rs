@@ -114,6 +114,12 @@ impl Endpoint {
         matches!(poll(&mut untaken, Some(&Timespec::default())), Ok(0))
     }
 
+    /// How many bytes the kernel has not read of what was typed some time ago.
+    pub(crate) fn untaken(&self) -> usize {
+        let untaken = rustix::io::ioctl_fionread(&*self.slave.borrow());
+        untaken.map_or(0, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX))
+    }
+
     /// Calls `with` with a descriptor of the terminal.
     pub(crate) fn with_slave<T>(&self, with: impl FnOnce(BorrowedFd<'_>) -> T) -> T {
         with(self.slave.borrow().as_fd())

@@ -58,13 +58,10 @@ pub enum Error {
         /// Who took it.
         who: String,
     },
-    /// The kernel has stopped reading, and cannot be changed.
-    #[error(
-        "{channel} takes no input: the kernel has stopped reading it, because a program left too much unread; \
-         reboot the guest (output still works; umlwatch(1), BUGS)"
-    )]
-    Deaf {
-        /// Which channel.
+    /// The kernel has ended and did not take what was typed.
+    #[error("the kernel has ended before it took what was typed on {channel}")]
+    Ended {
+        /// On which channel.
         channel: ChannelName,
     },
     /// No more clients.

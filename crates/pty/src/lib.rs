@@ -13,6 +13,7 @@ mod clients;
 mod endpoint;
 mod error;
 mod history;
+mod intake;
 mod lines;
 mod log;
 mod nudge;
@@ -27,8 +28,9 @@ pub use clients::ClientInfo;
 pub use endpoint::Endpoint;
 pub use error::Error;
 pub use history::{Chunk, HISTORY_BYTES, History};
+pub use intake::Standstill;
 pub use log::{Log, LogStyle};
-pub use nudge::{Nudge, Peer};
+pub use nudge::{Hearing, Nudge, Peer};
 pub use screen::{
     Cell, Colour, Cursor, Intensity, MAX_ANSWERS, MAX_COLUMNS, MAX_ROWS, Screen, Style,
 };

@@ -34,14 +34,27 @@ pub trait Peer {
     /// Whether it is idle at the moment; None: not known.
     fn is_idle(&self) -> Option<bool>;
 
-    /// Whether it is known to have stopped reading a terminal, of which this is a descriptor.
-    fn is_deaf(&self, terminal: BorrowedFd<'_>) -> bool;
+    /// Whether it reads a terminal, of which this is a descriptor.
+    fn hearing(&self, terminal: BorrowedFd<'_>) -> Hearing;
 
     /// Makes a kernel that has stopped reading a terminal read it whenever that can be written again; or stop again.
     ///
     /// # Errors
     /// If this kernel cannot be changed.
     fn lend_ear(&self, terminal: BorrowedFd<'_>, lent: bool) -> io::Result<()>;
+}
+
+/// Whether a kernel reads one of its terminals.
+#[derive(Debug)]
+pub enum Hearing {
+    /// It does when something is typed.
+    Reads,
+    /// It has stopped, because it holds much that no program of the guest has read.
+    Stopped,
+    /// It does not wait for input there: no program of the guest has opened it.
+    Unopened,
+    /// That cannot be seen.
+    Unknown(io::Error),
 }
 
 /// Wakes it, and nothing else.
@@ -54,8 +67,8 @@ impl<F: Fn()> Peer for F {
         None
     }
 
-    fn is_deaf(&self, _: BorrowedFd<'_>) -> bool {
-        false
+    fn hearing(&self, _: BorrowedFd<'_>) -> Hearing {
+        Hearing::Reads
     }
 
     fn lend_ear(&self, _: BorrowedFd<'_>, _: bool) -> io::Result<()> {

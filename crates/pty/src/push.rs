@@ -6,20 +6,22 @@
 //!
 //! A kernel whose programs do not read stops reading the terminal, and does not begin again by itself (umlmon's
 //! `second::listening`). When a program has read all that the kernel holds, it reads once what is there. If it has not
-//! done so for a while it is made to read what is there, each time anew. It then keeps up to 64 KiB for the program;
+//! done so for a while it is made to read what is there, each time anew. It then keeps up to 640 KiB for the program;
 //! more stays in the terminal, so nothing is lost.
 //!
 //! It must not be made to read while it reads by itself, because bytes would get lost or mixed up: the kernel does not
 //! expect to be interrupted there. So a while must have passed, and it must be idle, or have had a longer while.
 
 use std::cell::Cell;
+use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
-use crate::{Endpoint, Nudge};
+use crate::intake::Intake;
+use crate::{Endpoint, Hearing, Nudge, Standstill};
 
 /// The first and the longest pause between two checks whether the kernel has read what was typed.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(256));
@@ -35,7 +37,9 @@ pub(crate) struct Push {
     endpoint: Rc<Endpoint>,
     nudge: Rc<Nudge>,
     typed: Notify,
-    in_vain: Cell<bool>,
+    intake: Intake,
+    /// It has been told that the kernel takes no input.
+    told: Cell<bool>,
 }
 
 impl Push {
@@ -44,21 +48,38 @@ impl Push {
             endpoint,
             nudge,
             typed: Notify::new(),
-            in_vain: Cell::new(false),
+            intake: Intake::new(),
+            told: Cell::new(false),
         }
     }
 
-    /// Something has been typed.
-    pub(crate) fn typed(&self) {
+    /// Types into the terminal; returns how much was accepted. `WouldBlock`: it is full.
+    pub(crate) fn write(&self, data: &[u8]) -> io::Result<usize> {
+        self.intake.left(self.endpoint.untaken());
+        let written = self.endpoint.write(data)?;
+        self.intake.typed(written);
         self.typed.notify_one();
+        Ok(written)
     }
 
-    /// Whether the kernel has stopped reading the terminal, and cannot be made to read.
-    pub(crate) fn is_in_vain(&self) -> bool {
-        self.in_vain.get()
+    /// The input that the kernel does not take, with `waiting` bytes that are not in the terminal yet. None: it takes
+    /// what is typed, or has not had enough time.
+    pub(crate) fn standstill(&self, waiting: usize) -> Option<Standstill> {
+        let lasts = self.intake.stands()?;
+        Some(Standstill {
+            bytes: self.endpoint.untaken() + waiting,
+            lasts,
+            hearing: self.hearing(),
+        })
     }
 
-    pub(crate) async fn push_for_ever(self: Rc<Self>) {
+    fn hearing(&self) -> Hearing {
+        let peer = self.nudge.peer();
+        self.endpoint.with_slave(|slave| peer.hearing(slave))
+    }
+
+    /// Tells `changed` when a standstill begins or ends.
+    pub(crate) async fn push_for_ever(self: Rc<Self>, changed: impl Fn()) {
         loop {
             self.typed.notified().await;
             let since = Instant::now();
@@ -68,17 +89,25 @@ impl Push {
                 self.nudge.peer().wake();
                 sleep(pause).await;
                 pause = (pause * 2).min(PAUSE.1);
-                if self.rests(since) && self.is_deaf() {
+                if self.rests(since) && self.has_stopped() {
                     self.make_it_read(since).await;
                 }
+                self.look(&changed);
             }
-            self.in_vain.set(false);
+            self.look(&changed);
         }
     }
 
-    fn is_deaf(&self) -> bool {
-        let peer = self.nudge.peer();
-        !self.endpoint.is_taken() && self.endpoint.with_slave(|slave| peer.is_deaf(slave))
+    fn look(&self, changed: impl Fn()) {
+        self.intake.left(self.endpoint.untaken());
+        let stands = self.intake.stands().is_some();
+        if self.told.replace(stands) != stands {
+            changed();
+        }
+    }
+
+    fn has_stopped(&self) -> bool {
+        !self.endpoint.is_taken() && matches!(self.hearing(), Hearing::Stopped)
     }
 
     /// Whether the kernel does not read by itself at this moment.
@@ -93,9 +122,9 @@ impl Push {
     async fn make_it_read(&self, since: Instant) {
         let peer = self.nudge.peer();
         let lend = |lent| self.endpoint.with_slave(|slave| peer.lend_ear(slave, lent));
-        self.in_vain.set(lend(true).is_err());
+        let lent = lend(true).is_ok();
         // Looked at again, because a program may have begun to read while this was done.
-        if self.rests(since) && !self.in_vain.get() {
+        if self.rests(since) && lent {
             // If the terminal does not take that, the kernel is not told.
             let _ = self.endpoint.announce_room();
             peer.wake();

@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use config::ChannelName;
 use files::LogDir;
-use pty::{Attachment, Channel, Error, HISTORY_BYTES, Log, LogStyle, Nudge, Peer};
+use pty::{Attachment, Channel, Error, HISTORY_BYTES, Hearing, Log, LogStyle, Nudge, Peer};
 
 const LONG: Duration = Duration::from_secs(10);
 const SHORT: Duration = Duration::from_millis(20);
@@ -287,10 +287,9 @@ fn a_nudge_follows_the_last_byte() {
 struct Observed {
     idle: Cell<bool>,
     woken: Cell<u32>,
-    /// It has stopped reading; how often it was made to read; it cannot be.
-    deaf: Cell<bool>,
+    /// It has stopped reading; how often it was made to read.
+    stopped: Cell<bool>,
     lent: Cell<u32>,
-    stubborn: Cell<bool>,
 }
 
 impl Peer for &'static Observed {
@@ -302,16 +301,16 @@ impl Peer for &'static Observed {
         Some(self.idle.get())
     }
 
-    fn is_deaf(&self, _: BorrowedFd<'_>) -> bool {
-        self.deaf.get()
+    fn hearing(&self, _: BorrowedFd<'_>) -> Hearing {
+        match self.stopped.get() {
+            true => Hearing::Stopped,
+            false => Hearing::Reads,
+        }
     }
 
     fn lend_ear(&self, _: BorrowedFd<'_>, lent: bool) -> io::Result<()> {
         self.lent.set(self.lent.get() + u32::from(lent));
-        match self.stubborn.get() {
-            true => Err(io::ErrorKind::Unsupported.into()),
-            false => Ok(()),
-        }
+        Ok(())
     }
 }
 
@@ -353,28 +352,72 @@ fn a_kernel_that_has_stopped_reading_is_made_to_read() {
         client.write(b"key").await.unwrap();
         tokio::time::sleep(SHORT).await;
         assert_eq!(observed.lent.get(), 0, "it reads by itself");
-        observed.deaf.set(true);
+        observed.stopped.set(true);
         while observed.lent.get() == 0 {
             tokio::time::sleep(SHORT).await;
         }
         client.write(b"s").await.unwrap();
-        // One that cannot be changed.
-        observed.stubborn.set(true);
-        let refused = loop {
-            match client.write(b"!").await {
-                Ok(()) => tokio::time::sleep(SHORT).await,
-                Err(refused) => break refused.to_string(),
-            }
-        };
-        assert!(refused.starts_with("con1 takes no input"), "{refused}");
-        // It has read after all: a program did.
         let mut typed = [0; 4];
         kernel.read_exact(&mut typed).unwrap();
         assert_eq!(&typed, b"keys");
-        channel.kernel_ended().unwrap();
-        while client.write(b"x").await.is_err() {
-            tokio::time::sleep(SHORT).await;
-        }
+    });
+}
+
+#[test]
+fn input_that_is_not_taken_is_told_until_it_is() {
+    run(async {
+        let (observed, channel) = observed();
+        let mut kernel = kernel(&channel);
+        observed.stopped.set(true);
+        let client = channel.attach("me").unwrap();
+        client.take().unwrap();
+        let wait = client.read(0, 100, SHORT);
+        assert!(wait.await.data.is_empty());
+        client.write(b"key").await.unwrap();
+        assert!(channel.standstill().is_none(), "it has just been typed");
+        let typing = async {
+            client.write(&[b'x'; 2000]).await.unwrap();
+            client.wait_until_taken().await.unwrap();
+        };
+        let guest = async {
+            // It returns before its time, with nothing.
+            client.read(0, 100, 2 * LONG).await;
+            let standstill = channel.standstill().unwrap();
+            assert_eq!(standstill.bytes, 2003);
+            assert!(standstill.lasts >= Duration::from_secs(5));
+            assert!(matches!(standstill.hearing, Hearing::Stopped));
+            // Who comes later is told at once.
+            let late = channel.attach("late").unwrap();
+            late.read(0, 100, 2 * LONG).await;
+            let mut all = [0; 2003];
+            let reader = std::thread::spawn(move || kernel.read_exact(&mut all).unwrap());
+            client.read(0, 100, 2 * LONG).await;
+            assert!(channel.standstill().is_none());
+            reader.join().unwrap();
+        };
+        let begun = Instant::now();
+        tokio::join!(typing, guest);
+        assert!(begun.elapsed() < 2 * LONG, "nobody was told");
+    });
+}
+
+#[test]
+fn a_write_ends_with_the_kernel() {
+    run(async {
+        let (_, channel) = observed();
+        let _kernel = kernel(&channel);
+        let client = channel.attach("me").unwrap();
+        client.take().unwrap();
+        client.write(b"key").await.unwrap();
+        let end = async {
+            tokio::task::yield_now().await;
+            channel.kernel_ended().unwrap();
+        };
+        let (typed, taken, ()) =
+            tokio::join!(client.write(&[b'x'; 2000]), client.wait_until_taken(), end);
+        assert!(matches!(typed, Err(Error::Ended { .. })), "{typed:?}");
+        assert!(matches!(taken, Err(Error::Ended { .. })), "{taken:?}");
+        assert!(channel.is_taken(), "the next kernel gets nothing of it");
     });
 }
 

@@ -112,12 +112,12 @@ pub const UMLMONCTRL_V1_PROCEDURES: &[Procedure] = &[
         name: "CON_READ",
         doc: "Reads from an offset; waits if there is nothing yet. Needs CON_OPEN.",
         max_args: 84,
-        max_result: 66588,
+        max_result: 67628,
     },
     Procedure {
         number: 22,
         name: "CON_WRITE",
-        doc: "Types into the channel. Needs the right to write.",
+        doc: "Types into the channel; answers when the guest's kernel has taken it. Needs the right to write.",
         max_args: 65608,
         max_result: 1036,
     },
@@ -501,7 +501,7 @@ impl<S: Stream> UmlmonctrlV1Client<S> {
     ) -> std::result::Result<Ticket<ConReadResult>, ClientError> {
         self.rpc.send(
             21,
-            66588,
+            67628,
             |out| {
                 args.pack(out)?;
                 Ok(())
@@ -510,7 +510,7 @@ impl<S: Stream> UmlmonctrlV1Client<S> {
         )
     }
 
-    /// Types into the channel. Needs the right to write.
+    /// Types into the channel; answers when the guest's kernel has taken it. Needs the right to write.
     pub fn con_write(
         &mut self,
         args: &ConWriteArgs,
@@ -1039,7 +1039,7 @@ pub trait UmlmonctrlV1 {
     /// Reads from an offset; waits if there is nothing yet. Needs CON_OPEN.
     async fn con_read(&self, session: &Self::Session, args: ConReadArgs) -> ConReadResult;
 
-    /// Types into the channel. Needs the right to write.
+    /// Types into the channel; answers when the guest's kernel has taken it. Needs the right to write.
     async fn con_write(&self, session: &Self::Session, args: ConWriteArgs) -> CtlResult;
 
     /// Sets the window size, which the guest sees. Needs the right to write.

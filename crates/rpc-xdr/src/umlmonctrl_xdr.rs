@@ -2564,12 +2564,45 @@ impl Unpack for ConReadArgs {
     }
 }
 
+/// Input that the guest has not taken for five seconds or longer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ConStandstill {
+    /// that wait in the monitor and in the terminal
+    pub bytes: u32,
+    /// since the guest last took some
+    pub seconds: u32,
+    /// for people: why, and what to do
+    ///
+    /// At most 1024 bytes.
+    pub why: CtlText,
+}
+
+impl Pack for ConStandstill {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
+        self.bytes.pack(out)?;
+        self.seconds.pack(out)?;
+        pack_string(&self.why, 1024, out)?;
+
+        Ok(())
+    }
+}
+
+impl Unpack for ConStandstill {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
+            bytes: take(input)?,
+            seconds: take(input)?,
+            why: unpack_string(input, 1024)?,
+        })
+    }
+}
+
 /// Bytes of a channel, and the state of VM and channel.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ConChunk {
     /// of the first byte of data; greater than requested: bytes were lost
     pub offset: u64,
-    /// empty: the time was over, or state or writer changed
+    /// empty: the time was over, or one of the following changed
     ///
     /// At most 65536 bytes.
     pub data: CtlData,
@@ -2581,6 +2614,8 @@ pub struct ConChunk {
     ///
     /// At most 1024 bytes.
     pub taken_by: CtlText,
+    /// of all input of the channel, whoever typed it
+    pub standstill: Option<ConStandstill>,
 }
 
 impl Pack for ConChunk {
@@ -2590,6 +2625,7 @@ impl Pack for ConChunk {
         self.state.pack(out)?;
         self.writer.pack(out)?;
         pack_string(&self.taken_by, 1024, out)?;
+        pack_optional(&self.standstill, out, |item, out| item.pack(out))?;
 
         Ok(())
     }
@@ -2603,6 +2639,7 @@ impl Unpack for ConChunk {
             state: take(input)?,
             writer: take(input)?,
             taken_by: unpack_string(input, 1024)?,
+            standstill: unpack_optional(input, take)?,
         })
     }
 }

@@ -51,6 +51,7 @@ impl PartialUmlmonctrlV1 for Service {
             state: VmState::Running,
             writer: true,
             taken_by: String::new(),
+            standstill: None,
         })
     }
 

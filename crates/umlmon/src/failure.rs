@@ -74,8 +74,9 @@ pub enum Denied {
 
 impl From<pty::Error> for Failure {
     fn from(error: pty::Error) -> Failure {
-        use pty::Error::{Log, Open, Terminal};
+        use pty::Error::{Ended, Log, Open, Terminal};
         match error {
+            Ended { .. } => Denied::NotRunning.into(),
             Terminal { .. } | Open { .. } | Log { .. } => Failure::Failed(error.to_string()),
             _ => Failure::Busy(error.to_string()),
         }

@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use rpc_xdr::client::{ClientError, Reply, Ticket};
 use rpc_xdr::umlmonctrl::{
     ConChunk, ConMode, ConOpened, ConReadArgs, ConReadResult, ConResizeArgs, ConScreen,
-    ConWriteArgs, CtlCode, CtlResult, VmInfo, VmInfoResult, VmState,
+    ConStandstill, ConWriteArgs, CtlCode, CtlResult, VmInfo, VmInfoResult, VmState,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
@@ -22,6 +22,7 @@ use crate::keys::{Escape, Keys, Wish};
 use crate::loss::Loss;
 use crate::opening::{is_painted, open, painted};
 use crate::replay::without_questions;
+use crate::standstill::Standstill;
 use crate::terminal::{self, RawTerminal};
 
 /// How much of the former output is shown first, in bytes: about two screens.
@@ -125,6 +126,8 @@ struct Attached<'a> {
     writer: bool,
     /// The lost right to write, as long as the user may have to be informed again.
     lost: Option<Loss>,
+    /// The guest takes no input; the user has been informed.
+    standstill: Option<Standstill>,
     /// Typed and not sent.
     typed: Vec<u8>,
     /// The window size is to be sent.
@@ -157,6 +160,7 @@ impl<'a> Attached<'a> {
             suspended: false,
             writer: !how.watches,
             lost: None,
+            standstill: None,
             typed: Vec::new(),
             resized: false,
             ask: true,
@@ -233,6 +237,7 @@ impl<'a> Attached<'a> {
             if self.keys.leaves() && self.leaving.is_none() {
                 self.leaving = Some(Instant::now());
             }
+            self.give_up_in_time()?;
             if let Some(lost) = self.lost.as_mut().and_then(Loss::due) {
                 self.remark(&lost);
             }
@@ -283,7 +288,8 @@ impl<'a> Attached<'a> {
         let ending = self.leaving.or(quiet_since);
         let ending = ending.map(|since| QUIET.saturating_sub(since.elapsed()));
         let lost = self.lost.as_ref().and_then(Loss::waits);
-        let timeout = [ending, self.keys.waits(), lost]
+        let limit = self.gives_up().map(Standstill::waits);
+        let timeout = [ending, self.keys.waits(), lost, limit]
             .into_iter()
             .flatten()
             .min();
@@ -431,7 +437,9 @@ impl<'a> Attached<'a> {
             *since = Instant::now();
         }
         self.see_state(chunk.state);
-        self.see_writer(chunk.writer, &chunk.taken_by)
+        self.see_writer(chunk.writer, &chunk.taken_by)?;
+        self.see_standstill(chunk.standstill);
+        Ok(())
     }
 
     fn show_former(&mut self, bytes: &[u8]) -> Result<(), Failure> {
@@ -489,6 +497,35 @@ impl<'a> Attached<'a> {
         Ok(())
     }
 
+    fn see_standstill(&mut self, told: Option<ConStandstill>) {
+        let now = told.map(|told| Standstill::new(told, self.typed.len()));
+        let now = now.filter(|_| self.writer);
+        let before = std::mem::replace(&mut self.standstill, now);
+        match (before, &self.standstill) {
+            (None, Some(now)) => self.remark(&format!("{} {now}", self.channel)),
+            (Some(_), None) if self.writer && !self.down => {
+                self.remark(&format!("{} takes input again", self.channel));
+            }
+            _ => {}
+        }
+    }
+
+    /// The standstill that ends the session if it goes on: what is sent is no terminal, and is not yet sent.
+    fn gives_up(&self) -> Option<&Standstill> {
+        let sends = !self.how.terminal && !self.all_typed();
+        self.standstill.as_ref().filter(|_| sends)
+    }
+
+    fn give_up_in_time(&self) -> Result<(), Failure> {
+        match self.gives_up() {
+            Some(standstill) if standstill.waits().is_zero() => {
+                let text = format!("{} {standstill}", self.channel);
+                Err(Failure::new(Exit::Timeout, text))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn show(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let written = self.out.write(bytes);
         written.map_err(|e| Failure::from(e).about("cannot write to stdout"))
@@ -508,7 +545,15 @@ impl<'a> Attached<'a> {
     fn farewell(&self, painted: bool) {
         if self.how.terminal {
             let below = if painted { "\x1b[999;1H" } else { "" };
-            eprint!("{OFF}{below}\r\n[left {} of {}]\r\n", self.channel, self.vm);
+            let untaken = if self.all_typed() {
+                ""
+            } else {
+                "; it has not taken all that was typed"
+            };
+            eprint!(
+                "{OFF}{below}\r\n[left {} of {}{untaken}]\r\n",
+                self.channel, self.vm
+            );
         }
     }
 }

@@ -19,6 +19,7 @@ mod record;
 mod replay;
 mod run;
 mod screen;
+mod standstill;
 mod style;
 mod terminal;
 

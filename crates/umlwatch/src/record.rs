@@ -209,6 +209,7 @@ mod tests {
                 state: VmState::Running,
                 writer: false,
                 taken_by: String::new(),
+                standstill: None,
             };
             recording.advance(&chunk, &mut sizes).unwrap();
         }

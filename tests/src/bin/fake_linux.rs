@@ -6,6 +6,7 @@
 //! ```text
 //! poweroff  reboot  crash  panic:TEXT  exit:N  kill-yourself   how to end, and at once
 //! flood:CONSOLE:BYTES                                          writes so much of `e2e::flood`
+//! unread:CONSOLE  read:CONSOLE                                 does not read it any more; does again
 //! hang-cad  reboot-on-cad                                      what CTRL-ALT-DEL does; it powers off otherwise
 //! silent-mconsole  endless-mconsole:N  nonsense-mconsole       how the mconsole answers, in parts of N bytes; properly
 //!                                                              otherwise
@@ -102,6 +103,18 @@ struct Console {
     output: File,
     /// The beginning of a line.
     typed: String,
+    /// What is typed is not read.
+    unread: bool,
+}
+
+impl Console {
+    /// What the kernel waits for.
+    fn awaited(&self) -> PollFlags {
+        match self.unread {
+            true => PollFlags::empty(),
+            false => PollFlags::IN,
+        }
+    }
 }
 
 impl Kernel {
@@ -129,6 +142,7 @@ impl Kernel {
                         input: input.into(),
                         output: output.into(),
                         typed: String::new(),
+                        unread: false,
                     },
                 );
             }
@@ -201,7 +215,7 @@ impl Kernel {
                 waiting.extend(
                     self.consoles
                         .values()
-                        .map(|console| PollFd::new(&console.input, PollFlags::IN)),
+                        .map(|console| PollFd::new(&console.input, console.awaited())),
                 );
             }
             poll(&mut waiting, None)?;
@@ -262,6 +276,8 @@ impl Kernel {
             ("exit", status) => exit(status.parse().unwrap_or(1)),
             ("kill-yourself", _) => drop(raise(Signal::SIGKILL)),
             ("flood", what) => self.flood(what),
+            ("unread", name) => self.leave_unread(name, true),
+            ("read", name) => self.leave_unread(name, false),
             ("hang-cad", _) => self.cad = Cad::Hangs,
             ("reboot-on-cad", _) => self.cad = Cad::Reboots,
             ("silent-mconsole", _) => self.answers = Answers::Never,
@@ -280,6 +296,12 @@ impl Kernel {
             ("hog", megabytes) => self.hog(megabytes.parse().unwrap_or(0)),
             ("no-init", _) => self.init = false,
             _ => {}
+        }
+    }
+
+    fn leave_unread(&mut self, name: &str, unread: bool) {
+        if let Some(console) = self.consoles.get_mut(name) {
+            console.unread = unread;
         }
     }
 

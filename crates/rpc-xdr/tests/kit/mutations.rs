@@ -152,6 +152,11 @@ fn damaged_values_never_panic() {
         state: VmState::Running,
         writer: true,
         taken_by: String::new(),
+        standstill: Some(ConStandstill {
+            bytes: 1,
+            seconds: 5,
+            why: "because".into(),
+        }),
     };
     good += survives(&ConReadResult::Ok(chunk), &mut random, 10_000);
     let error = CtlError {

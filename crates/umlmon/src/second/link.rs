@@ -123,7 +123,7 @@ impl Link {
     ///
     /// # Errors
     /// See [`Listening::find`].
-    pub fn listening(&self, terminal: BorrowedFd<'_>) -> io::Result<Listening> {
+    pub fn listening(&self, terminal: BorrowedFd<'_>) -> io::Result<Option<Listening>> {
         let pid = self.kernel_pid().ok_or(Errno::SRCH)?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let process = rustix::fs::open(format!("/proc/{pid}"), flags, Mode::empty())?;

@@ -20,6 +20,7 @@ use std::os::unix::fs::FileExt as _;
 
 use rustix::event::epoll::EventFlags;
 use rustix::fs::{Dir, Mode, OFlags, Stat, fstat, major, minor, openat, readlinkat};
+use rustix::io::Errno;
 
 /// `fd`, `reg[IRQ_READ].irq` and `reg[IRQ_READ].events` in `struct irq_entry`: offsets in bytes.
 const FD: usize = 16;
@@ -48,14 +49,17 @@ pub struct Listening {
 }
 
 impl Listening {
-    /// Looks for it. `process` is the kernel's directory in /proc, `terminal` any descriptor of the terminal.
+    /// Looks for it. `process` is the kernel's directory in /proc, `terminal` any descriptor of the terminal. None: it
+    /// does not wait for the terminal, because no program of the guest has opened it.
     ///
     /// # Errors
     /// Those of proc(5), mostly because root must not trace the kernel; `Unsupported` if this kernel notes it in
-    /// another way, or does not have the terminal open.
-    pub fn find(process: &OwnedFd, terminal: BorrowedFd<'_>) -> io::Result<Self> {
+    /// another way.
+    pub fn find(process: &OwnedFd, terminal: BorrowedFd<'_>) -> io::Result<Option<Self>> {
         let terminal = fstat(terminal)?;
-        let watch = Watch::find(process, &terminal)?;
+        let Some(watch) = Watch::find(process, &terminal)? else {
+            return Ok(None);
+        };
         let memory = openat(
             process,
             "mem",
@@ -74,11 +78,11 @@ impl Listening {
         let events = number(EVENTS);
         let fits = number(FD) == watch.fd && number(IRQ) != 0 && watch.fits(events);
         let at = watch.data.checked_add(EVENTS as u64).filter(|_| fits);
-        Ok(Self {
+        Ok(Some(Self {
             memory,
-            at: at.ok_or(io::ErrorKind::Unsupported)?,
+            at: at.ok_or_else(unknown_kind)?,
             events,
-        })
+        }))
     }
 
     /// Whether it has stopped reading the terminal.
@@ -111,16 +115,19 @@ struct Watch {
 }
 
 impl Watch {
-    /// Looks for that of a terminal, in what proc(5) says about each epoll descriptor of a process.
-    fn find(process: &OwnedFd, terminal: &Stat) -> io::Result<Watch> {
+    /// Looks for that of a terminal, in what proc(5) says about each epoll descriptor of a process; `Unsupported` if it
+    /// has none.
+    fn find(process: &OwnedFd, terminal: &Stat) -> io::Result<Option<Watch>> {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let descriptors = openat(process, "fd", flags | OFlags::DIRECTORY, Mode::empty())?;
+        let mut waits = false;
         for entry in Dir::read_from(&descriptors)? {
             let name = entry?.file_name().to_owned();
-            let is_epoll = readlinkat(descriptors.as_fd(), &name, Vec::new())
-                .is_ok_and(|link| link.as_bytes() == b"anon_inode:[eventpoll]");
-            if !is_epoll {
-                continue;
+            match readlinkat(descriptors.as_fd(), &name, Vec::new()) {
+                Ok(link) if link.as_bytes() == b"anon_inode:[eventpoll]" => waits = true,
+                // One of the other descriptors, or `.` and `..`, or closed meanwhile.
+                Ok(_) | Err(Errno::INVAL | Errno::NOENT) => continue,
+                Err(error) => return Err(error.into()),
             }
             let path = format!("fdinfo/{}", name.to_string_lossy());
             let mut text = String::new();
@@ -128,10 +135,13 @@ impl Watch {
             info.take(FDINFO_MAX).read_to_string(&mut text)?;
             let mut watches = text.lines().filter_map(Watch::parse);
             if let Some(watch) = watches.find(|watch| watch.is_of(terminal)) {
-                return Ok(watch);
+                return Ok(Some(watch));
             }
         }
-        Err(io::ErrorKind::Unsupported.into())
+        match waits {
+            true => Ok(None),
+            false => Err(unknown_kind()),
+        }
     }
 
     /// A line of `fdinfo`: `tfd: 8 events: 8000001c data: 673bfc00  pos:0 ino:5 sdev:19`.
@@ -163,6 +173,10 @@ impl Watch {
             false => OVER.contains(&events),
         }
     }
+}
+
+fn unknown_kind() -> io::Error {
+    io::Error::new(io::ErrorKind::Unsupported, "it is of an unknown kind")
 }
 
 #[cfg(test)]
@@ -210,6 +224,10 @@ mod tests {
         }
 
         fn look(&self) -> io::Result<Listening> {
+            Ok(self.find()?.unwrap())
+        }
+
+        fn find(&self) -> io::Result<Option<Listening>> {
             let flags = OFlags::PATH | OFlags::CLOEXEC;
             let process = rustix::fs::open("/proc/self", flags, Mode::empty()).unwrap();
             Listening::find(&process, self.terminal.as_fd())
@@ -254,7 +272,7 @@ mod tests {
         assert_eq!(unsupported(&of_another), io::ErrorKind::Unsupported);
         let waits_no_more = Kernel::new(EventFlags::OUT, 0);
         epoll::delete(&waits_no_more.poll, &waits_no_more.terminal).unwrap();
-        assert_eq!(unsupported(&waits_no_more), io::ErrorKind::Unsupported);
+        assert!(waits_no_more.find().unwrap().is_none());
         let elsewhere = Kernel::new(EventFlags::OUT, 0);
         let address = epoll::EventData::new_u64(16);
         epoll::modify(

@@ -5,6 +5,8 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 
+use pty::Hearing;
+
 use crate::second::link::Link;
 use crate::second::listening::Listening;
 
@@ -26,7 +28,7 @@ impl Nudged {
         self.0.replace(None);
     }
 
-    fn listening(&self, terminal: BorrowedFd<'_>) -> io::Result<Listening> {
+    fn listening(&self, terminal: BorrowedFd<'_>) -> io::Result<Option<Listening>> {
         let kernel = self.0.borrow();
         let kernel = kernel.as_ref().ok_or(io::ErrorKind::NotConnected)?;
         kernel.listening(terminal)
@@ -44,12 +46,19 @@ impl pty::Peer for Nudged {
         self.0.borrow().as_ref()?.kernel_is_idle()
     }
 
-    fn is_deaf(&self, terminal: BorrowedFd<'_>) -> bool {
-        let listening = self.listening(terminal);
-        listening.is_ok_and(|listening| listening.is_over())
+    fn hearing(&self, terminal: BorrowedFd<'_>) -> Hearing {
+        match self.listening(terminal) {
+            Ok(Some(listening)) if listening.is_over() => Hearing::Stopped,
+            Ok(Some(_)) => Hearing::Reads,
+            Ok(None) => Hearing::Unopened,
+            Err(error) => Hearing::Unknown(error),
+        }
     }
 
     fn lend_ear(&self, terminal: BorrowedFd<'_>, lent: bool) -> io::Result<()> {
-        self.listening(terminal)?.lend(lent)
+        match self.listening(terminal)? {
+            Some(listening) => listening.lend(lent),
+            None => Ok(()),
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use config::is_printable;
-use pty::Attachment;
+use pty::{Attachment, Channel, Hearing};
 use rpc_xdr::umlmonctrl::*;
 
 use crate::events::{Happening, Wish};
@@ -79,6 +79,32 @@ impl Service {
             state: wire::state(self.monitor.status().borrow().phase),
             writer: attachment.is_writer(),
             taken_by: wire::text(attachment.taken_by().unwrap_or_default()),
+            standstill: self.standstill(attachment.channel()),
+        })
+    }
+
+    fn standstill(&self, channel: &Channel) -> Option<ConStandstill> {
+        let standstill = channel.standstill()?;
+        let name = channel.name();
+        let why = match (self.monitor.status().borrow().phase, standstill.hearing) {
+            (Phase::Suspended, _) => "the VM is suspended (-continue resumes it)".to_owned(),
+            (_, Hearing::Stopped) => format!(
+                "no program of the guest reads {name}, and its kernel holds all it can; end the program that runs \
+                 there, from another console, or reboot the guest"
+            ),
+            (_, Hearing::Reads) => "its kernel is busy, or hangs (see -info)".to_owned(),
+            (_, Hearing::Unopened) => format!(
+                "no program of the guest has opened {name}; start one there, such as a getty"
+            ),
+            (_, Hearing::Unknown(error)) => format!(
+                "either no program of the guest reads {name}, or its kernel has stopped reading, and cannot be \
+                 made to read again ({error}); then reboot the guest (umlwatch(1), BUGS)"
+            ),
+        };
+        Some(ConStandstill {
+            bytes: u32::try_from(standstill.bytes).unwrap_or(u32::MAX),
+            seconds: u32::try_from(standstill.lasts.as_secs()).unwrap_or(u32::MAX),
+            why: wire::text(why),
         })
     }
 
@@ -89,7 +115,8 @@ impl Service {
     ) -> Result<(), Failure> {
         let attachment = self.attached(session, &args.channel)?;
         self.must_run()?;
-        Ok(attachment.write(&args.data).await?)
+        attachment.write(&args.data).await?;
+        Ok(attachment.wait_until_taken().await?)
     }
 
     pub(super) fn resize_channel(

@@ -279,3 +279,42 @@ fn a_pipe_is_typed_and_left_when_the_guest_is_quiet() {
         format!("login: {typed}")
     );
 }
+
+#[test]
+fn input_that_is_not_taken_is_told_once_and_when_it_is_over() {
+    let monitor = Monitor::start("login: ");
+    let mut terminal = connected(&monitor);
+    monitor.expect("size");
+    terminal.type_keys("stand");
+    terminal.expect("[con0 takes no input for 5 s, 900 bytes wait: no program reads it]");
+    terminal.type_keys("and on");
+    terminal.resize(50, 132);
+    let shown = terminal.expect("[con0 takes input again]");
+    assert!(!shown.contains("takes no input"), "{shown}");
+    terminal.expect("and on");
+    terminal.type_keys("stand");
+    terminal.expect("takes no input");
+    terminal.type_keys("\x1d.");
+    terminal.expect("[left con0 of vm1; it has not taken all that was typed]");
+    assert_eq!(terminal.ended(), 0);
+}
+
+#[test]
+fn a_file_that_is_not_taken_is_given_up() {
+    let monitor = Monitor::start("login: ");
+    let mut client = monitor
+        .umlwatch(&["vm1", "-connect", "con0"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = client.stdin.take().unwrap();
+    stdin.write_all(b"stand long").unwrap();
+    let ended = client.wait_with_output().unwrap();
+    let said = String::from_utf8(ended.stderr).unwrap();
+    let standstill = "con0 takes no input for 60 s, 900 bytes wait: no program reads it";
+    let told = format!("[{standstill}]\numlwatch: vm1: cannot connect to con0: {standstill}\n");
+    assert_eq!(said, told);
+    assert_eq!(ended.status.code(), Some(5));
+}
