@@ -1,6 +1,9 @@
 //! Tier process: umladmin check.
 
-use e2e::{World, run};
+use std::fs::File;
+use std::process::{Command, Stdio};
+
+use e2e::{World, program, run, wait_for};
 
 #[test]
 fn everything_that_is_wrong_is_told_with_its_place() {
@@ -63,4 +66,65 @@ fn what_is_as_the_administrator_may_want_it_is_a_note_and_no_fault() {
     assert!(said.contains(": note: auth is any: "), "{said}");
     assert_eq!(said.ends_with("\nnothing is wrong\n"), is_ours, "{said}");
     assert!(!check(&format!("{ports}auth = strong\n"), i32::from(!is_ours)).contains("note: auth"));
+}
+
+/// A51, A53
+#[test]
+fn a_kernel_is_read_by_a_process_without_privileges() {
+    // It is given a file without an end.
+    let endless = File::open("/dev/zero").unwrap();
+    let mut command = Command::new(program("umladmin"));
+    command.args(["--look", "drivers", "zero"]).stdin(endless);
+    let mut looker = command.stdout(Stdio::piped()).spawn().unwrap();
+    let id = looker.id();
+    let status = || std::fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+    wait_for("the filter of system calls", || {
+        status().contains("\nSeccomp:\t2\n").then_some(())
+    });
+    let status = status();
+    let is_root = rustix::process::geteuid().is_root();
+    let uid = "\nUid:\t65534\t65534\t65534\t65534\n";
+    let wanted = ["\nNoNewPrivs:\t1\n", "\nCapPrm:\t0000000000000000\n"];
+    for line in wanted.iter().chain(is_root.then_some(&uid)) {
+        assert!(status.contains(line), "{line}: {status}");
+    }
+    assert!(!is_root || status.contains("\nGroups:\t \n"), "{status}");
+    looker.kill().unwrap();
+    looker.wait().unwrap();
+}
+
+#[test]
+fn a_kernel_in_a_closed_directory_can_be_checked() {
+    let Some(world) = World::new() else { return };
+    let closed = world.path().join("closed");
+    std::fs::create_dir_all(closed.join("shared/kernels")).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+    std::fs::set_permissions(&closed, mode).unwrap();
+    let file = world.path().join("closed.conf");
+    let check = || {
+        let name = file.display().to_string();
+        run(&mut world.command("umladmin", &["check", &name])).stdout
+    };
+    let text = format!(
+        "[GLOBAL]\nvardir = {0}\nrundir = {0}/run\n\
+         [vm1]\nvmuser = nobody\nmem = 64\nkernel = /shared/kernels/linux\n",
+        closed.display()
+    );
+    std::fs::write(&file, text).unwrap();
+    let kernel = closed.join("shared/kernels/linux");
+    std::fs::copy("/bin/true", &kernel).unwrap();
+    let said = check();
+    assert!(!said.contains("the kernel"), "{said}");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::write(&kernel, "#!/bin/sh\n").unwrap();
+    std::fs::set_permissions(&kernel, mode).unwrap();
+    let said = check();
+    assert!(
+        said.contains("cannot be loaded: ") && said.contains("linux"),
+        "{said}"
+    );
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+    std::fs::set_permissions(kernel.parent().unwrap(), mode).unwrap();
+    let said = check();
+    assert!(said.contains("kernels is writable by everybody"), "{said}");
 }

@@ -104,7 +104,7 @@ fn what_is_no_kernel_is_told() {
             Path::new("/nonexistent"),
             "cannot read /nonexistent: No such file",
         ),
-        (world.path(), "Is a directory"),
+        (world.path(), "is a directory, not a file"),
     ] {
         let found = verdicts(&world, file, 1);
         let results = found["results"].as_array().unwrap();

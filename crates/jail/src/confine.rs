@@ -1,5 +1,6 @@
 //! THE PRIVILEGE DROP. [`Confinement::confine`] turns a fresh root process in its own namespaces into the ordinary user
 //! in the jail; the monitor fills in a [`Confinement`] and sends it to its second process, which calls it once.
+//! [`renounce`] is for a process that only reads a file, of umladmin.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -135,28 +136,8 @@ impl Confinement {
         // The root directory. No descriptor of a directory outside may survive.
         step("make the jail the root directory", enter(root))?;
 
-        // Privileges: the bounding set first, as that needs one; groups before the user, as they need root.
-        step(
-            "drop the capability bounding set",
-            sys::empty_bounding_set(),
-        )?;
-        let (uid, gid) = (Uid::from_raw(self.uid), Gid::from_raw(self.gid));
-        let groups: Vec<Gid> = self.groups.iter().copied().map(Gid::from_raw).collect();
-        step("setgroups", setgroups(&groups))?;
-        step("setresgid", setresgid(gid, gid, gid))?;
-        step("setresuid", setresuid(uid, uid, uid))?;
-        verify(uid, gid, groups)?;
-
-        // No new privileges from now on. The death signal comes after setresuid, which clears it.
-        step("set no_new_privs", rustix::thread::set_no_new_privs(true))?;
-        step(
-            "set the death signal",
-            set_parent_process_death_signal(Some(Signal::KILL)),
-        )?;
-        step(
-            "forbid tracing",
-            set_dumpable_behavior(DumpableBehavior::NotDumpable),
-        )?;
+        become_user(self.uid, self.gid, &self.groups)?;
+        seal_off()?;
         step(
             "restrict files with Landlock",
             landlock::restrict(self.calls),
@@ -236,6 +217,66 @@ impl Confinement {
         }
         Ok(())
     }
+}
+
+/// The user that a process of root becomes which reads files of others: it has no files of its own (the kernel's
+/// `DEFAULT_OVERFLOWUID`, "nobody").
+const NOBODY: u32 = 65534;
+/// The memory that such a process may have, in bytes.
+const MEMORY: u64 = 512 << 20;
+
+/// Has the calling process, which must have one thread, give up everything but its standard input and output: it can
+/// open no file, make no process and no socket, and is not root any more. For a process that reads a file of others,
+/// which may take it over. This cannot be undone; after an error the process must exit.
+///
+/// # Errors
+/// The step that failed.
+pub fn renounce() -> Result<()> {
+    sys::close_inherited();
+    for (name, resource, limit) in [
+        ("limit core dumps", Resource::Core, 1),
+        ("limit memory", Resource::As, MEMORY),
+    ] {
+        let limit = Rlimit {
+            current: Some(limit),
+            maximum: Some(limit),
+        };
+        step(name, setrlimit(resource, limit))?;
+    }
+    if Uid::effective().is_root() {
+        become_user(NOBODY, NOBODY, &[])?;
+    }
+    seal_off()?;
+    step("give up files with Landlock", landlock::give_up_files())?;
+    step("restrict system calls", seccomp::restrict(Calls::Disks))
+}
+
+/// Gives up root: the bounding set first, as that needs a privilege; groups before the user, as they need root.
+fn become_user(uid: u32, gid: u32, groups: &[u32]) -> Result<()> {
+    step(
+        "drop the capability bounding set",
+        sys::empty_bounding_set(),
+    )?;
+    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    let groups: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
+    step("setgroups", setgroups(&groups))?;
+    step("setresgid", setresgid(gid, gid, gid))?;
+    step("setresuid", setresuid(uid, uid, uid))?;
+    verify(uid, gid, groups)
+}
+
+/// No new privileges from now on, and no other process of the user gets at this one. The death signal comes after
+/// setresuid, which clears it.
+fn seal_off() -> Result<()> {
+    step("set no_new_privs", rustix::thread::set_no_new_privs(true))?;
+    step(
+        "set the death signal",
+        set_parent_process_death_signal(Some(Signal::KILL)),
+    )?;
+    step(
+        "forbid tracing",
+        set_dumpable_behavior(DumpableBehavior::NotDumpable),
+    )
 }
 
 /// Names the step that failed.

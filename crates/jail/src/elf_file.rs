@@ -1,5 +1,5 @@
 //! What a program needs to run: its loader and libraries, read from its ELF headers (elf(5)). A confined process of the
-//! monitor, and umladmin.
+//! monitor, and one of umladmin.
 //!
 //! The file may have any content: only what is needed is read, each part up to a fixed size, and nothing in it is
 //! trusted. The directories that it names for the search (`DT_RUNPATH`) are not read at all.
@@ -15,6 +15,7 @@ use elf::endian::LittleEndian;
 use elf::file::{Class, FileHeader, parse_ident};
 use elf::segment::{ProgramHeader, SegmentTable};
 use elf::string_table::StringTable;
+use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result};
 
@@ -29,8 +30,8 @@ const MAX_STRINGS: u64 = 4 << 20;
 const MAX_NAME: usize = 255;
 
 /// What a program or library needs.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Needs {
+#[derive(Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Needs {
     /// `PT_INTERP`: the program loader, for a dynamically linked program.
     pub(crate) loader: Option<PathBuf>,
     /// `DT_NEEDED`: libraries by file name.
@@ -39,7 +40,10 @@ pub(crate) struct Needs {
 
 impl Needs {
     /// Reads them from `file`, shown as `path` in messages.
-    pub(crate) fn read(file: &File, path: &Path) -> Result<Self> {
+    ///
+    /// # Errors
+    /// If the file is no program or library for this processor.
+    pub fn read(file: &File, path: &Path) -> Result<Self> {
         let elf = Elf { file, path };
         let segments = elf.segments()?;
         let mut needs = Self::default();

@@ -174,6 +174,9 @@ pub enum Error {
         /// The kernel's own library directory; only a kernel of root has one.
         beside: Option<PathBuf>,
     },
+    /// What the process has said that reads files of others.
+    #[error("{0}")]
+    Reader(String),
     /// The reported result of an inspection is not valid.
     #[error("the process that looked at kernel {kernel} has told nonsense: {what}")]
     Nonsense {

@@ -1,20 +1,22 @@
 //! Looking at a kernel's file: whether it can be executed, and which loader and libraries it needs. A confined process
-//! of the monitor, as the VM's user in the jail; and umladmin.
+//! of the monitor, as the VM's user in the jail; and umladmin, which leaves the reading of files to one.
 //!
 //! The file may have any content and any owner. Nothing here waits for another process, and only what is needed is
 //! read.
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{File, Permissions};
+use std::io::{self, Seek as _};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FileType;
 use serde::{Deserialize, Serialize};
 
-use crate::directories::{Open, find_file};
+use crate::directories::{Open, find_file, host};
 use crate::elf_file::Needs;
-use crate::library::{DIRECTORIES, MAX_LIBRARIES, MAX_NAMES, beside, is_loader};
+use crate::library::{DIRECTORIES, MAX_LIBRARIES, MAX_NAMES, beside, is_loader, is_name};
 use crate::walk::{Found, Guide, Step, kind, walk};
 use crate::{Account, Error, Result};
 
@@ -25,14 +27,100 @@ const LIBGCC: &str = "libgcc_s.so.1";
 /// The largest kernel, in bytes: twice the size of one with all of its debugging information.
 const MAX_KERNEL: u64 = 1 << 30;
 
+/// A program's file that was found, and is open for reading.
+#[derive(Debug)]
+pub struct Program {
+    root: OwnedFd,
+    file: File,
+    /// Its path in messages.
+    shown: PathBuf,
+    /// Its path below the root, after links.
+    real: PathBuf,
+}
+
+impl Program {
+    /// The file `path` of the jail `root`, for the user that is to execute it.
+    ///
+    /// # Errors
+    /// It cannot be executed or read, or it is larger than any kernel.
+    pub fn in_jail(root: impl AsFd, path: &Path, account: &Account) -> Result<Program> {
+        let root = root.as_fd().try_clone_to_owned();
+        let root = root.map_err(|source| Error::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Program::open(root, path, Some(account))
+    }
+
+    /// The file `path` of the host.
+    ///
+    /// # Errors
+    /// No program can be executed where it is, it cannot be read, or it is larger than any kernel.
+    pub fn on_host(path: &Path) -> Result<Program> {
+        let real = std::fs::canonicalize(path).map_err(|source| Error::Read {
+            path: path.to_owned(),
+            source,
+        })?;
+        Program::open(host()?, &real, None)
+    }
+
+    fn open(root: OwnedFd, path: &Path, account: Option<&Account>) -> Result<Program> {
+        let found = find(&root, path, account)?;
+        Ok(Program {
+            file: read(&found, path)?,
+            root,
+            shown: path.to_owned(),
+            real: found.path,
+        })
+    }
+
+    /// Its content.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Writes a copy that everybody can execute. There must be none yet.
+    ///
+    /// # Errors
+    /// Those of reading and writing.
+    pub fn copy_to(&self, path: &Path) -> io::Result<()> {
+        let mut from = self.file.try_clone()?;
+        from.rewind()?;
+        let mut to = File::create_new(path)?;
+        io::copy(&mut from, &mut to)?;
+        to.set_permissions(Permissions::from_mode(0o755))
+    }
+
+    /// The directory for libraries of its own.
+    #[must_use]
+    pub fn beside(&self) -> PathBuf {
+        beside(&self.real)
+    }
+
+    /// What makes it possible for users other than root to change or exchange it; None if only root can.
+    #[must_use]
+    pub fn doubt(&self) -> Option<String> {
+        doubt(&self.root, &self.real)
+    }
+}
+
+/// What makes it possible for users other than root to change or exchange the file `path` of the directory `root`, as
+/// "/disks belongs to user ID 1000"; None if only root can.
+pub(crate) fn doubt(root: &OwnedFd, path: &Path) -> Option<String> {
+    match find_file(root, path, Open::ToSome) {
+        Ok(_) => None,
+        Err(Error::Untrusted { path, problem }) => Some(format!("{} {problem}", path.display())),
+        Err(other) => Some(other.to_string()),
+    }
+}
+
 /// What was found out about a kernel's file. It comes from a process that the file may have taken over, see
 /// [`crate::Kernel::new`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Inspection {
     /// Its path in the jail, after links.
     pub real: PathBuf,
-    /// Owner and mode, if users other than root can change it.
-    pub changeable: Option<(u32, u32)>,
     /// Where its loader must be, if it is dynamically linked.
     pub loader: Option<PathBuf>,
     /// The loader, if it has one, and then the libraries: by file name, and where each was found.
@@ -48,43 +136,35 @@ pub enum Origin {
     Host(PathBuf),
 }
 
+/// Reads what a file needs; the path is for messages.
+pub type Reader<'a> = dyn Fn(&File, &Path) -> Result<Needs> + 'a;
+
 impl Inspection {
-    /// Looks at the file `kernel` of the jail `root`, with the host's library directories below `host`, for the user
-    /// that is to execute it, if one is given. Gives the file, too, open for reading.
+    /// Looks at the program, with the host's library directories below `host`. Files are read by `reader`.
     ///
     /// # Errors
-    /// What is wrong with the kernel, or which library is missing.
-    pub fn make(
-        root: impl AsFd,
-        host: impl AsFd,
-        kernel: &Path,
-        account: Option<&Account>,
-    ) -> Result<(Inspection, File)> {
-        let unreadable = |source| Error::Read {
-            path: kernel.to_owned(),
+    /// What is wrong with the program, or which library is missing.
+    pub fn make(program: &Program, host: impl AsFd, reader: &Reader<'_>) -> Result<Inspection> {
+        let host = host.as_fd().try_clone_to_owned();
+        let host = host.map_err(|source| Error::Read {
+            path: program.shown.clone(),
             source,
-        };
-        let root = root.as_fd().try_clone_to_owned().map_err(unreadable)?;
-        let host = host.as_fd().try_clone_to_owned().map_err(unreadable)?;
-        let found = find(&root, kernel, account)?;
-        let file = read(&found, kernel)?;
-        let root_owned = found.stat.st_uid == 0 && found.stat.st_mode & 0o022 == 0;
+        })?;
         let mut search = Search {
-            root: &root,
+            root: &program.root,
             host: &host,
-            kernel,
-            beside: root_owned.then(|| beside(&found.path)),
+            kernel: &program.shown,
+            beside: program.doubt().is_none().then(|| beside(&program.real)),
+            reader,
             libraries: Vec::new(),
         };
-        let needs = Needs::read(&file, kernel)?;
+        let needs = reader(&program.file, &program.shown)?;
         search.collect(&needs)?;
-        let inspection = Inspection {
-            changeable: (!root_owned).then_some((found.stat.st_uid, found.stat.st_mode & 0o7777)),
-            real: found.path,
+        Ok(Inspection {
+            real: program.real.clone(),
             loader: needs.loader,
             libraries: search.libraries,
-        };
-        Ok((inspection, file))
+        })
     }
 }
 
@@ -156,6 +236,7 @@ struct Search<'a> {
     kernel: &'a Path,
     /// The kernel's own library directory, in the jail.
     beside: Option<PathBuf>,
+    reader: &'a Reader<'a>,
     libraries: Vec<(String, Origin)>,
 }
 
@@ -175,6 +256,9 @@ impl Search<'_> {
         let mut seen = BTreeSet::from([name.clone().into_owned()]);
         let mut wanted = needs.libraries.clone();
         while let Some(library) = wanted.pop() {
+            if !is_name(&library) {
+                return Err(self.bad("a library is not given by its file name"));
+            }
             if !seen.insert(library.clone()) {
                 continue;
             }
@@ -185,7 +269,7 @@ impl Search<'_> {
             let Some((file, path)) = self.library(&library)? else {
                 return Err(self.missing("the library", library));
             };
-            wanted.extend(Needs::read(&file, &path)?.libraries);
+            wanted.extend((self.reader)(&file, &path)?.libraries);
         }
         if !seen.contains(LIBGCC) {
             self.library(LIBGCC)?;

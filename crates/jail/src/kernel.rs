@@ -3,10 +3,11 @@
 //! The monitor never opens the file. The process that has inspected it is not trusted: its results cannot name a file
 //! other than a library.
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use crate::directories::host;
-use crate::inspect::{Inspection, Origin};
+use crate::inspect::{Inspection, Origin, Program, Reader, doubt};
 use crate::library::{self, DIRECTORIES, MAX_LIBRARIES, beside, is_loader, is_name};
 use crate::{Bind, Error, Result, Source};
 
@@ -25,11 +26,11 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// The kernel at `path` in the jail, as it was found.
+    /// The kernel at `path` in the jail `root`, as it was found.
     ///
     /// # Errors
     /// [`Error::Nonsense`].
-    pub fn new(path: &Path, found: &Inspection) -> Result<Kernel> {
+    pub fn new(root: impl AsFd, path: &Path, found: &Inspection) -> Result<Kernel> {
         let nonsense = |what| Error::Nonsense {
             kernel: path.to_owned(),
             what,
@@ -48,33 +49,29 @@ impl Kernel {
                 target: PROC_MM.into(),
             });
         }
-        let changeable = |(owner, mode): (u32, u32)| {
+        let root = root.as_fd().try_clone_to_owned();
+        let note = root.ok().and_then(|root| doubt(&root, path)).map(|why| {
             let path = path.display();
             format!(
-                "kernel {path} can be changed by others than root (owner {owner}, mode {mode:04o}); \
-                 chown root it, and chmod go-w it"
+                "kernel {path} can be changed by others than root: {why}; chown root it, and chmod go-w it"
             )
-        };
+        });
         Ok(Kernel {
             path: path.to_owned(),
             binds,
-            notes: found.changeable.map(changeable).into_iter().collect(),
+            notes: note.into_iter().collect(),
         })
     }
 }
 
 /// The loader and the libraries of a program of the host: where each was found, and where the program expects it. Those
-/// in the directory `PROGRAM.lib` come first, if both are root's. Empty for a program that is statically linked.
+/// in the directory `PROGRAM.lib` come first, if only root can change both. Empty for a program that is statically
+/// linked. Files are read by `reader`, which need not be trusted.
 ///
 /// # Errors
 /// If the file is no program for this processor, or something that it needs is missing.
-pub fn libraries(program: &Path) -> Result<Vec<(PathBuf, PathBuf)>> {
-    let root = host()?;
-    let program = std::fs::canonicalize(program).map_err(|source| Error::Read {
-        path: program.to_owned(),
-        source,
-    })?;
-    let (found, _) = Inspection::make(&root, &root, &program, None)?;
+pub fn libraries(program: &Program, reader: &Reader<'_>) -> Result<Vec<(PathBuf, PathBuf)>> {
+    let found = Inspection::make(program, host()?, reader)?;
     let path = |bind: Bind| match bind.source {
         Source::Host(path) | Source::Jail(path) | Source::Interface(path) => (path, bind.target),
     };

@@ -55,6 +55,15 @@ pub(crate) fn restrict(calls: Calls) -> io::Result<()> {
     }
 }
 
+/// Refuses the calling process every file that it has not open, for good. Without effect where the host has no
+/// Landlock.
+pub(crate) fn give_up_files() -> io::Result<()> {
+    match sys::landlock_version() {
+        0 => Ok(()),
+        version => Landlock::refuse(&refused(Calls::Disks, version))?.restrict_self(),
+    }
+}
+
 /// What a version of the interface has of these.
 fn known(version: u32, accesses: &[(u64, u32)]) -> u64 {
     let known = accesses.iter().filter(|(_, since)| *since <= version);
@@ -104,18 +113,108 @@ fn allow(rules: &Landlock, path: &str, access: u64) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{self, File};
+    use std::os::linux::net::SocketAddrExt as _;
+    use std::os::unix::net::{SocketAddr, UnixDatagram};
+    use std::process::Command;
+
+    use rustix::process::{Pid, Signal, kill_process};
+
     use super::*;
 
     #[test]
-    fn an_older_host_is_asked_for_what_it_knows() {
-        let of = |version| refused(Calls::Disks, version);
-        assert_eq!((of(1).files, of(1).network, of(1).scoped), (0x1fff, 0, 0));
-        assert_eq!((of(3).files, of(3).network, of(3).scoped), (0x7fff, 0, 0));
-        assert_eq!((of(6).files, of(6).network, of(6).scoped), (0xffff, 3, 3));
-        assert_eq!(of(100), of(6));
-        assert_eq!(refused(Calls::Kernel, 6).scoped, SIGNALS.0);
-        if let version @ 1.. = sys::landlock_version() {
-            Landlock::refuse(&of(version)).unwrap();
+    fn each_version_is_asked_for_what_it_knows() {
+        let of = |version| {
+            let it = refused(Calls::Disks, version);
+            (it.files, it.network, it.scoped)
+        };
+        let expected = [
+            (0x1fff, 0, 0),
+            (0x3fff, 0, 0),
+            (0x7fff, 0, 0),
+            (0x7fff, 3, 0),
+            (0xffff, 3, 0),
+            (0xffff, 3, 3),
+            (0xffff, 3, 3),
+        ];
+        for (version, expected) in (1..).zip(expected) {
+            assert_eq!(of(version), expected, "{version}");
         }
+        assert_eq!(refused(Calls::Kernel, 7).scoped, SIGNALS.0);
+    }
+
+    /// Does it in a thread under these rules, which end with it.
+    fn under<T: Send>(rules: Landlock, act: impl FnOnce() -> T + Send) -> T {
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                rustix::thread::set_no_new_privs(true).unwrap();
+                rules.restrict_self().unwrap();
+                act()
+            });
+            thread.join().unwrap()
+        })
+    }
+
+    /// A host of an older version takes no more than this.
+    #[test]
+    fn the_rules_of_every_version_hold() {
+        let (inside, outside) = (
+            tempfile::tempdir_in("/tmp"),
+            tempfile::tempdir_in("/var/tmp"),
+        );
+        let (inside, outside) = (inside.unwrap(), outside.unwrap());
+        let file = outside.path().join("file");
+        fs::write(&file, "x").unwrap();
+        for version in 1..=sys::landlock_version() {
+            let rules = rules(Calls::Kernel, version).unwrap();
+            under(rules, || {
+                assert_eq!(fs::read(&file).unwrap(), b"x", "{version}");
+                fs::write(inside.path().join("new"), "x").unwrap();
+                fs::remove_file(inside.path().join("new")).unwrap();
+                for refused in [
+                    fs::write(&file, "y"),
+                    fs::write(outside.path().join("new"), "y"),
+                    fs::remove_file(&file),
+                    std::os::unix::fs::symlink("x", inside.path().join("link")),
+                    File::options().write(true).open("/dev/null").map(drop),
+                ] {
+                    let kind = refused.unwrap_err().kind();
+                    assert_eq!(kind, io::ErrorKind::PermissionDenied, "{version}");
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn no_process_or_abstract_socket_outside_is_reached() {
+        let version = sys::landlock_version();
+        if version < SIGNALS.1 {
+            return;
+        }
+        let mut stranger = Command::new("sleep").arg("1000").spawn().unwrap();
+        let pid = Pid::from_child(&stranger);
+        let name = format!("umlmon-landlock-{}", std::process::id());
+        let address = SocketAddr::from_abstract_name(name).unwrap();
+        let _daemon = UnixDatagram::bind_addr(&address).unwrap();
+        let reach = || {
+            let socket = UnixDatagram::unbound().unwrap();
+            (
+                kill_process(pid, Signal::CONT).map_err(io::Error::from),
+                socket.send_to_addr(b"x", &address).map(drop),
+            )
+        };
+        let (signal, socket) = reach();
+        assert!(signal.is_ok() && socket.is_ok(), "without rules");
+        let kind = |result: io::Result<()>| result.map_err(|error| error.kind());
+        let refused = Err(io::ErrorKind::PermissionDenied);
+        let (signal, socket) = under(rules(Calls::Disks, version).unwrap(), reach);
+        assert_eq!((kind(signal), kind(socket)), (refused, refused));
+        let (signal, socket) = under(rules(Calls::Kernel, version).unwrap(), reach);
+        assert_eq!((kind(signal), kind(socket)), (refused, Ok(())));
+        // The rules of an older version leave both to the namespaces.
+        let (signal, socket) = under(rules(Calls::Disks, 5).unwrap(), reach);
+        assert!(signal.is_ok() && socket.is_ok(), "version 5");
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
     }
 }

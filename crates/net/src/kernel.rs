@@ -1,5 +1,6 @@
 //! By which of its drivers a User Mode Linux kernel is connected to a network, and which drivers it has, as found in
-//! its file. Nothing is executed for that: the file may belong to any user. Used by the monitor and by `umladmin`.
+//! its file. Nothing is executed for that: the file may belong to any user. Used by confined
+//! processes of the monitor and of `umladmin`.
 
 use std::fmt;
 use std::fs::File;
@@ -71,7 +72,7 @@ impl Drivers {
     ///
     /// # Errors
     /// Those of read(2).
-    pub fn of(file: File) -> io::Result<Drivers> {
+    pub fn of(file: &File) -> io::Result<Drivers> {
         let [vec, eth] = search(file, [VEC, ETH])?;
         Ok(Drivers { vec, eth })
     }
@@ -81,13 +82,13 @@ impl Drivers {
 ///
 /// # Errors
 /// Those of read(2).
-pub fn is_uml(file: File) -> io::Result<bool> {
+pub fn is_uml(file: &File) -> io::Result<bool> {
     let [found] = search(file, [HELP])?;
     Ok(found)
 }
 
 /// Which of these texts are in a file.
-fn search<const N: usize>(mut file: File, texts: [&[u8]; N]) -> io::Result<[bool; N]> {
+fn search<const N: usize>(mut file: &File, texts: [&[u8]; N]) -> io::Result<[bool; N]> {
     let mut found = [false; N];
     let overlap = texts.iter().map(|text| text.len()).max().unwrap_or(0);
     let mut buffer = vec![0; overlap + PIECE];
@@ -132,13 +133,13 @@ mod tests {
     }
 
     fn of(content: &[u8]) -> Drivers {
-        Drivers::of(file(content)).unwrap()
+        Drivers::of(&file(content)).unwrap()
     }
 
     #[test]
     fn a_kernel_is_known_by_its_help() {
-        assert!(is_uml(file(b"\0uml_dir=<directory>\n    The location")).unwrap());
-        assert!(!is_uml(file(b"uml_dir=/tmp [vec[0-9]+:<option>=")).unwrap());
+        assert!(is_uml(&file(b"\0uml_dir=<directory>\n    The location")).unwrap());
+        assert!(!is_uml(&file(b"uml_dir=/tmp [vec[0-9]+:<option>=")).unwrap());
     }
 
     #[test]

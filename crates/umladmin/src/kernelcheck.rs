@@ -15,13 +15,14 @@ mod trial;
 mod trials;
 mod watch;
 
-use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cli::{Exit, Failure};
+use jail::Program;
 use net::Drivers;
 use serde_json::{Value, json};
 
+use crate::look;
 use crate::report::{Report, table};
 use installation::Installation;
 use trial::{Found, Trial, Verdict};
@@ -37,19 +38,21 @@ pub(crate) fn run(kernel: &Path, as_json: bool) -> Result<Exit, Failure> {
     let watch =
         Watch::begin().map_err(|error| Failure::from(error).about("cannot watch for Ctrl-C"))?;
     let about = |error: String| Failure::new(Exit::Failed, error).about(kernel.display());
-    let mut rows = vec![Trial::of("kernel", identify(kernel))];
-    if !has_failed(&rows) {
-        rows.push(Trial::of("libraries", libraries(kernel)));
-        rows.push(Trial::of("networks", networks(kernel)));
+    let program = Program::on_host(kernel).map_err(|error| error.to_string());
+    let mut rows = vec![Trial::of("kernel", identify(&program, kernel))];
+    let mut looked = None;
+    if let (false, Ok(program)) = (has_failed(&rows), &program) {
+        let (libraries, drivers) = (look::libraries(program), look::drivers(program, kernel));
+        rows.push(Trial::of("libraries", named(&libraries)));
+        rows.push(Trial::of("networks", networks(&drivers)));
+        looked = libraries.ok().zip(drivers.ok()).map(|it| (program, it));
     }
-    if !has_failed(&rows) {
+    if let (false, Some((program, (libraries, drivers)))) = (has_failed(&rows), looked) {
         // The interfaces of the trial must not be in the network of the host.
         net::leave_host().map_err(|error| Failure::from(error).about("cannot make a network"))?;
         // When this is over, nothing of it is left.
-        let tried = drivers(kernel).and_then(|drivers| {
-            let installation = Installation::make(kernel, &watch)?;
-            trials::all(&installation, drivers)
-        });
+        let tried = Installation::make(program, &libraries, &watch)
+            .and_then(|installation| trials::all(&installation, drivers));
         if watch.is_over() {
             return Err(about("interrupted; everything was removed".into()));
         }
@@ -79,9 +82,9 @@ fn has_failed(rows: &[Trial]) -> bool {
 }
 
 /// Whether the file is a kernel at all.
-fn identify(kernel: &Path) -> Found {
-    let is_uml = File::open(kernel).and_then(net::is_uml);
-    match is_uml.map_err(|error| format!("cannot read {}: {error}", kernel.display()))? {
+fn identify(program: &Result<Program, String>, kernel: &Path) -> Found {
+    let program = program.as_ref().map_err(Clone::clone)?;
+    match look::is_uml(program, kernel)? {
         true => Ok("a User Mode Linux kernel".into()),
         false => Err(format!(
             "{} is not a User Mode Linux kernel, which is a program of its own (Debian: package user-mode-linux)",
@@ -90,9 +93,11 @@ fn identify(kernel: &Path) -> Found {
     }
 }
 
+type Libraries = Vec<(PathBuf, PathBuf)>;
+
 /// The loader and the libraries that the kernel needs.
-fn libraries(kernel: &Path) -> Found {
-    let found = jail::libraries(kernel).map_err(|error| error.to_string())?;
+fn named(libraries: &Result<Libraries, String>) -> Found {
+    let found = libraries.as_ref().map_err(Clone::clone)?;
     let names = found.iter().map(|(path, _)| path.display().to_string());
     Ok(match found.is_empty() {
         true => "none, it is statically linked".to_owned(),
@@ -100,14 +105,8 @@ fn libraries(kernel: &Path) -> Found {
     })
 }
 
-/// The network drivers of the kernel, by what is in its file.
-fn drivers(kernel: &Path) -> Result<Drivers, String> {
-    let drivers = File::open(kernel).and_then(Drivers::of);
-    drivers.map_err(|error| error.to_string())
-}
-
-fn networks(kernel: &Path) -> Found {
-    match drivers(kernel)? {
+fn networks(drivers: &Result<Drivers, String>) -> Found {
+    match drivers.clone()? {
         Drivers {
             vec: true,
             eth: true,

@@ -12,6 +12,7 @@ mod interrupt;
 mod kernelcheck;
 mod ladder;
 mod list;
+mod look;
 mod monitor;
 mod options;
 mod parallel;
@@ -24,4 +25,5 @@ mod update;
 mod wait;
 
 pub use kernelcheck::guest::{is_guest, main as guest};
+pub use look::{is_looker, main as look};
 pub use options::{MODES, Mode, PROGRAM, run};

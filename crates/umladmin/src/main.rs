@@ -4,5 +4,8 @@ fn main() -> std::process::ExitCode {
     if umladmin::is_guest() {
         return umladmin::guest();
     }
+    if umladmin::is_looker() {
+        return umladmin::look();
+    }
     cli::main(&umladmin::PROGRAM, umladmin::run)
 }

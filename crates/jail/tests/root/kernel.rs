@@ -5,7 +5,7 @@ use std::os::unix::fs::{chown, symlink};
 use std::path::{Path, PathBuf};
 
 use crate::world::{UID, World, chmod};
-use jail::{Error, Inspection, Jail, Kernel, Origin, Source};
+use jail::{Error, Inspection, Jail, Kernel, Needs, Origin, Program, Source};
 
 const LIB: &str = "/lib/x86_64-linux-gnu";
 
@@ -36,8 +36,9 @@ impl Kernels {
     fn examine(&self, name: &str) -> Result<Kernel, Error> {
         let path = Path::new("/shared/kernels").join(name);
         let (jail, host) = (&self.jail, File::open("/").unwrap());
-        let (found, _) = Inspection::make(jail.root(), &host, &path, Some(jail.account()))?;
-        Kernel::new(&path, &found)
+        let program = Program::in_jail(jail.root(), &path, jail.account())?;
+        let found = Inspection::make(&program, &host, &Needs::read)?;
+        Kernel::new(jail.root(), &path, &found)
     }
 
     fn refused(&self, name: &str) -> String {
@@ -207,7 +208,7 @@ fn the_user_must_be_able_to_execute_it() {
             .refused("linux")
             .contains("linux is not executable for user vmtest (mode 0744)")
     );
-    chmod(&kernels.path("linux"), 0o775);
+    chmod(&kernels.path("linux"), 0o757);
     let notes = kernels.examine("linux").unwrap().notes;
     assert!(
         notes.len() == 1 && notes[0].contains("chmod go-w"),
@@ -235,12 +236,25 @@ fn a_kernel_that_others_can_change_is_warned_of() {
     };
     kernels.put("linux", &program(None, &[]));
     let path = kernels.path("linux");
-    for (owner, mode, notes) in [(0, 0o755, 0), (0, 0o775, 1), (0, 0o757, 1), (UID, 0o755, 1)] {
-        chown(&path, Some(owner), None).unwrap();
+    let notes = || kernels.examine("linux").unwrap().notes;
+    for (owner, group, mode, doubts) in [
+        (0, 0, 0o755, 0),
+        (0, UID, 0o775, 1),
+        (0, 0, 0o757, 1),
+        (UID, 0, 0o755, 1),
+    ] {
+        chown(&path, Some(owner), Some(group)).unwrap();
         chmod(&path, mode);
-        let kernel = kernels.examine("linux").unwrap();
-        assert_eq!(kernel.notes.len(), notes, "{owner} {mode:o}: {kernel:?}");
+        assert_eq!(notes().len(), doubts, "{owner} {mode:o}: {:?}", notes());
     }
+    // Whoever can write the directory can replace the kernel.
+    chown(&path, Some(0), Some(0)).unwrap();
+    chown(path.parent().unwrap(), Some(UID), None).unwrap();
+    let [note] = &notes()[..] else { panic!() };
+    assert!(
+        note.contains("/shared/kernels belongs to user ID"),
+        "{note}"
+    );
 }
 
 #[test]
@@ -362,12 +376,9 @@ fn libraries_are_searched_nowhere_but_in_directories_of_root() {
     }
     let host = File::open("/").unwrap();
     let look = |path: &str| {
-        Inspection::make(
-            kernels.jail.root(),
-            &host,
-            Path::new(path),
-            Some(kernels.jail.account()),
-        )
+        let (root, account) = (kernels.jail.root(), kernels.jail.account());
+        let program = Program::in_jail(root, Path::new(path), account)?;
+        Inspection::make(&program, &host, &Needs::read)
     };
     let said = look("/disks/k").unwrap_err().to_string();
     assert!(said.contains("needs the library libjail.so.1"), "{said}");
@@ -380,12 +391,12 @@ fn libraries_are_searched_nowhere_but_in_directories_of_root() {
 fn nothing_but_a_library_can_be_asked_for() {
     let honest = Inspection {
         real: "/shared/kernels/linux".into(),
-        changeable: None,
         loader: Some("/lib64/ld.so".into()),
         libraries: vec![("ld.so".into(), Origin::Host("/lib64".into()))],
     };
     let path = Path::new("/shared/kernels/linux");
-    Kernel::new(path, &honest).unwrap();
+    let root = File::open("/").unwrap();
+    Kernel::new(&root, path, &honest).unwrap();
     let library = |name: &str, directory: &str| Inspection {
         libraries: vec![(name.into(), Origin::Host(directory.into()))],
         ..honest.clone()
@@ -405,7 +416,7 @@ fn nothing_but_a_library_can_be_asked_for() {
             ..honest.clone()
         },
     ] {
-        let said = Kernel::new(path, &lie);
+        let said = Kernel::new(&root, path, &lie);
         assert!(matches!(said, Err(Error::Nonsense { .. })), "{lie:?}");
     }
 }

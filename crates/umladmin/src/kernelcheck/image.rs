@@ -6,13 +6,19 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use jail::{Needs, Program};
+
 use super::guest::INIT;
 
 /// Makes the root file system: this program as init, with its libraries.
 pub(crate) fn make_root(tree: &Path, image: &Path) -> Result<(), String> {
     let program = std::env::current_exe().map_err(|error| error.to_string())?;
     let mut size = plant(&program, tree, Path::new(INIT))?;
-    for (library, target) in jail::libraries(&program).map_err(|error| error.to_string())? {
+    // This program is the administrator's; there is nobody to be careful about.
+    let libraries = Program::on_host(&program)
+        .and_then(|program| jail::libraries(&program, &Needs::read))
+        .map_err(|error| error.to_string())?;
+    for (library, target) in libraries {
         size += plant(&library, tree, &target)?;
     }
     for directory in ["dev", "proc", "mnt"] {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use client::Client;
 use config::{Config, VmName};
 use daemon::Home;
-use jail::Account;
+use jail::{Account, Program};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
@@ -39,8 +39,12 @@ pub(crate) struct Installation {
 }
 
 impl Installation {
-    /// Makes it, with a running monitor and an inactive VM.
-    pub(crate) fn make(kernel: &Path, watch: &Arc<Watch>) -> Result<Installation, String> {
+    /// Makes it, with a running monitor and an inactive VM, for this kernel with its libraries.
+    pub(crate) fn make(
+        kernel: &Program,
+        libraries: &[(PathBuf, PathBuf)],
+        watch: &Arc<Watch>,
+    ) -> Result<Installation, String> {
         let text = |error: &dyn std::fmt::Display| error.to_string();
         let directory = tempfile::Builder::new()
             .prefix("umladmin-kernelcheck-")
@@ -61,28 +65,24 @@ impl Installation {
         let program = start::monitor_program();
         // Ctrl-C goes to everything on the terminal; this program ends the monitor at the right time.
         start::start_monitor(&program, &file, &installation.vm, start::Group::Own)?;
-        installation.put_kernel(kernel)?;
+        installation.put_kernel(kernel, libraries)?;
         installation.put_disks(&path)?;
         Ok(installation)
     }
 
-    fn put_kernel(&self, kernel: &Path) -> Result<(), String> {
+    /// Copies the file that was looked at, and those libraries that are not the host's.
+    fn put_kernel(&self, kernel: &Program, libraries: &[(PathBuf, PathBuf)]) -> Result<(), String> {
         let kernels = self.config.global.shared.join("kernels");
-        let copy = |from: &Path, to: &Path| {
-            fs::copy(from, to)
-                .map(drop)
-                .map_err(|error| cannot("copy", from, &error))
-        };
-        copy(kernel, &kernels.join("linux"))?;
-        let mut own = kernel.to_owned().into_os_string();
-        own.push(".lib");
-        let Ok(libraries) = fs::read_dir(&own) else {
-            return Ok(());
-        };
-        let to = kernels.join("linux.lib");
-        fs::create_dir(&to).map_err(|error| cannot("make", &to, &error))?;
-        for library in libraries.flatten() {
-            copy(&library.path(), &to.join(library.file_name()))?;
+        let linux = kernels.join("linux");
+        let copied = kernel.copy_to(&linux);
+        copied.map_err(|error| cannot("write", &linux, &error))?;
+        let own = kernel.beside();
+        let libraries = libraries.iter().map(|(library, _)| library);
+        for library in libraries.filter(|library| library.starts_with(&own)) {
+            let to = kernels.join("linux.lib");
+            fs::create_dir_all(&to).map_err(|error| cannot("make", &to, &error))?;
+            let name = library.file_name().unwrap_or_default();
+            fs::copy(library, to.join(name)).map_err(|error| cannot("copy", library, &error))?;
         }
         Ok(())
     }

@@ -46,7 +46,11 @@ pub async fn look(setup: &Setup, vm: &Vm) -> Result<Seen, Failure> {
         networks: is_connected(vm),
     };
     let looked = looked(setup, order).await.map_err(Failure::Failed)?;
-    let kernel = Kernel::new(Path::new(path.as_str()), &looked.inspection);
+    let kernel = Kernel::new(
+        setup.jail.root(),
+        Path::new(path.as_str()),
+        &looked.inspection,
+    );
     Ok(Seen {
         kernel: kernel.map_err(|error| Failure::Failed(error.to_string()))?,
         drivers: looked.drivers,

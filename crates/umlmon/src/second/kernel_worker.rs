@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
 
-use jail::{Inspection, LIBRARIES};
+use jail::{Inspection, LIBRARIES, Needs, Program};
 use net::Drivers;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
@@ -36,12 +36,13 @@ fn inspect(order: &LookOrder) -> Result<Looked, String> {
     };
     let kernel = Path::new(&order.kernel);
     let (root, libraries) = (directory("/")?, directory(LIBRARIES)?);
-    let inspection = Inspection::make(&root, &libraries, kernel, Some(&order.account));
-    let (inspection, file) = inspection.map_err(|error| error.to_string())?;
+    let program = Program::in_jail(&root, kernel, &order.account);
+    let program = program.map_err(|error| error.to_string())?;
+    let inspection = Inspection::make(&program, &libraries, &Needs::read);
+    let inspection = inspection.map_err(|error| error.to_string())?;
     let drivers = match order.networks {
-        true => {
-            Drivers::of(file).map_err(|error| format!("cannot read {}: {error}", order.kernel))?
-        }
+        true => Drivers::of(program.file())
+            .map_err(|error| format!("cannot read {}: {error}", order.kernel))?,
         false => Drivers::default(),
     };
     Ok(Looked {
