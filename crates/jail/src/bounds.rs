@@ -33,6 +33,10 @@ const TRIES: u32 = 40;
 const REMOVALS: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(1);
 
+/// Why there is no group with a controller.
+const NOWHERE: &str = "no hierarchy of control groups has it";
+const OCCUPIED: &str = "processes are in this group itself, so those below it cannot be limited";
+
 /// The limits of one virtual machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
@@ -326,6 +330,16 @@ impl Hierarchy {
         self.root.join(PARENT).join(name)
     }
 
+    /// Whether the groups below cannot have the controller, because this one has processes: in version 2 only the real
+    /// root, which alone has no type, may have both.
+    fn is_closed_to(&self, controller: &str) -> bool {
+        let read = |file| fs::read_to_string(self.root.join(file));
+        let given = read("cgroup.subtree_control").is_ok_and(|text| has_word(&text, controller));
+        let is_root = read("cgroup.type").is_err();
+        let is_empty = read("cgroup.procs").is_ok_and(|processes| processes.is_empty());
+        self.version == 2 && !given && !is_root && !is_empty
+    }
+
     /// Makes a group, and its parent if it is missing, and enables the controller for it.
     fn make(&self, directory: &Path, controller: &str) -> io::Result<()> {
         let parent = self.root.join(PARENT);
@@ -357,9 +371,9 @@ fn delegate(directory: &Path, controller: &str) -> io::Result<()> {
     }
     match fs::write(file, format!("+{controller}")) {
         // cgroups(7), "no internal processes"; this happens in many containers.
-        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => Err(io::Error::other(
-            "processes are in this group itself, so those below it cannot be limited",
-        )),
+        Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+            Err(io::Error::other(OCCUPIED))
+        }
         result => result,
     }
 }
@@ -379,6 +393,26 @@ fn exists(result: io::Result<()>) -> io::Result<()> {
 
 fn has_word(text: &str, word: &str) -> bool {
     text.split([' ', ',', '\n']).any(|part| part == word)
+}
+
+/// The controllers that do not limit virtual machines on this host, as version 2 calls them, each with the reason.
+/// Nothing is made or changed.
+#[must_use]
+pub fn missing_controllers() -> Vec<(&'static str, String)> {
+    missing(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default())
+}
+
+fn missing(table: &str) -> Vec<(&'static str, String)> {
+    let why = |controller| match hierarchy(table, controller) {
+        None => Some(NOWHERE.to_owned()),
+        Some(hierarchy) if hierarchy.is_closed_to(controller) => {
+            Some(format!("{}: {OCCUPIED}", hierarchy.root.display()))
+        }
+        Some(_) => None,
+    };
+    let all = CONTROLLERS.into_iter();
+    all.filter_map(|controller| Some((controller, why(controller)?)))
+        .collect()
 }
 
 /// Finds a controller in a table of mounts (proc_pid_mountinfo(5)); version 2 first.
@@ -457,6 +491,14 @@ mod tests {
         assert_eq!(found("pids"), Some(("/sys/fs/cgroup/cpu,pids".into(), 1)));
         assert_eq!(found("memory"), Some(("/sys/fs/cgroup/memory".into(), 1)));
         assert!(found("pid").is_none() && found("io").is_none());
+    }
+
+    #[test]
+    fn what_limits_nobody_is_named() {
+        let found = missing(TABLE);
+        let names: Vec<&str> = found.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, ["io"], "{found:?}");
+        assert_eq!(missing("").len(), CONTROLLERS.len());
     }
 
     #[test]

@@ -25,7 +25,7 @@ mod walk;
 
 pub use account::Account;
 pub use binds::{Bind, Source};
-pub use bounds::{Bounds, ControlGroup, Shortage};
+pub use bounds::{Bounds, ControlGroup, Shortage, missing_controllers};
 pub use confine::{Confinement, Limits, Scheduler, renounce};
 pub use elf_file::Needs;
 pub use error::{Error, Result};

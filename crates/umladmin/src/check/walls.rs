@@ -3,8 +3,15 @@
 
 use super::subject::{Finding, Subject};
 
+const GROUPS: &str = "mount cgroup2 with this controller on /sys/fs/cgroup, as systemd does; in a container, let it have groups \
+                      of its own";
+
 pub(super) fn check(subject: &Subject) -> Vec<Finding> {
-    let mut findings: Vec<_> = missing(subject, jail::has_landlock()).into_iter().collect();
+    let host = Host {
+        landlock: jail::has_landlock(),
+        without: jail::missing_controllers(),
+    };
+    let mut findings = missing(subject, &host);
     let on_host = subject.vms.iter().filter(|vm| vm.is_in_network_of_host());
     findings.extend(on_host.map(|vm| {
         let name = vm.name.as_str();
@@ -22,16 +29,36 @@ pub(super) fn check(subject: &Subject) -> Vec<Finding> {
     findings
 }
 
+/// The walls of the host.
+struct Host {
+    landlock: bool,
+    /// The controllers of control groups that it lacks, with the reasons.
+    without: Vec<(&'static str, String)>,
+}
+
 /// What the host does not have.
-fn missing(subject: &Subject, landlock: bool) -> Option<Finding> {
-    let is_told = !landlock && !subject.vms.is_empty();
-    is_told.then(|| {
+fn missing(subject: &Subject, host: &Host) -> Vec<Finding> {
+    if subject.vms.is_empty() {
+        return Vec::new();
+    }
+    let landlock = (!host.landlock).then(|| {
         Finding::note(
             "this host",
             "has no Landlock, so only the jail keeps VMs away from the host's files",
             "boot a kernel of 5.13 or later with landlock in CONFIG_LSM or in the parameter lsm=",
         )
-    })
+    });
+    let groups = host.without.iter().map(|(controller, why)| {
+        let effect = match *controller {
+            "memory" => "overhead_limit has no effect",
+            "pids" => "pids_limit counts all processes of the user",
+            "cpu" => "a busy VM slows the others down, and cpu_limit has no effect",
+            _ => "a VM that uses its disks a lot slows the others down",
+        };
+        let problem = format!("has no control groups with {controller}, so {effect} ({why})");
+        Finding::note("this host", problem, GROUPS)
+    });
+    landlock.into_iter().chain(groups).collect()
 }
 
 #[cfg(test)]
@@ -62,28 +89,32 @@ mod tests {
     }
 
     #[test]
-    fn a_host_without_landlock_is_told() {
+    fn the_walls_that_a_host_lacks_are_told() {
         let dir = std::path::Path::new("/nonexistent");
-        let told = |text: &str| {
-            findings(
-                |subject| missing(subject, false).into_iter().collect(),
-                text,
-                dir,
-            )
+        let none: fn(&Subject) -> Vec<Finding> = |subject| {
+            let without = vec![("memory", "why".to_owned()), ("cpu", "why".to_owned())];
+            let landlock = false;
+            missing(subject, &Host { landlock, without })
         };
-        let [note] = &told(VM)[..] else { panic!() };
-        assert!(
-            note.starts_with("this host: note: has no Landlock"),
-            "{note}"
+        let told = findings(none, VM, dir);
+        let [landlock, memory, cpu] = &told[..] else {
+            panic!("{told:?}")
+        };
+        let begins = |line: &str, text| assert!(line.starts_with(text), "{line}");
+        begins(landlock, "this host: note: has no Landlock");
+        begins(
+            memory,
+            "this host: note: has no control groups with memory, so overhead_limit has no effect (why); mount",
         );
-        assert_eq!(told(""), [""; 0]);
-        assert!(
-            findings(
-                |subject| missing(subject, true).into_iter().collect(),
-                VM,
-                dir
-            )
-            .is_empty()
+        begins(
+            cpu,
+            "this host: note: has no control groups with cpu, so a busy VM",
         );
+        assert_eq!(findings(none, "", dir), [""; 0]);
+        let all: fn(&Subject) -> Vec<Finding> = |subject| {
+            let (landlock, without) = (true, Vec::new());
+            missing(subject, &Host { landlock, without })
+        };
+        assert_eq!(findings(all, VM, dir), [""; 0]);
     }
 }
