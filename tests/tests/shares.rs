@@ -5,6 +5,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use e2e::{PATIENCE, Vm, World};
 use rpc_xdr::umlmonctrl::*;
@@ -70,6 +71,82 @@ fn many_users_do_not_fill_the_log_of_the_monitor() {
     assert!(sizes.iter().all(|size| *size < 1_100_000), "{sizes:?}");
     let told = vm.umlwatch(&["-tail", "monitor"]).ok();
     assert!(told.contains("start refused"), "{told}");
+}
+
+/// How often a greedy client asks on each of its connections.
+const EACH: usize = 16;
+
+/// Asks for all of them at once, and takes the answers, which it counts, until the connection is shut down.
+fn ask_for_screens(stream: UnixStream, screen: &ConScreenArgs, answered: &AtomicUsize) {
+    let mut greedy = UmlmonctrlV1Client::new(stream);
+    let mut asked = Vec::new();
+    for _ in 0..EACH {
+        asked.push(greedy.send_con_screen(screen).unwrap());
+    }
+    for ticket in asked {
+        match greedy.rpc.wait(ticket) {
+            Ok(_) => answered.fetch_add(1, Ordering::Relaxed),
+            Err(_) => return,
+        };
+    }
+}
+
+/// A65
+#[test]
+fn huge_screens_for_one_user_hold_no_other_up() {
+    const CONNECTIONS: usize = 4;
+    let Some(world) = World::new() else { return };
+    fs::set_permissions(world.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let vm = world.vm("vm1").con(1).monitor();
+    vm.start();
+    let mut writer = client(&vm);
+    let (channel, who) = ("con1".to_owned(), String::new());
+    let mode = ConMode::Write;
+    let opened = writer.con_open(&ConOpenArgs { channel, mode, who });
+    opened.unwrap().into_result().unwrap();
+    let largest = ConResizeArgs {
+        channel: "con1".into(),
+        rows: 255,
+        columns: 1023,
+    };
+    assert_eq!(writer.con_resize(&largest).unwrap(), CtlResult::Ok);
+
+    let screen = ConScreenArgs {
+        channel: "con1".into(),
+        cells: true,
+    };
+    let answered = AtomicUsize::new(0);
+    let count = || answered.load(Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        let mut streams = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let stream = as_user(65534, || stream(&vm));
+            streams.push(stream.try_clone().unwrap());
+            let (screen, answered) = (&screen, &answered);
+            scope.spawn(move || ask_for_screens(stream, screen, answered));
+        }
+        e2e::wait_for("the first screen", || (count() > 0).then_some(()));
+        let before = count();
+        let calls = 20;
+        for _ in 0..calls {
+            client(&vm).vm_info().unwrap().into_result().unwrap();
+        }
+        let meanwhile = count() - before;
+        assert!(
+            meanwhile < calls,
+            "{meanwhile} screens during {calls} calls"
+        );
+        let shown = client(&vm).con_screen(&screen).unwrap();
+        assert_eq!(shown.into_result().unwrap().cells.len(), 255 * 1023);
+        let so_far = count();
+        println!("{meanwhile} screens during {calls} calls, {so_far} before that of another user");
+        assert!(so_far < CONNECTIONS * EACH, "it came last");
+        for stream in streams {
+            stream.shutdown(std::net::Shutdown::Both).unwrap();
+        }
+    });
+    drop(writer);
+    vm.kill();
 }
 
 /// A58, A65, A67

@@ -3,8 +3,9 @@
 //! The future reads calls, runs several at once and writes the replies in the order in which the calls end, matched by
 //! xid. It owns all of that, so dropping it, or the end of the connection, drops the running calls and the session.
 //!
-//! Memory is bounded: new calls are begun only while fewer than `max_calls` run and the peer takes its replies, and
-//! reading stops when a further record has arrived. An idle connection has no buffers.
+//! Memory is bounded: calls are begun only while fewer than `max_calls` run, and carried on only while the peer takes
+//! its replies, so no more than one long reply waits for it. Reading stops when a further record has arrived. An idle
+//! connection has no buffers.
 
 use std::future::Future;
 use std::io;
@@ -234,8 +235,8 @@ impl<P: Program<S>, S, IO: AsyncRead + AsyncWrite + Unpin> Connection<P, S, IO> 
         idle: Option<&mut Pin<Box<Sleep>>>,
     ) -> Poll<Result<(), ServeError>> {
         let mut busy = !self.calls.is_empty();
-        self.advance_calls(context)?;
         loop {
+            let ended = self.advance_calls(context)?;
             let begun = self.begin_calls(context)?;
             let wrote = self.write(context)?;
             let read = self.read(context)?;
@@ -243,7 +244,7 @@ impl<P: Program<S>, S, IO: AsyncRead + AsyncWrite + Unpin> Connection<P, S, IO> 
             if self.ended {
                 return Poll::Ready(Ok(()));
             }
-            if !begun && !wrote && !read {
+            if !ended && !begun && !wrote && !read {
                 break;
             }
         }
@@ -257,18 +258,27 @@ impl<P: Program<S>, S, IO: AsyncRead + AsyncWrite + Unpin> Connection<P, S, IO> 
         Poll::Pending
     }
 
-    /// Polls every running call.
-    fn advance_calls(&mut self, context: &mut Context<'_>) -> Result<(), SealError> {
-        let mut ended = Vec::new();
-        self.calls
-            .retain_mut(|call| match call.0.as_mut().poll(context) {
+    /// Whether the peer has left so much unread that its calls have to wait.
+    fn is_full(&self) -> bool {
+        self.output.len() - self.written >= UNTAKEN
+    }
+
+    /// Polls every running call, as long as the peer takes the replies; true if one has ended.
+    fn advance_calls(&mut self, context: &mut Context<'_>) -> Result<bool, SealError> {
+        let before = self.calls.len();
+        let mut next = 0;
+        while !self.is_full()
+            && let Some(call) = self.calls.get_mut(next)
+        {
+            match call.0.as_mut().poll(context) {
                 Poll::Ready(record) => {
-                    ended.push(record);
-                    false
+                    self.calls.remove(next);
+                    self.append(record)?;
                 }
-                Poll::Pending => true,
-            });
-        ended.into_iter().try_for_each(|record| self.append(record))
+                Poll::Pending => next += 1,
+            }
+        }
+        Ok(self.calls.len() < before)
     }
 
     /// Adds a reply, sealed if the connection is, without copying it if it is the only one.
@@ -287,8 +297,7 @@ impl<P: Program<S>, S, IO: AsyncRead + AsyncWrite + Unpin> Connection<P, S, IO> 
     /// Begins the calls that have arrived, as many as may run.
     fn begin_calls(&mut self, context: &mut Context<'_>) -> Result<bool, ServeError> {
         let mut begun = false;
-        while self.calls.len() < self.limits.max_calls && self.output.len() - self.written < UNTAKEN
-        {
+        while self.calls.len() < self.limits.max_calls && !self.is_full() {
             let Some(record) = self.framer.next(&mut self.input, &self.limits.record)? else {
                 break;
             };

@@ -140,7 +140,7 @@ pub const UMLMONCTRL_V1_PROCEDURES: &[Procedure] = &[
         name: "CON_SCREEN",
         doc: "What the screen of a channel shows.",
         max_args: 72,
-        max_result: 10475636,
+        max_result: 4184180,
     },
     Procedure {
         number: 26,
@@ -598,7 +598,7 @@ impl<S: Stream> UmlmonctrlV1Client<S> {
     ) -> std::result::Result<Ticket<ConScreenResult>, ClientError> {
         self.rpc.send(
             25,
-            10475636,
+            4184180,
             |out| {
                 args.pack(out)?;
                 Ok(())

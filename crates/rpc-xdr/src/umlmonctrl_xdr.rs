@@ -53,7 +53,7 @@ pub const CTL_SIZES_MAX: u32 = 64;
 pub const CTL_CELLS_MAX: u32 = 260865;
 
 /// bytes that draw a screen
-pub const CTL_DRAWING_MAX: u32 = 8388608;
+pub const CTL_DRAWING_MAX: u32 = 2097152;
 
 /// names of disks
 pub const CTL_DISK_MAX: u32 = 255;
@@ -2986,7 +2986,7 @@ pub struct ConScreen {
     pub cells: Vec<ConCell>,
     /// bytes that draw it on a terminal of this size; empty if cells are requested
     ///
-    /// At most 8388608 bytes.
+    /// At most 2097152 bytes.
     pub drawing: Vec<u8>,
 }
 
@@ -3001,7 +3001,7 @@ impl Pack for ConScreen {
         self.plain.pack(out)?;
         pack_array(&self.palette, out, |item, out| item.pack(out))?;
         pack_list(&self.cells, 260865, out, |item, out| item.pack(out))?;
-        pack_opaque(&self.drawing, 8388608, out)?;
+        pack_opaque(&self.drawing, 2097152, out)?;
 
         Ok(())
     }
@@ -3019,7 +3019,7 @@ impl Unpack for ConScreen {
             plain: take(input)?,
             palette: unpack_array(input, take)?,
             cells: unpack_list(input, 260865, take)?,
-            drawing: unpack_opaque(input, 8388608)?,
+            drawing: unpack_opaque(input, 2097152)?,
         })
     }
 }

@@ -71,7 +71,9 @@ impl KitV1 for Service {
 
     async fn kit_swallow(&self, _: &Session, _: KitNames) {}
 
+    /// Does not end at once, so several of them run.
     async fn kit_data(&self, session: &Session, args: u32) -> KitData {
+        tokio::task::yield_now().await;
         session.0.begun.set(session.0.begun.get() + 1);
         vec![7; args.min(65537) as usize]
     }
@@ -407,7 +409,7 @@ fn a_client_that_does_not_read_is_not_served_on() {
         }
         // Those in the buffer of the socket, and a few.
         assert!(
-            world.events.begun.get() < 20,
+            world.events.begun.get() < 10,
             "{} calls were carried out",
             world.events.begun.get()
         );
