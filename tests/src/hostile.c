@@ -11,8 +11,10 @@
 #include <asm/ioctls.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/if.h>
 #include <linux/if_tun.h>
+#include <linux/quota.h>
 #include <linux/sched.h>
 #include <signal.h>
 #include <stddef.h>
@@ -53,6 +55,20 @@ static void leases(const char *directory)
     fd = open(".", O_RDONLY | O_DIRECTORY);
     tell("be notified of files", fcntl(fd, F_NOTIFY, DN_CREATE));
     close(fd);
+}
+
+/* The project of a file is what a quota of the host is counted by. */
+static void quota(const char *directory)
+{
+    struct fsxattr attributes;
+    int fd = open(directory, O_RDONLY | O_DIRECTORY);
+
+    memset(&attributes, 0, sizeof attributes);
+    if (ioctl(fd, FS_IOC_FSGETXATTR, &attributes) == 0)
+        attributes.fsx_xflags &= FS_XFLAG_PROJINHERIT;
+    tell("change a project", ioctl(fd, FS_IOC_FSSETXATTR, &attributes));
+    close(fd);
+    tell("control quotas", syscall(SYS_quotactl, QCMD(Q_SYNC, PRJQUOTA), NULL, 0, NULL));
 }
 
 static void namespaces(void)
@@ -112,6 +128,7 @@ int main(int argc, char **argv)
     if (argc != 3)
         return 2;
     leases(argv[1]);
+    quota(argv[1]);
     namespaces();
     tell("limit another process", prlimit(getppid(), RLIMIT_NOFILE, NULL, &old));
     tell("change a line discipline", ioctl(0, TIOCSETD, &discipline));

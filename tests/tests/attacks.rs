@@ -360,6 +360,13 @@ fn tried(said: &str) -> Vec<(&str, &str)> {
     lines.map_while(|line| line.split_once(": ")).collect()
 }
 
+/// Not every host and file system has quotas.
+fn has_no_quotas(name: &str, how: &str) -> bool {
+    let none = ["not supported", "not implemented", "Inappropriate ioctl"];
+    ["change a project", "control quotas"].contains(&name)
+        && none.iter().any(|reason| how.contains(reason))
+}
+
 /// A55, A56, A57
 #[test]
 fn calls_are_allowed_by_their_arguments() {
@@ -382,8 +389,9 @@ fn calls_are_allowed_by_their_arguments() {
     let said = terminal.expect("give a tap away: done");
     terminal.wait();
     let outside = tried(&said);
-    assert_eq!(outside.len(), 11, "{said}");
-    assert!(outside.iter().all(|(_, how)| *how == "done"), "{said}");
+    assert_eq!(outside.len(), 13, "{said}");
+    let worked = |(name, how): &(&str, &str)| *how == "done" || has_no_quotas(name, how);
+    assert!(outside.iter().all(worked), "{said}");
 
     let bridged = "eth0 = bridged(bridge_if=br0,proxy_if=b0,proxy_hwaddr=pool,guest_hwaddr=pool)";
     let vm = world.vm("vm1").con(1).line(bridged).monitor();

@@ -34,6 +34,29 @@ fn threads(host: &mut InnerHost) -> u32 {
     count.expect("a bomb says how many")
 }
 
+/// A69
+#[test]
+fn a_program_of_the_host_gets_no_core_of_a_kernel() {
+    let Some(mut host) = InnerHost::boot_with(&[]) else {
+        return;
+    };
+    host.shell(
+        "printf '#!/bin/sh\\ncat > /mnt/core.$1\\n' > /mnt/catch; chmod +x /mnt/catch\n\
+         echo '|/mnt/catch %e' > /proc/sys/kernel/core_pattern",
+    );
+    // A limit of 0 stops no such program.
+    host.shell("(ulimit -c 0; exec sleep 100) & echo $! > /run/sleeper");
+    host.wait_for("cat /proc/$(cat /run/sleeper)/comm", "sleep");
+    host.shell("kill -ABRT $(cat /run/sleeper)");
+    host.wait_for("ls /mnt", "core.sleep");
+    host.shell(&format!("umlmon vm1; {START}"));
+    host.shell("kill -ABRT $(pidof fake_linux)");
+    host.wait_for(INFO, "signal 6");
+    let cores = host.shell("ls /mnt | grep core");
+    assert_eq!(cores, "core.sleep\n");
+    host.shell("umladmin stop");
+}
+
 /// A43
 #[test]
 fn control_groups_of_version_2_bound_a_vm() {
