@@ -1,0 +1,17 @@
+//! What is said on the serial line between a monitor and `umlguest`, the helper in its guest.
+//!
+//! There are two layers. [`Frame`]s are between the monitor and the helper: they carry pieces of streams, and the
+//! monitor does not look into them. [`ToGuest`] and [`ToHost`] are between a client and the helper: each message is one
+//! piece of a stream, and a stream is one command. So root parses little of what a guest says, and a client, who has no
+//! privilege, the rest.
+//!
+//! Both sides are hostile to each other: every size is bounded, and what is not understood ends what it belongs to.
+
+mod frame;
+mod message;
+
+pub use frame::{Decoder, Disturbed, Encoder, Frame, MAX_PIECE, UNREAD, VERSION};
+pub use message::{
+    CHUNK, Command, Ending, MAX_COMMAND, Nonsense, Size, ToGuest, ToHost, WINDOW, cost, decode,
+    encode,
+};

@@ -1,0 +1,46 @@
+//! The helper in a guest (umlguest): runs commands for users of the host, who reach it over a serial line.
+//!
+//! It is one static program, and needs nothing of the guest but its device of the line. It executes itself again for
+//! each command, to prepare what the command runs in.
+
+mod launch;
+mod line;
+mod process;
+mod serve;
+mod stream;
+mod users;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+
+/// The device of the line: the last of the 64 serial lines that a User Mode Linux kernel has (`ssl63`).
+const LINE: &str = "/dev/ttyS63";
+
+fn main() -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    match run(&words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("umlguest: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(words: &[OsString]) -> anyhow::Result<()> {
+    let (first, rest) = match words.split_first() {
+        None => return serve::serve(line::open(LINE.as_ref())?),
+        Some(first) => first,
+    };
+    match (first.to_str(), rest) {
+        (Some(launch::OPTION), rest) => launch::launch(rest),
+        (Some("-line"), [device]) => {
+            let device = std::path::Path::new(device);
+            let line = line::open(device).with_context(|| format!("{}", device.display()))?;
+            serve::serve(line)
+        }
+        _ => bail!("usage: umlguest [-line DEVICE]"),
+    }
+}

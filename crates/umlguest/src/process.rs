@@ -1,0 +1,280 @@
+//! A command that runs: its process, its terminal or pipes, and what is under way (umlguest).
+
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::Context as _;
+use guest_line::{CHUNK, Command as Wanted, Ending, Size, ToHost, WINDOW, cost};
+use rustix::event::PollFlags;
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
+use rustix::io::{Errno, fcntl_dupfd_cloexec, read, write};
+use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
+
+use crate::launch;
+
+/// The program itself, whatever its file is called now.
+const SELF: &str = "/proc/self/exe";
+
+/// Where a command writes.
+struct Output {
+    /// Nothing after its end.
+    file: Option<OwnedFd>,
+    message: fn(Vec<u8>) -> ToHost,
+}
+
+/// A command that runs, or has ended and left something to be read.
+pub(crate) struct Process {
+    child: Child,
+    /// Nothing once there is no more input, or nobody reads it.
+    input: Option<OwnedFd>,
+    /// What it has not taken yet, by message.
+    pending: VecDeque<Vec<u8>>,
+    /// The cost of that.
+    waiting: u32,
+    /// The client has no more input than is pending.
+    last_input: bool,
+    outputs: [Output; 2],
+    /// How much output the client has not taken yet.
+    under_way: u32,
+    ended: Option<Ending>,
+}
+
+/// The terminal or the pipes of a command: what it gets, and what stays here.
+struct Ends {
+    given: [Stdio; 3],
+    input: OwnedFd,
+    outputs: [Option<OwnedFd>; 2],
+}
+
+impl Ends {
+    fn pipes() -> anyhow::Result<Ends> {
+        let pipe = || std::io::pipe().context("cannot make a pipe");
+        let ((stdin, input), (output, stdout), (error, stderr)) = (pipe()?, pipe()?, pipe()?);
+        Ok(Ends {
+            given: [stdin.into(), stdout.into(), stderr.into()],
+            input: input.into(),
+            outputs: [Some(output.into()), Some(error.into())],
+        })
+    }
+
+    fn terminal(size: Size) -> anyhow::Result<Ends> {
+        let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+        let ours = openpt(flags).context("cannot open a terminal")?;
+        grantpt(&ours)?;
+        unlockpt(&ours)?;
+        let theirs = ioctl_tiocgptpeer(&ours, flags).context("cannot open a terminal")?;
+        tcsetwinsize(&ours, winsize(size)).context("cannot set the size of a terminal")?;
+        let again = |fd: &OwnedFd| fcntl_dupfd_cloexec(fd, 0);
+        Ok(Ends {
+            given: [
+                again(&theirs)?.into(),
+                again(&theirs)?.into(),
+                theirs.into(),
+            ],
+            input: again(&ours)?,
+            outputs: [Some(ours), None],
+        })
+    }
+}
+
+fn winsize(size: Size) -> Winsize {
+    Winsize {
+        ws_row: size.rows,
+        ws_col: size.columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    }
+}
+
+impl Process {
+    /// Begins a command.
+    ///
+    /// # Errors
+    /// If it has no words, or the guest has no more processes, descriptors or terminals.
+    pub(crate) fn begin(wanted: &Wanted) -> anyhow::Result<Process> {
+        let ends = match wanted.terminal {
+            Some(size) => Ends::terminal(size)?,
+            None => Ends::pipes()?,
+        };
+        let [stdin, stdout, stderr] = ends.given;
+        let mut command = Command::new(SELF);
+        command.arg(launch::OPTION).args(launch::words(wanted));
+        command
+            .env_clear()
+            .envs(wanted.environment.iter().filter_map(|variable| {
+                let equals = variable.iter().position(|byte| *byte == b'=')?;
+                let (name, value) = variable.split_at(equals);
+                Some((OsStr::from_bytes(name), OsStr::from_bytes(value.get(1..)?)))
+            }));
+        let child = command.stdin(stdin).stdout(stdout).stderr(stderr).spawn();
+        let child = child.context("cannot begin a process")?;
+        for fd in ends.outputs.iter().flatten().chain([&ends.input]) {
+            fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?;
+        }
+        let [output, error] = ends.outputs;
+        Ok(Process {
+            child,
+            input: Some(ends.input),
+            pending: VecDeque::new(),
+            waiting: 0,
+            last_input: false,
+            outputs: [
+                Output {
+                    file: output,
+                    message: ToHost::Output,
+                },
+                Output {
+                    file: error,
+                    message: ToHost::Error,
+                },
+            ],
+            under_way: 0,
+            ended: None,
+        })
+    }
+
+    /// Takes input; false if the client sends more than it may.
+    pub(crate) fn take(&mut self, bytes: Vec<u8>) -> bool {
+        self.waiting += cost(bytes.len());
+        self.pending.push_back(bytes);
+        self.waiting <= 2 * WINDOW
+    }
+
+    pub(crate) fn end_input(&mut self) {
+        self.last_input = true;
+    }
+
+    /// The client has passed so much on.
+    pub(crate) fn taken(&mut self, cost: u32) {
+        self.under_way = self.under_way.saturating_sub(cost);
+    }
+
+    /// Signals the command and what it has begun in its process group.
+    pub(crate) fn signal(&self, number: i32) {
+        let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
+        let signal = Signal::from_named_raw(number);
+        if let (Some(group), Some(signal), None) = (group, signal, self.ended) {
+            // There is nobody to be told if it has just ended.
+            let _ = kill_process_group(group, signal);
+        }
+    }
+
+    /// Tells a command whose client has gone what a terminal that is closed would tell it. The process is to be waited
+    /// for.
+    pub(crate) fn hang_up(self) -> Child {
+        self.signal(Signal::HUP.as_raw());
+        self.signal(Signal::CONT.as_raw());
+        self.child
+    }
+
+    /// Tells the terminal its new size; the kernel signals it.
+    pub(crate) fn resize(&self, size: Size) {
+        if let Some(terminal) = &self.input {
+            // Pipes have no size.
+            let _ = tcsetwinsize(terminal, winsize(size));
+        }
+    }
+
+    /// What this process waits for.
+    pub(crate) fn waits_for(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
+        let wants_room = !self.pending.is_empty() || self.last_input;
+        let input = self.input.as_ref().filter(|_| wants_room);
+        let may_say = self.under_way < WINDOW;
+        let outputs = self
+            .outputs
+            .iter()
+            .filter_map(|output| output.file.as_ref());
+        let outputs = outputs.filter(move |_| may_say);
+        let input = input.map(|file| (file.as_fd(), PollFlags::OUT));
+        outputs
+            .map(|file| (file.as_fd(), PollFlags::IN))
+            .chain(input)
+    }
+
+    /// Does what can be done, and returns what is to be said of it. The last message is that of the end.
+    pub(crate) fn proceed(&mut self) -> Vec<ToHost> {
+        let mut messages = Vec::new();
+        messages.extend(self.feed());
+        if self.ended.is_none() {
+            self.ended = self.child.try_wait().ok().flatten().map(ending);
+        }
+        let quiet = self
+            .outputs
+            .iter_mut()
+            .all(|output| output.pass_on(&mut self.under_way, &mut messages));
+        if let (Some(ending), true) = (self.ended, quiet) {
+            messages.push(ToHost::Ended(ending));
+        }
+        messages
+    }
+
+    /// Gives the command what input it takes.
+    fn feed(&mut self) -> Option<ToHost> {
+        let mut taken = 0;
+        while let Some(mut bytes) = self.pending.pop_front() {
+            let size = cost(bytes.len());
+            // If it reads no more, what is left counts as taken.
+            let written = self.input.as_ref().map(|file| write(file, &bytes));
+            match written {
+                Some(Ok(length)) if length < bytes.len() => {
+                    bytes.drain(..length);
+                    taken += size - cost(bytes.len());
+                    self.pending.push_front(bytes);
+                }
+                Some(Ok(_)) | None => taken += size,
+                Some(Err(Errno::INTR)) => self.pending.push_front(bytes),
+                Some(Err(Errno::AGAIN)) => {
+                    self.pending.push_front(bytes);
+                    break;
+                }
+                Some(Err(_)) => {
+                    self.input = None;
+                    taken += size;
+                }
+            }
+        }
+        if self.last_input && self.pending.is_empty() {
+            self.input = None;
+        }
+        self.waiting -= taken;
+        (taken > 0).then_some(ToHost::Taken(taken))
+    }
+}
+
+impl Output {
+    /// Passes on what is there and may be said; true if nothing is left.
+    fn pass_on(&mut self, under_way: &mut u32, messages: &mut Vec<ToHost>) -> bool {
+        let Some(file) = &self.file else { return true };
+        while *under_way < WINDOW {
+            let mut buffer = vec![0; CHUNK];
+            match read(file, &mut buffer) {
+                Ok(length) if length > 0 => {
+                    buffer.truncate(length);
+                    *under_way += cost(length);
+                    messages.push((self.message)(buffer));
+                }
+                Err(Errno::AGAIN) => return true,
+                Err(Errno::INTR) => {}
+                // The end of a pipe; a terminal that nobody has open any more gives EIO.
+                Ok(_) | Err(_) => {
+                    self.file = None;
+                    return true;
+                }
+            }
+        }
+        false
+    }
+}
+
+fn ending(status: std::process::ExitStatus) -> Ending {
+    use std::os::unix::process::ExitStatusExt as _;
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Ending::Exited(code),
+        (None, signal) => Ending::Signalled(signal.unwrap_or(0)),
+    }
+}

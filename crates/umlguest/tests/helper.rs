@@ -1,0 +1,398 @@
+//! The helper on a terminal of this host, as it is on a serial line of a guest: the test is the monitor and its clients.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // in functions beside the tests, too
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::process::{Child, Command as Program};
+use std::time::{Duration, Instant};
+
+use guest_line::{
+    CHUNK, Command, Decoder, Encoder, Ending, Frame, MAX_COMMAND, MAX_PIECE, Size, ToGuest, ToHost,
+    UNREAD, VERSION, WINDOW, cost, decode, encode,
+};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The helper, and this side of its line.
+struct Host {
+    helper: Child,
+    line: OwnedFd,
+    encoder: Encoder,
+    decoder: Decoder,
+    heard: VecDeque<Frame>,
+    /// Lengths of the frames that the helper has not read yet.
+    unread: VecDeque<usize>,
+    read: u32,
+    next: u32,
+}
+
+impl Host {
+    fn new() -> Host {
+        let line = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&line).unwrap();
+        unlockpt(&line).unwrap();
+        let device = ptsname(&line, Vec::new()).unwrap();
+        let mut program = Program::new(env!("CARGO_BIN_EXE_umlguest"));
+        let helper = program
+            .args(["-line", device.to_str().unwrap()])
+            .spawn()
+            .unwrap();
+        let mut host = Host {
+            helper,
+            line,
+            encoder: Encoder::default(),
+            decoder: Decoder::default(),
+            heard: VecDeque::new(),
+            unread: VecDeque::new(),
+            read: 0,
+            next: 1,
+        };
+        host.welcome();
+        host
+    }
+
+    /// Answers the next greeting.
+    fn welcome(&mut self) {
+        let Frame::Hello { version, nonce } =
+            self.until(|frame| matches!(frame, Frame::Hello { .. }))
+        else {
+            unreachable!()
+        };
+        assert_eq!(version, VERSION);
+        self.encoder = Encoder::default();
+        self.write(&Frame::Welcome { nonce });
+        self.unread.clear();
+        self.read = 0;
+    }
+
+    fn write(&mut self, frame: &Frame) {
+        let bytes = self.encoder.encode(frame).unwrap();
+        self.unread.push_back(bytes.len());
+        let mut left = &bytes[..];
+        while !left.is_empty() {
+            left = &left[rustix::io::write(&self.line, left).unwrap()..];
+        }
+    }
+
+    /// The next frame that is not about what was read.
+    fn frame(&mut self) -> Frame {
+        loop {
+            match self.heard.pop_front() {
+                Some(frame) => return frame,
+                None => self.listen(),
+            }
+        }
+    }
+
+    fn listen(&mut self) {
+        let limit = Timespec {
+            tv_sec: PATIENCE.as_secs().cast_signed(),
+            tv_nsec: 0,
+        };
+        let mut one = [PollFd::new(&self.line, PollFlags::IN)];
+        assert_ne!(poll(&mut one, Some(&limit)).unwrap(), 0, "nothing is said");
+        let mut buffer = [0; 4096];
+        let length = rustix::io::read(&self.line, &mut buffer).unwrap();
+        // The greeting begins with the end of what may have been before.
+        for frame in self.decoder.take(&buffer[..length]).into_iter().flatten() {
+            match frame {
+                Frame::Read(read) => {
+                    let more = read.wrapping_sub(self.read);
+                    self.unread.drain(..more as usize);
+                    self.read = read;
+                }
+                frame => self.heard.push_back(frame),
+            }
+        }
+    }
+
+    fn until(&mut self, is_it: impl Fn(&Frame) -> bool) -> Frame {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let frame = self.frame();
+            if is_it(&frame) {
+                return frame;
+            }
+            assert!(Instant::now() < until, "not said in time");
+        }
+    }
+
+    fn say(&mut self, stream: u32, message: &ToGuest) {
+        let bytes = encode(message, MAX_PIECE).unwrap();
+        while self.unread.iter().sum::<usize>() + bytes.len() > UNREAD {
+            self.listen();
+        }
+        self.write(&Frame::Piece { stream, bytes });
+    }
+
+    fn begin(&mut self, command: &Command) -> u32 {
+        let stream = self.next;
+        self.next += 1;
+        let told = encode(command, MAX_COMMAND).unwrap();
+        for part in told.chunks(CHUNK) {
+            self.say(stream, &ToGuest::Part(part.to_vec()));
+        }
+        self.say(stream, &ToGuest::Run);
+        stream
+    }
+
+    /// What the helper says next about a stream; nothing at its end.
+    fn hear(&mut self, stream: u32) -> Option<ToHost> {
+        let is_it = |frame: &Frame| match frame {
+            Frame::Piece { stream: of, .. } | Frame::End { stream: of } => *of == stream,
+            _ => false,
+        };
+        match self.until(is_it) {
+            Frame::Piece { bytes, .. } => Some(decode(&bytes).unwrap()),
+            _ => None,
+        }
+    }
+
+    /// All that a command writes, and how it ends.
+    fn finish(&mut self, stream: u32) -> Finished {
+        let mut finished = Finished::default();
+        while let Some(message) = self.hear(stream) {
+            match message {
+                ToHost::Output(bytes) => {
+                    self.say(stream, &ToGuest::Taken(cost(bytes.len())));
+                    finished.output.extend(bytes);
+                }
+                ToHost::Error(bytes) => {
+                    self.say(stream, &ToGuest::Taken(cost(bytes.len())));
+                    finished.error.extend(bytes);
+                }
+                ToHost::Ended(ending) => finished.ending = Some(ending),
+                ToHost::Refused(why) => finished.refused = Some(why),
+                ToHost::Taken(_) | ToHost::Done => {}
+            }
+        }
+        finished
+    }
+
+    fn run(&mut self, command: &Command) -> Finished {
+        let stream = self.begin(command);
+        self.say(stream, &ToGuest::EndOfInput);
+        self.finish(stream)
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        self.helper.kill().unwrap();
+        self.helper.wait().unwrap();
+    }
+}
+
+#[derive(Debug, Default, PartialEq)]
+struct Finished {
+    output: Vec<u8>,
+    error: Vec<u8>,
+    ending: Option<Ending>,
+    refused: Option<String>,
+}
+
+impl Finished {
+    fn text(&self) -> &str {
+        std::str::from_utf8(&self.output).unwrap()
+    }
+}
+
+fn shell(script: &str) -> Command {
+    let words = ["sh", "-c", script];
+    Command {
+        words: words.map(|word| word.as_bytes().to_vec()).into(),
+        directory: Some(b"/".to_vec()),
+        ..Command::default()
+    }
+}
+
+#[test]
+fn a_command_has_its_outputs_apart_and_a_status() {
+    let mut host = Host::new();
+    let finished = host.run(&shell("echo out; echo err >&2; exit 7"));
+    assert_eq!(finished.text(), "out\n");
+    assert_eq!(finished.error, b"err\n");
+    assert_eq!(finished.ending, Some(Ending::Exited(7)));
+    let killed = host.run(&shell("kill -9 $$"));
+    assert_eq!(killed.ending, Some(Ending::Signalled(9)));
+}
+
+#[test]
+fn a_command_gets_environment_directory_and_user() {
+    let mut host = Host::new();
+    let command = Command {
+        environment: vec![b"COLOUR=light blue".to_vec(), b"nonsense".to_vec()],
+        directory: Some(b"/tmp".to_vec()),
+        user: Some(b"nobody".to_vec()),
+        ..shell("echo $COLOUR $PWD; id -un; id -G; echo $USER; env | wc -l")
+    };
+    let finished = host.run(&command);
+    let lines: Vec<_> = finished.text().lines().collect();
+    assert_eq!(lines[..2], ["light blue /tmp", "nobody"]);
+    assert_eq!(lines[3], "nobody");
+    assert_eq!(finished.ending, Some(Ending::Exited(0)));
+}
+
+#[test]
+fn what_cannot_be_executed_is_told_as_by_a_shell() {
+    let mut host = Host::new();
+    for (word, status, said) in [
+        ("/nonexistent", 127, "No such file or directory"),
+        ("/etc/passwd", 126, "Permission denied"),
+    ] {
+        let finished = host.run(&Command {
+            words: vec![word.into()],
+            ..Command::default()
+        });
+        assert_eq!(
+            finished.ending,
+            Some(Ending::Exited(status)),
+            "{finished:?}"
+        );
+        let error = String::from_utf8(finished.error).unwrap();
+        assert!(error.contains(word) && error.contains(said), "{error}");
+    }
+    let finished = host.run(&Command {
+        user: Some(b"nobodyelse".to_vec()),
+        ..shell("true")
+    });
+    let error = String::from_utf8(finished.error).unwrap();
+    assert_eq!(error, "umlguest: user nobodyelse: there is no such user\n");
+}
+
+#[test]
+fn a_megabyte_goes_through_and_comes_back() {
+    let mut host = Host::new();
+    let sent: Vec<u8> = (0..1_u32 << 20)
+        .map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()[3])
+        .collect();
+    let stream = host.begin(&shell("cat"));
+    let (mut came, mut under_way, mut left) = (Vec::new(), 0, &sent[..]);
+    while came.len() < sent.len() {
+        if !left.is_empty() && under_way < WINDOW {
+            let (chunk, rest) = left.split_at(CHUNK.min(left.len()));
+            host.say(stream, &ToGuest::Input(chunk.to_vec()));
+            under_way += cost(chunk.len());
+            left = rest;
+            continue;
+        }
+        match host.hear(stream) {
+            Some(ToHost::Output(bytes)) => {
+                host.say(stream, &ToGuest::Taken(cost(bytes.len())));
+                came.extend(bytes);
+            }
+            Some(ToHost::Taken(taken)) => under_way -= taken,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(came == sent);
+    host.say(stream, &ToGuest::EndOfInput);
+    assert_eq!(host.finish(stream).ending, Some(Ending::Exited(0)));
+}
+
+#[test]
+fn output_that_nobody_takes_stops_its_command_and_no_other() {
+    let mut host = Host::new();
+    let flood = host.begin(&shell("yes"));
+    let mut came = 0;
+    // The window is full.
+    while came < WINDOW {
+        match host.hear(flood) {
+            Some(ToHost::Output(bytes)) => came += cost(bytes.len()),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(host.run(&shell("echo still here")).text(), "still here\n");
+    host.say(flood, &ToGuest::Signal(15));
+    host.say(flood, &ToGuest::Taken(came));
+    assert_eq!(host.finish(flood).ending, Some(Ending::Signalled(15)));
+}
+
+#[test]
+fn a_terminal_has_a_size_and_passes_signals() {
+    let mut host = Host::new();
+    let command = Command {
+        terminal: Some(Size {
+            rows: 24,
+            columns: 80,
+        }),
+        ..shell("trap 'stty size; exit 3' WINCH; stty size; tty; while :; do sleep 0.1; done")
+    };
+    let stream = host.begin(&command);
+    let mut text = String::new();
+    while !text.contains("/dev/pts/") {
+        let Some(ToHost::Output(bytes)) = host.hear(stream) else {
+            panic!()
+        };
+        text.push_str(&String::from_utf8(bytes).unwrap());
+    }
+    assert!(text.starts_with("24 80\r\n"), "{text}");
+    host.say(
+        stream,
+        &ToGuest::Resize(Size {
+            rows: 33,
+            columns: 111,
+        }),
+    );
+    let finished = host.finish(stream);
+    assert!(finished.text().contains("33 111"), "{finished:?}");
+    assert_eq!(finished.ending, Some(Ending::Exited(3)));
+}
+
+#[test]
+fn a_client_that_goes_hangs_its_command_up() {
+    let mut host = Host::new();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("ended");
+    let script = format!(
+        "trap 'echo hup > {}; exit' HUP; echo up; sleep 1000 & wait",
+        file.display()
+    );
+    let stream = host.begin(&shell(&script));
+    assert_eq!(host.hear(stream), Some(ToHost::Output(b"up\n".to_vec())));
+    host.write(&Frame::End { stream });
+    let until = Instant::now() + PATIENCE;
+    while std::fs::read_to_string(&file).unwrap_or_default() != "hup\n" {
+        assert!(Instant::now() < until, "it was not hung up");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn nonsense_ends_its_stream_and_noise_begins_the_line_again() {
+    let mut host = Host::new();
+    let stream = host.begin(&shell("sleep 1000"));
+    host.write(&Frame::Piece {
+        stream,
+        bytes: vec![0xff; 10],
+    });
+    let refused = host.finish(stream).refused.unwrap();
+    assert_eq!(refused, "what was said is not understood");
+    assert_eq!(host.run(&shell("echo well")).text(), "well\n");
+    // A frame is missing.
+    let _ = host.encoder.encode(&Frame::End { stream });
+    host.write(&Frame::End { stream });
+    host.welcome();
+    host.next = 1;
+    assert_eq!(host.run(&shell("echo again")).text(), "again\n");
+}
+
+#[test]
+fn there_is_a_limit_to_commands() {
+    let mut host = Host::new();
+    let streams: Vec<_> = (0..64)
+        .map(|_| host.begin(&shell("echo up; read line")))
+        .collect();
+    let refused = host.run(&shell("true")).refused.unwrap();
+    assert_eq!(refused, "64 commands run already");
+    let finished = {
+        host.say(streams[0], &ToGuest::EndOfInput);
+        host.finish(streams[0])
+    };
+    assert_eq!(finished.ending, Some(Ending::Exited(1)));
+    assert_eq!(host.run(&shell("echo room")).text(), "room\n");
+}
