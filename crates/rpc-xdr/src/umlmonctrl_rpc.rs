@@ -19,7 +19,7 @@ use crate::xdr::{
 };
 
 /// Size of the largest arguments of a call of UMLMONCTRL_V1, in bytes.
-pub const UMLMONCTRL_V1_MAX_ARGS: usize = 65608;
+pub const UMLMONCTRL_V1_MAX_ARGS: usize = 65672;
 
 /// The procedures of UMLMONCTRL_V1, in the order of the file.
 pub const UMLMONCTRL_V1_PROCEDURES: &[Procedure] = &[
@@ -259,6 +259,34 @@ pub const UMLMONCTRL_V1_PROCEDURES: &[Procedure] = &[
         name: "PASSWORD_FINISH",
         doc: "Sets the password as a user change, which has effect from the next connection on. A remote caller must seal.",
         max_args: 392,
+        max_result: 1036,
+    },
+    Procedure {
+        number: 80,
+        name: "GUEST_OPEN",
+        doc: "Opens a stream to umlguest, the helper in the guest; it ends with the connection. What is said on it is between the client and the helper.",
+        max_args: 4,
+        max_result: 1036,
+    },
+    Procedure {
+        number: 81,
+        name: "GUEST_SEND",
+        doc: "Sends pieces; answers when all are on their way.",
+        max_args: 65672,
+        max_result: 1036,
+    },
+    Procedure {
+        number: 82,
+        name: "GUEST_RECEIVE",
+        doc: "Pieces that the helper has sent; waits if there are none.",
+        max_args: 8,
+        max_result: 65676,
+    },
+    Procedure {
+        number: 83,
+        name: "GUEST_CLOSE",
+        doc: "Ends a stream; the helper ends what belongs to it.",
+        max_args: 4,
         max_result: 1036,
     },
 ];
@@ -989,6 +1017,107 @@ impl<S: Stream> UmlmonctrlV1Client<S> {
             take,
         )
     }
+
+    /// Opens a stream to umlguest, the helper in the guest; it ends with the connection. What is said on it is
+    /// between the client and the helper.
+    pub fn guest_open(
+        &mut self,
+        args: &GuestOpenArgs,
+    ) -> std::result::Result<GuestOpenResult, ClientError> {
+        let ticket = self.send_guest_open(args)?;
+        self.rpc.wait(ticket)
+    }
+
+    /// Sends GUEST_OPEN without waiting for its result.
+    pub fn send_guest_open(
+        &mut self,
+        args: &GuestOpenArgs,
+    ) -> std::result::Result<Ticket<GuestOpenResult>, ClientError> {
+        self.rpc.send(
+            80,
+            1036,
+            |out| {
+                args.pack(out)?;
+                Ok(())
+            },
+            take,
+        )
+    }
+
+    /// Sends pieces; answers when all are on their way.
+    pub fn guest_send(
+        &mut self,
+        args: &GuestSendArgs,
+    ) -> std::result::Result<CtlResult, ClientError> {
+        let ticket = self.send_guest_send(args)?;
+        self.rpc.wait(ticket)
+    }
+
+    /// Sends GUEST_SEND without waiting for its result.
+    pub fn send_guest_send(
+        &mut self,
+        args: &GuestSendArgs,
+    ) -> std::result::Result<Ticket<CtlResult>, ClientError> {
+        self.rpc.send(
+            81,
+            1036,
+            |out| {
+                args.pack(out)?;
+                Ok(())
+            },
+            take,
+        )
+    }
+
+    /// Pieces that the helper has sent; waits if there are none.
+    pub fn guest_receive(
+        &mut self,
+        args: &GuestReceiveArgs,
+    ) -> std::result::Result<GuestReceiveResult, ClientError> {
+        let ticket = self.send_guest_receive(args)?;
+        self.rpc.wait(ticket)
+    }
+
+    /// Sends GUEST_RECEIVE without waiting for its result.
+    pub fn send_guest_receive(
+        &mut self,
+        args: &GuestReceiveArgs,
+    ) -> std::result::Result<Ticket<GuestReceiveResult>, ClientError> {
+        self.rpc.send(
+            82,
+            65676,
+            |out| {
+                args.pack(out)?;
+                Ok(())
+            },
+            take,
+        )
+    }
+
+    /// Ends a stream; the helper ends what belongs to it.
+    pub fn guest_close(
+        &mut self,
+        args: &GuestStream,
+    ) -> std::result::Result<CtlResult, ClientError> {
+        let ticket = self.send_guest_close(args)?;
+        self.rpc.wait(ticket)
+    }
+
+    /// Sends GUEST_CLOSE without waiting for its result.
+    pub fn send_guest_close(
+        &mut self,
+        args: &GuestStream,
+    ) -> std::result::Result<Ticket<CtlResult>, ClientError> {
+        self.rpc.send(
+            83,
+            1036,
+            |out| {
+                args.pack(out)?;
+                Ok(())
+            },
+            take,
+        )
+    }
 }
 
 /// What a server of UMLMONCTRL_V1 does. Procedure 0 is answered without it. `Session` is whatever the server keeps
@@ -1109,6 +1238,23 @@ pub trait UmlmonctrlV1 {
     /// seal.
     async fn password_finish(&self, session: &Self::Session, args: PasswordFinishArgs)
     -> CtlResult;
+
+    /// Opens a stream to umlguest, the helper in the guest; it ends with the connection. What is said on it is
+    /// between the client and the helper.
+    async fn guest_open(&self, session: &Self::Session, args: GuestOpenArgs) -> GuestOpenResult;
+
+    /// Sends pieces; answers when all are on their way.
+    async fn guest_send(&self, session: &Self::Session, args: GuestSendArgs) -> CtlResult;
+
+    /// Pieces that the helper has sent; waits if there are none.
+    async fn guest_receive(
+        &self,
+        session: &Self::Session,
+        args: GuestReceiveArgs,
+    ) -> GuestReceiveResult;
+
+    /// Ends a stream; the helper ends what belongs to it.
+    async fn guest_close(&self, session: &Self::Session, args: GuestStream) -> CtlResult;
 }
 
 /// A server of UMLMONCTRL_V1 for tests: it carries out the procedures whose methods it has, and refuses the others.
@@ -1329,6 +1475,34 @@ pub trait PartialUmlmonctrlV1 {
         let _ = session;
         CtlResult::Error(self.refusal("PASSWORD_FINISH", &args))
     }
+
+    /// Refuses GUEST_OPEN.
+    async fn guest_open(&self, session: &Self::Session, args: GuestOpenArgs) -> GuestOpenResult {
+        let _ = session;
+        GuestOpenResult::Error(self.refusal("GUEST_OPEN", &args))
+    }
+
+    /// Refuses GUEST_SEND.
+    async fn guest_send(&self, session: &Self::Session, args: GuestSendArgs) -> CtlResult {
+        let _ = session;
+        CtlResult::Error(self.refusal("GUEST_SEND", &args))
+    }
+
+    /// Refuses GUEST_RECEIVE.
+    async fn guest_receive(
+        &self,
+        session: &Self::Session,
+        args: GuestReceiveArgs,
+    ) -> GuestReceiveResult {
+        let _ = session;
+        GuestReceiveResult::Error(self.refusal("GUEST_RECEIVE", &args))
+    }
+
+    /// Refuses GUEST_CLOSE.
+    async fn guest_close(&self, session: &Self::Session, args: GuestStream) -> CtlResult {
+        let _ = session;
+        CtlResult::Error(self.refusal("GUEST_CLOSE", &args))
+    }
 }
 
 #[cfg(feature = "server")]
@@ -1440,6 +1614,22 @@ impl<T: PartialUmlmonctrlV1> UmlmonctrlV1 for T {
         args: PasswordFinishArgs,
     ) -> CtlResult {
         PartialUmlmonctrlV1::password_finish(self, session, args).await
+    }
+    async fn guest_open(&self, session: &Self::Session, args: GuestOpenArgs) -> GuestOpenResult {
+        PartialUmlmonctrlV1::guest_open(self, session, args).await
+    }
+    async fn guest_send(&self, session: &Self::Session, args: GuestSendArgs) -> CtlResult {
+        PartialUmlmonctrlV1::guest_send(self, session, args).await
+    }
+    async fn guest_receive(
+        &self,
+        session: &Self::Session,
+        args: GuestReceiveArgs,
+    ) -> GuestReceiveResult {
+        PartialUmlmonctrlV1::guest_receive(self, session, args).await
+    }
+    async fn guest_close(&self, session: &Self::Session, args: GuestStream) -> CtlResult {
+        PartialUmlmonctrlV1::guest_close(self, session, args).await
     }
 }
 
@@ -1693,6 +1883,34 @@ impl<S: UmlmonctrlV1 + 'static> crate::server::Program<S> for UmlmonctrlV1Progra
                 let args = call.arguments(392, take)?;
                 Ok(call.answer(
                     async move { service.password_finish(&session, args).await },
+                    |result, out| result.pack(out),
+                ))
+            }
+            80 => {
+                let args = call.arguments(4, take)?;
+                Ok(call.answer(
+                    async move { service.guest_open(&session, args).await },
+                    |result, out| result.pack(out),
+                ))
+            }
+            81 => {
+                let args = call.arguments(65672, take)?;
+                Ok(call.answer(
+                    async move { service.guest_send(&session, args).await },
+                    |result, out| result.pack(out),
+                ))
+            }
+            82 => {
+                let args = call.arguments(8, take)?;
+                Ok(call.answer(
+                    async move { service.guest_receive(&session, args).await },
+                    |result, out| result.pack(out),
+                ))
+            }
+            83 => {
+                let args = call.arguments(4, take)?;
+                Ok(call.answer(
+                    async move { service.guest_close(&session, args).await },
                     |result, out| result.pack(out),
                 ))
             }

@@ -67,6 +67,12 @@ pub const CTL_PAGE_MAX: u32 = 64;
 /// events in one reply
 pub const CTL_EVENTS_MAX: u32 = 32;
 
+/// bytes of one piece of a stream to the guest's helper
+pub const CTL_PIECE_MAX: u32 = 2048;
+
+/// pieces in one call or reply
+pub const CTL_PIECES_MAX: u32 = 32;
+
 /// a name that is checked by a grammar, in UTF-8
 ///
 /// At most 64 bytes.
@@ -4003,6 +4009,257 @@ impl SiteRunResult {
 
 impl<E: Into<CtlError>> From<std::result::Result<SiteOutput, E>> for SiteRunResult {
     fn from(result: std::result::Result<SiteOutput, E>) -> Self {
+        match result {
+            Ok(value) => Self::Ok(value),
+            Err(error) => Self::Error(error.into()),
+        }
+    }
+}
+
+/// `typedef guest_piece`
+///
+/// At most 2048 bytes.
+pub type GuestPiece = Vec<u8>;
+
+/// `typedef guest_pieces`
+///
+/// At most 32 elements.
+pub type GuestPieces = Vec<GuestPiece>;
+
+/// The arguments of GUEST_OPEN.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GuestOpenArgs {
+    /// how long to wait for a helper; capped by 60000
+    pub wait_ms: u32,
+}
+
+impl Pack for GuestOpenArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
+        self.wait_ms.pack(out)?;
+
+        Ok(())
+    }
+}
+
+impl Unpack for GuestOpenArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
+            wait_ms: take(input)?,
+        })
+    }
+}
+
+/// A stream to the helper.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GuestStream {
+    /// `stream`
+    pub stream: u32,
+}
+
+impl Pack for GuestStream {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
+        self.stream.pack(out)?;
+
+        Ok(())
+    }
+}
+
+impl Unpack for GuestStream {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
+            stream: take(input)?,
+        })
+    }
+}
+
+/// CTL_NOT_FOUND: no helper has reported itself.
+#[derive(Debug, Clone, PartialEq)]
+pub enum GuestOpenResult {
+    /// `case CTL_OK`
+    Ok(GuestStream),
+    /// `case CTL_ERROR`
+    Error(CtlError),
+}
+
+impl Pack for GuestOpenResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
+        match self {
+            Self::Ok(value) => {
+                CtlStatus::Ok.pack(out)?;
+                value.pack(out)?
+            }
+            Self::Error(value) => {
+                CtlStatus::Error.pack(out)?;
+                value.pack(out)?
+            }
+        };
+        Ok(())
+    }
+}
+
+impl Unpack for GuestOpenResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<CtlStatus>(input)? {
+            CtlStatus::Ok => Self::Ok(take(input)?),
+            CtlStatus::Error => Self::Error(take(input)?),
+        })
+    }
+}
+
+impl GuestOpenResult {
+    /// The same as a `Result`.
+    pub fn into_result(self) -> std::result::Result<GuestStream, CtlError> {
+        match self {
+            Self::Ok(value) => Ok(value),
+            Self::Error(error) => Err(error),
+        }
+    }
+}
+
+impl<E: Into<CtlError>> From<std::result::Result<GuestStream, E>> for GuestOpenResult {
+    fn from(result: std::result::Result<GuestStream, E>) -> Self {
+        match result {
+            Ok(value) => Self::Ok(value),
+            Err(error) => Self::Error(error.into()),
+        }
+    }
+}
+
+/// The arguments of GUEST_SEND.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GuestSendArgs {
+    /// `stream`
+    pub stream: u32,
+    /// `pieces`
+    ///
+    /// At most 32 elements.
+    pub pieces: GuestPieces,
+}
+
+impl Pack for GuestSendArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
+        self.stream.pack(out)?;
+        pack_list(&self.pieces, 32, out, |item, out| {
+            pack_opaque(item, 2048, out)
+        })?;
+
+        Ok(())
+    }
+}
+
+impl Unpack for GuestSendArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
+            stream: take(input)?,
+            pieces: unpack_list(input, 32, |input| unpack_opaque(input, 2048))?,
+        })
+    }
+}
+
+/// The arguments of GUEST_RECEIVE.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GuestReceiveArgs {
+    /// `stream`
+    pub stream: u32,
+    /// how long to wait if there is nothing; capped by 60000
+    pub wait_ms: u32,
+}
+
+impl Pack for GuestReceiveArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
+        self.stream.pack(out)?;
+        self.wait_ms.pack(out)?;
+
+        Ok(())
+    }
+}
+
+impl Unpack for GuestReceiveArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
+            stream: take(input)?,
+            wait_ms: take(input)?,
+        })
+    }
+}
+
+/// `struct guest_received`
+#[derive(Debug, Clone, PartialEq)]
+pub struct GuestReceived {
+    /// empty: the time was over, or the stream has ended
+    ///
+    /// At most 32 elements.
+    pub pieces: GuestPieces,
+    /// the helper has said its last
+    pub ended: bool,
+}
+
+impl Pack for GuestReceived {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
+        pack_list(&self.pieces, 32, out, |item, out| {
+            pack_opaque(item, 2048, out)
+        })?;
+        self.ended.pack(out)?;
+
+        Ok(())
+    }
+}
+
+impl Unpack for GuestReceived {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
+            pieces: unpack_list(input, 32, |input| unpack_opaque(input, 2048))?,
+            ended: take(input)?,
+        })
+    }
+}
+
+/// The result of GUEST_RECEIVE.
+#[derive(Debug, Clone, PartialEq)]
+pub enum GuestReceiveResult {
+    /// `case CTL_OK`
+    Ok(GuestReceived),
+    /// `case CTL_ERROR`
+    Error(CtlError),
+}
+
+impl Pack for GuestReceiveResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
+        match self {
+            Self::Ok(value) => {
+                CtlStatus::Ok.pack(out)?;
+                value.pack(out)?
+            }
+            Self::Error(value) => {
+                CtlStatus::Error.pack(out)?;
+                value.pack(out)?
+            }
+        };
+        Ok(())
+    }
+}
+
+impl Unpack for GuestReceiveResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<CtlStatus>(input)? {
+            CtlStatus::Ok => Self::Ok(take(input)?),
+            CtlStatus::Error => Self::Error(take(input)?),
+        })
+    }
+}
+
+impl GuestReceiveResult {
+    /// The same as a `Result`.
+    pub fn into_result(self) -> std::result::Result<GuestReceived, CtlError> {
+        match self {
+            Self::Ok(value) => Ok(value),
+            Self::Error(error) => Err(error),
+        }
+    }
+}
+
+impl<E: Into<CtlError>> From<std::result::Result<GuestReceived, E>> for GuestReceiveResult {
+    fn from(result: std::result::Result<GuestReceived, E>) -> Self {
         match result {
             Ok(value) => Self::Ok(value),
             Err(error) => Self::Error(error.into()),

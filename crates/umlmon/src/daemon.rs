@@ -224,6 +224,7 @@ impl Parts {
     fn into_setup(self) -> anyhow::Result<(Setup, CtrlSocket, Sockets)> {
         let setup = Setup {
             channels: open_channels(&self.configured.vm)?,
+            helper: Rc::default(),
             configured: self.configured,
             jail: self.jail,
             last_look: LastLook::default(),

@@ -12,6 +12,7 @@ pub mod daemon;
 mod disks;
 mod events;
 mod failure;
+mod helper;
 mod last_look;
 pub mod life;
 pub mod mconsole;

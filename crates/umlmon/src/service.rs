@@ -7,6 +7,7 @@ pub(crate) mod access;
 mod consoles;
 mod disks;
 mod events;
+mod guest;
 mod info;
 mod logs;
 mod password;

@@ -12,6 +12,7 @@ use crate::channels::Channels;
 use crate::disks::storage::Storage;
 use crate::events::Events;
 use crate::failure::Failure;
+use crate::helper::Helper;
 use crate::last_look::LastLook;
 use crate::snapshot::Snapshot;
 
@@ -29,6 +30,8 @@ pub struct Setup {
     pub records: Rc<Records>,
     /// The channels.
     pub channels: Rc<Channels>,
+    /// The helper in the guest.
+    pub helper: Rc<Helper>,
     /// What happens to the VM.
     pub events: Rc<Events>,
 }

@@ -6,6 +6,7 @@ use config::{ChannelName, Vm};
 
 use crate::channels::CON0;
 use crate::disks::holdings::Ubd;
+use crate::helper;
 use crate::life::networks::Wiring;
 use crate::mconsole::NOTIFY_NAME;
 
@@ -21,7 +22,7 @@ pub const FIRST_CHANNEL_FD: i32 = 3;
 const NEVER_OPEN: i32 = i32::MAX;
 
 /// Builds the argument list. `channels` are in the order of their descriptors, con0 first, which has three; those of
-/// the others begin with [`FIRST_CHANNEL_FD`], those of the open taps follow; `extra` are the arguments of this start
+/// the others begin with [`FIRST_CHANNEL_FD`], that of the helper's line and those of the open taps follow; `extra` are the arguments of this start
 /// only.
 pub fn build(
     vm: &Vm,
@@ -52,6 +53,13 @@ pub fn build(
             .zip(FIRST_CHANNEL_FD..)
             .map(|(channel, fd)| format!("{channel}=fd:{fd}")),
     );
+    // con0 counts as one and has three.
+    let channels = i32::try_from(channels.len()).unwrap_or(0);
+    let mut next = channels - 1 + FIRST_CHANNEL_FD;
+    if helper::has_line(vm) {
+        args.push(format!("{}=fd:{next}", helper::LINE));
+        next += 1;
+    }
     args.extend(disks.iter().map(|ubd| {
         disks::ubd_argument(
             ubd.number,
@@ -61,10 +69,7 @@ pub fn build(
             vm.sync_disks.contains(ubd.number),
         )
     }));
-    // con0 counts as one and has three.
-    let descriptors = i32::try_from(channels.len()).unwrap_or(0) + FIRST_CHANNEL_FD;
-    let first_tap = descriptors - 1;
-    args.extend(wiring.arguments(vm, first_tap));
+    args.extend(wiring.arguments(vm, next));
     args.extend(vm.kernelargs.iter().cloned());
     args.extend(extra.iter().cloned());
     args

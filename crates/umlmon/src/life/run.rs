@@ -5,7 +5,7 @@
 //! itself, so a start that fails half-way leaves nothing behind.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use crate::channels::{CON0, Channels};
 use crate::disks::devices;
 use crate::disks::holdings::{self, Cows, Ubd};
 use crate::failure::Failure;
+use crate::helper::{self, HelperLine};
 use crate::life::ending::CON0_TAIL;
 use crate::life::kernel_args;
 use crate::life::kernels::Seen;
@@ -115,6 +116,7 @@ pub struct Run {
     link: Rc<Link>,
     notices: Notices,
     channels: Rc<Channels>,
+    _helper: Option<HelperLine>,
     tmp: TmpMount,
     group: Option<ControlGroup>,
     placement: Option<Placement>,
@@ -158,6 +160,7 @@ impl Run {
             .and_then(|root| Notices::bind(&root))
             .map_err(cannot("open the mconsole's notify socket"))?;
         let root = hold().map_err(cannot("hold the jail's tmp"))?;
+        let (helper, helpers_end) = helper_line(setup, vm)?;
         let slaves = setup.channels.kernel_slaves()?;
         let channels: Vec<_> = slaves.iter().map(|(name, _)| *name).collect();
         let launch = Launch {
@@ -170,7 +173,8 @@ impl Run {
             env: kernel_args::ENVIRONMENT.map(String::from).to_vec(),
         };
         let slaves = slaves.iter().map(|(_, slave)| slave.as_fd());
-        let ends: Vec<_> = slaves.chain(wiring.queues()).collect();
+        let helpers = helpers_end.as_ref().map(OwnedFd::as_fd);
+        let ends: Vec<_> = slaves.chain(helpers).chain(wiring.queues()).collect();
         let link = Link::launch(&launch, &ends, wiring.network())
             .map_err(cannot("create the second process"))?;
         let network = (!wiring.on_host).then(|| link.network()).flatten();
@@ -179,6 +183,7 @@ impl Run {
             link: Rc::new(link),
             notices,
             channels: Rc::clone(&setup.channels),
+            _helper: helper,
             tmp,
             group,
             placement,
@@ -348,6 +353,14 @@ fn seen(kernel: Option<Result<Seen, Failure>>) -> Result<Seen, Failure> {
             "nobody has looked at the kernel; try again".into(),
         ))
     })
+}
+
+/// The line of the helper and the kernel's end of it, if the VM has one.
+fn helper_line(setup: &Setup, vm: &Vm) -> Result<(Option<HelperLine>, Option<OwnedFd>), Failure> {
+    let line = helper::has_line(vm).then(|| setup.helper.begin());
+    let line = line.transpose();
+    let line = line.map_err(cannot("open the line of the guest's helper"))?;
+    Ok(line.unzip())
 }
 
 /// The disks of a start, and what has to be claimed for them.

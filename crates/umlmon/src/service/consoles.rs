@@ -160,7 +160,7 @@ impl Service {
     }
 
     /// Without a kernel no process reads what is typed, and the next kernel must not read it.
-    fn must_run(&self) -> Result<(), Failure> {
+    pub(super) fn must_run(&self) -> Result<(), Failure> {
         match self.monitor.status().borrow().phase {
             Phase::Running | Phase::Suspended => Ok(()),
             _ => Err(Denied::NotRunning.into()),

@@ -10,7 +10,7 @@ use crate::events::Wish;
 use crate::failure::Failure;
 use crate::life::monitor::Ask;
 use crate::service::session::Session;
-use crate::service::{Service, wire};
+use crate::service::{Service, guest, wire};
 
 impl UmlmonctrlV1 for Service {
     type Session = Session;
@@ -165,6 +165,23 @@ impl UmlmonctrlV1 for Service {
     async fn password_finish(&self, session: &Session, args: PasswordFinishArgs) -> CtlResult {
         let finish = async { self.finish_password(session, args) };
         self.asked(session, "change-password", finish).await.into()
+    }
+
+    async fn guest_open(&self, session: &Session, args: GuestOpenArgs) -> GuestOpenResult {
+        let open = self.open_stream(session, &args);
+        self.asked(session, "exec", open).await.into()
+    }
+
+    async fn guest_send(&self, session: &Session, args: GuestSendArgs) -> CtlResult {
+        self.send_pieces(session, &args).await.into()
+    }
+
+    async fn guest_receive(&self, session: &Session, args: GuestReceiveArgs) -> GuestReceiveResult {
+        self.receive_pieces(session, &args).await.into()
+    }
+
+    async fn guest_close(&self, session: &Session, args: GuestStream) -> CtlResult {
+        guest::close_stream(session, args.stream).into()
     }
 
     async fn site_run(&self, session: &Session, args: SiteRunArgs) -> SiteRunResult {

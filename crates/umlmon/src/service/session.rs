@@ -13,11 +13,16 @@ use rpc_xdr::pake::Proved;
 
 use crate::disks::jobs::Job;
 use crate::events::{Events, Happening};
+use crate::failure::Failure;
+use crate::helper::Stream;
 use crate::passwords::Change;
 use crate::shares::Caller;
 
 /// Jobs of a connection whose result has not been queried.
 const MAX_KEPT: usize = 64;
+
+/// Streams to the guest's helper that a connection has open at most.
+const MAX_STREAMS: usize = 16;
 
 /// A connection.
 #[derive(Debug)]
@@ -28,6 +33,7 @@ pub struct Session {
     events: Rc<Events>,
     attachments: RefCell<BTreeMap<ChannelName, Rc<Attachment>>>,
     jobs: RefCell<Kept>,
+    streams: RefCell<BTreeMap<u32, Rc<Stream>>>,
     change: RefCell<Option<Change>>,
 }
 
@@ -72,6 +78,7 @@ impl Session {
             events,
             attachments: RefCell::default(),
             jobs: RefCell::default(),
+            streams: RefCell::default(),
             change: RefCell::default(),
         }
     }
@@ -124,6 +131,30 @@ impl Session {
         let who = self.peer.clone();
         self.events
             .tell_of(self.caller, Happening::Detached { channel, who });
+    }
+
+    /// Keeps a stream to the guest's helper until it is closed or the connection ends.
+    ///
+    /// # Errors
+    /// If the connection has too many.
+    pub fn open(&self, stream: Rc<Stream>) -> Result<(), Failure> {
+        let mut streams = self.streams.borrow_mut();
+        if streams.len() >= MAX_STREAMS {
+            let why = format!("this connection has {MAX_STREAMS} streams already");
+            return Err(Failure::Busy(why));
+        }
+        streams.insert(stream.number(), stream);
+        Ok(())
+    }
+
+    /// A stream that is open.
+    pub fn stream(&self, number: u32) -> Option<Rc<Stream>> {
+        self.streams.borrow().get(&number).cloned()
+    }
+
+    /// Closes a stream; false if there is none.
+    pub fn close(&self, number: u32) -> bool {
+        self.streams.borrow_mut().remove(&number).is_some()
     }
 
     /// Keeps a job until it has ended, is given up, or the connection ends; gives its number.

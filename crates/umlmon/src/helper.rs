@@ -1,0 +1,235 @@
+//! The helper in the guest, and what clients say to it over its line (umlmon, the monitor process).
+//!
+//! The monitor carries pieces of streams between clients and the helper, and does not look into them. The line is a
+//! serial line of the kernel ([`LINE`]) whose other end is a socket. There is a new one for each run of the kernel.
+
+mod line;
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as Socket;
+use std::rc::Rc;
+use std::time::Duration;
+
+use config::{ChannelName, Vm};
+use guest_line::{MAX_PIECE, VERSION};
+use tokio::io::Interest;
+use tokio::net::UnixStream;
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
+
+use crate::failure::{Denied, Failure};
+use crate::helper::line::{Line, Received};
+
+/// The serial line of the helper, unless it is configured for something else.
+pub const LINE: ChannelName = ChannelName::Ssl(NUMBER);
+const NUMBER: u8 = ChannelName::MAX_SSL;
+
+/// How many streams clients have open at most.
+const MAX_STREAMS: usize = 64;
+
+/// Whether the VM has a line for a helper.
+pub fn has_line(vm: &Vm) -> bool {
+    !vm.ssl.contains_key(&NUMBER)
+}
+
+/// The helper of the guest, if there is one. It lives as long as the monitor; its lines come and go with the kernel.
+#[derive(Debug, Default)]
+pub struct Helper {
+    line: RefCell<Option<Rc<RefCell<Line>>>>,
+    /// Something has changed that a call may wait for, or there is something to write.
+    changed: Notify,
+    /// There is something to write.
+    output: Notify,
+    /// The number of the last stream. A number is never used again, so a late call cannot meet another stream.
+    last: RefCell<u32>,
+}
+
+/// The line of one run of the kernel. Dropping it ends all its streams.
+#[derive(Debug)]
+pub struct HelperLine {
+    helper: Rc<Helper>,
+    line: Rc<RefCell<Line>>,
+    carrier: JoinHandle<()>,
+}
+
+impl Drop for HelperLine {
+    fn drop(&mut self) {
+        self.carrier.abort();
+        let is_this = |line: &mut Rc<RefCell<Line>>| Rc::ptr_eq(line, &self.line);
+        self.helper.line.borrow_mut().take_if(is_this);
+        self.helper.changed.notify_waiters();
+    }
+}
+
+/// A stream of a client. Dropping it tells the helper that its client has gone.
+#[derive(Debug)]
+pub struct Stream {
+    helper: Rc<Helper>,
+    number: u32,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if let Ok(line) = self.helper.line() {
+            line.borrow_mut().close(self.number);
+        }
+        self.helper.output.notify_one();
+    }
+}
+
+impl Helper {
+    /// Begins a line; returns the kernel's end of it.
+    ///
+    /// # Errors
+    /// If there are no descriptors.
+    pub fn begin(self: &Rc<Self>) -> io::Result<(HelperLine, OwnedFd)> {
+        let (ours, kernels) = Socket::pair()?;
+        ours.set_nonblocking(true)?;
+        let socket = UnixStream::from_std(ours)?;
+        let line = Rc::<RefCell<Line>>::default();
+        self.line.replace(Some(Rc::clone(&line)));
+        let carrier = carry(Rc::clone(self), Rc::clone(&line), socket);
+        let line = HelperLine {
+            helper: Rc::clone(self),
+            line,
+            carrier: tokio::task::spawn_local(carrier),
+        };
+        Ok((line, kernels.into()))
+    }
+
+    /// The line of the kernel that runs.
+    fn line(&self) -> Result<Rc<RefCell<Line>>, Denied> {
+        self.line.borrow().clone().ok_or(Denied::NotRunning)
+    }
+
+    /// Opens a stream, as soon as the helper has reported itself.
+    ///
+    /// # Errors
+    /// If there is no helper within this time, or too much is open.
+    pub async fn open(self: &Rc<Self>, patience: Duration) -> Result<Stream, Failure> {
+        let until = Instant::now() + patience;
+        let version = self
+            .when(until, |line| Ok(line.helper()))
+            .await?
+            .ok_or_else(no_helper)?;
+        if version != VERSION {
+            return Err(Failure::Failed(format!(
+                "the guest's umlguest speaks version {version}, and this monitor version {VERSION}; install the one of \
+                 this release in the guest"
+            )));
+        }
+        let mut last = self.last.borrow_mut();
+        let number = last.checked_add(1).ok_or_else(no_helper)?;
+        let line = self.line()?;
+        let mut line = line.borrow_mut();
+        if line.open(number) > MAX_STREAMS {
+            line.close(number);
+            let why = format!("{MAX_STREAMS} commands run already");
+            return Err(Failure::Busy(why));
+        }
+        *last = number;
+        Ok(Stream {
+            helper: Rc::clone(self),
+            number,
+        })
+    }
+
+    /// Waits until `look` finds something on the line; nothing if the time is over.
+    async fn when<T>(
+        &self,
+        until: Instant,
+        mut look: impl FnMut(&mut Line) -> Result<Option<T>, Failure>,
+    ) -> Result<Option<T>, Failure> {
+        loop {
+            let changed = self.changed.notified();
+            if let Some(found) = look(&mut self.line()?.borrow_mut())? {
+                return Ok(Some(found));
+            }
+            if timeout_at(until, changed).await.is_err() {
+                return Ok(None);
+            }
+        }
+    }
+}
+
+fn no_helper() -> Failure {
+    Failure::NotFound(
+        "the guest has no helper, or it has not started yet (umlguest is to run in the guest)"
+            .into(),
+    )
+}
+
+impl Stream {
+    /// Its number.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Sends a piece, as soon as the guest reads what was sent before.
+    ///
+    /// # Errors
+    /// If it is too long, the stream has ended, or the guest does not read for so long.
+    pub async fn send(&self, piece: &[u8], patience: Duration) -> Result<(), Failure> {
+        if piece.len() > MAX_PIECE {
+            return Err(Failure::Invalid(format!(
+                "a piece has {MAX_PIECE} bytes at most"
+            )));
+        }
+        let until = Instant::now() + patience;
+        let sent = self
+            .helper
+            .when(until, |line| line.send(self.number, piece).map_err(gone))
+            .await?;
+        self.helper.output.notify_one();
+        sent.ok_or_else(|| Failure::Failed("the guest's helper does not read".into()))
+    }
+
+    /// What has come; waits for something. Nothing if the time is over.
+    ///
+    /// # Errors
+    /// If the VM has ended, or the helper has begun anew.
+    pub async fn receive(&self, most: usize, patience: Duration) -> Result<Received, Failure> {
+        let until = Instant::now() + patience;
+        let received = self
+            .helper
+            .when(until, |line| line.receive(self.number, most).map_err(gone));
+        Ok(received.await?.unwrap_or_default())
+    }
+}
+
+fn gone(_: line::NoStream) -> Failure {
+    Failure::Failed("the guest's helper has begun anew".into())
+}
+
+/// Carries bytes between the line and its socket, until the kernel ends.
+async fn carry(helper: Rc<Helper>, line: Rc<RefCell<Line>>, socket: UnixStream) {
+    let mut buffer = vec![0; 8192];
+    loop {
+        let interest = match line.borrow().has_output() {
+            true => Interest::READABLE | Interest::WRITABLE,
+            false => Interest::READABLE,
+        };
+        tokio::select! {
+            ready = socket.ready(interest) => if ready.is_err() { return },
+            () = helper.output.notified() => {}
+        }
+        match socket.try_read(&mut buffer) {
+            // The kernel has closed its end.
+            Ok(0) => return,
+            Ok(length) => {
+                let bytes = buffer.get(..length).unwrap_or_default();
+                line.borrow_mut().hear(bytes);
+                helper.changed.notify_waiters();
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+        let written = line.borrow_mut().write(|bytes| socket.try_write(bytes));
+        if written.is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock) {
+            return;
+        }
+    }
+}
