@@ -35,6 +35,8 @@ pub enum Kind {
     Setting,
     /// One of these words.
     Words(&'static [&'static str]),
+    /// A command and its arguments: all that follows.
+    Command,
     /// Two arguments with a colon between them.
     Pair(&'static Kind, &'static Kind),
 }

@@ -5,25 +5,34 @@ use std::process::ExitCode;
 
 /// The exit status of all programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Exit {
     /// It was done.
-    Done = 0,
+    Done,
     /// It was tried and failed, or was refused.
-    Failed = 1,
+    Failed,
     /// The command line makes no sense; nothing was tried.
-    Usage = 2,
+    Usage,
     /// It needs a running kernel or monitor, and there is none.
-    NotRunning = 3,
+    NotRunning,
     /// The caller may not do this.
-    NotAuthorised = 4,
+    NotAuthorised,
     /// It did not happen in the time given.
-    Timeout = 5,
+    Timeout,
+    /// That of a command in a guest.
+    Command(u8),
 }
 
 impl From<Exit> for ExitCode {
     fn from(exit: Exit) -> ExitCode {
-        ExitCode::from(exit as u8)
+        ExitCode::from(match exit {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::NotRunning => 3,
+            Exit::NotAuthorised => 4,
+            Exit::Timeout => 5,
+            Exit::Command(status) => status,
+        })
     }
 }
 

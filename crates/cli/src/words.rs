@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use crate::arg::Arg;
+use crate::arg::{Arg, Kind};
 use crate::exit::Failure;
 use crate::similar::similar;
 
@@ -98,7 +98,7 @@ const COMMON: Section = Section {
 pub struct Given {
     /// Its name in the table.
     pub name: &'static str,
-    /// Its argument; empty if it takes none.
+    /// Its argument; empty if it takes none. The words of a command have NULs between them, which no word contains.
     pub value: OsString,
 }
 
@@ -309,23 +309,39 @@ fn take_value(
 ) -> Result<OsString, Failure> {
     let name = word.name;
     match (word.arg, attached) {
+        (Some(arg), None) if arg.kind == Kind::Command => the_rest(name, arg, rest),
         (None, None) => Ok(OsString::new()),
         (None, Some(_)) => Err(Failure::usage(format_args!("-{name} takes no argument"))),
         (Some(_), Some(value)) => Ok(OsString::from_vec(value.to_vec())),
-        (Some(arg), None) => rest.next().ok_or_else(|| {
-            Failure::usage(format_args!(
-                "-{name} needs an argument: -{name} {}",
-                arg.label
-            ))
-        }),
+        (Some(arg), None) => rest.next().ok_or_else(|| missing(name, arg)),
     }
+}
+
+/// A command: all words that follow, after two dashes or not.
+fn the_rest(
+    name: &str,
+    arg: Arg,
+    rest: &mut impl Iterator<Item = OsString>,
+) -> Result<OsString, Failure> {
+    let mut words: Vec<_> = rest.collect();
+    if words.first().is_some_and(|word| word == "--") {
+        words.remove(0);
+    }
+    if words.is_empty() {
+        return Err(missing(name, arg));
+    }
+    Ok(words.join(OsStr::new("\0")))
+}
+
+fn missing(name: &str, arg: Arg) -> Failure {
+    let label = arg.label;
+    Failure::usage(format_args!("-{name} needs an argument: -{name} {label}"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Exit;
-    use crate::Kind;
 
     const PROGRAM: Program = Program {
         name: "umlwatch",
@@ -343,6 +359,11 @@ mod tests {
                     name: "tail",
                     arg: Some(Arg::new("FILE[,N]", Kind::Log)),
                     help: "Shows the end",
+                },
+                Word {
+                    name: "exec",
+                    arg: Some(Arg::new("COMMAND", Kind::Command)),
+                    help: "Runs it",
                 },
                 Word {
                     name: "start-with",
@@ -414,6 +435,20 @@ mod tests {
         assert_eq!(line.config_or("/etc/umlmon"), Path::new("f"));
         assert_eq!(line.value("tail").unwrap(), "-x=y");
         assert!(line.has("info") && !line.has("halt"));
+    }
+
+    #[test]
+    fn all_that_follows_belongs_to_a_command() {
+        for args in [
+            &["vm1", "-exec", "ls", "-info", "--", "x y"][..],
+            &["vm1", "-exec", "--", "ls", "-info", "--", "x y"],
+        ] {
+            let line = run(args).unwrap();
+            assert_eq!(line.operands, ["vm1"]);
+            assert_eq!(line.value("exec").unwrap(), "ls\0-info\0--\0x y");
+        }
+        let none = run(&["vm1", "-exec", "--"]).unwrap_err();
+        assert_eq!(none.message, "-exec needs an argument: -exec COMMAND");
     }
 
     #[test]

@@ -31,6 +31,7 @@ mod dial;
 mod directory;
 pub mod events;
 mod far;
+pub mod guest;
 pub mod json;
 mod known;
 mod near;

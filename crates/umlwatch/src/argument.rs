@@ -70,6 +70,18 @@ pub(crate) struct Letter(pub(crate) char);
 #[derive(Debug, PartialEq)]
 pub(crate) struct Text(pub(crate) Vec<u8>);
 
+/// A command and its arguments, with NULs between them.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Words(pub(crate) Vec<u8>);
+
+impl Argument for Words {
+    const ARG: Option<Arg> = Some(Arg::new("COMMAND [ARG]...", Kind::Command));
+
+    fn read(given: &Given) -> Result<Words, Failure> {
+        Ok(Words(given.value.as_bytes().to_vec()))
+    }
+}
+
 impl Argument for () {
     const ARG: Option<Arg> = None;
 

@@ -1,11 +1,11 @@
 //! The commands of umlwatch: one table, which is the argument list, the interactive mode, the help and the completion.
 
-use cli::{Arg, Failure, Given, Kind, Program, Section, Word};
+use cli::{Arg, Exit, Failure, Given, Kind, Program, Section, Word};
 use client::{Client, REMOTE};
 use config::ChannelName;
 use rpc_xdr::umlmonctrl::*;
 
-use crate::argument::{Argument, Letter, Log, Ready, Recording, Seconds, Text};
+use crate::argument::{Argument, Letter, Log, Ready, Recording, Seconds, Text, Words};
 use crate::disk_argument::{backed, pair, sized};
 use crate::run::Runner;
 use crate::style::OPTIONS;
@@ -32,7 +32,8 @@ pub const PROGRAM: Program = Program {
     modes: &[],
     operand: Some(Arg::VM),
     notes: "A command that fails is the last one, and sets the exit status: 1 failed or\n\
-            refused, 2 usage, 3 not running, 4 not authorised, 5 timeout.",
+            refused, 2 usage, 3 not running, 4 not authorised, 5 timeout. That of -exec\n\
+            is the status of its command, or 125.",
 };
 
 /// A row of the table of commands.
@@ -132,6 +133,11 @@ pub const COMMANDS: &[Command] = &[
             let cannot = format!("record {channel}");
             Task::new(cannot, move |runner| runner.record(&channel, &to.file))
         }),
+    ),
+    command(
+        "exec",
+        "Runs a command in the guest, whose umlguest must run",
+        &Action(|Words(words)| Task::new("run a command", move |runner| runner.exec(&words))),
     ),
     command(
         "start",
@@ -346,8 +352,10 @@ impl Task {
     /// # Errors
     /// The failure says what could not be done, with which VM.
     pub fn run(self, runner: &mut Runner) -> Result<(), Failure> {
-        (self.act)(runner).map_err(|failure| {
-            failure.about(format_args!("{}: cannot {}", runner.name(), self.cannot))
+        (self.act)(runner).map_err(|failure| match failure.exit {
+            // A command in the guest has said itself what it has to say.
+            Exit::Command(_) if failure.message.is_empty() => failure,
+            _ => failure.about(format_args!("{}: cannot {}", runner.name(), self.cannot)),
         })
     }
 }
@@ -373,7 +381,7 @@ fn connect(channel: ChannelName, mode: ConMode) -> Task {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use cli::{Exit, Request};
+    use cli::Request;
 
     fn given(args: &[&str]) -> Result<Vec<Given>, Failure> {
         let Request::Run(line) = PROGRAM.parse(args.iter().map(Into::into))? else {

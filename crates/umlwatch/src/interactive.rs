@@ -159,7 +159,7 @@ fn parse(line: &str, mut style: Style) -> Result<Input, Failure> {
     };
     // The argument of the others may have such words in it.
     let kind = word.arg.map(|arg| arg.kind);
-    if !matches!(kind, Some(Kind::Text | Kind::Setting)) {
+    if !matches!(kind, Some(Kind::Text | Kind::Setting | Kind::Command)) {
         value = take_last_options(value, &mut style)?;
     }
     match (word.arg, value.is_empty()) {
@@ -290,7 +290,7 @@ impl Words {
                 let values = self.values(*second, rest).into_iter();
                 values.map(|value| format!("{first}:{value}")).collect()
             }
-            (Kind::Value | Kind::Text | Kind::File | Kind::Vm, _) => Vec::new(),
+            (Kind::Value | Kind::Text | Kind::Command | Kind::File | Kind::Vm, _) => Vec::new(),
         }
     }
 }

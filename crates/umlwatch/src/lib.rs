@@ -7,6 +7,7 @@ pub mod command;
 mod disk_argument;
 mod disks;
 mod events;
+mod exec;
 mod guard;
 pub mod info;
 mod interactive;

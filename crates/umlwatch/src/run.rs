@@ -10,6 +10,7 @@ use rpc_xdr::umlmonctrl::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::attach;
+use crate::exec;
 use crate::style::Style;
 use crate::{info, json};
 
@@ -129,6 +130,10 @@ impl Runner {
 
     pub(crate) fn connect(&mut self, channel: &str, mode: ConMode) -> Result<(), Failure> {
         attach::attach(&self.client, channel, mode, self.style.escape)
+    }
+
+    pub(crate) fn exec(&mut self, words: &[u8]) -> Result<(), Failure> {
+        exec::exec(&self.client, words)
     }
 
     pub(crate) fn start(&mut self, extra: &[Vec<u8>]) -> Result<(), Failure> {

@@ -45,7 +45,7 @@ fn offer(kind: Kind) -> Offer {
         Kind::Words(words) => Offer::Words(words),
         // What a VM has, its monitor alone knows; the interactive mode of umlwatch asks it.
         Kind::Disk | Kind::NewDisk | Kind::Pair(..) => Offer::Nothing,
-        Kind::Param | Kind::Setting | Kind::Value | Kind::Text => Offer::Nothing,
+        Kind::Param | Kind::Setting | Kind::Value | Kind::Text | Kind::Command => Offer::Nothing,
     }
 }
 

@@ -2,12 +2,13 @@
 //!
 //! It has a login on `tty1` to `tty3` and `ttyS0` (root, password `uml`), powers off on CTRL-ALT-DEL, prints
 //! `GUEST-READY` and `GUEST-SHUTDOWN` on con0, and writes `ready` to `/proc/mconsole` when it is up. The kernel
-//! arguments `gip=` and `ggw=` configure its network; a script on the disk ubd15 is run. See `crates/xtask/guest/`.
+//! arguments `gip=` and `ggw=` configure its network; a script on the disk ubd15 is run. It has the helper, umlguest, if
+//! that has been built. See `crates/xtask/guest/`.
 
 use std::fmt::Write as _;
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
@@ -30,11 +31,12 @@ const DIRECTORIES: [&str; 13] = [
 ];
 
 /// Path in the guest, mode, content.
-const FILES: [(&str, u32, &str); 11] = [
+const FILES: [(&str, u32, &str); 12] = [
     ("etc/inittab", 0o644, include_str!("../guest/inittab")),
     ("etc/rc.up", 0o755, include_str!("../guest/rc.up")),
     ("etc/rc.down", 0o755, include_str!("../guest/rc.down")),
     ("etc/login-on", 0o755, include_str!("../guest/login-on")),
+    ("etc/helper-on", 0o755, include_str!("../guest/helper-on")),
     ("etc/shadow", 0o600, include_str!("../guest/shadow")),
     ("etc/passwd", 0o644, "root:x:0:0:root:/root:/bin/sh\n"),
     ("etc/group", 0o644, "root:x:0:\n"),
@@ -134,7 +136,30 @@ fn lay_out(root: &Path, login: Login) -> anyhow::Result<()> {
             .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(mode)))
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
+    install_helper(root)?;
     install_busybox(root)
+}
+
+/// Where the helper is that is installed in guests: built without libraries, apart from everything else.
+pub fn helper() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
+    let target =
+        target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"));
+    target.join("static").join(TARGET).join("release/umlguest")
+}
+
+/// The target of programs without libraries, with which cargo does not build its own tools so.
+pub const TARGET: &str = "x86_64-unknown-linux-gnu";
+
+fn install_helper(root: &Path) -> anyhow::Result<()> {
+    let helper = helper();
+    if !helper.exists() {
+        return Ok(());
+    }
+    ensure!(is_static(&helper)?, "{} needs libraries", helper.display());
+    let path = root.join("sbin/umlguest");
+    fs::copy(&helper, &path).with_context(|| format!("cannot copy {}", helper.display()))?;
+    Ok(())
 }
 
 fn install_busybox(root: &Path) -> anyhow::Result<()> {

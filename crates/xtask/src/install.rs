@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, bail, ensure};
 use xtask::completions;
 
+use crate::helper;
 use crate::steps::{self, heading, output, repository, target_dir};
 
 /// Each program, and where it belongs under the prefix: `sbin` is for root.
@@ -22,16 +23,20 @@ pub(crate) const PROGRAMS: [(&str, &str); 4] = [
     ("umlwatch", "bin"),
 ];
 
+/// The program for guests.
+const HELPER: &str = "umlguest";
+
 /// The configuration of an administrator, which is never replaced by a sample.
 const CONFIGURATION: &str = "etc/umlmon";
 const DEFAULTS: &str = "etc/default/umlmon";
 
 /// Files of the repository under the prefix, as they are.
-const SHARED: [(&str, &str); 12] = [
+const SHARED: [(&str, &str); 13] = [
     ("etc/systemd/umldir.service", "lib/systemd/system"),
     ("etc/systemd/umlmon.service", "lib/systemd/system"),
     ("etc/systemd/umlmon@.service", "lib/systemd/system"),
     ("etc/systemd/umlmon.target", "lib/systemd/system"),
+    ("etc/guest/umlguest.service", "lib/umlmon"),
     ("etc/tmpfiles.d/umlmon.conf", "lib/tmpfiles.d"),
     ("etc/sysusers.d/umlmon.conf", "lib/sysusers.d"),
     ("README.md", "share/doc/umlmon"),
@@ -93,10 +98,14 @@ pub(crate) fn build(source: &Path, target: &Path) -> anyhow::Result<PathBuf> {
     build.args(PROGRAMS.iter().flat_map(|(program, _)| ["-p", program]));
     // The configuration of cargo is that of the sources.
     build
-        .env("CARGO_ENCODED_RUSTFLAGS", flags)
+        .env("CARGO_ENCODED_RUSTFLAGS", &flags)
         .env_remove("RUSTFLAGS");
     steps::run(&mut build)?;
-    Ok(target.join("release"))
+    let programs = target.join("release");
+    helper::build(source, target, &flags)?;
+    fs::copy(target.join(helper::BUILT), programs.join(HELPER))
+        .context("cannot copy the helper")?;
+    Ok(programs)
 }
 
 /// Puts everything in place; returns what was written, as the host will call it. A configuration that is there stays.
@@ -176,6 +185,12 @@ fn entries(programs: &Path, prefix: &str) -> anyhow::Result<Vec<Entry>> {
         });
         entries.extend(completions_of(program, prefix)?);
     }
+    let helper = programs.join(HELPER);
+    entries.push(Entry {
+        to: prefix.join("lib/umlmon").join(HELPER),
+        mode: 0o755,
+        content: fs::read(&helper).with_context(|| format!("cannot read {}", helper.display()))?,
+    });
     let mut pages: Vec<_> = fs::read_dir(repository().join("man"))?.collect::<Result<_, _>>()?;
     pages.sort_by_key(fs::DirEntry::file_name);
     for page in pages {
@@ -281,7 +296,8 @@ mod tests {
     /// Programs of which only the help counts.
     fn stand_ins(directory: &Path) {
         let help = "Usage: it VM\n  -config FILE            a\n  -version                b\n  -help                   c\n";
-        for (program, _) in PROGRAMS {
+        let programs = PROGRAMS.iter().map(|(program, _)| *program);
+        for program in programs.chain([HELPER]) {
             let path = directory.join(program);
             fs::write(&path, format!("#!/bin/sh\nprintf '%s' '{help}'\n")).unwrap();
             fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();

@@ -7,6 +7,7 @@ mod deb;
 mod demo;
 mod dist;
 mod r#gen;
+mod helper;
 mod install;
 mod kernel;
 mod kernel_package;
@@ -81,5 +82,6 @@ fn make_guest(out: &str, rest: &[&str]) -> anyhow::Result<()> {
         _ => anyhow::bail!("{USAGE}"),
     };
     setup::install(&guest::PACKAGES)?;
+    helper::for_tests()?;
     guest::build(Path::new(out), megabytes, login)
 }

@@ -1,0 +1,126 @@
+//! Tier real: commands in the guest by its helper, umlguest.
+
+use std::io::{Read as _, Write as _};
+use std::process::Stdio;
+
+use e2e::{Login, Outcome, Terminal, Vm, World, wait_for};
+use rustix::process::{Pid, Signal, kill_process};
+
+fn guest(world: &World) -> Vm<'_> {
+    let vm = world.vm("vm1").con(1).guest(Login::Password).monitor();
+    vm.umlwatch(&["-start"]).ok();
+    vm
+}
+
+fn exec(vm: &Vm<'_>, words: &[&str]) -> Outcome {
+    vm.umlwatch(&[&["-exec"], words].concat())
+}
+
+#[test]
+fn a_command_has_its_outputs_its_status_and_its_words() {
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
+    let vm = guest(&world);
+    // The guest has only begun to boot.
+    let outcome = exec(
+        &vm,
+        &["sh", "-c", "echo $0 $1; echo e >&2; exit 7", "a b", "-info"],
+    );
+    assert_eq!(outcome.status, Some(7), "{outcome:#?}");
+    assert_eq!(outcome.stdout, "a b -info\n");
+    assert_eq!(outcome.stderr, "e\n");
+    // A single word is for a shell.
+    assert_eq!(exec(&vm, &["echo $((6*7)) | tr 4 5"]).ok(), "52\n");
+    let outcome = exec(&vm, &["nonexistent"]);
+    assert_eq!(outcome.status, Some(127));
+    assert!(
+        outcome.stderr.contains("No such file or directory"),
+        "{outcome:#?}"
+    );
+    assert_eq!(exec(&vm, &["kill -9 $$"]).status, Some(137));
+    // Ours, when there is no guest.
+    vm.umlwatch(&["-kill"]).ok();
+    vm.wait_inactive();
+    let outcome = exec(&vm, &["true"]);
+    assert_eq!(outcome.status, Some(125));
+    assert_eq!(
+        outcome.stderr,
+        "umlwatch: vm1: cannot run a command: the VM is not running (-start starts it)\n"
+    );
+}
+
+#[test]
+fn what_is_piped_through_a_command_comes_back() {
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
+    let vm = guest(&world);
+    let sent = e2e::flood(2_000_000);
+    let mut command = vm.command(&["-exec", "cat"]);
+    let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = pipes.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let written = sent.clone();
+    let writer = std::thread::spawn(move || stdin.write_all(&written));
+    let mut came = Vec::new();
+    child.stdout.take().unwrap().read_to_end(&mut came).unwrap();
+    writer.join().unwrap().unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(came == sent, "{} of {} bytes", came.len(), sent.len());
+}
+
+#[test]
+fn a_terminal_is_like_that_of_the_user() {
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
+    let vm = guest(&world);
+    let script = "stty size; tty; trap 'stty size' WINCH; trap 'echo interrupted; exit 3' INT; while :; do sleep 0.1; done";
+    let mut terminal = Terminal::run(&vm.command(&["-exec", "sh", "-c", script]), 30, 90);
+    terminal.expect("30 90\r\n/dev/pts/0\r\n");
+    terminal.resize(40, 100);
+    terminal.expect("40 100\r\n");
+    terminal.send("\x03");
+    terminal.expect("interrupted");
+    assert_eq!(terminal.wait(), Some(3));
+}
+
+#[test]
+fn signals_are_passed_on_and_a_client_that_goes_hangs_its_command_up() {
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
+    let vm = guest(&world);
+    let begin = |script: &str| {
+        let mut command = vm.command(&["-exec", "sh", "-c", script]);
+        let pipes = command.stdin(Stdio::null()).stdout(Stdio::piped());
+        let mut child = pipes.spawn().unwrap();
+        let mut up = [0; 3];
+        child.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
+        assert_eq!(&up, b"up\n");
+        child
+    };
+    let mut child = begin("trap 'exit 9' TERM; echo up; while :; do sleep 0.1; done");
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(9));
+
+    let mut child = begin("trap 'echo hup > /tmp/hup; exit' HUP; echo up; sleep 1000 & wait");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    wait_for("the end of the command", || {
+        let said = exec(&vm, &["cat", "/tmp/hup"]).stdout;
+        (said == "hup\n").then_some(())
+    });
+}
+
+#[test]
+fn a_guest_that_ends_ends_its_commands() {
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
+    let vm = guest(&world);
+    let outcome = exec(&vm, &["poweroff; sleep 1000"]);
+    assert_eq!(outcome.status, Some(125), "{outcome:#?}");
+    vm.wait_inactive();
+}
