@@ -41,6 +41,9 @@ fn everything_that_a_vm_needs_works_with_a_real_kernel() {
         let is_free = result["what"] == "sysrq t" || (may_panic && result["verdict"] == "beware");
         assert!(is_free || result["verdict"] == "works", "{result}");
     }
+    let boot = results.iter().find(|result| result["what"] == "boot");
+    let boot = boot.unwrap()["found"].as_str().unwrap();
+    assert!(boot.ends_with(" s"), "{boot}");
     for what in [
         "con1",
         "window size",

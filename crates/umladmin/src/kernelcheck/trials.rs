@@ -23,12 +23,18 @@ const SILENCE: Duration = Duration::from_millis(1500);
 pub(crate) fn all(installation: &Installation, drivers: Drivers) -> Result<Vec<Trial>, String> {
     let mut talk = installation.talk()?;
     let mut rows = Vec::new();
+    let begin = Instant::now();
     match boot(&mut talk, &[]) {
         Err(why) => {
             rows.push(Trial::of("boot", Err(why)));
             return Ok(rows);
         }
-        Ok(con0) => with_guest(&mut rows, installation, &mut talk, &con0),
+        Ok(con0) => {
+            let took = begin.elapsed().as_secs_f64();
+            let found = format!("with {MEMORY} MB of memory, in {took:.1} s");
+            rows.push(Trial::of("boot", Ok(found)));
+            with_guest(&mut rows, installation, &mut talk, &con0);
+        }
     }
     talk.kill()?;
     rows.extend(network::all(installation, &mut talk, drivers)?);
@@ -52,7 +58,6 @@ fn is(found: Found, wanted: &str, words: &str) -> Found {
 
 fn with_guest(rows: &mut Vec<Trial>, installation: &Installation, talk: &mut Talk, con0: &str) {
     let mut put = |what, found| rows.push(Trial::of(what, found));
-    put("boot", Ok(format!("with {MEMORY} MB of memory")));
     put("version", value(con0, "version"));
     put(
         "con1",
