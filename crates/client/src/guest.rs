@@ -1,7 +1,7 @@
 //! A command in the guest, carried out by the helper there (umlguest). Runs in the clients.
 //!
-//! The caller polls the stream of the connection, its own input, and whatever else it waits for. [`Running::send`] sends
-//! what is due, [`Running::heard`] takes what has come.
+//! The caller polls the stream of the connection, its own input, and whatever else it waits for. [`Running::send`]
+//! sends what is due, [`Running::heard`] takes what has come.
 
 use std::collections::VecDeque;
 

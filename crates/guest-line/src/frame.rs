@@ -12,8 +12,8 @@ pub const VERSION: u32 = 1;
 /// How many bytes a piece of a stream has at most.
 pub const MAX_PIECE: usize = 2048;
 
-/// How many bytes the monitor has on the line at most that the helper has not read. The terminal in the guest holds about
-/// 4 KiB, and a kernel that finds it full may read no more.
+/// How many bytes the monitor has on the line at most that the helper has not read. The terminal in the guest holds
+/// about 4 KiB, and a kernel that finds it full may read no more.
 pub const UNREAD: usize = 3 << 10;
 
 /// How many bytes a frame has on the line at most: a piece, its head, and one byte for each 254 of them.

@@ -1,4 +1,4 @@
-//! The helper on a terminal of this host, as it is on a serial line of a guest: the test is the monitor and its clients.
+//! The helper on a terminal of this host, as on a serial line of a guest: the test is the monitor and its clients.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // in functions beside the tests, too
 

@@ -2,8 +2,8 @@
 //!
 //! It has a login on `tty1` to `tty3` and `ttyS0` (root, password `uml`), powers off on CTRL-ALT-DEL, prints
 //! `GUEST-READY` and `GUEST-SHUTDOWN` on con0, and writes `ready` to `/proc/mconsole` when it is up. The kernel
-//! arguments `gip=` and `ggw=` configure its network; a script on the disk ubd15 is run. It has the helper, umlguest, if
-//! that has been built. See `crates/xtask/guest/`.
+//! arguments `gip=` and `ggw=` configure its network; a script on the disk ubd15 is run. It has the helper, umlguest,
+//! if that has been built. See `crates/xtask/guest/`.
 
 use std::fmt::Write as _;
 use std::fs::{self, File, Permissions};

@@ -22,8 +22,8 @@ pub const FIRST_CHANNEL_FD: i32 = 3;
 const NEVER_OPEN: i32 = i32::MAX;
 
 /// Builds the argument list. `channels` are in the order of their descriptors, con0 first, which has three; those of
-/// the others begin with [`FIRST_CHANNEL_FD`], that of the helper's line and those of the open taps follow; `extra` are the arguments of this start
-/// only.
+/// the others begin with [`FIRST_CHANNEL_FD`], that of the helper's line and those of the open taps follow; `extra` are
+/// the arguments of this start only.
 pub fn build(
     vm: &Vm,
     channels: &[ChannelName],
