@@ -4,12 +4,14 @@
 //! Files are not opened for this, because they belong to the VM's user: `/proc` and `/sys` tell it.
 
 use std::fs;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use config::DiskName;
 use rustix::fs::{
-    AtFlags, CWD, Dev, Mode, OFlags, StatxFlags, major, makedev, minor, openat, statx,
+    AtFlags, CWD, Dev, FileType, Mode, OFlags, StatxFlags, fstat, major, makedev, minor, openat,
+    statx,
 };
 use rustix::io::Errno;
 
@@ -153,12 +155,23 @@ impl Lock {
     }
 }
 
+/// Opens a block device for itself alone. The name is in a directory of the VM's user: what has another number is not
+/// opened, as opening some devices does something.
+fn open_alone(path: &Path, number: Dev) -> Result<(), Errno> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let named = openat(CWD, path, flags, Mode::empty())?;
+    let found = fstat(&named)?;
+    if FileType::from_raw_mode(found.st_mode) != FileType::BlockDevice || found.st_rdev != number {
+        return Ok(());
+    }
+    let again = format!("/proc/self/fd/{}", named.as_raw_fd());
+    let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    openat(CWD, again, flags, Mode::empty()).map(drop)
+}
+
 /// Who has a block device for itself: the host's kernel knows, whatever it is used for.
 fn device(path: &Path, number: Dev, access: Access) -> Option<String> {
-    let flags = OFlags::RDONLY | OFlags::EXCL | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    if access == Access::Read
-        || !matches!(openat(CWD, path, flags, Mode::empty()), Err(Errno::BUSY))
-    {
+    if access == Access::Read || open_alone(path, number) != Err(Errno::BUSY) {
         return None;
     }
     let directory = format!("/sys/dev/block/{}:{}", major(number), minor(number));
