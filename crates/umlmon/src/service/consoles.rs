@@ -116,7 +116,11 @@ impl Service {
         let attachment = self.attached(session, &args.channel)?;
         self.must_run()?;
         attachment.write(&args.data).await?;
-        Ok(attachment.wait_until_taken().await?)
+        match attachment.wait_until_taken().await {
+            // It may well have ended because of what it took.
+            Err(pty::Error::Ended { .. }) => Ok(()),
+            taken => Ok(taken?),
+        }
     }
 
     pub(super) fn resize_channel(
