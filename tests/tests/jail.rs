@@ -171,8 +171,10 @@ fn the_kernel_inherits_its_consoles_and_nothing_else() {
     let mut consoles: Vec<i32> = consoles.collect();
     consoles.sort_unstable();
     assert_eq!(consoles, [0, 3, 4], "{open:?}");
+    let helper = &open[&link(kernel, "fd/5")];
+    assert_eq!(*helper, 5, "the line of the guest's helper: {open:?}");
     // Two more are the fake kernel's own: its mconsole and its signals.
-    assert_eq!(open.len(), 5, "{open:?}");
+    assert_eq!(open.len(), 6, "{open:?}");
     let environment = fs::read_to_string(format!("/proc/{kernel}/environ")).unwrap();
     let names: Vec<&str> = environment
         .split_terminator('\0')

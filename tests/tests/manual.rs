@@ -16,8 +16,8 @@ const PROGRAMS: [(&str, &str); 4] = [
     ("umlmon", "8"),
 ];
 
-/// The pages that are of no program.
-const OTHERS: [(&str, &str); 2] = [("umlmon", "5"), ("umlmon", "7")];
+/// The pages that are of no program of the host.
+const OTHERS: [(&str, &str); 3] = [("umlguest", "8"), ("umlmon", "5"), ("umlmon", "7")];
 
 /// What the page of a program has, in this order.
 const SECTIONS: [&str; 7] = [

@@ -363,7 +363,7 @@ fn no_vm_sees_the_network_of_the_host() {
     }
     let said = inherited.con0();
     assert!(
-        said.contains("vec0:transport=fd,fd=3,vec=0,mac=0a:12:bc:af:32:00,mtu=9000"),
+        said.contains("vec0:transport=fd,fd=4,vec=0,mac=0a:12:bc:af:32:00,mtu=9000"),
         "{said}"
     );
     let links = fs::read_dir(format!("/proc/{}/fd", inherited.pid("kernel_pid"))).unwrap();

@@ -201,6 +201,8 @@ mod tests {
     /// A process that waits for a terminal, and keeps in its memory what a kernel does.
     struct Kernel {
         entry: Box<[u32; ENTRY / 4]>,
+        /// Keeps the terminal alive.
+        _master: OwnedFd,
         terminal: OwnedFd,
         poll: OwnedFd,
     }
@@ -208,7 +210,11 @@ mod tests {
     impl Kernel {
         /// `waits` is what it waits for, `noted` what it has noted for reading.
         fn new(waits: EventFlags, noted: u32) -> Kernel {
-            let terminal = rustix::pty::openpt(rustix::pty::OpenptFlags::NOCTTY).unwrap();
+            let flags = rustix::pty::OpenptFlags::RDWR | rustix::pty::OpenptFlags::NOCTTY;
+            let master = rustix::pty::openpt(flags).unwrap();
+            rustix::pty::unlockpt(&master).unwrap();
+            // All masters have the same inode, and other tests have some.
+            let terminal = rustix::pty::ioctl_tiocgptpeer(&master, flags).unwrap();
             let poll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
             let mut entry = Box::new([0; ENTRY / 4]);
             entry[FD / 4] = terminal.as_raw_fd().try_into().unwrap();
@@ -218,6 +224,7 @@ mod tests {
             epoll::add(&poll, &terminal, address, waits).unwrap();
             Kernel {
                 entry,
+                _master: master,
                 terminal,
                 poll,
             }
