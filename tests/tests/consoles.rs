@@ -23,7 +23,7 @@ fn a_painted_screen_is_seen_by_who_comes_late() {
     first.send("\r");
     first.expect("# ");
     first.send("vi /etc/inittab\r");
-    first.expect("1/8");
+    first.expect("1/9");
     first.send("jjx");
     first.expect("[Modified]");
     // One who takes it over sees all of it at once, and not only what changes.

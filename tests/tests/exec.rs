@@ -76,7 +76,8 @@ fn a_terminal_is_like_that_of_the_user() {
         return;
     };
     let vm = guest(&world);
-    let script = "stty size; tty; trap 'stty size' WINCH; trap 'echo interrupted; exit 3' INT; while :; do sleep 0.1; done";
+    let script = "trap 'stty size' WINCH; trap 'echo interrupted; exit 3' INT; stty size; tty; \
+                  while :; do sleep 0.1; done";
     let mut terminal = Terminal::run(&vm.command(&["-exec", "sh", "-c", script]), 30, 90);
     terminal.expect("30 90\r\n/dev/pts/0\r\n");
     terminal.resize(40, 100);
