@@ -108,3 +108,25 @@ fn a_monitor_uses_the_processors_that_it_was_given() {
     assert_eq!(processors_of(&vm), BTreeSet::from([first]));
     vm.kill();
 }
+
+#[test]
+fn programs_and_processors_of_a_guest_are_as_configured() {
+    let Some(world) = World::new() else { return };
+    let lines = "userspace = seccomp\ncpus = 2";
+    let vm = world.vm("vm1").line(lines).monitor();
+    vm.start();
+    let kernel = vm.pid("kernel_pid");
+    let arguments = std::fs::read_to_string(format!("/proc/{kernel}/cmdline")).unwrap();
+    assert!(
+        arguments.contains("\0seccomp=on\0ncpus=2\0"),
+        "{arguments:?}"
+    );
+    // With two processors, one of the host would be too few.
+    assert_eq!(shown(&vm).contains(['-', ',']), ours().len() > 1);
+    let page = vm.umlwatch(&["-info"]).ok();
+    assert!(
+        page.contains("seccomp: programs of the guest can reach its kernel"),
+        "{page}"
+    );
+    vm.kill();
+}

@@ -12,6 +12,7 @@ use crate::net::Nic;
 use crate::params::{PARAMS, Set};
 use crate::remote::TlsPolicy;
 use crate::setting::{Origin, SectionKind, Setting};
+use crate::values::Userspace;
 use crate::vm::Vm;
 
 /// The most additional kernel arguments of a VM.
@@ -86,6 +87,7 @@ impl Vm {
             }
         }
         vm.check_memory(merged)?;
+        vm.check_processors()?;
         vm.check_directories(global)?;
         check_logs(merged, &vm)?;
         check_proxies(merged, &vm)?;
@@ -108,6 +110,17 @@ impl Vm {
             "{} is more than {}",
             shown("mem"),
             shown("mem_limit")
+        )))
+    }
+
+    /// A kernel that traces its programs can run one at a time.
+    fn check_processors(&self) -> Result<()> {
+        if self.cpus == 1 || self.userspace == Userspace::Seccomp {
+            return Ok(());
+        }
+        Err(Error::Conflict(format!(
+            "[{}]: cpus = {} needs userspace = seccomp",
+            self.name, self.cpus
         )))
     }
 

@@ -32,14 +32,8 @@ pub(crate) const RESERVED: &[(&str, &str)] = &[
     ("uml_", "the monitor sets it"),
     ("mconsole", "the monitor sets it"),
     ("stderr", "the monitor owns the channel it writes to"),
-    (
-        "seccomp=",
-        "the monitor decides how guest processes are confined",
-    ),
-    (
-        "ncpus=",
-        "the administrator decides how many processors are used",
-    ),
+    ("seccomp=", "it is configured with userspace"),
+    ("ncpus=", "processors are configured with cpus"),
     // They make the kernel print something and exit; a bare -- would hide the monitor's arguments from the kernel.
     ("__", "it is an instruction for the kernel program itself"),
 ];
@@ -63,10 +57,7 @@ pub(crate) fn check_argument(argument: &str) -> Result<()> {
 pub(crate) fn check_administrators_argument(argument: &str) -> Result<()> {
     check_argument(argument)?;
     let why = match argument.trim_matches('"').split_once('=') {
-        // The filter of system calls has none of those with which processors are started and told something.
-        Some(("ncpus", count)) if count != "1" => {
-            "the jail does not allow the system calls of a kernel with several processors, which would hang"
-        }
+        Some(("ncpus", count)) if count != "1" => "processors are configured with cpus",
         // It has few of those with which files are changed.
         Some(("hostfs", _)) => {
             "the jail does not allow the system calls of hostfs; pass files on by a disk or a network"
@@ -179,7 +170,7 @@ mod tests {
     #[test]
     fn what_cannot_work_in_the_jail_is_refused_to_administrators_too() {
         for (argument, why) in [
-            ("ncpus=2", "several processors"),
+            ("ncpus=2", "configured with cpus"),
             ("hostfs=/share", "system calls of hostfs"),
             ("\"hostfs=/\"", "system calls of hostfs"),
             ("a b", "white space"),

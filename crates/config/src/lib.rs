@@ -53,7 +53,9 @@ pub use services::Service;
 pub use setting::{Origin, SectionKind, Setting};
 pub use text::is_printable;
 pub use user::UserChanges;
-pub use values::{Device, Identity, MAX_ETH, MAX_UBD, Scheduler, StartType, SyncDisks, Terminal};
+pub use values::{
+    Device, Identity, MAX_ETH, MAX_UBD, Scheduler, StartType, SyncDisks, Terminal, Userspace,
+};
 pub use vm::Vm;
 
 #[cfg(test)]

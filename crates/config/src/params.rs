@@ -495,6 +495,24 @@ pub const PARAMS: &[Param] = &[
         ..VM_PROTECTED
     },
     Param {
+        name: "userspace",
+        default: Some("ptrace"),
+        value: "ptrace|seccomp|auto",
+        doc: "how the kernel runs the programs of the guest; seccomp is faster, and they can reach the kernel's memory",
+        addition: true,
+        set: Set::Vm(|vm, _, v| put(&mut vm.userspace, v)),
+        ..VM_PROTECTED
+    },
+    Param {
+        name: "cpus",
+        default: Some("1"),
+        value: "N",
+        doc: "how many processors the guest has",
+        addition: true,
+        set: Set::Vm(|vm, _, v| number(v, 1, 64).map(|n| vm.cpus = n)),
+        ..VM_PROTECTED
+    },
+    Param {
         name: "affinity",
         default: Some("auto"),
         value: "auto|none|LIST",

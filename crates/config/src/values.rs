@@ -116,6 +116,29 @@ impl fmt::Display for SyncDisks {
     }
 }
 
+/// How the kernel runs the programs of the guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Userspace {
+    /// It traces them. Every kernel can do this.
+    Ptrace,
+    /// They trap into it by themselves, which is faster and separates less.
+    Seccomp,
+    /// The second if the kernel has it, else the first.
+    Auto,
+}
+
+impl FromStr for Userspace {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        let words = [
+            ("ptrace", Userspace::Ptrace),
+            ("seccomp", Userspace::Seccomp),
+            ("auto", Userspace::Auto),
+        ];
+        one_of("a way to run programs", text, &words)
+    }
+}
+
 /// How far a VM is started when the system boots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartType {

@@ -8,7 +8,7 @@ use crate::names::{DiskName, JailPath, LogName, VmName};
 use crate::net::{Nic, Transport};
 use crate::password::Password;
 use crate::setting::Setting;
-use crate::values::{Scheduler, StartType, SyncDisks, Terminal};
+use crate::values::{Scheduler, StartType, SyncDisks, Terminal, Userspace};
 
 /// The effective configuration of a VM, each field as described in umlmon(5).
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +43,10 @@ pub struct Vm {
     pub history: u32,
     /// Processor time, in percent of one processor; 0: no limit.
     pub cpu_limit: u32,
+    /// How its kernel runs the programs of the guest.
+    pub userspace: Userspace,
+    /// How many processors the guest has.
+    pub cpus: u32,
     /// The processors of the host on which it runs.
     pub affinity: Affinity,
     /// How large a log grows, in megabytes; 0: no limit.
@@ -121,6 +125,8 @@ impl Vm {
             ssl: BTreeMap::new(),
             history: 0,
             cpu_limit: 0,
+            userspace: Userspace::Ptrace,
+            cpus: 1,
             affinity: Affinity::None,
             log_limit: 0,
             log_quota: 0,

@@ -45,6 +45,8 @@ const ALLOWED: &[c_long] = &[
     libc::SYS_signalfd4, libc::SYS_socketpair, libc::SYS_statfs, libc::SYS_tgkill, libc::SYS_timer_create,
     libc::SYS_timer_gettime, libc::SYS_timer_settime, libc::SYS_uname, libc::SYS_unlink, libc::SYS_wait4,
     libc::SYS_write, libc::SYS_writev,
+    // A kernel with several processors: it starts their threads, counts processors of the host, and interrupts threads.
+    libc::SYS_rt_tgsigqueueinfo, libc::SYS_sched_getaffinity, libc::SYS_vfork,
     // Not observed, but what another libc or compiler would use for the same purpose.
     libc::SYS_clock_getres, libc::SYS_clock_gettime, libc::SYS_clock_nanosleep, libc::SYS_dup, libc::SYS_dup3,
     libc::SYS_epoll_create1, libc::SYS_epoll_pwait, libc::SYS_eventfd2, libc::SYS_fdatasync, libc::SYS_ftruncate,
@@ -117,7 +119,7 @@ const WITH_FILES: &[c_long] = &[
 #[rustfmt::skip]
 const WITH_PROCESSES: &[c_long] = &[
     libc::SYS_bind, libc::SYS_clone, libc::SYS_clone3, libc::SYS_execve, libc::SYS_execveat, libc::SYS_process_vm_readv,
-    libc::SYS_process_vm_writev, libc::SYS_ptrace, libc::SYS_socketpair,
+    libc::SYS_process_vm_writev, libc::SYS_ptrace, libc::SYS_rt_tgsigqueueinfo, libc::SYS_socketpair, libc::SYS_vfork,
 ];
 
 /// Restricts the calling process and all it starts, permanently. Sets `no_new_privs` too.

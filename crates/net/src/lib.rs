@@ -19,6 +19,6 @@ mod undo;
 pub use connection::{Connection, Eth, Owner};
 pub use error::Error;
 pub use host::{Counters, Kind, configure, kind, leave_host};
-pub use kernel::{Driver, Drivers, is_uml};
+pub use kernel::{Driver, Drivers};
 pub use records::Records;
 pub use setup::Networks;

@@ -18,8 +18,7 @@ mod watch;
 use std::path::{Path, PathBuf};
 
 use cli::{Exit, Failure};
-use jail::Program;
-use net::Drivers;
+use jail::{Features, Program};
 use serde_json::{Value, json};
 
 use crate::look;
@@ -39,20 +38,22 @@ pub(crate) fn run(kernel: &Path, as_json: bool) -> Result<Exit, Failure> {
         Watch::begin().map_err(|error| Failure::from(error).about("cannot watch for Ctrl-C"))?;
     let about = |error: String| Failure::new(Exit::Failed, error).about(kernel.display());
     let program = Program::on_host(kernel).map_err(|error| error.to_string());
-    let mut rows = vec![Trial::of("kernel", identify(&program, kernel))];
+    let features = program.as_ref().map_err(Clone::clone);
+    let features = features.and_then(|program| look::features(program, kernel));
+    let mut rows = vec![Trial::of("kernel", identify(&features, kernel))];
     let mut looked = None;
     if let (false, Ok(program)) = (has_failed(&rows), &program) {
-        let (libraries, drivers) = (look::libraries(program), look::drivers(program, kernel));
+        let libraries = look::libraries(program);
         rows.push(Trial::of("libraries", named(&libraries)));
-        rows.push(Trial::of("networks", networks(&drivers)));
-        looked = libraries.ok().zip(drivers.ok()).map(|it| (program, it));
+        rows.push(Trial::of("networks", networks(&features)));
+        looked = libraries.ok().zip(features.ok()).map(|it| (program, it));
     }
-    if let (false, Some((program, (libraries, drivers)))) = (has_failed(&rows), looked) {
+    if let (false, Some((program, (libraries, features)))) = (has_failed(&rows), looked) {
         // The interfaces of the trial must not be in the network of the host.
         net::leave_host().map_err(|error| Failure::from(error).about("cannot make a network"))?;
         // When this is over, nothing of it is left.
         let tried = Installation::make(program, &libraries, &watch)
-            .and_then(|installation| trials::all(&installation, drivers));
+            .and_then(|installation| trials::all(&installation, features));
         if watch.is_over() {
             return Err(about("interrupted; everything was removed".into()));
         }
@@ -82,9 +83,8 @@ fn has_failed(rows: &[Trial]) -> bool {
 }
 
 /// Whether the file is a kernel at all.
-fn identify(program: &Result<Program, String>, kernel: &Path) -> Found {
-    let program = program.as_ref().map_err(Clone::clone)?;
-    match look::is_uml(program, kernel)? {
+fn identify(features: &Result<Features, String>, kernel: &Path) -> Found {
+    match features.clone()?.uml {
         true => Ok("a User Mode Linux kernel".into()),
         false => Err(format!(
             "{} is not a User Mode Linux kernel, which is a program of its own (Debian: package user-mode-linux)",
@@ -105,15 +105,16 @@ fn named(libraries: &Result<Libraries, String>) -> Found {
     })
 }
 
-fn networks(drivers: &Result<Drivers, String>) -> Found {
-    match drivers.clone()? {
-        Drivers {
+fn networks(features: &Result<Features, String>) -> Found {
+    match features.clone()? {
+        Features {
             vec: true,
             eth: true,
+            ..
         } => Ok("vec (the guest sees vec0), and eth (the guest sees eth0)".into()),
-        Drivers { vec: true, .. } => Ok("vec (the guest sees vec0)".into()),
-        Drivers { eth: true, .. } => Ok("eth (the guest sees eth0)".into()),
-        Drivers { .. } => Err(
+        Features { vec: true, .. } => Ok("vec (the guest sees vec0)".into()),
+        Features { eth: true, .. } => Ok("eth (the guest sees eth0)".into()),
+        Features { .. } => Err(
             "no network driver is in this kernel: it was compiled without CONFIG_UML_NET_VECTOR"
                 .into(),
         ),

@@ -11,8 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use jail::{Needs, Program};
-use net::Drivers;
+use jail::{Features, Needs, Program};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use serde::Serialize;
@@ -21,8 +20,7 @@ use serde::de::DeserializeOwned;
 /// The argument that tells this process from umladmin as users call it.
 const ARGUMENT: &str = "--look";
 const NEEDS: &str = "needs";
-const UML: &str = "uml";
-const DRIVERS: &str = "drivers";
+const FEATURES: &str = "features";
 
 /// How long it may take. Most of it is the time to read the file from its disk.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -35,14 +33,9 @@ pub(crate) fn libraries(program: &Program) -> Result<Vec<(PathBuf, PathBuf)>, St
     jail::libraries(program, &needs).map_err(|error| error.to_string())
 }
 
-/// Whether it is a User Mode Linux kernel.
-pub(crate) fn is_uml(program: &Program, path: &Path) -> Result<bool, String> {
-    ask(program.file(), UML, path)
-}
-
-/// The network drivers of a kernel, by what is in its file.
-pub(crate) fn drivers(program: &Program, path: &Path) -> Result<Drivers, String> {
-    ask(program.file(), DRIVERS, path)
+/// What a kernel can do, by what is in its file.
+pub(crate) fn features(program: &Program, path: &Path) -> Result<Features, String> {
+    ask(program.file(), FEATURES, path)
 }
 
 /// Has a process look at the file, which is at `path` in messages.
@@ -135,8 +128,7 @@ fn look() -> Vec<u8> {
     };
     match what.to_str() {
         Some(NEEDS) => json(Needs::read(&file, &path).map_err(|error| error.to_string())),
-        Some(UML) => json(net::is_uml(&file).map_err(cannot)),
-        Some(DRIVERS) => json(Drivers::of(&file).map_err(cannot)),
+        Some(FEATURES) => json(Features::of(&file).map_err(cannot)),
         _ => json(Err::<(), _>("there is nothing to look for".to_owned())),
     }
 }

@@ -100,6 +100,7 @@ fn write_state(page: &mut String, info: &VmInfo) -> fmt::Result {
         _ => format!(", {} of it in use", size(info.mem_used)),
     };
     fact(page, "Memory", &format!("{} MB{used}", info.mem_mb))?;
+    write_userspace(page, info)?;
     write_bounds(page, info)?;
     let version = printable(info.daemon_version.as_bytes());
     let (pid, moment) = (info.monitor_pid, utc(info.monitor_since));
@@ -108,6 +109,25 @@ fn write_state(page: &mut String, info: &VmInfo) -> fmt::Result {
         "Monitor",
         &format!("umlmon {version}, process {pid}, since {moment}"),
     )
+}
+
+/// How the kernel runs programs, if not in the usual way.
+fn write_userspace(page: &mut String, info: &VmInfo) -> fmt::Result {
+    let userspace = info
+        .settings
+        .iter()
+        .find(|setting| setting.param == "userspace");
+    match userspace.map(|setting| setting.value.as_slice()) {
+        None | Some(b"ptrace") => Ok(()),
+        Some(way) => {
+            let way = printable(way);
+            fact(
+                page,
+                "Userspace",
+                &format!("{way}: programs of the guest can reach its kernel"),
+            )
+        }
+    }
 }
 
 /// Where the VM runs, what limits it, and what keeps it apart.

@@ -48,7 +48,10 @@ fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     if args == ["--help"] {
         // What a monitor looks for in the file of a kernel.
-        println!("eth[0-9]+=<transport>,<options>\nvec[0-9]+:<option>=<value>,<option>=<value>");
+        println!(
+            "eth[0-9]+=<transport>,<options>\nvec[0-9]+:<option>=<value>,<option>=<value>\n\
+             seccomp=<on/auto/off>\nncpus=<# of desired CPUs>"
+        );
         return Ok(());
     }
     if args == ["clock"] {

@@ -71,6 +71,8 @@ ubd0 = /disks/root.dsk
 # pids_limit = 1000
 # overhead_limit = 512
 # cpu_limit = 0
+# userspace = ptrace
+# cpus = 1
 # affinity = auto
 start = manual
 ";
@@ -114,6 +116,8 @@ fn value(param: &'static str, n: u8) -> BoxedStrategy<String> {
         "pids_limit" | "overhead_limit" | "cpu_limit" => {
             (64..9999u32).prop_map(|n| n.to_string()).boxed()
         }
+        "userspace" => Just("seccomp".into()).boxed(),
+        "cpus" => Just("1".into()).boxed(),
         "affinity" => "(auto|none|[1-9]?[0-9]|[1-9]-9,[1-9]0)".boxed(),
         "eth" => prop_oneof![
             Just(format!(

@@ -39,6 +39,8 @@ fn user_changes_override() {
         ("pids_limit", "1000", Origin::Default),
         ("overhead_limit", "512", Origin::Default),
         ("cpu_limit", "0", Origin::Default),
+        ("userspace", "ptrace", Origin::Default),
+        ("cpus", "1", Origin::Default),
         ("affinity", "auto", Origin::Default),
         ("start", "manual", Origin::Default),
     ];

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use net::Drivers;
+use jail::Features;
 
 use super::boot::{boot, value};
 use super::guest::network::{ANSWER, GUEST, HOST, PORT};
@@ -21,11 +21,11 @@ const TUN: &str = "/dev/net/tun";
 pub(super) fn all(
     installation: &Installation,
     talk: &mut Talk,
-    drivers: Drivers,
+    features: Features,
 ) -> Result<Vec<Trial>, String> {
     let drivers = [
-        (drivers.vec, "network vec0", "vec"),
-        (drivers.eth, "network eth0", "tuntap"),
+        (features.vec, "network vec0", "vec"),
+        (features.eth, "network eth0", "tuntap"),
     ];
     let mut rows = Vec::new();
     for (_, what, transport) in drivers.into_iter().filter(|(has, ..)| *has) {

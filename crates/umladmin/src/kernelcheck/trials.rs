@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use net::Drivers;
+use jail::Features;
 use rpc_xdr::umlmonctrl::VmEnd;
 
 use super::boot::{BOOT, boot, describe, value};
@@ -20,7 +20,7 @@ const SHORT: Duration = Duration::from_secs(10);
 const SILENCE: Duration = Duration::from_millis(1500);
 
 /// All trials. An error means that nothing can be tried at all.
-pub(crate) fn all(installation: &Installation, drivers: Drivers) -> Result<Vec<Trial>, String> {
+pub(crate) fn all(installation: &Installation, features: Features) -> Result<Vec<Trial>, String> {
     let mut talk = installation.talk()?;
     let mut rows = Vec::new();
     let begin = Instant::now();
@@ -37,7 +37,7 @@ pub(crate) fn all(installation: &Installation, drivers: Drivers) -> Result<Vec<T
         }
     }
     talk.kill()?;
-    rows.extend(network::all(installation, &mut talk, drivers)?);
+    rows.extend(network::all(installation, &mut talk, features)?);
     rows.push(Trial::of("panic is reported", panic_is_told(&mut talk)));
     talk.kill()?;
     rows.push(sysrq_t(&mut talk));

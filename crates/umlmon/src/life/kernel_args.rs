@@ -2,7 +2,8 @@
 //!
 //! The arguments of the daemon come first, then those of the administrator and the user, each as one element.
 
-use config::{ChannelName, Vm};
+use config::{ChannelName, Userspace, Vm};
+use jail::Features;
 
 use crate::channels::CON0;
 use crate::disks::holdings::Ubd;
@@ -21,11 +22,42 @@ pub const FIRST_CHANNEL_FD: i32 = 3;
 /// of each console (arch/um/drivers/line.c, `setup_one_line`).
 const NEVER_OPEN: i32 = i32::MAX;
 
-/// Builds the argument list. `channels` are in the order of their descriptors, con0 first, which has three; those of
-/// the others begin with [`FIRST_CHANNEL_FD`], that of the helper's line and those of the open taps follow; `extra` are
-/// the arguments of this start only.
+/// The arguments for what not every kernel has.
+///
+/// # Errors
+/// What is asked for that this kernel does not have, and what to do.
+pub fn options(vm: &Vm, features: &Features) -> Result<Vec<String>, String> {
+    let lacks = |what: &str, argument: &str, instead: &str| {
+        let kernel = vm.kernel.as_ref().map_or("", |kernel| kernel.as_str());
+        Err(format!(
+            "{what}, but the kernel {kernel} does not have {argument}; use another kernel, or {instead}"
+        ))
+    };
+    let mut options = Vec::new();
+    match (vm.userspace, features.seccomp) {
+        (Userspace::Ptrace, _) => {}
+        (Userspace::Seccomp, true) => options.push("seccomp=on".into()),
+        (Userspace::Auto, true) => options.push("seccomp=auto".into()),
+        (Userspace::Auto, false) => {}
+        (Userspace::Seccomp, false) => {
+            return lacks("userspace = seccomp", "seccomp=", "userspace = ptrace");
+        }
+    }
+    if vm.cpus > 1 {
+        if !features.ncpus {
+            return lacks(&format!("cpus = {}", vm.cpus), "ncpus=", "cpus = 1");
+        }
+        options.push(format!("ncpus={}", vm.cpus));
+    }
+    Ok(options)
+}
+
+/// Builds the argument list. `options` are those of [`options`]. `channels` are in the order of their descriptors, con0
+/// first, which has three; those of the others begin with [`FIRST_CHANNEL_FD`], that of the helper's line and those of
+/// the open taps follow; `extra` are the arguments of this start only.
 pub fn build(
     vm: &Vm,
+    options: Vec<String>,
     channels: &[ChannelName],
     disks: &[Ubd],
     wiring: &Wiring,
@@ -49,6 +81,7 @@ pub fn build(
         "ssl=null".into(),
         "con0=fd:0".into(),
     ]);
+    args.extend(options);
     args.extend(
         channels
             .iter()
@@ -76,4 +109,47 @@ pub fn build(
     args.extend(vm.kernelargs.iter().cloned());
     args.extend(extra.iter().cloned());
     args
+}
+
+#[cfg(test)]
+mod tests {
+    use config::{Config, UserChanges};
+
+    use super::*;
+
+    fn asked(lines: &str, features: &Features) -> Result<String, String> {
+        let text =
+            format!("[vm1]\nvmuser = nobody\nmem = 64\nkernel = /shared/kernels/k\n{lines}\n");
+        let config = Config::parse(&text, "umlmon".as_ref()).unwrap();
+        let name = "vm1".parse().unwrap();
+        let vm = config.vm_with(&name, &UserChanges::default()).unwrap();
+        options(&vm, features).map(|options| options.join(" "))
+    }
+
+    #[test]
+    fn a_kernel_is_given_what_it_has_and_nothing_else() {
+        let none = Features::default();
+        let all = Features {
+            seccomp: true,
+            ncpus: true,
+            ..none
+        };
+        let given = |lines, features| asked(lines, features).unwrap();
+        assert_eq!(given("", &all), "");
+        assert_eq!(given("userspace = auto", &all), "seccomp=auto");
+        assert_eq!(given("userspace = auto", &none), "");
+        let two = "userspace = seccomp\ncpus = 2";
+        assert_eq!(given(two, &all), "seccomp=on ncpus=2");
+        let lacking = |features| asked(two, features).unwrap_err();
+        assert_eq!(
+            lacking(&none),
+            "userspace = seccomp, but the kernel /shared/kernels/k does not have seccomp=; use another kernel, or \
+             userspace = ptrace"
+        );
+        let one = Features {
+            ncpus: false,
+            ..all
+        };
+        assert!(lacking(&one).starts_with("cpus = 2, but the kernel"));
+    }
 }

@@ -7,9 +7,8 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use config::{Nic, Vm};
-use jail::Kernel;
-use net::Drivers;
+use config::{Nic, Userspace, Vm};
+use jail::{Features, Kernel};
 use sys::Network;
 use tokio::time::timeout;
 
@@ -26,8 +25,8 @@ const DEADLINE: Duration = Duration::from_secs(10);
 pub struct Seen {
     /// What it needs in the jail.
     pub kernel: Kernel,
-    /// The network drivers it has; searched only if the VM is to be connected.
-    pub drivers: Drivers,
+    /// What it can do; searched only if the VM needs some of it.
+    pub features: Features,
 }
 
 /// Looks at the kernel of the configuration.
@@ -43,7 +42,7 @@ pub async fn look(setup: &Setup, vm: &Vm) -> Result<Seen, Failure> {
         confinement: setup.jail.confinement_for_looking(),
         kernel: path.as_str().to_owned(),
         account: setup.jail.account().clone(),
-        networks: is_connected(vm),
+        features: is_connected(vm) || needs_features(vm),
     };
     let looked = looked(setup, order).await.map_err(Failure::Failed)?;
     let kernel = Kernel::new(
@@ -53,8 +52,13 @@ pub async fn look(setup: &Setup, vm: &Vm) -> Result<Seen, Failure> {
     );
     Ok(Seen {
         kernel: kernel.map_err(|error| Failure::Failed(error.to_string()))?,
-        drivers: looked.drivers,
+        features: looked.features,
     })
+}
+
+/// Whether the configuration asks for something that not every kernel has.
+fn needs_features(vm: &Vm) -> bool {
+    vm.userspace != Userspace::Ptrace || vm.cpus > 1
 }
 
 /// Whether interfaces of the VM are to be connected with the host.

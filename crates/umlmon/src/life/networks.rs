@@ -9,6 +9,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
 
 use config::{InterfaceName, MacAddr, Nic, Transport, Vm};
+use jail::Features;
 use net::{Connection, Counters, Driver, Drivers, Eth, Networks, Owner};
 use sys::Network;
 
@@ -168,11 +169,19 @@ pub struct NicLook {
 /// What the guest will call an interface at the next start, or why there cannot be one.
 pub fn prospect(vm: &Vm, seen: &Result<Seen, Failure>, number: u8) -> String {
     match seen {
-        Ok(seen) => match choose(vm, seen.drivers) {
+        Ok(seen) => match choose(vm, drivers(seen.features)) {
             Ok(driver) => format!("the guest sees {}", driver.guest_if(number)),
             Err(why) => why,
         },
         Err(failure) => failure.to_string(),
+    }
+}
+
+/// The network drivers among what a kernel can do.
+pub fn drivers(features: Features) -> Drivers {
+    Drivers {
+        vec: features.vec,
+        eth: features.eth,
     }
 }
 

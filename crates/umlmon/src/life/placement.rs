@@ -147,6 +147,8 @@ pub struct Placement {
 pub fn place(vm: &Vm, group: Option<&ControlGroup>) -> Result<Option<Place>, Failure> {
     match &vm.affinity {
         Affinity::None => Ok(None),
+        // Several processors need several of the host.
+        Affinity::Auto if vm.cpus > 1 => Ok(None),
         // What cannot be measured cannot be moved, and would be stuck.
         Affinity::Auto => Ok(group
             .and_then(ControlGroup::processor_time)

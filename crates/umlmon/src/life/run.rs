@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use config::{Vm, VmName};
 use disks::{Claim, Lease};
-use jail::{Bounds, ControlGroup, Jail, Kernel, Place, Processors, Shortage, Terms, TmpMount};
-use net::Drivers;
+use jail::{
+    Bounds, ControlGroup, Features, Jail, Kernel, Place, Processors, Shortage, Terms, TmpMount,
+};
 use tokio::time::Instant;
 
 use crate::channels::{CON0, Channels};
@@ -23,7 +24,7 @@ use crate::helper::{self, HelperLine};
 use crate::life::ending::CON0_TAIL;
 use crate::life::kernel_args;
 use crate::life::kernels::Seen;
-use crate::life::networks::{NicLook, Wiring};
+use crate::life::networks::{self, NicLook, Wiring};
 use crate::life::placement::{self, Placement};
 use crate::mconsole::{Mconsole, Notice, Notices};
 use crate::second::link::Link;
@@ -142,14 +143,15 @@ impl Run {
     pub fn start(setup: &Setup, snapshot: Snapshot, mut start: Start) -> Result<Run, Failure> {
         let vm = &snapshot.vm;
         // Validate everything ...
-        let Seen { kernel, drivers } = seen(start.kernel.take())?;
+        let Seen { kernel, features } = seen(start.kernel.take())?;
+        let options = kernel_args::options(vm, &features).map_err(Failure::Failed)?;
         let (disks, claims) = examine(setup, &snapshot, &kernel, &start.cows)?;
 
         // ... then do everything.
         start.lease = Some(holdings::claim(setup, start.lease.take(), claims)?);
         holdings::nothing_relies_on(setup, &disks, &start.cows)?;
         setup.channels.apply(vm)?;
-        let wiring = wire(setup, start.wiring.take(), &snapshot, drivers)?;
+        let wiring = wire(setup, start.wiring.take(), &snapshot, features)?;
         let wiring = start.wiring.insert(wiring);
         let group = bound(setup, vm);
         let place = placement::place(vm, group.as_ref())?;
@@ -169,7 +171,7 @@ impl Run {
                 .jail
                 .confinement(&kernel, terms(vm, wiring, group.as_ref(), place))?,
             kernel: kernel.path.display().to_string(),
-            argv: kernel_args::build(vm, &channels, &disks, wiring, &start.extra),
+            argv: kernel_args::build(vm, options, &channels, &disks, wiring, &start.extra),
             env: kernel_args::ENVIRONMENT.map(String::from).to_vec(),
         };
         let slaves = slaves.iter().map(|(_, slave)| slave.as_fd());
@@ -397,11 +399,11 @@ fn wire(
     setup: &Setup,
     held: Option<Box<Wiring>>,
     snapshot: &Snapshot,
-    drivers: Drivers,
+    features: Features,
 ) -> Result<Box<Wiring>, Failure> {
     match held.filter(|wiring| wiring.is_intact()) {
         Some(wiring) => Ok(wiring),
-        None => Wiring::set_up(setup, snapshot, drivers).map(Box::new),
+        None => Wiring::set_up(setup, snapshot, networks::drivers(features)).map(Box::new),
     }
 }
 

@@ -8,8 +8,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::process::ExitCode;
 
-use jail::{Inspection, LIBRARIES, Needs, Program};
-use net::Drivers;
+use jail::{Features, Inspection, LIBRARIES, Needs, Program};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::second::orders::{Failed, FromLooker, LookOrder, Looked, confine, report};
@@ -40,13 +39,13 @@ fn inspect(order: &LookOrder) -> Result<Looked, String> {
     let program = program.map_err(|error| error.to_string())?;
     let inspection = Inspection::make(&program, &libraries, &Needs::read);
     let inspection = inspection.map_err(|error| error.to_string())?;
-    let drivers = match order.networks {
-        true => Drivers::of(program.file())
+    let features = match order.features {
+        true => Features::of(program.file())
             .map_err(|error| format!("cannot read {}: {error}", order.kernel))?,
-        false => Drivers::default(),
+        false => Features::default(),
     };
     Ok(Looked {
         inspection,
-        drivers,
+        features,
     })
 }

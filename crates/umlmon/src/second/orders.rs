@@ -8,8 +8,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use disks::work::{Entry, Task};
-use jail::{Account, Confinement, Inspection};
-use net::Drivers;
+use jail::{Account, Confinement, Features, Inspection};
 use rustix::io::retry_on_intr;
 use rustix::net::{SendFlags, send};
 use serde::{Deserialize, Serialize};
@@ -59,8 +58,8 @@ pub struct LookOrder {
     pub kernel: String,
     /// Who is to execute it.
     pub account: Account,
-    /// Whether its network drivers matter.
-    pub networks: bool,
+    /// Whether it matters what it can do.
+    pub features: bool,
 }
 
 /// From the monitor to a second process.
@@ -132,8 +131,8 @@ pub enum FromLooker {
 pub struct Looked {
     /// What its file is and needs.
     pub inspection: Inspection,
-    /// The network drivers it has, if they matter.
-    pub drivers: Drivers,
+    /// What it can do, if that matters.
+    pub features: Features,
 }
 
 /// A step that failed, to be reported.
