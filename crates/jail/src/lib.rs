@@ -13,6 +13,7 @@ mod directories;
 mod elf_file;
 mod error;
 mod features;
+mod filter;
 mod inspect;
 mod jail;
 mod kernel;

@@ -11,11 +11,10 @@ use std::collections::BTreeMap;
 use std::io;
 
 use nix::libc::{self, c_int, c_long};
-use seccompiler::{
-    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
-    SeccompFilter, SeccompRule, TargetArch,
-};
+use seccompiler::sock_filter;
 use serde::{Deserialize, Serialize};
+
+use crate::filter::{Verdict, program};
 
 /// What a confined process is for, and so which system calls it may make.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,12 +25,12 @@ pub enum Calls {
     Disks,
 }
 
-/// Allowed with any argument. The order does not matter: the running kernel caches the verdicts.
+/// Allowed with any argument.
 #[rustfmt::skip]
 const ALLOWED: &[c_long] = &[
     // Observed.
     libc::SYS_access, libc::SYS_arch_prctl, libc::SYS_bind, libc::SYS_brk, libc::SYS_chdir,
-    libc::SYS_clone3, libc::SYS_close, libc::SYS_close_range, libc::SYS_dup2, libc::SYS_epoll_create,
+    libc::SYS_close, libc::SYS_close_range, libc::SYS_dup2, libc::SYS_epoll_create,
     libc::SYS_epoll_ctl, libc::SYS_epoll_wait, libc::SYS_execve, libc::SYS_execveat, libc::SYS_exit,
     libc::SYS_exit_group, libc::SYS_fallocate, libc::SYS_fstat, libc::SYS_fsync, libc::SYS_futex,
     libc::SYS_getcwd, libc::SYS_getdents64, libc::SYS_getpgrp, libc::SYS_getpid, libc::SYS_getppid,
@@ -118,86 +117,62 @@ const WITH_FILES: &[c_long] = &[
 /// Calls of a kernel that work on disks does not need.
 #[rustfmt::skip]
 const WITH_PROCESSES: &[c_long] = &[
-    libc::SYS_bind, libc::SYS_clone, libc::SYS_clone3, libc::SYS_execve, libc::SYS_execveat, libc::SYS_process_vm_readv,
+    libc::SYS_bind, libc::SYS_clone, libc::SYS_execve, libc::SYS_execveat, libc::SYS_process_vm_readv,
     libc::SYS_process_vm_writev, libc::SYS_ptrace, libc::SYS_rt_tgsigqueueinfo, libc::SYS_socketpair, libc::SYS_vfork,
 ];
 
 /// Restricts the calling process and all it starts, permanently. Sets `no_new_privs` too.
 pub(crate) fn restrict(calls: Calls) -> io::Result<()> {
-    for filter in [no_clone3(), allowed(calls)] {
-        let program: BpfProgram = filter
-            .and_then(TryInto::try_into)
-            .map_err(io::Error::other)?;
-        seccompiler::apply_filter(&program).map_err(io::Error::other)?;
-    }
-    Ok(())
+    seccompiler::apply_filter(&filter(calls)?).map_err(io::Error::other)
 }
 
-/// clone3(2) has its flags in memory, which a filter cannot read. With ENOSYS a C library uses clone(2) instead.
-fn no_clone3() -> Result<SeccompFilter, BackendError> {
-    let rules = BTreeMap::from([(libc::SYS_clone3, Vec::new())]);
-    SeccompFilter::new(
-        rules,
-        SeccompAction::Allow,
-        errno(libc::ENOSYS),
-        TargetArch::x86_64,
-    )
+fn filter(calls: Calls) -> io::Result<Vec<sock_filter>> {
+    program(&verdicts(calls), libc::EPERM)
 }
 
-fn allowed(calls: Calls) -> Result<SeccompFilter, BackendError> {
-    let mut rules: BTreeMap<i64, Vec<SeccompRule>> =
-        ALLOWED.iter().map(|&call| (call, Vec::new())).collect();
-    let mut ioctls = IOCTLS.to_vec();
+#[allow(clippy::cast_sign_loss, clippy::cast_possible_truncation)] // constants, as the kernel compares them: 32 bits
+fn verdicts(calls: Calls) -> BTreeMap<c_long, Verdict> {
+    let mut verdicts: BTreeMap<_, _> = ALLOWED.iter().map(|&call| (call, Verdict::Allow)).collect();
+    // It has its flags in memory, which a filter cannot read. With this error a C library uses clone(2) instead.
+    verdicts.insert(libc::SYS_clone3, Verdict::Fail(libc::ENOSYS));
+    let mut ioctls: Vec<u32> = IOCTLS.iter().map(|&request| request as u32).collect();
     match calls {
         Calls::Kernel => {
-            rules.insert(libc::SYS_socket, vec![equal(0, libc::AF_UNIX as u64)?]);
-            rules.insert(libc::SYS_clone, vec![without(0, NEW_NAMESPACES as u64)?]);
+            let namespaces = Verdict::Without(0, NEW_NAMESPACES as u32);
+            verdicts.insert(libc::SYS_socket, Verdict::If(0, vec![libc::AF_UNIX as u32]));
+            verdicts.insert(libc::SYS_clone, namespaces);
         }
         Calls::Disks => {
-            rules.retain(|call, _| !WITH_PROCESSES.contains(call));
-            rules.extend(WITH_FILES.iter().map(|&call| (call, Vec::new())));
-            ioctls.push(FICLONE);
+            verdicts.retain(|call, verdict| {
+                *verdict != Verdict::Allow || !WITH_PROCESSES.contains(call)
+            });
+            verdicts.extend(WITH_FILES.iter().map(|&call| (call, Verdict::Allow)));
+            ioctls.push(FICLONE as u32);
         }
     }
-    let requests = ioctls.iter().map(|&request| equal(1, request));
-    rules.insert(libc::SYS_ioctl, requests.collect::<Result<_, _>>()?);
-    let commands = FCNTLS.iter().map(|&command| equal(1, command as u64));
-    rules.insert(libc::SYS_fcntl, commands.collect::<Result<_, _>>()?);
+    verdicts.insert(libc::SYS_ioctl, Verdict::If(1, ioctls));
+    let commands = FCNTLS.iter().map(|&command| command as u32);
+    verdicts.insert(libc::SYS_fcntl, Verdict::If(1, commands.collect()));
     // For the process itself only.
-    rules.insert(libc::SYS_prlimit64, vec![equal(0, 0)?]);
-    let rest = errno(libc::EPERM);
-    SeccompFilter::new(rules, rest, SeccompAction::Allow, TargetArch::x86_64)
-}
-
-#[allow(clippy::cast_sign_loss)] // errno constants are positive
-fn errno(number: c_int) -> SeccompAction {
-    SeccompAction::Errno(number as u32)
-}
-
-/// The argument is this number. The kernel looks at 32 bits of all that are compared here, so a filter must, too.
-fn equal(argument: u8, value: u64) -> Result<SeccompRule, BackendError> {
-    condition(argument, SeccompCmpOp::Eq, value)
-}
-
-/// The argument has none of these bits.
-fn without(argument: u8, bits: u64) -> Result<SeccompRule, BackendError> {
-    condition(argument, SeccompCmpOp::MaskedEq(bits), 0)
-}
-
-fn condition(argument: u8, op: SeccompCmpOp, value: u64) -> Result<SeccompRule, BackendError> {
-    let length = SeccompCmpArgLen::Dword;
-    SeccompRule::new(vec![SeccompCondition::new(argument, length, op, value)?])
+    verdicts.insert(libc::SYS_prlimit64, Verdict::If(0, vec![0]));
+    verdicts
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::filter::tests::run;
 
     #[test]
     fn compiles_and_leaves_out_what_reaches_the_host() {
         for calls in [Calls::Kernel, Calls::Disks] {
-            let program: BpfProgram = allowed(calls).unwrap().try_into().unwrap();
-            assert!(program.len() < 1024);
+            let (filter, verdicts) = (filter(calls).unwrap(), verdicts(calls));
+            for number in 0..1000_u32 {
+                let (result, steps) = run(&filter, number, u32::MAX);
+                let allowed = verdicts.get(&number.into()) == Some(&Verdict::Allow);
+                assert_eq!(result == libc::SECCOMP_RET_ALLOW, allowed, "{number}");
+                assert!(steps < 14 || !allowed, "{number} takes {steps}");
+            }
         }
         for forbidden in [
             libc::SYS_mount,
