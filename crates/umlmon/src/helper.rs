@@ -206,7 +206,6 @@ fn gone(_: line::NoStream) -> Failure {
 
 /// Carries bytes between the line and its socket, until the kernel ends.
 async fn carry(helper: Rc<Helper>, line: Rc<RefCell<Line>>, socket: UnixStream) {
-    let mut buffer = vec![0; 8192];
     loop {
         let interest = match line.borrow().has_output() {
             true => Interest::READABLE | Interest::WRITABLE,
@@ -216,6 +215,8 @@ async fn carry(helper: Rc<Helper>, line: Rc<RefCell<Line>>, socket: UnixStream) 
             ready = socket.ready(interest) => if ready.is_err() { return },
             () = helper.output.notified() => {}
         }
+        // Of the stack: most guests never say a word here.
+        let mut buffer = [0; 4096];
         match socket.try_read(&mut buffer) {
             // The kernel has closed its end.
             Ok(0) => return,

@@ -208,6 +208,9 @@ impl Placement {
         let load = sample.since(&self.last, elapsed);
         self.last = sample;
         self.taken = now;
+        if is_idle && self.pause == PERIOD {
+            sys::release_free_memory();
+        }
         self.pause = if is_idle {
             (self.pause * 2).min(LONGEST)
         } else {
