@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use cli::{Exit, Failure};
-use rpc_xdr::client::ClientError;
+use rpc_xdr::client::{ClientError, Reply, Ticket};
 use rpc_xdr::umlmonctrl::{CtlCode, CtlError};
 
 /// The result of a call.
@@ -14,6 +14,21 @@ use rpc_xdr::umlmonctrl::{CtlCode, CtlError};
 /// [`refused`] if the monitor refuses, [`broken`] if the call broke off.
 pub fn answered<T>(answer: Result<Result<T, CtlError>, ClientError>) -> Result<T, Failure> {
     answer.map_err(broken)?.map_err(refused)
+}
+
+/// The result of a call that was sent before, if the reply is the one to it; the call is not under way any more then.
+///
+/// # Errors
+/// [`broken`] if the monitor did not carry the call out, or the reply cannot be decoded.
+pub fn result_in<R>(
+    reply: &Reply,
+    under_way: &mut Option<Ticket<R>>,
+) -> Result<Option<R>, Failure> {
+    let ticket = under_way.take_if(|ticket| ticket.matches(reply));
+    ticket
+        .map(|ticket| ticket.result(reply))
+        .transpose()
+        .map_err(broken)
 }
 
 /// The failure for a request that the monitor refused.

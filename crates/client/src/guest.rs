@@ -10,12 +10,12 @@ use guest_line::{
     CHUNK, Command, Ending, MAX_COMMAND, MAX_PIECE, Size, ToGuest, ToHost, WINDOW, cost, decode,
     encode,
 };
-use rpc_xdr::client::{ClientError, Reply, Ticket};
+use rpc_xdr::client::{ClientError, Ticket};
 use rpc_xdr::umlmonctrl::{
     CTL_PIECES_MAX, CtlResult, GuestOpenArgs, GuestReceiveArgs, GuestReceiveResult, GuestSendArgs,
 };
 
-use crate::call::{answered, broken, refused};
+use crate::call::{answered, broken, refused, result_in};
 use crate::stream::{Monitor, Stream};
 
 /// How long one poll for output may wait, in milliseconds.
@@ -191,13 +191,4 @@ impl Running {
 
 fn failed(why: &str) -> Failure {
     Failure::new(cli::Exit::Failed, why)
-}
-
-/// The result, if the reply is the one to this call; the call is not under way any more then.
-fn result_in<R>(reply: &Reply, under_way: &mut Option<Ticket<R>>) -> Result<Option<R>, Failure> {
-    let ticket = under_way.take_if(|ticket| ticket.matches(reply));
-    ticket
-        .map(|ticket| ticket.result(reply))
-        .transpose()
-        .map_err(broken)
 }

@@ -44,7 +44,7 @@ mod tls;
 pub mod when;
 pub mod words;
 
-pub use call::{answered, broken, refused};
+pub use call::{answered, broken, refused, result_in};
 pub use change::verifier_of;
 pub use client::Client;
 pub use dial::LIMIT;

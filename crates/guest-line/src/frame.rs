@@ -102,7 +102,7 @@ impl Decoder {
             bytes = rest.get(1..).unwrap_or_default();
         }
         self.begun.extend_from_slice(bytes);
-        // One byte more than the longest shows that it is none, however long it goes on.
+        // What is longer is none, however long it goes on.
         self.begun.truncate(2 * MAX_FRAME);
         found
     }

@@ -7,16 +7,13 @@ use std::time::{Duration, Instant};
 use cli::{Exit, Failure, Output, printable};
 use client::signals::{self, Signals};
 use client::words::how_ended;
-use client::{Client, Monitor, broken, refused};
+use client::{Client, Monitor, broken, refused, result_in};
 use nix::sys::signal::Signal;
 use rpc_xdr::client::{ClientError, Reply, Ticket};
 use rpc_xdr::umlmonctrl::{
     ConChunk, ConMode, ConOpened, ConReadArgs, ConReadResult, ConResizeArgs, ConScreen,
     ConStandstill, ConWriteArgs, CtlCode, CtlResult, VmInfo, VmInfoResult, VmState,
 };
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
-use rustix::stdio::stdin;
 
 use crate::keys::{Escape, Keys, Wish};
 use crate::loss::Loss;
@@ -24,6 +21,7 @@ use crate::opening::{is_painted, open, painted};
 use crate::replay::without_questions;
 use crate::standstill::Standstill;
 use crate::terminal::{self, RawTerminal};
+use crate::waiting::{self, Came};
 
 /// How much of the former output is shown first, in bytes: about two screens.
 const REPLAY: u64 = 4096;
@@ -83,15 +81,6 @@ pub(crate) fn attach(
 /// Whether this input comes from the terminal itself, as an answer to the guest, and not from the user.
 fn is_answer(keys: &[u8]) -> bool {
     matches!(keys, [0x1b, b'[' | b']' | b'P', _, _, ..])
-}
-
-/// The result, if the reply is the one to this call; the call is not under way any more then.
-fn result_in<R>(reply: &Reply, under_way: &mut Option<Ticket<R>>) -> Result<Option<R>, Failure> {
-    let ticket = under_way.take_if(|ticket| ticket.matches(reply));
-    ticket
-        .map(|ticket| ticket.result(reply))
-        .transpose()
-        .map_err(broken)
 }
 
 /// The kind of the session.
@@ -214,8 +203,8 @@ impl<'a> Attached<'a> {
             if self.out.is_closed() || self.is_over() {
                 return Ok(End::Left);
             }
-            let (key, answer, signal) = self.wait(signals)?;
-            if answer {
+            let came = self.wait(signals)?;
+            if came.answer {
                 match self.monitor.rpc.fill() {
                     Ok(()) | Err(ClientError::TimedOut) => {}
                     Err(error) => return Err(broken(error)),
@@ -224,14 +213,14 @@ impl<'a> Attached<'a> {
                     self.take_reply(&reply)?;
                 }
             }
-            if signal {
+            if came.signal {
                 match signals.next() {
                     Some(Signal::SIGWINCH) => self.resized = true,
                     Some(signal) => return Ok(End::Signal(signal)),
                     None => {}
                 }
             }
-            if key {
+            if came.input {
                 self.take_keys()?;
             }
             if self.keys.leaves() && self.leaving.is_none() {
@@ -282,7 +271,7 @@ impl<'a> Attached<'a> {
     }
 
     /// Waits for a key, an answer or a signal.
-    fn wait(&self, signals: &Signals) -> Result<(bool, bool, bool), Failure> {
+    fn wait(&self, signals: &Signals) -> Result<Came, Failure> {
         // What is typed before CTRL-] or the end of stdin is still sent; an answer confirms it.
         let quiet_since = self.quiet_since.filter(|_| self.all_typed());
         let ending = self.leaving.or(quiet_since);
@@ -293,17 +282,6 @@ impl<'a> Attached<'a> {
             .into_iter()
             .flatten()
             .min();
-        let timeout = timeout.map(|left| Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(0),
-            tv_nsec: left.subsec_nanos().into(),
-        });
-        let stdin = stdin();
-        let stream = self.monitor.rpc.stream();
-        let mut fds = [
-            PollFd::new(stream, PollFlags::IN),
-            PollFd::new(signals, PollFlags::IN),
-            PollFd::new(&stdin, PollFlags::IN),
-        ];
         // A pipe is not read faster than the guest reads; a terminal always, or CTRL-] would not be noticed.
         let listening = match self.how.terminal {
             true => self.quiet_since.is_none(),
@@ -311,17 +289,8 @@ impl<'a> Attached<'a> {
                 self.quiet_since.is_none() && !self.how.watches && self.typed.len() < AHEAD_MAX
             }
         };
-        let watched = if listening {
-            &mut fds[..]
-        } else {
-            fds.split_at_mut(2).0
-        };
-        match poll(watched, timeout.as_ref()) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(e) => return Err(std::io::Error::from(e).into()),
-        }
-        let [answer, signal, key] = fds.each_ref().map(|fd| !fd.revents().is_empty());
-        Ok((key, answer, signal))
+        let stream = self.monitor.rpc.stream();
+        Came::wait(stream, signals, listening, timeout)
     }
 
     /// Whether the user has ended the session, or stdin has ended and the guest has been silent since.
@@ -340,14 +309,8 @@ impl<'a> Attached<'a> {
     /// Reads what has been typed, or the end of stdin.
     fn take_keys(&mut self) -> Result<(), Failure> {
         let mut buffer = [0; 4096];
-        let keys = match rustix::io::read(stdin(), &mut buffer) {
-            // A terminal that is gone reads as EIO.
-            Ok(0) | Err(Errno::IO) => b"",
-            Ok(n) => buffer.get(..n).unwrap_or_default(),
-            Err(Errno::INTR | Errno::AGAIN) => return Ok(()),
-            Err(e) => {
-                return Err(Failure::from(std::io::Error::from(e)).about("cannot read stdin"));
-            }
+        let Some(keys) = waiting::read_stdin(&mut buffer)? else {
+            return Ok(());
         };
         if !self.how.terminal {
             if keys.is_empty() {

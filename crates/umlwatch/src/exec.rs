@@ -8,12 +8,11 @@ use client::guest::{Event, Running};
 use client::signals::{self, Signals};
 use guest_line::{Command, Size};
 use nix::sys::signal::Signal;
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::Errno;
-use rustix::stdio::{stdin, stdout};
+use rustix::stdio::stdout;
 use rustix::termios::isatty;
 
 use crate::terminal::{self, RawTerminal};
+use crate::waiting::{self, Came};
 
 /// How long a guest that has just been started may take until its helper runs, in milliseconds.
 const PATIENCE_MS: u32 = 60_000;
@@ -104,15 +103,16 @@ impl Session {
     fn run(&mut self, signals: &Signals, terminal: bool) -> Result<End, Failure> {
         loop {
             self.running.send()?;
-            let (answer, signal, input) = self.wait(signals)?;
-            if answer {
+            let listening = self.has_input && self.running.takes_input();
+            let came = Came::wait(self.running.connection(), signals, listening, None)?;
+            if came.answer {
                 for event in self.running.heard()? {
                     if let Some(end) = self.take(event)? {
                         return Ok(end);
                     }
                 }
             }
-            match signal.then(|| signals.next()).flatten() {
+            match came.signal.then(|| signals.next()).flatten() {
                 Some(Signal::SIGWINCH) if terminal => {
                     if let Some(size) = terminal_size() {
                         self.running.resize(size);
@@ -125,27 +125,10 @@ impl Session {
                     self.running.signal(signal as i32);
                 }
             }
-            if input {
+            if came.input {
                 self.read()?;
             }
         }
-    }
-
-    /// Waits for an answer, a signal or input.
-    fn wait(&self, signals: &Signals) -> Result<(bool, bool, bool), Failure> {
-        let stdin = stdin();
-        let mut all = [
-            PollFd::new(self.running.connection(), PollFlags::IN),
-            PollFd::new(signals, PollFlags::IN),
-            PollFd::new(&stdin, PollFlags::IN),
-        ];
-        let listens = self.has_input && self.running.takes_input();
-        let count = if listens { 3 } else { 2 };
-        match poll(all.split_at_mut(count).0, None) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(error) => return Err(std::io::Error::from(error).into()),
-        }
-        Ok(all.each_ref().map(|fd| !fd.revents().is_empty()).into())
     }
 
     fn take(&mut self, event: Event) -> Result<Option<End>, Failure> {
@@ -171,18 +154,13 @@ impl Session {
 
     fn read(&mut self) -> Result<(), Failure> {
         let mut buffer = [0; 8192];
-        match rustix::io::read(stdin(), &mut buffer) {
-            // A terminal that is gone reads as EIO.
-            Ok(0) | Err(Errno::IO) => {
+        match waiting::read_stdin(&mut buffer)? {
+            Some([]) => {
                 self.has_input = false;
                 self.running.end_of_input();
             }
-            Ok(length) => self.running.input(buffer.get(..length).unwrap_or_default()),
-            Err(Errno::INTR | Errno::AGAIN) => {}
-            Err(error) => {
-                let error = Failure::from(std::io::Error::from(error));
-                return Err(error.about("cannot read stdin"));
-            }
+            Some(input) => self.running.input(input),
+            None => {}
         }
         Ok(())
     }

@@ -23,6 +23,7 @@ mod screen;
 mod standstill;
 mod style;
 mod terminal;
+mod waiting;
 
 pub use guard::{guard, is_guard};
 pub use interactive::interact;

@@ -1,0 +1,68 @@
+//! What a session waits for: the monitor, signals, and the user.
+
+use std::time::Duration;
+
+use cli::Failure;
+use client::Stream;
+use client::signals::Signals;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::stdio::stdin;
+
+/// What has come.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Came {
+    /// Something on the connection.
+    pub(crate) answer: bool,
+    /// A signal that is held.
+    pub(crate) signal: bool,
+    /// Something on stdin, or its end.
+    pub(crate) input: bool,
+}
+
+impl Came {
+    /// Waits until something comes, on stdin only if `listening`, or the time is over.
+    pub(crate) fn wait(
+        connection: &Stream,
+        signals: &Signals,
+        listening: bool,
+        timeout: Option<Duration>,
+    ) -> Result<Came, Failure> {
+        let timeout = timeout.map(|left| Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(0),
+            tv_nsec: left.subsec_nanos().into(),
+        });
+        let stdin = stdin();
+        let mut fds = [
+            PollFd::new(connection, PollFlags::IN),
+            PollFd::new(signals, PollFlags::IN),
+            PollFd::new(&stdin, PollFlags::IN),
+        ];
+        let watched = if listening {
+            &mut fds[..]
+        } else {
+            fds.split_at_mut(2).0
+        };
+        match poll(watched, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(e) => return Err(std::io::Error::from(e).into()),
+        }
+        let [answer, signal, input] = fds.each_ref().map(|fd| !fd.revents().is_empty());
+        Ok(Came {
+            answer,
+            signal,
+            input,
+        })
+    }
+}
+
+/// What is on stdin: empty at its end, nothing if there is nothing yet.
+pub(crate) fn read_stdin(buffer: &mut [u8]) -> Result<Option<&[u8]>, Failure> {
+    match rustix::io::read(stdin(), &mut *buffer) {
+        // A terminal that is gone reads as EIO.
+        Ok(0) | Err(Errno::IO) => Ok(Some(&[])),
+        Ok(length) => Ok(Some(buffer.get(..length).unwrap_or_default())),
+        Err(Errno::INTR | Errno::AGAIN) => Ok(None),
+        Err(e) => Err(Failure::from(std::io::Error::from(e)).about("cannot read stdin")),
+    }
+}
