@@ -39,7 +39,7 @@ pub fn has_line(vm: &Vm) -> bool {
 #[derive(Debug, Default)]
 pub struct Helper {
     line: RefCell<Option<Rc<RefCell<Line>>>>,
-    /// Something has changed that a call may wait for, or there is something to write.
+    /// Something has changed that a call may wait for.
     changed: Notify,
     /// There is something to write.
     output: Notify,

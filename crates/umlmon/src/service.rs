@@ -40,6 +40,11 @@ use crate::shares::{Shares, Turns};
 /// The longest that one call waits for something to happen.
 const MAX_WAIT: Duration = Duration::from_secs(60);
 
+/// How long a call may wait for something, if it asks for so many milliseconds.
+fn patience(wait_ms: u32) -> Duration {
+    Duration::from_millis(wait_ms.into()).min(MAX_WAIT)
+}
+
 /// What the procedures need.
 pub struct Service {
     /// What the monitor holds as long as it lives.

@@ -3,7 +3,6 @@
 //! Whether a client gets the right to write is decided by the channel itself: `pty::Attachment::take`.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use config::is_printable;
 use pty::{Attachment, Channel, Hearing};
@@ -12,7 +11,7 @@ use rpc_xdr::umlmonctrl::*;
 use crate::events::{Happening, Wish};
 use crate::failure::{Denied, Failure};
 use crate::service::session::Session;
-use crate::service::{MAX_WAIT, Service, wire};
+use crate::service::{Service, patience, wire};
 use crate::status::Phase;
 
 impl Service {
@@ -70,7 +69,7 @@ impl Service {
         args: &ConReadArgs,
     ) -> Result<ConChunk, Failure> {
         let attachment = self.attached(session, &args.channel)?;
-        let wait = Duration::from_millis(args.wait_ms.into()).min(MAX_WAIT);
+        let wait = patience(args.wait_ms);
         let max = args.max.min(CTL_DATA_MAX) as usize;
         let chunk = attachment.read(args.offset, max, wait).await;
         Ok(ConChunk {

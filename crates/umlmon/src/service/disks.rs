@@ -1,8 +1,6 @@
 //! The procedures for disks: names and sizes are checked here, jobs begun, watched and cancelled, and the list composed
 //! (umlmon, the monitor process).
 
-use std::time::Duration;
-
 use config::{DiskKind, DiskName};
 use disks::work::{CowEntry, Entry, Task, megabytes};
 use disks::{Access, Holder};
@@ -14,7 +12,7 @@ use crate::disks::process;
 use crate::events::Wish;
 use crate::failure::Failure;
 use crate::service::session::Session;
-use crate::service::{MAX_WAIT, Service, wire};
+use crate::service::{Service, patience, wire};
 
 fn name(bytes: &[u8]) -> Result<DiskName, Failure> {
     let text = String::from_utf8_lossy(bytes);
@@ -104,7 +102,7 @@ impl Service {
     ) -> Result<DiskProgress, Failure> {
         let progress = session.with_job(args.job, |job| job.progress());
         let mut progress = progress.ok_or_else(|| no_job(args.job))?;
-        let wait = Duration::from_millis(args.wait_ms.into()).min(MAX_WAIT);
+        let wait = patience(args.wait_ms);
         let ended = progress.wait_for(|now| matches!(now, Progress::Ended(_)));
         // Whether the time was over is seen from the next progress.
         let _ = timeout(wait, ended).await;

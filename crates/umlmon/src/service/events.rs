@@ -1,15 +1,15 @@
 //! The procedures by which clients learn what happens (umlmon, the monitor process).
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use rpc_xdr::umlmonctrl::*;
 
 use crate::events::{Event, Happening};
-use crate::service::{MAX_WAIT, Service, wire};
+use crate::service::{Service, patience, wire};
 
 impl Service {
     pub(super) async fn read_events(&self, args: &EventReadArgs) -> EventPage {
-        let wait = Duration::from_millis(args.wait_ms.into()).min(MAX_WAIT);
+        let wait = patience(args.wait_ms);
         let max = CTL_EVENTS_MAX as usize;
         let page = self.setup.events.read(args.after, max, wait).await;
         EventPage {

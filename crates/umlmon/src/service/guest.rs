@@ -2,14 +2,13 @@
 //! process).
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use rpc_xdr::umlmonctrl::*;
 
 use crate::failure::Failure;
 use crate::helper::Stream;
 use crate::service::session::Session;
-use crate::service::{MAX_WAIT, Service};
+use crate::service::{MAX_WAIT, Service, patience};
 
 impl Service {
     pub(super) async fn open_stream(
@@ -18,8 +17,7 @@ impl Service {
         args: &GuestOpenArgs,
     ) -> Result<GuestStream, Failure> {
         self.must_run()?;
-        let patience = Duration::from_millis(args.wait_ms.into()).min(MAX_WAIT);
-        let stream = self.setup.helper.open(patience).await?;
+        let stream = self.setup.helper.open(patience(args.wait_ms)).await?;
         let number = stream.number();
         session.open(Rc::new(stream))?;
         Ok(GuestStream { stream: number })
@@ -43,8 +41,9 @@ impl Service {
         args: &GuestReceiveArgs,
     ) -> Result<GuestReceived, Failure> {
         let stream = stream(session, args.stream)?;
-        let patience = Duration::from_millis(args.wait_ms.into()).min(MAX_WAIT);
-        let received = stream.receive(CTL_PIECES_MAX as usize, patience).await?;
+        let received = stream
+            .receive(CTL_PIECES_MAX as usize, patience(args.wait_ms))
+            .await?;
         Ok(GuestReceived {
             pieces: received.pieces,
             ended: received.ended,
