@@ -70,7 +70,8 @@ pub(crate) fn build(
     Ok(package)
 }
 
-fn write(path: &Path, mode: u32, content: &[u8]) -> anyhow::Result<()> {
+/// Writes a file with this mode, whatever the umask is.
+pub(crate) fn write(path: &Path, mode: u32, content: &[u8]) -> anyhow::Result<()> {
     fs::write(path, content)
         .and_then(|()| fs::set_permissions(path, Permissions::from_mode(mode)))
         .with_context(|| format!("cannot write {}", path.display()))

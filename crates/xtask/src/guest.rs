@@ -16,6 +16,8 @@ use elf::ElfBytes;
 use elf::abi::PT_INTERP;
 use elf::endian::AnyEndian;
 
+use crate::target_dir;
+
 /// Debian packages that [`build`] needs.
 pub const PACKAGES: [&str; 2] = ["busybox-static", "e2fsprogs"];
 
@@ -140,19 +142,21 @@ fn lay_out(root: &Path, login: Login) -> anyhow::Result<()> {
     install_busybox(root)
 }
 
-/// Where the helper is that is installed in guests: built without libraries, apart from everything else.
-pub fn helper() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map(PathBuf::from);
-    let target =
-        target.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target"));
-    target.join("static").join(TARGET).join("release/umlguest")
+/// The target directory of the helper that is installed in guests: apart from everything else.
+pub fn helper_target() -> PathBuf {
+    target_dir().join("static")
+}
+
+/// Where the helper is that was built, without libraries, in this target directory.
+pub fn helper_in(target: &Path) -> PathBuf {
+    target.join(TARGET).join("release/umlguest")
 }
 
 /// The target of programs without libraries, with which cargo does not build its own tools so.
 pub const TARGET: &str = "x86_64-unknown-linux-gnu";
 
 fn install_helper(root: &Path) -> anyhow::Result<()> {
-    let helper = helper();
+    let helper = helper_in(&helper_target());
     if !helper.exists() {
         return Ok(());
     }

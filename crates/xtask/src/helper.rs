@@ -2,20 +2,17 @@
 
 use std::path::Path;
 
-use xtask::guest::TARGET;
+use xtask::guest::{TARGET, helper_target};
 
-use crate::steps::{self, cargo, repository, target_dir};
+use crate::steps::{self, cargo, repository};
 
-/// Where [`build`] leaves it, below its target directory.
-pub(crate) const BUILT: &str = "x86_64-unknown-linux-gnu/release/umlguest";
-
-/// Builds it where [`xtask::guest::helper`] finds it.
+/// Builds it where [`xtask::guest::build`] finds it.
 pub(crate) fn for_tests() -> anyhow::Result<()> {
-    build(&repository(), &target_dir().join("static"), "")
+    build(&repository(), &helper_target(), "")
 }
 
-/// Builds it from the sources in `source`, with these flags of the compiler (separated as `CARGO_ENCODED_RUSTFLAGS`
-/// has it) in addition.
+/// Builds it from the sources in `source`, in the directory `target`, with these flags of the compiler (separated as
+/// `CARGO_ENCODED_RUSTFLAGS` has it) in addition.
 pub(crate) fn build(source: &Path, target: &Path, flags: &str) -> anyhow::Result<()> {
     let separator = if flags.is_empty() { "" } else { "\u{1f}" };
     let flags = format!("{flags}{separator}-Ctarget-feature=+crt-static");

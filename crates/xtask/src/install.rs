@@ -11,6 +11,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
 use xtask::completions;
+use xtask::guest::helper_in;
 
 use crate::helper;
 use crate::steps::{self, heading, output, repository, target_dir};
@@ -103,8 +104,7 @@ pub(crate) fn build(source: &Path, target: &Path) -> anyhow::Result<PathBuf> {
     steps::run(&mut build)?;
     let programs = target.join("release");
     helper::build(source, target, &flags)?;
-    fs::copy(target.join(helper::BUILT), programs.join(HELPER))
-        .context("cannot copy the helper")?;
+    fs::copy(helper_in(target), programs.join(HELPER)).context("cannot copy the helper")?;
     Ok(programs)
 }
 
@@ -133,7 +133,7 @@ pub(crate) fn place(
 }
 
 /// Makes a directory and those above it, with the same mode for every caller.
-fn make_directory(path: &Path) -> anyhow::Result<()> {
+pub(crate) fn make_directory(path: &Path) -> anyhow::Result<()> {
     if path.is_dir() {
         return Ok(());
     }

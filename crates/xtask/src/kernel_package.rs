@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, ensure};
 
 use crate::deb::{self, Description};
-use crate::kernel;
 use crate::steps::repository;
+use crate::{install, kernel};
 
 const NAME: &str = "umlmon-kernel";
 
@@ -59,21 +59,11 @@ pub(crate) fn make(kernels: &Path, directory: &Path) -> anyhow::Result<Option<Pa
 fn place(root: &Path, from: &Path, to: &Path) -> anyhow::Result<PathBuf> {
     let path = root.join(to);
     let directory = path.parent().context("a file lies nowhere")?;
-    fs::create_dir_all(directory)?;
-    let mut above = directory;
-    // The same mode for every caller.
-    while above != root {
-        fs::set_permissions(above, Permissions::from_mode(0o755))?;
-        above = above.parent().context("a file lies elsewhere")?;
-    }
+    install::make_directory(directory)?;
     let content = fs::read(from).with_context(|| format!("cannot read {}", from.display()))?;
     ensure!(!content.is_empty(), "{} is empty", from.display());
     let program = to.starts_with(KERNELS);
-    fs::write(&path, content)?;
-    fs::set_permissions(
-        &path,
-        Permissions::from_mode(if program { 0o755 } else { 0o644 }),
-    )?;
+    deb::write(&path, if program { 0o755 } else { 0o644 }, &content)?;
     Ok(Path::new("/").join(to))
 }
 

@@ -1,21 +1,12 @@
 //! Running other programs, and saying which: what a chore does can be read and done by hand (cargo xtask).
 
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, ensure};
 
-/// The root of the repository.
-pub(crate) fn repository() -> PathBuf {
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
-    manifest.ancestors().nth(2).unwrap_or(manifest).to_owned()
-}
-
-/// Where cargo puts what it builds.
-pub(crate) fn target_dir() -> PathBuf {
-    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), PathBuf::from)
-}
+pub(crate) use xtask::{repository, target_dir};
 
 /// Cargo with these arguments, in the repository.
 pub(crate) fn cargo(args: &[&str]) -> Command {
