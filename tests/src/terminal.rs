@@ -41,6 +41,7 @@ impl Terminal {
         )
         .unwrap();
         let before = tcgetattr(&slave).unwrap();
+        tcsetwinsize(&master, winsize(rows, columns)).unwrap();
         let end = || slave.try_clone().unwrap();
         // A session of its own, whose terminal this is: without it, no SIGWINCH arrives.
         let child = Command::new("setsid")
@@ -53,26 +54,18 @@ impl Terminal {
             .spawn()
             .unwrap();
         let user = || File::from(master.try_clone().unwrap());
-        let terminal = Terminal {
+        Terminal {
             dialogue: Dialogue::new(user(), user()),
             child,
             before,
             slave,
             master,
-        };
-        terminal.resize(rows, columns);
-        terminal
+        }
     }
 
     /// Changes the size of the window.
     pub fn resize(&self, rows: u16, columns: u16) {
-        let size = Winsize {
-            ws_row: rows,
-            ws_col: columns,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        tcsetwinsize(&self.master, size).unwrap();
+        tcsetwinsize(&self.master, winsize(rows, columns)).unwrap();
         assert_eq!(tcgetwinsize(&self.slave).unwrap().ws_row, rows);
     }
 
@@ -104,6 +97,15 @@ impl Terminal {
             "the terminal is not restored"
         );
         status.code()
+    }
+}
+
+fn winsize(rows: u16, columns: u16) -> Winsize {
+    Winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
     }
 }
 

@@ -85,6 +85,10 @@ fn a_terminal_is_like_that_of_the_user() {
     terminal.send("\x03");
     terminal.expect("interrupted");
     assert_eq!(terminal.wait(), Some(3));
+    // As one on a serial line is, which does not know its size.
+    let mut terminal = Terminal::run(&vm.command(&["-exec", "tty && echo up"]), 0, 0);
+    terminal.expect("/dev/pts/0\r\nup\r\n");
+    assert_eq!(terminal.wait(), Some(0));
 }
 
 #[test]

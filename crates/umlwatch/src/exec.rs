@@ -8,7 +8,7 @@ use client::guest::{Event, Running};
 use client::signals::{self, Signals};
 use guest_line::{Command, Size};
 use nix::sys::signal::Signal;
-use rustix::stdio::stdout;
+use rustix::stdio::{stdin, stdout};
 use rustix::termios::isatty;
 
 use crate::terminal::{self, RawTerminal};
@@ -78,10 +78,12 @@ fn words_of(words: &[u8]) -> Vec<Vec<u8>> {
     }
 }
 
-/// The size of the terminal that the command is to have one like; none if not both ends of it are a terminal.
+/// The size of the terminal that the command is to have one like; none if not both stdin and stdout are a terminal.
 fn terminal_size() -> Option<Size> {
-    let (rows, columns) = terminal::size().filter(|_| isatty(stdout()))?;
-    Some(Size { rows, columns })
+    let terminal = isatty(stdin()) && isatty(stdout());
+    // One on a serial line does not know its size; then the command's does not, either.
+    let (rows, columns) = terminal::size().unwrap_or_default();
+    terminal.then_some(Size { rows, columns })
 }
 
 enum End {
