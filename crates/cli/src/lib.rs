@@ -21,6 +21,7 @@
 //!     modes: &[],
 //!     operand: Some(Arg::VM),
 //!     notes: "",
+//!     manual: include_str!("../../../man/umlmon.8"),
 //! };
 //!
 //! let line = PROGRAM.parse(["-fg", "vm1"].map(Into::into)).unwrap();
@@ -31,6 +32,8 @@
 
 mod arg;
 mod exit;
+mod help;
+mod manual;
 mod output;
 mod run;
 mod similar;
@@ -38,8 +41,9 @@ mod words;
 
 pub use arg::{Arg, Kind};
 pub use exit::{Exit, Failure, causes};
+pub use help::entry;
 pub use output::{Output, Visible, incomplete_at_end, printable};
 pub use run::main;
 pub use similar::similar;
 pub use sys::ignores_hangup;
-pub use words::{Given, Line, Program, Request, Section, Word, entry};
+pub use words::{Given, Line, Program, Request, Section, Word};

@@ -1,7 +1,9 @@
 //! Which word was probably meant by one that does not exist. For the error messages of all programs.
 
-/// The word that was probably meant: one that begins so, or the nearest by at most a third of its letters.
+/// The word that was probably meant: one that begins so, or the nearest by at most a third of its letters. A single
+/// letter begins too many words, among them some that halt a machine.
 pub fn similar<'a>(given: &str, words: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    given.chars().nth(1)?;
     let distance = |word: &str| match word.starts_with(given) {
         true => 0,
         false => edits(given, word),
@@ -38,6 +40,14 @@ fn edits(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_letter_is_no_hint() {
+        let words = || ["halt", "help"].into_iter();
+        assert_eq!(similar("h", words()), None);
+        assert_eq!(similar("ha", words()), Some("halt"));
+        assert_eq!(similar("hepl", words()), Some("help"));
+    }
 
     #[test]
     fn distances() {

@@ -1,7 +1,6 @@
 //! The table of words of a program, and the parsing and help that follow from it.
 
 use std::ffi::{OsStr, OsString};
-use std::fmt::Write as _;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -78,9 +77,11 @@ pub struct Program {
     pub operand: Option<Arg>,
     /// What the help ends with; may be empty.
     pub notes: &'static str,
+    /// The manual page, which `-help WORD` quotes.
+    pub manual: &'static str,
 }
 
-const COMMON: Section = Section {
+pub(crate) const COMMON: Section = Section {
     heading: "All programs",
     words: &[
         Word::new(
@@ -89,7 +90,11 @@ const COMMON: Section = Section {
             "Reads this configuration file instead of /etc/umlmon",
         ),
         Word::new("version", None, "Prints the version"),
-        Word::new("help", None, "Prints this help"),
+        Word::new(
+            "help",
+            None,
+            "Prints this help; with a word after it, what the manual says of that",
+        ),
     ],
 };
 
@@ -195,7 +200,7 @@ impl Program {
             let word = self.find(name)?;
             let value = take_value(word, attached, &mut args)?;
             match word.name {
-                "help" => return Ok(Request::Print(self.help())),
+                "help" => return self.help_with(args.next()).map(Request::Print),
                 "version" => return Ok(Request::Print(self.version())),
                 "config" => line.config = Some(value.into()),
                 name => line.words.push(Given { name, value }),
@@ -204,46 +209,14 @@ impl Program {
         Ok(Request::Run(line))
     }
 
-    /// What `-version` prints.
-    pub fn version(&self) -> String {
-        format!("{} {}\n", self.name, env!("CARGO_PKG_VERSION"))
-    }
-
-    /// What `-help` prints.
-    pub fn help(&self) -> String {
-        let mut text = format!("{} - {}\n\n", self.name, self.about);
-        for (n, synopsis) in self.synopsis.iter().enumerate() {
-            let lead = if n == 0 { "Usage:" } else { "      " };
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "{lead} {} {synopsis}", self.name);
-        }
-        for section in self.sections.iter().chain([&COMMON]) {
-            let _ = writeln!(text, "\n{}:", section.heading);
-            for word in section.words {
-                let form = format!("-{}", word.form());
-                text.push_str(&entry(2, &form, word.help));
-            }
-        }
-        text.push_str(&self.modes_help());
-        if !self.notes.is_empty() {
-            let _ = writeln!(text, "\n{}", self.notes);
-        }
-        text
-    }
-
     fn unexpected(&self, operand: &str) -> Failure {
-        let hint = similar(operand, self.words().map(|word| word.name))
-            .map_or(String::new(), |word| format!("; did you mean -{word}?"));
-        Failure::usage(format_args!("unexpected '{operand}'{hint}"))
-    }
-
-    fn modes_help(&self) -> String {
-        let Some(width) = self.modes.iter().map(|mode| mode.name.len()).max() else {
-            return String::new();
+        // Whoever types h wants help, and not a hint about halt.
+        let known = match operand {
+            "h" => Some("help"),
+            _ => similar(operand, self.words().map(|word| word.name)),
         };
-        let mode = |mode: &Word| format!("  {:width$}  {}\n", mode.name, mode.help);
-        let modes: String = self.modes.iter().map(mode).collect();
-        format!("\nModes:\n{modes}")
+        let hint = known.map_or(String::new(), |word| format!("; did you mean -{word}?"));
+        Failure::usage(format_args!("unexpected '{operand}'{hint}"))
     }
 
     fn find(&self, name: &[u8]) -> Result<&'static Word, Failure> {
@@ -261,30 +234,6 @@ impl Program {
             "unknown option '-{name}'{hint}"
         )))
     }
-}
-
-/// Where the words about something begin in a help, and where its lines end.
-const COLUMN: usize = 24;
-const WIDTH: usize = 80;
-
-/// A line of a help, or several if it is long: what is typed, so many columns from the margin, and what it does.
-pub fn entry(margin: usize, form: &str, help: &str) -> String {
-    let column = margin + COLUMN;
-    let mut lines: Vec<String> = Vec::new();
-    for word in help.split(' ') {
-        let fits = |line: &String| column + line.len() + 1 + word.len() <= WIDTH;
-        match lines.last_mut().filter(|line| fits(line)) {
-            Some(line) => line.extend([" ", word]),
-            None => lines.push(word.to_owned()),
-        }
-    }
-    let form = format!("{:margin$}{form}", "");
-    let begin = match form.len() < column {
-        true => format!("{form:<column$}"),
-        false => format!("{form}\n{:column$}", ""),
-    };
-    let between = format!("\n{:column$}", "");
-    format!("{begin}{}\n", lines.join(&between))
 }
 
 /// The part after the dashes; None if the argument is an operand. A dash alone is one, two dashes end the words.
@@ -375,6 +324,7 @@ mod tests {
         modes: &[],
         operand: Some(Arg::VM),
         notes: "",
+        manual: "",
     };
 
     fn run(args: &[&str]) -> Result<Line, Failure> {
@@ -382,23 +332,6 @@ mod tests {
             Request::Run(line) => Ok(line),
             Request::Print(text) => panic!("{text}"),
         }
-    }
-
-    #[test]
-    fn a_help_is_as_wide_as_a_terminal() {
-        assert_eq!(
-            entry(2, "-info", "Shows it"),
-            "  -info                   Shows it\n"
-        );
-        let long = entry(0, "-disk-create NAME:MB[:sparse]", &"word ".repeat(15));
-        let lines: Vec<&str> = long.lines().collect();
-        assert_eq!(lines.len(), 3, "{long}");
-        assert!(lines.iter().all(|line| line.len() <= 80), "{long}");
-        let begin = format!("{:24}word", "");
-        assert!(
-            lines.iter().skip(1).all(|line| line.starts_with(&begin)),
-            "{long}"
-        );
     }
 
     #[test]

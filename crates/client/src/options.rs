@@ -115,6 +115,7 @@ mod tests {
         modes: &[],
         operand: Some(Arg::VM),
         notes: "",
+        manual: "",
     };
 
     fn options(args: &[&str]) -> Result<Options, Failure> {

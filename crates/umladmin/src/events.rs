@@ -38,7 +38,7 @@ pub(crate) fn run(config: &Config, names: &[&str], json: bool) -> Result<Exit, F
     }
     let report = Report::new();
     let exit = selection::tell_nameless(config, names, &report, Exit::Done);
-    selection::tell_if_none(&vms, &report);
+    selection::tell_if_none(config, &vms, &report);
     if vms.is_empty() {
         return Ok(exit);
     }

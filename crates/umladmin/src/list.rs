@@ -66,7 +66,7 @@ pub(crate) fn run(config: &Config, names: &[&str], line: &Line) -> Result<Exit, 
         let objects: Vec<Value> = shown.iter().map(|seen| seen.json()).collect();
         report.print(&ascii(&Value::Array(objects)))?;
     } else if all.is_empty() {
-        selection::tell_if_none(&vms, &report);
+        selection::tell_if_none(config, &vms, &report);
     } else if !shown.is_empty() {
         let heading = ["VM", "STATE", "PID", "MEMORY", "UP", "START", "NETWORK"].map(String::from);
         let rows = shown.iter().map(|seen| seen.row());

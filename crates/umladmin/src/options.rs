@@ -168,6 +168,7 @@ pub const PROGRAM: Program = Program {
     modes: cli::words!(MODES),
     operand: None,
     notes: "Without names of VMs, all configured VMs are used.",
+    manual: include_str!("../../../man/umladmin.8"),
 };
 
 /// Executes the command line.

@@ -64,6 +64,13 @@ impl Report {
         );
     }
 
+    /// Lines of ours for stderr, as they are.
+    pub(crate) fn hint(&self, text: &str) {
+        use std::io::Write;
+        // As with warnings.
+        let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    }
+
     /// The results in the order of the configuration, if there is more than one, and the resulting exit status.
     pub(crate) fn results(&self, rows: &[Row]) -> Result<Exit, Failure> {
         if rows.len() > 1 {

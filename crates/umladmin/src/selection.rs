@@ -24,11 +24,32 @@ pub(crate) fn named_or_all(config: &Config, names: &[&str]) -> Result<Vec<VmName
 }
 
 /// Says what to do if a command applies to all VMs, and there are none.
-pub(crate) fn tell_if_none(vms: &[VmName], report: &Report) {
+pub(crate) fn tell_if_none(config: &Config, vms: &[VmName], report: &Report) {
     if vms.is_empty() {
-        report.warn("no VM is configured; add a section for one, see umlmon(5)");
+        let file = config.path.display();
+        report.warn(&format!(
+            "no VM is configured; add a section for one to {file}"
+        ));
+        report.hint(FIRST_SECTION);
     }
 }
+
+/// What a new user does next.
+const FIRST_SECTION: &str = "
+    [vm1]
+    vmuser = nobody
+    mem = 64
+    kernel = /shared/kernels/linux
+    con0 = pty:con0
+    con1 = pty
+    ubd0 = /disks/root.dsk
+
+umlmon(5) describes the parameters. Then:
+
+    umladmin start vm1     starts its monitor, which creates its directories
+    umladmin check         says what is missing, such as the kernel and the disk
+    umlwatch vm1 -start    boots it
+";
 
 /// Whether the configuration has this VM.
 pub(crate) fn is_configured(config: &Config, vm: &VmName) -> bool {

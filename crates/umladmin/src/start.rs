@@ -21,7 +21,7 @@ const READY: Duration = Duration::from_secs(60);
 pub(crate) fn run(config: &Config, names: &[&str]) -> Result<Exit, Failure> {
     let vms = selection::named_or_all(config, names)?;
     let report = Report::new();
-    selection::tell_if_none(&vms, &report);
+    selection::tell_if_none(config, &vms, &report);
     let mut rows = start_all(config, &vms, &report);
     if !names.is_empty() {
         // An administrator who names a VM wants it to run, and must see that it does not.
@@ -82,7 +82,7 @@ fn start_one(
     }
     start_monitor(program, &config.path, vm, Group::Ours)?;
     if configured.start == StartType::Manual {
-        return Ok(("monitor started", String::new()));
+        return Ok(("monitor started", "not booted: start = manual".into()));
     }
     // The guest boots by itself from here on.
     Client::at(vm, config.global.ctrl(vm))

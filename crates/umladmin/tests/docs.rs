@@ -62,3 +62,13 @@ fn the_synopsis_has_every_option_and_every_mode() {
         );
     }
 }
+
+#[test]
+fn every_mode_and_every_option_is_explained() {
+    let modes = umladmin::MODES.iter().map(|mode| mode.word.name.to_owned());
+    let words = umladmin::PROGRAM.words();
+    for word in modes.chain(words.map(|word| format!("-{}", word.name))) {
+        let text = umladmin::PROGRAM.help_about(&word).unwrap();
+        assert!(text.lines().count() > 2, "{word}: {text}");
+    }
+}

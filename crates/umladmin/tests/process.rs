@@ -161,7 +161,7 @@ fn a_whole_day() {
     let (status, out, err) = world.said(&["start"]);
     assert_eq!((status, err.as_str()), (0, ""), "{out}");
     assert!(
-        out.ends_with("\n\nb  booting\na  monitor started\nc  not started      start = off\n"),
+        out.ends_with("\n\nb  booting\na  monitor started  not booted: start = manual\nc  not started      start = off\n"),
         "{out}"
     );
     assert_eq!(world.states(&[]), pairs("b running\na inactive\nc off"));
@@ -354,6 +354,7 @@ fn an_empty_installation_says_what_is_missing() {
         let (status, out, err) = world.said(&[command]);
         assert_eq!((status, out.as_str()), (0, ""));
         assert!(err.contains("no VM is configured; add a section"), "{err}");
+        assert!(err.contains("umladmin check"), "{err}");
     }
     let (status, out, err) = world.said(&["list", "-json"]);
     assert_eq!((status, out.trim(), err.as_str()), (0, "[]", ""));

@@ -18,4 +18,5 @@ pub const PROGRAM: Program = Program {
     modes: &[],
     operand: None,
     notes: "",
+    manual: include_str!("../../../man/umldir.8"),
 };

@@ -21,4 +21,5 @@ pub const PROGRAM: Program = Program {
     modes: &[],
     operand: Some(Arg::VM),
     notes: "Without -boot the VM's kernel is not started; umlwatch VM -start does that.",
+    manual: include_str!("../../../man/umlmon.8"),
 };

@@ -34,6 +34,7 @@ pub const PROGRAM: Program = Program {
     notes: "A command that fails is the last one, and sets the exit status: 1 failed or\n\
             refused, 2 usage, 3 not running, 4 not authorised, 5 timeout. That of -exec\n\
             is the status of its command, or 125.",
+    manual: include_str!("../../../man/umlwatch.1"),
 };
 
 /// A row of the table of commands.

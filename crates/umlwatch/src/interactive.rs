@@ -22,7 +22,7 @@ const HISTORY: &str = ".umlwatch_history";
 /// The words that only the interactive mode has.
 const OWN_WORDS: &[(&str, &str)] = &[
     ("version", "Shows the version of umlwatch"),
-    ("help", "Shows this list"),
+    ("help", "Shows this list; 'help COMMAND' explains one"),
     ("quit", "Ends umlwatch; so do 'exit' and CTRL-D"),
     ("exit", "Leaves"),
 ];
@@ -33,6 +33,7 @@ enum Input {
     Nothing,
     Command(Given, Style),
     Help,
+    HelpAbout(String),
     Version,
     Quit,
 }
@@ -128,6 +129,7 @@ fn carry_out(runner: &mut Runner, line: &str) -> Result<bool, Failure> {
             }
         }
         Input::Help => runner.print(&help())?,
+        Input::HelpAbout(word) => runner.print(&PROGRAM.help_about(&word)?)?,
         Input::Version => runner.print(&PROGRAM.version())?,
         Input::Quit => return Ok(false),
     }
@@ -145,7 +147,8 @@ fn parse(line: &str, mut style: Style) -> Result<Input, Failure> {
         "" => {
             return Err(Failure::usage("an option needs a command"));
         }
-        "help" | "h" | "?" => return Ok(Input::Help),
+        "help" | "h" | "?" if value.is_empty() => return Ok(Input::Help),
+        "help" | "h" | "?" => return Ok(Input::HelpAbout(value.trim_end().into())),
         "version" => return Ok(Input::Version),
         "quit" | "exit" => return Ok(Input::Quit),
         _ => {}

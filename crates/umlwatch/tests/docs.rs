@@ -30,3 +30,16 @@ fn the_manual_page_has_no_other_words() {
     }
     assert!(COMMANDS.len() > 10);
 }
+
+#[test]
+fn every_word_is_explained() {
+    for word in PROGRAM.words() {
+        let text = PROGRAM.help_about(word.name).unwrap_or_default();
+        assert!(text.lines().count() > 2, "-{}: {text}", word.name);
+        assert!(
+            !text.contains('\\') || word.name == "tail",
+            "-{}: {text}",
+            word.name
+        );
+    }
+}
