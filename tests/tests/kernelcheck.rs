@@ -38,12 +38,33 @@ fn everything_that_a_vm_needs_works_with_a_real_kernel() {
     for result in results {
         // What newer kernels survive, older ones need not; 6.1 panics in one of some hundred shutdowns.
         let may_panic = result["what"] == "reboot" || result["what"] == "ctrlaltdel";
-        let is_free = result["what"] == "sysrq t" || (may_panic && result["verdict"] == "beware");
+        let may_lack = result["what"] == "userspace seccomp" || result["what"] == "cpus 2";
+        let is_free = result["what"] == "sysrq t"
+            || (may_panic && result["verdict"] == "beware")
+            || (may_lack && result["verdict"] == "lacks");
         assert!(is_free || result["verdict"] == "works", "{result}");
     }
-    let boot = results.iter().find(|result| result["what"] == "boot");
-    let boot = boot.unwrap()["found"].as_str().unwrap();
+    let of = |what: &str| {
+        results
+            .iter()
+            .find(|result| result["what"] == what)
+            .unwrap()
+    };
+    let boot = of("boot")["found"].as_str().unwrap();
     assert!(boot.ends_with(" s"), "{boot}");
+    for what in ["userspace ptrace", "userspace seccomp", "cpus 2"] {
+        let found = of(what)["found"].as_str().unwrap();
+        let time = found.strip_prefix("a system call takes ");
+        match time.and_then(|time| time.strip_suffix(" us")) {
+            Some(time) => assert!(time.parse::<f64>().unwrap() > 0.0, "{found}"),
+            None => assert_eq!(of(what)["verdict"], "lacks", "{found}"),
+        }
+    }
+    let userspace = match of("userspace seccomp")["verdict"] == "works" {
+        true => "seccomp",
+        false => "ptrace",
+    };
+    assert_eq!(found["settings"]["userspace"], userspace);
     for what in [
         "con1",
         "window size",
@@ -53,10 +74,7 @@ fn everything_that_a_vm_needs_works_with_a_real_kernel() {
         "suspend, continue",
         "least memory",
     ] {
-        assert!(
-            results.iter().any(|result| result["what"] == what),
-            "{what}"
-        );
+        of(what);
     }
 }
 
@@ -112,6 +130,7 @@ fn what_is_no_kernel_is_told() {
         let found = verdicts(&world, file, 1);
         let results = found["results"].as_array().unwrap();
         assert_eq!(results.len(), 1, "{found}");
+        assert!(found["settings"].is_null(), "{found}");
         let result = &results[0];
         let verdict = (&result["what"], &result["verdict"]);
         assert_eq!(verdict, (&"kernel".into(), &"fails".into()));

@@ -10,12 +10,15 @@ mod installation;
 mod memory;
 mod network;
 mod pattern;
+mod settings;
 mod talk;
 mod trial;
 mod trials;
+mod userspace;
 mod watch;
 
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use cli::{Exit, Failure};
 use jail::{Features, Program};
@@ -24,6 +27,7 @@ use serde_json::{Value, json};
 use crate::look;
 use crate::report::{Report, table};
 use installation::Installation;
+use settings::Settings;
 use trial::{Found, Trial, Verdict};
 use watch::Watch;
 
@@ -59,22 +63,32 @@ pub(crate) fn run(kernel: &Path, as_json: bool) -> Result<Exit, Failure> {
         }
         rows.extend(tried.map_err(about)?);
     }
-    let report = Report::new();
-    if as_json {
-        let all: Vec<Value> = rows.iter().map(Trial::json).collect();
-        report.print(&format!(
-            "{:#}\n",
-            json!({"kernel": kernel, "results": all})
-        ))?;
-    } else {
-        let cells = rows
-            .iter()
-            .map(|row| [row.what, row.verdict.word(), &row.found].map(str::to_owned));
-        report.print(&table(cells))?;
-    }
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let settings = (!has_failed(&rows)).then(|| Settings::of(&rows, processors));
+    let text = match as_json {
+        true => json_of(kernel, &rows, settings.as_ref()),
+        false => text_of(&rows, settings.as_ref()),
+    };
+    Report::new().print(&text)?;
     match has_failed(&rows) {
         false => Ok(Exit::Done),
         true => Ok(Exit::Failed),
+    }
+}
+
+fn json_of(kernel: &Path, rows: &[Trial], settings: Option<&Settings>) -> String {
+    let results: Vec<Value> = rows.iter().map(Trial::json).collect();
+    let settings = settings.map(Settings::json);
+    let all = json!({"kernel": kernel, "results": results, "settings": settings});
+    format!("{all:#}\n")
+}
+
+fn text_of(rows: &[Trial], settings: Option<&Settings>) -> String {
+    let cells = |row: &Trial| [row.what, row.verdict.word(), &row.found].map(str::to_owned);
+    let results = table(rows.iter().map(cells));
+    match settings {
+        Some(settings) => format!("{results}\n{}", settings.text()),
+        None => results,
     }
 }
 

@@ -4,6 +4,7 @@
 //! It prints its results on con0 as `kernelcheck NAME=VALUE`; then it executes commands that are typed on con1, and
 //! repeats what is typed on ssl0.
 
+mod calls;
 pub(super) mod network;
 
 use std::convert::Infallible;
@@ -56,6 +57,7 @@ fn live() -> io::Result<Infallible> {
     let _ = mount("dev", "/dev", "devtmpfs", MountFlags::empty(), None);
     let version = fs::read_to_string("/proc/version")?;
     say("version", version.trim());
+    say("cpus", &thread::available_parallelism()?.to_string());
     say("ubd", &result(disk("/dev/ubdb", FLAT_SEED, NEW_FLAT_SEED)));
     say("cow", &result(disk("/dev/ubdc", COW_SEED, NEW_COW_SEED)));
     let hostfs = mount("none", "/mnt", "hostfs", MountFlags::empty(), Some(c"/"));
@@ -126,6 +128,10 @@ fn serve(path: &str) -> io::Result<()> {
     for line in lines {
         match line?.as_str() {
             "reboot" => reboot(RebootCommand::Restart)?,
+            "calls" => {
+                let nanoseconds = calls::time().as_nanos();
+                writeln!(terminal, "a call takes {nanoseconds} ns")?;
+            }
             line => {
                 let size = tcgetwinsize(&terminal)?;
                 writeln!(

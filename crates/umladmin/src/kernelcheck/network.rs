@@ -17,11 +17,12 @@ use super::trial::{Found, Trial, Verdict};
 
 const TUN: &str = "/dev/net/tun";
 
-/// Boots the guest with each driver that the kernel has.
+/// Boots the guest with each driver that the kernel has, and with these lines of configuration.
 pub(super) fn all(
     installation: &Installation,
     talk: &mut Talk,
     features: Features,
+    lines: &str,
 ) -> Result<Vec<Trial>, String> {
     let drivers = [
         (features.vec, "network vec0", "vec"),
@@ -40,7 +41,7 @@ pub(super) fn all(
         }
         let line = format!(
             "transport = {transport}\n\
-             eth0 = host_to_host(proxy_if=kernelcheck, proxy_addr={HOST}, guest_addr={GUEST})\n"
+             eth0 = host_to_host(proxy_if=kernelcheck, proxy_addr={HOST}, guest_addr={GUEST})\n{lines}"
         );
         installation.set(MEMORY, &line)?;
         rows.push(Trial::of(what, answered(talk)));

@@ -12,6 +12,8 @@ pub(super) enum Verdict {
     /// It should not be used, and need not be.
     Beware,
     Fails,
+    /// The kernel does not have it; VMs do without.
+    Lacks,
 }
 
 impl Verdict {
@@ -20,6 +22,7 @@ impl Verdict {
             Verdict::Works => "works",
             Verdict::Beware => "beware",
             Verdict::Fails => "fails",
+            Verdict::Lacks => "lacks",
         }
     }
 }
@@ -44,6 +47,27 @@ impl Trial {
             what,
             verdict,
             found,
+        }
+    }
+
+    /// Of something that VMs need not use: what does not work should not be used.
+    pub(super) fn unless(what: &'static str, found: Found) -> Trial {
+        match found {
+            Ok(found) => Trial::of(what, Ok(found)),
+            Err(why) => Trial {
+                what,
+                verdict: Verdict::Beware,
+                found: format!("do not use it: {why}"),
+            },
+        }
+    }
+
+    /// Of something that this kernel does not have.
+    pub(super) fn lacking(what: &'static str, why: &str) -> Trial {
+        Trial {
+            what,
+            verdict: Verdict::Lacks,
+            found: why.to_owned(),
         }
     }
 

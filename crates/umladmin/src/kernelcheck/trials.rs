@@ -12,7 +12,7 @@ use super::installation::{Installation, MEMORY};
 use super::pattern::{self, pattern};
 use super::talk::Talk;
 use super::trial::{Found, Trial, Verdict};
-use super::{image, memory, network};
+use super::{image, memory, network, userspace};
 
 /// How long any other step may take.
 const SHORT: Duration = Duration::from_secs(10);
@@ -37,7 +37,17 @@ pub(crate) fn all(installation: &Installation, features: Features) -> Result<Vec
         }
     }
     talk.kill()?;
-    rows.extend(network::all(installation, &mut talk, features)?);
+    let ways = userspace::all(installation, &mut talk, features)?;
+    // The drivers of networks are where kernels with several processors fail first.
+    let lines = match ways
+        .iter()
+        .any(|row| row.what == userspace::CPUS && row.verdict == Verdict::Works)
+    {
+        true => userspace::WITH_CPUS,
+        false => "",
+    };
+    rows.extend(ways);
+    rows.extend(network::all(installation, &mut talk, features, lines)?);
     rows.push(Trial::of("panic is reported", panic_is_told(&mut talk)));
     talk.kill()?;
     rows.push(sysrq_t(&mut talk));
@@ -90,6 +100,7 @@ fn with_guest(rows: &mut Vec<Trial>, installation: &Installation, talk: &mut Tal
             Err(why) => Err(why),
         },
     );
+    put(userspace::PTRACE, userspace::call(talk));
     put("sysrq h", sysrq_h(talk));
     put("suspend, continue", suspend(talk));
     rows.push(twice(talk, "reboot", reboot));
