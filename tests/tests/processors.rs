@@ -15,6 +15,12 @@ fn shown(vm: &Vm<'_>) -> String {
         .to_owned()
 }
 
+/// The processor that the VM is on, if it is one.
+fn kept(vm: &Vm<'_>) -> Option<String> {
+    let shown = shown(vm);
+    shown.parse::<usize>().is_ok().then_some(shown)
+}
+
 /// The processors that this process may use.
 fn ours() -> Vec<usize> {
     let set = rustix::thread::sched_getaffinity(None).unwrap();
@@ -48,8 +54,7 @@ fn a_vm_runs_on_one_processor_and_leaves_it_to_others() {
     let vm = world.vm("vm1").con(1).monitor();
     assert_eq!(shown(&vm), "");
     vm.start();
-    let first = shown(&vm);
-    assert!(first.parse::<usize>().is_ok(), "{first}");
+    let first = wait_for("the VM to be on one", || kept(&vm));
     assert_eq!(processors_of(&vm), BTreeSet::from([first.clone()]));
     assert!(
         vm.umlwatch(&["-info"])
@@ -64,6 +69,28 @@ fn a_vm_runs_on_one_processor_and_leaves_it_to_others() {
     let all_of_it = || (processors_of(&vm) == BTreeSet::from([shown(&vm)])).then_some(());
     wait_for("all of it to be in one place", all_of_it);
     drop(rival);
+    console.leave();
+    vm.kill();
+}
+
+#[test]
+fn a_vm_runs_anywhere_while_others_take_all_processors() {
+    let Some(world) = World::new() else { return };
+    if ours().len() < 2 {
+        return skip("there is one processor only");
+    }
+    let vm = world.vm("vm1").con(1).monitor();
+    vm.start();
+    wait_for("the VM to be on one", || kept(&vm));
+    let rival = |processor: &usize| Rival::on(&processor.to_string());
+    let rivals: Vec<Rival> = ours().iter().map(rival).collect();
+    let mut console = vm.connect("con1");
+    console.send("spin:3\n");
+    wait_for("the VM to run anywhere", || {
+        kept(&vm).is_none().then_some(())
+    });
+    drop(rivals);
+    wait_for("the VM to be on one again", || kept(&vm));
     console.leave();
     vm.kill();
 }

@@ -184,7 +184,7 @@ impl ControlGroup {
 
     /// All of its threads, as the host numbers them.
     #[must_use]
-    pub fn threads(&self) -> Vec<u32> {
+    fn threads(&self) -> Vec<u32> {
         let read = |directory: &PathBuf| {
             let read = |file| fs::read_to_string(directory.join(file)).ok();
             read("tasks").or_else(|| read("cgroup.threads"))
