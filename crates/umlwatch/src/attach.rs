@@ -20,8 +20,8 @@ use crate::loss::Loss;
 use crate::opening::{is_painted, open, painted};
 use crate::replay::without_questions;
 use crate::standstill::Standstill;
-use crate::terminal::{self, RawTerminal};
-use crate::waiting::{self, Came};
+use client::terminal::{self, RawTerminal};
+use client::waiting::{self, Came};
 
 /// How much of the former output is shown first, in bytes: about two screens.
 const REPLAY: u64 = 4096;

@@ -8,7 +8,6 @@ mod disk_argument;
 mod disks;
 mod events;
 mod exec;
-mod guard;
 pub mod info;
 mod interactive;
 pub mod json;
@@ -22,10 +21,7 @@ mod run;
 mod screen;
 mod standstill;
 mod style;
-mod terminal;
-mod waiting;
 
-pub use guard::{guard, is_guard};
 pub use interactive::interact;
 pub use run::Runner;
 pub use style::Style;

@@ -3,14 +3,14 @@
 use std::process::ExitCode;
 
 use cli::{Exit, Failure, Line};
-use client::{Client, Options};
+use client::{Client, Options, guard};
 use umlwatch::command::{PROGRAM, Task};
-use umlwatch::{Runner, Style, guard, interact, is_guard};
+use umlwatch::{Runner, Style, interact};
 
 fn main() -> ExitCode {
-    if is_guard() {
+    if guard::is_guard() {
         // On failure the terminal stays as it is; no reader is left for a message.
-        return guard().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
+        return guard::main().map_or(ExitCode::FAILURE, |()| ExitCode::SUCCESS);
     }
     cli::main(&PROGRAM, run)
 }

@@ -10,7 +10,7 @@ use rpc_xdr::umlmonctrl::{
 };
 
 use crate::info;
-use crate::terminal;
+use client::terminal;
 
 /// How long the monitor may take to say what the screen shows at the end.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -8,7 +8,7 @@ use rpc_xdr::umlmonctrl::{ConMode, ConOpenArgs, ConReadArgs, VmLastEnd, VmState,
 
 use crate::argument::Sign;
 use crate::run::Runner;
-use crate::terminal;
+use client::terminal;
 
 /// How much output one reply may carry, in bytes.
 const OUTPUT_MAX: u32 = 65_536;

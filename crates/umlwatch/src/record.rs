@@ -14,7 +14,7 @@ use rpc_xdr::umlmonctrl::{ConChunk, ConMode, ConOpenArgs, ConReadArgs, ConSize, 
 use serde_json::json;
 
 use crate::run::Runner;
-use crate::terminal;
+use client::terminal;
 
 /// How long one call waits for output, in milliseconds; a signal is noticed within this time.
 const STEP_MS: u32 = 200;

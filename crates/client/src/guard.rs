@@ -1,8 +1,9 @@
 //! The process beside a session that restores the terminal if the session cannot: no code of a program runs when it is
 //! killed, and a raw terminal looks broken to its user.
 //!
-//! It is umlwatch once more, recognised by its name. Its stdout is the terminal, its stdin a pipe that ends with the
-//! session.
+//! It is the program once more, recognised by its name: a program that uses
+//! [`RawTerminal`](crate::terminal::RawTerminal) begins with [`is_guard`] and [`main`]. Its stdout is the terminal, its
+//! stdin a pipe that ends with the session.
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::process::CommandExt as _;
@@ -13,7 +14,7 @@ use rustix::stdio::{stdin, stdout};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcsetattr};
 
 /// The name under which the process runs.
-const NAME: &str = "umlwatch: guards the terminal";
+const NAME: &str = "client: guards the terminal";
 
 /// The guard of the terminal on stdin, which knows the settings to restore; ended when dropped.
 pub(crate) struct Guard(Child);
@@ -50,7 +51,7 @@ pub fn is_guard() -> bool {
 
 /// The work of a guard: waits for the end of the session, and restores the terminal if it is still as the session
 /// needed it. If a shell has changed it meanwhile, it stays as it is.
-pub fn guard() -> io::Result<()> {
+pub fn main() -> io::Result<()> {
     // It ignores signals that are sent to the whole job, and may set the terminal from the background.
     let held = [
         Signal::SIGINT,

@@ -2,27 +2,30 @@
 
 use std::time::Duration;
 
+use crate::signals::Signals;
+use crate::stream::Stream;
 use cli::Failure;
-use client::Stream;
-use client::signals::Signals;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::stdio::stdin;
 
 /// What has come.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Came {
+pub struct Came {
     /// Something on the connection.
-    pub(crate) answer: bool,
+    pub answer: bool,
     /// A signal that is held.
-    pub(crate) signal: bool,
+    pub signal: bool,
     /// Something on stdin, or its end.
-    pub(crate) input: bool,
+    pub input: bool,
 }
 
 impl Came {
     /// Waits until something comes, on stdin only if `listening`, or the time is over.
-    pub(crate) fn wait(
+    ///
+    /// # Errors
+    /// Those of poll(2).
+    pub fn wait(
         connection: &Stream,
         signals: &Signals,
         listening: bool,
@@ -57,7 +60,10 @@ impl Came {
 }
 
 /// What is on stdin: empty at its end, nothing if there is nothing yet.
-pub(crate) fn read_stdin(buffer: &mut [u8]) -> Result<Option<&[u8]>, Failure> {
+///
+/// # Errors
+/// Those of read(2), but the end of a terminal.
+pub fn read_stdin(buffer: &mut [u8]) -> Result<Option<&[u8]>, Failure> {
     match rustix::io::read(stdin(), &mut *buffer) {
         // A terminal that is gone reads as EIO.
         Ok(0) | Err(Errno::IO) => Ok(Some(&[])),

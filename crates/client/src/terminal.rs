@@ -13,7 +13,7 @@ use crate::guard::Guard;
 static BEFORE: Mutex<Option<Termios>> = Mutex::new(None);
 
 /// A terminal on stdin in raw mode, until dropped.
-pub(crate) struct RawTerminal {
+pub struct RawTerminal {
     /// The process that restores it if this one is killed; None if it could not be started, which does not prevent a
     /// session.
     _guard: Option<Guard>,
@@ -21,7 +21,10 @@ pub(crate) struct RawTerminal {
 
 impl RawTerminal {
     /// Switches to raw mode; None if stdin is no terminal.
-    pub(crate) fn enter() -> io::Result<Option<RawTerminal>> {
+    ///
+    /// # Errors
+    /// Those of tcsetattr(3).
+    pub fn enter() -> io::Result<Option<RawTerminal>> {
         if !rustix::termios::isatty(stdin()) {
             return Ok(None);
         }
@@ -64,13 +67,13 @@ fn restore_on_panic() {
 }
 
 /// Rows and columns of the terminal on stdin; None if there is none, or if it does not know its size.
-pub(crate) fn size() -> Option<(u16, u16)> {
+pub fn size() -> Option<(u16, u16)> {
     let size = tcgetwinsize(stdin()).ok()?;
     (size.ws_row > 0 && size.ws_col > 0).then_some((size.ws_row, size.ws_col))
 }
 
 /// The name of the terminal on stdin; empty if there is none.
-pub(crate) fn name() -> String {
+pub fn name() -> String {
     let name = rustix::termios::ttyname(stdin(), Vec::new());
     name.map_or(String::new(), |name| name.to_string_lossy().into_owned())
 }
