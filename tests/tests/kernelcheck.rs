@@ -18,6 +18,15 @@ fn site(world: &World) -> Option<PathBuf> {
     paths.find(|path| path.to_string_lossy().contains("umladmin-kernelcheck-"))
 }
 
+/// Whether a file of the site is there, as its monitor sees it, who has mounts of its own.
+fn is_there(world: &World, file: &str) -> Option<()> {
+    let site = site(world)?;
+    let pid = fs::read_to_string(site.join("run/kernelcheck.pid")).ok()?;
+    let root = PathBuf::from(format!("/proc/{}/root", pid.trim()));
+    let seen = root.join(site.strip_prefix("/").ok()?).join(file);
+    seen.exists().then_some(())
+}
+
 /// The verdicts on a kernel, by what was tried.
 fn verdicts(world: &World, kernel: &Path, status: i32) -> serde_json::Value {
     let kernel = kernel.display().to_string();
@@ -94,8 +103,7 @@ fn whoever_interrupts_it_finds_nothing_left() {
         command.env("TMPDIR", world.path()).process_group(0);
         let pipes = command.stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = pipes.spawn().unwrap();
-        let there = || site(&world)?.join(when).exists().then_some(());
-        wait_for(when, there);
+        wait_for(when, || is_there(&world, when));
         // As the terminal does it.
         kill_process_group(Pid::from_child(&child), signal).unwrap();
         let status = wait_for("its end", || child.try_wait().unwrap());
@@ -107,6 +115,23 @@ fn whoever_interrupts_it_finds_nothing_left() {
         assert_eq!(said, wanted, "{when}");
         assert_eq!(site(&world), None, "{when}");
     }
+}
+
+#[test]
+fn nothing_is_left_of_one_that_is_killed() {
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
+    let kernel = real_kernel().display().to_string();
+    let mut command = world.command("umladmin", &["kernelcheck", &kernel]);
+    let mut child = command.env("TMPDIR", world.path()).spawn().unwrap();
+    let mconsole = "var/kernelcheck/jail/tmp/kernelcheck/mconsole";
+    wait_for("a kernel", || is_there(&world, mconsole));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    wait_for("the end of its directory", || {
+        site(&world).is_none().then_some(())
+    });
 }
 
 /// Input I20.

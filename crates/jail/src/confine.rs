@@ -97,13 +97,8 @@ impl Confinement {
     /// # Errors
     /// The step that failed.
     pub fn confine(&self) -> Result<()> {
-        // Mounts that only the jailed processes see. They do not propagate to the host; unmounts on the host still
-        // propagate here, so that this namespace keeps no file system busy.
-        let down = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
-        match mount_change("/", down) {
-            Err(Errno::INVAL) => return Err(Error::RootIsNoMountPoint),
-            separated => step("separate the mounts", separated)?,
-        }
+        // Mounts that only the jailed processes see.
+        separate_mounts()?;
         let root = directories::open_path(&self.jail, 0o755)?;
         binds::apply(&root, &self.binds)?;
         if self.libraries {
@@ -217,6 +212,29 @@ impl Confinement {
         }
         Ok(())
     }
+}
+
+/// Mounts made in this namespace do not propagate to the host; unmounts on the host still propagate here, so that this
+/// namespace keeps no file system busy.
+fn separate_mounts() -> Result<()> {
+    let down = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    match mount_change("/", down) {
+        Err(Errno::INVAL) => Err(Error::RootIsNoMountPoint),
+        separated => step("separate the mounts", separated),
+    }
+}
+
+/// Puts the calling thread, and what it starts from now on, into a mount namespace of its own. What is mounted there is
+/// gone when the last process in it ends.
+///
+/// # Errors
+/// The step that failed.
+pub fn leave_mounts() -> Result<()> {
+    step(
+        "have a mount namespace",
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS),
+    )?;
+    separate_mounts()
 }
 
 /// The user that a process of root becomes which reads files of others: it has no files of its own (the kernel's

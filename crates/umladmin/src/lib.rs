@@ -21,9 +21,11 @@ mod report;
 mod selection;
 mod start;
 mod stop;
+mod temporary;
 mod update;
 mod wait;
 
 pub use kernelcheck::guest::{is_guest, main as guest};
 pub use look::{is_looker, main as look};
 pub use options::{MODES, Mode, PROGRAM, run};
+pub use temporary::keeper::{is_keeper, main as keep};

@@ -7,5 +7,8 @@ fn main() -> std::process::ExitCode {
     if umladmin::is_looker() {
         return umladmin::look();
     }
+    if umladmin::is_keeper() {
+        return umladmin::keep();
+    }
     cli::main(&umladmin::PROGRAM, umladmin::run)
 }

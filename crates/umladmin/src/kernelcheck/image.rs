@@ -1,7 +1,6 @@
 //! The disks of the guest of `kernelcheck`, made without mounting anything (umladmin).
 
 use std::fs;
-use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -9,6 +8,7 @@ use std::process::{Command, Stdio};
 use jail::{Needs, Program};
 
 use super::guest::INIT;
+use crate::temporary::cannot;
 
 /// Makes the root file system: this program as init, with its libraries.
 pub(crate) fn make_root(tree: &Path, image: &Path) -> Result<(), String> {
@@ -58,8 +58,4 @@ fn plant(from: &Path, tree: &Path, to: &Path) -> Result<u64, String> {
             Ok(size)
         });
     copied.map_err(|error| cannot("copy", from, &error))
-}
-
-pub(crate) fn cannot(what: &str, path: &Path, error: &io::Error) -> String {
-    format!("cannot {what} {}: {error}", path.display())
 }

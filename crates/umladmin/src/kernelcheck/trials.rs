@@ -12,7 +12,8 @@ use super::installation::{Installation, MEMORY};
 use super::pattern::{self, pattern};
 use super::talk::Talk;
 use super::trial::{Found, Trial, Verdict};
-use super::{image, memory, network, userspace};
+use super::{memory, network, userspace};
+use crate::temporary::cannot;
 
 /// How long any other step may take.
 const SHORT: Duration = Duration::from_secs(10);
@@ -211,7 +212,7 @@ fn ctrlaltdel(talk: &mut Talk) -> Found {
 fn disks(installation: &Installation) -> Found {
     let read = |name: &str| {
         let path = installation.disk(name);
-        fs::read(&path).map_err(|error| image::cannot("read", &path, &error))
+        fs::read(&path).map_err(|error| cannot("read", &path, &error))
     };
     let has = |disk: &[u8], seed| {
         let part = pattern(seed, pattern::CHANGED);

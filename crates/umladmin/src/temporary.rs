@@ -1,0 +1,100 @@
+//! A temporary installation of one VM: a directory with a configuration, a jail and a monitor, which are gone when it
+//! is dropped, and also when this program is killed (umladmin). Nothing of the host's configuration is used or changed.
+
+pub(crate) mod keeper;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use client::Client;
+use config::{Config, VmName};
+use jail::Program;
+
+use keeper::Keeper;
+
+/// See above.
+pub(crate) struct Temporary {
+    keeper: Keeper,
+    config: Config,
+    vm: VmName,
+}
+
+/// What its configuration is called.
+const CONFIGURATION: &str = "umlmon";
+
+impl Temporary {
+    /// Makes the directory in `parent`, for a VM of this name, with these lines in its section.
+    pub(crate) fn begin(parent: &Path, name: &str, lines: &str) -> Result<Temporary, String> {
+        let vm = VmName::try_from(name).map_err(|error| error.to_string())?;
+        let keeper = Keeper::start(parent, &vm)?;
+        write_configuration(keeper.directory(), &vm, lines)?;
+        let file = keeper.directory().join(CONFIGURATION);
+        let config = Config::load(&file).map_err(|error| error.to_string())?;
+        for directory in [&config.global.vardir, &config.global.rundir] {
+            fs::create_dir(directory).map_err(|error| cannot("make", directory, &error))?;
+        }
+        Ok(Temporary { keeper, config, vm })
+    }
+
+    /// Starts the monitor; the VM is inactive then.
+    pub(crate) fn start_monitor(&mut self) -> Result<(), String> {
+        self.keeper.start_monitor()
+    }
+
+    /// Other lines for the section, as of the next start of the VM.
+    pub(crate) fn configure(&self, lines: &str) -> Result<(), String> {
+        write_configuration(self.keeper.directory(), &self.vm, lines)
+    }
+
+    /// Makes this the kernel of the VM, with those of its libraries that are not the host's. To be called when the
+    /// monitor runs, which makes the directory.
+    pub(crate) fn put_kernel(
+        &self,
+        kernel: &Program,
+        libraries: &[(PathBuf, PathBuf)],
+    ) -> Result<(), String> {
+        let kernels = self.config.global.shared.join("kernels");
+        let linux = kernels.join("linux");
+        let copied = kernel.copy_to(&linux);
+        copied.map_err(|error| cannot("write", &linux, &error))?;
+        let own = kernel.beside();
+        let libraries = libraries.iter().map(|(library, _)| library);
+        for library in libraries.filter(|library| library.starts_with(&own)) {
+            let to = kernels.join("linux.lib");
+            fs::create_dir_all(&to).map_err(|error| cannot("make", &to, &error))?;
+            let name = library.file_name().unwrap_or_default();
+            fs::copy(library, to.join(name)).map_err(|error| cannot("copy", library, &error))?;
+        }
+        Ok(())
+    }
+
+    /// The directory of everything.
+    pub(crate) fn directory(&self) -> &Path {
+        self.keeper.directory()
+    }
+
+    /// A disk of the VM.
+    pub(crate) fn disk(&self, name: &str) -> PathBuf {
+        let jail = self.config.global.vm_dir(&self.vm).join("jail");
+        jail.join("disks").join(name)
+    }
+
+    /// The client of its monitor.
+    pub(crate) fn client(&self) -> Client {
+        Client::at(&self.vm, self.config.global.ctrl(&self.vm))
+    }
+}
+
+fn write_configuration(directory: &Path, vm: &VmName, lines: &str) -> Result<(), String> {
+    let shown = directory.display();
+    let text = format!(
+        "[GLOBAL]\nvardir = {shown}/var\nrundir = {shown}/run\n\
+         [{vm}]\nkernel = /shared/kernels/linux\nlogfile = monitor\n{lines}"
+    );
+    let file = directory.join(CONFIGURATION);
+    fs::write(&file, text).map_err(|error| cannot("write", &file, &error))
+}
+
+pub(crate) fn cannot(what: &str, path: &Path, error: &std::io::Error) -> String {
+    format!("cannot {what} {}: {error}", path.display())
+}

@@ -1,0 +1,226 @@
+//! The process beside a temporary installation that makes its directory, starts its monitor, and removes both at the
+//! end of umladmin, however that ends: no code of a program runs when it is killed (umladmin, and that process).
+//!
+//! It is umladmin once more, recognised by its argument. It is told what to do in lines on its stdin, whose end means
+//! the end of the installation, and answers in lines on its stdout. The monitor is in a mount namespace of its own, so
+//! that the host never has a mount of the installation, whoever is killed.
+
+use std::io::{self, BufRead, BufReader, Write as _};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use config::{Config, VmName};
+use daemon::Home;
+use rustix::process::Signal;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::{monitor, start};
+
+/// The argument that tells this process from umladmin as users call it.
+const ARGUMENT: &str = "--keep";
+/// What it is told, and the answer if that was done; any other is an error.
+const START: &str = "start";
+const DONE: &str = "done";
+/// How long the monitor may take to end.
+const END: Duration = Duration::from_secs(20);
+/// How soon it is looked again at a monitor that has just begun.
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// The process, as umladmin sees it. When this is dropped, nothing of the installation is left.
+pub(crate) struct Keeper {
+    child: Child,
+    orders: Option<ChildStdin>,
+    answers: BufReader<ChildStdout>,
+    directory: PathBuf,
+}
+
+impl Keeper {
+    /// Starts it; it makes a directory in `parent`.
+    pub(crate) fn start(parent: &Path, vm: &VmName) -> Result<Keeper, String> {
+        let cannot = |error: io::Error| format!("cannot start a process: {error}");
+        let mut child = Command::new("/proc/self/exe")
+            .arg(ARGUMENT)
+            .args([parent.as_os_str(), vm.as_str().as_ref()])
+            // Ctrl-C goes to everything on the terminal; this process ends when its work is done.
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(cannot)?;
+        let (orders, answers) = (child.stdin.take(), child.stdout.take());
+        let answers = answers.ok_or_else(|| cannot(io::ErrorKind::BrokenPipe.into()))?;
+        let mut keeper = Keeper {
+            child,
+            orders,
+            answers: BufReader::new(answers),
+            directory: PathBuf::new(),
+        };
+        keeper.directory = keeper.answer()?.into();
+        Ok(keeper)
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Starts the monitor, whose configuration is in the directory by now.
+    pub(crate) fn start_monitor(&mut self) -> Result<(), String> {
+        let told = self
+            .orders
+            .as_mut()
+            .map(|orders| writeln!(orders, "{START}"));
+        told.transpose().map_err(|error| gone(&error))?;
+        match self.answer()?.as_str() {
+            DONE => Ok(()),
+            why => Err(why.to_owned()),
+        }
+    }
+
+    /// A line of it that is no error.
+    fn answer(&mut self) -> Result<String, String> {
+        let mut line = String::new();
+        match self.answers.read_line(&mut line) {
+            Ok(0) => Err(gone(&io::ErrorKind::UnexpectedEof.into())),
+            Err(error) => Err(gone(&error)),
+            Ok(_) => match line.trim_end().split_once(' ') {
+                Some(("ok", text)) => Ok(text.to_owned()),
+                Some((_, why)) => Err(why.to_owned()),
+                None => Err(gone(&io::ErrorKind::InvalidData.into())),
+            },
+        }
+    }
+}
+
+fn gone(error: &io::Error) -> String {
+    format!("the process that keeps the temporary directory has ended: {error}")
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        drop(self.orders.take());
+        // It has told itself what it could not do.
+        let _ = self.child.wait();
+    }
+}
+
+/// Whether this process is a keeper.
+#[must_use]
+pub fn is_keeper() -> bool {
+    std::env::args_os()
+        .nth(1)
+        .is_some_and(|arg| arg == ARGUMENT)
+}
+
+/// The main function of that process.
+#[must_use]
+pub fn main() -> ExitCode {
+    match keep() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("umladmin: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// From the beginning to the end of the installation.
+fn keep() -> Result<(), String> {
+    // Whoever ends all processes of a name must not leave the directory behind.
+    let ignored = Arc::default();
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        let handled = signal_hook::flag::register(signal, Arc::clone(&ignored));
+        handled.map_err(|error| format!("cannot handle signals: {error}"))?;
+    }
+    let mut args = std::env::args_os().skip(2);
+    let (parent, name) = (
+        args.next().unwrap_or_default(),
+        args.next().unwrap_or_default(),
+    );
+    let vm = VmName::try_from(&*name.to_string_lossy()).map_err(|error| error.to_string())?;
+    let made = Path::new(&parent).canonicalize().and_then(|parent| {
+        let prefix = format!("umladmin-{vm}-");
+        tempfile::Builder::new().prefix(&prefix).tempdir_in(parent)
+    });
+    let directory = match made {
+        Ok(directory) => directory,
+        Err(error) => {
+            let parent = Path::new(&parent).display();
+            let why = format!("cannot make a temporary directory in {parent}: {error}");
+            return say(&Err(why));
+        }
+    };
+    say(&Ok(directory.path().display().to_string()))?;
+    let configuration = directory.path().join("umlmon");
+    for order in io::stdin().lines() {
+        // A killed umladmin may have said half of one.
+        if order.is_ok_and(|order| order == START) {
+            let started = start_monitor(&configuration, &vm);
+            // If umladmin has gone, the next line is the end.
+            let _ = say(&started.map(|()| DONE.to_owned()));
+        }
+    }
+    if let Err(why) = end_monitor(&configuration, &vm) {
+        // Its files are not to be removed while it runs.
+        let kept = directory.keep();
+        return Err(format!(
+            "{}: its monitor does not end: {why}",
+            kept.display()
+        ));
+    }
+    let path = directory.path().display().to_string();
+    let removed = directory.close();
+    removed.map_err(|error| format!("cannot remove {path}: {error}"))
+}
+
+fn say(answer: &Result<String, String>) -> Result<(), String> {
+    let (word, text) = match answer {
+        Ok(text) => ("ok", text),
+        Err(why) => ("error", why),
+    };
+    let line = format!("{word} {}", text.replace('\n', " "));
+    writeln!(io::stdout(), "{line}").map_err(|error| error.to_string())
+}
+
+/// Starts the monitor in a mount namespace of its own, which ends with it.
+fn start_monitor(configuration: &Path, vm: &VmName) -> Result<(), String> {
+    let start = || {
+        jail::leave_mounts().map_err(|error| format!("cannot have mounts of its own: {error}"))?;
+        let program = start::monitor_program();
+        start::start_monitor(&program, configuration, vm, start::Group::Ours)
+    };
+    thread::scope(|scope| {
+        let started = scope.spawn(start).join();
+        started.unwrap_or_else(|_| Err("a thread has failed".into()))
+    })
+}
+
+/// Ends the monitor, and with it the VM.
+fn end_monitor(configuration: &Path, vm: &VmName) -> Result<(), String> {
+    // Before there is a configuration, there is no monitor.
+    let Ok(config) = Config::load(configuration) else {
+        return Ok(());
+    };
+    let home = Home::of_monitor(&config.global, vm);
+    let until = Instant::now() + END;
+    let pid = loop {
+        match home.holder() {
+            Ok(None) => return Ok(()),
+            Ok(Some(pid)) => break pid,
+            Err(daemon::Error::Starting { .. }) if Instant::now() < until => thread::sleep(AGAIN),
+            Err(error) => return Err(error.to_string()),
+        }
+    };
+    let process = monitor::Process::open(&home, pid).map_err(|error| error.to_string())?;
+    process.signal(Signal::TERM)?;
+    let waited = process.wait(until, &|| true);
+    waited.map_err(|error| error.to_string())?;
+    match process.is_running() {
+        Ok(false) => Ok(()),
+        Ok(true) => Err(format!("pid {pid} runs after {} s", END.as_secs())),
+        Err(error) => Err(error.to_string()),
+    }
+}
