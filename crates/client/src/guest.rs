@@ -189,6 +189,26 @@ impl Running {
     }
 }
 
+/// Has the helper power its guest off. The VM becomes inactive a while later, or at once.
+///
+/// # Errors
+/// If there is no helper, or it cannot be asked.
+pub fn power_off(mut monitor: Monitor) -> Result<(), Failure> {
+    let opened = monitor.guest_open(&GuestOpenArgs { wait_ms: 0 });
+    let stream = answered(opened.map(|result| result.into_result()))?.stream;
+    // It is short enough.
+    let pieces = encode(&ToGuest::PowerOff, MAX_PIECE).into_iter().collect();
+    let sent = monitor.guest_send(&GuestSendArgs { stream, pieces });
+    answered(sent.map(|result| result.into_result()))?;
+    // The stream must not end before it has heard of it. When the guest is off, there is no answer.
+    let args = GuestReceiveArgs {
+        stream,
+        wait_ms: POLL_MS,
+    };
+    let _ = monitor.guest_receive(&args);
+    Ok(())
+}
+
 fn failed(why: &str) -> Failure {
     Failure::new(cli::Exit::Failed, why)
 }

@@ -3,6 +3,7 @@
 //! It is one static program, and needs nothing of the guest but its device of the line. It executes itself again for
 //! each command, to prepare what the command runs in.
 
+mod init;
 mod launch;
 mod line;
 mod process;
@@ -19,6 +20,9 @@ use anyhow::{Context as _, bail};
 const LINE: &str = "/dev/ttyS63";
 
 fn main() -> ExitCode {
+    if init::is_init() {
+        init::main();
+    }
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
     match run(&words) {
         Ok(()) => ExitCode::SUCCESS,

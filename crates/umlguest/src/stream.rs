@@ -5,6 +5,7 @@ use std::process::Child;
 use guest_line::{MAX_COMMAND, Nonsense, ToGuest, ToHost, decode};
 use rustix::time::{ClockId, Timespec, clock_settime};
 
+use crate::init;
 use crate::process::Process;
 
 /// A stream, from its first piece to its end.
@@ -82,6 +83,12 @@ impl Stream {
             (ToGuest::SetClock(nanoseconds), Stream::Told(_)) => {
                 set_clock(nanoseconds).map_err(|error| format!("cannot set the clock: {error}"))?;
                 *self = Stream::Over(None);
+                return Ok(vec![ToHost::Done]);
+            }
+            (ToGuest::PowerOff, Stream::Told(_)) => {
+                let child = init::end_guest();
+                let child = child.map_err(|error| format!("cannot execute poweroff: {error}"))?;
+                *self = Stream::Over(child);
                 return Ok(vec![ToHost::Done]);
             }
             // What comes after the end was under way before the client knew of it.
