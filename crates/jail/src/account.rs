@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::{fs, io};
 
-use nix::unistd::{Group, User, getgrouplist};
+use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 use rustix::fs::Access;
 use serde::{Deserialize, Serialize};
 
@@ -26,7 +26,8 @@ pub struct Account {
 }
 
 impl Account {
-    /// Looks up `vmuser` and, if given, `vmgroup`.
+    /// Looks up `vmuser` and, if given, `vmgroup`. A number that is no name is that user, and its main group has the
+    /// same number.
     ///
     /// # Errors
     /// Unknown user or group; a user with ID 0; a user database that does not answer.
@@ -35,36 +36,49 @@ impl Account {
             name: name.to_owned(),
             source: source.into(),
         };
-        let user = User::from_name(vmuser)
-            .map_err(|error| failed(vmuser, error))?
-            .ok_or_else(|| Error::NoUser(vmuser.to_owned()))?;
-        if user.uid.is_root() {
+        let known = User::from_name(vmuser).map_err(|error| failed(vmuser, error))?;
+        // (uid_t)-1 is nobody's.
+        let number = vmuser.parse().ok().filter(|number| *number != u32::MAX);
+        let (uid, own_gid) = match (&known, number) {
+            (Some(user), _) => (user.uid, user.gid),
+            (None, Some(number)) => (Uid::from_raw(number), Gid::from_raw(number)),
+            (None, None) => return Err(Error::NoUser(vmuser.to_owned())),
+        };
+        if uid.is_root() {
             return Err(Error::RootUser(vmuser.to_owned()));
         }
         let gid = match vmgroup {
-            None => user.gid,
+            None => own_gid,
             Some(name) => {
                 let group = Group::from_name(name).map_err(|error| failed(name, error))?;
                 group.ok_or_else(|| Error::NoGroup(name.to_owned()))?.gid
             }
+        };
+        let Some(user) = known else {
+            return Self {
+                name: vmuser.to_owned(),
+                uid: uid.as_raw(),
+                gid: gid.as_raw(),
+                groups: vec![gid.as_raw()],
+            }
+            .if_mapped();
         };
         let name = CString::new(user.name.clone()).map_err(|error| Error::Lookup {
             name: vmuser.to_owned(),
             source: io::Error::other(error),
         })?;
         let groups = getgrouplist(&name, user.gid).map_err(|error| failed(vmuser, error))?;
-        let account = Self {
+        Self {
             name: user.name,
             uid: user.uid.as_raw(),
             gid: gid.as_raw(),
-            groups: groups.into_iter().map(nix::unistd::Gid::as_raw).collect(),
-        };
-        account.is_mapped()?;
-        Ok(account)
+            groups: groups.into_iter().map(Gid::as_raw).collect(),
+        }
+        .if_mapped()
     }
 
     /// Refuses numbers that do not exist in this user namespace, as in some containers: nothing can belong to them.
-    fn is_mapped(&self) -> Result<()> {
+    fn if_mapped(self) -> Result<Self> {
         let groups = self.groups.iter().chain([&self.gid]);
         let all = groups.map(|gid| ("group", *gid, "/proc/self/gid_map"));
         for (what, id, map) in [("user", self.uid, "/proc/self/uid_map")]
@@ -75,14 +89,14 @@ impl Account {
             let known = fs::read_to_string(map).map_or(true, |map| maps(&map, id));
             if !known {
                 return Err(Error::NotMapped {
-                    user: self.name.clone(),
+                    user: self.name,
                     what,
                     id,
                     map,
                 });
             }
         }
-        Ok(())
+        Ok(self)
     }
 
     /// Asks the host's kernel whether the account may access `name` in a directory like this. Only root can ask.
@@ -143,6 +157,11 @@ mod tests {
             Account::resolve("no-such-user", None),
             Err(Error::NoUser(_))
         ));
+        let numbered = Account::resolve("1879048200", None).unwrap();
+        assert_eq!((numbered.uid, numbered.gid), (1_879_048_200, 1_879_048_200));
+        assert_eq!(numbered.groups, [1_879_048_200]);
+        assert!(Account::resolve("0", None).is_err());
+        assert!(Account::resolve("4294967295", None).is_err());
         assert!(matches!(
             Account::resolve("nobody", Some("no-such-group")),
             Err(Error::NoGroup(_))
