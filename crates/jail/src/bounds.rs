@@ -224,18 +224,28 @@ impl ControlGroup {
         Ok((hierarchy.version, directory))
     }
 
+    /// The name of the group of a VM, whose directory has this device and inode: of the VMs of a name, only one has it,
+    /// and inode numbers alone are those of many file systems.
+    #[must_use]
+    pub fn name(vm: &str, device: u64, inode: u64) -> String {
+        format!("{vm}-{device}-{inode}")
+    }
+
     /// Removes the group of this name that was left by a killed monitor. To be called while no other process can be the
     /// monitor; the processes of the group have ended with the killed one.
-    pub fn remove_left(name: &str) {
+    /// Returns whether it is gone: it is not yet, if they are just about to end.
+    pub fn remove_left(name: &str) -> bool {
         let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
         let found = CONTROLLERS.into_iter().filter_map(|controller| {
             let directory = hierarchy(&table, controller)?.group(name);
             directory.is_dir().then_some(directory)
         });
+        let directories: Vec<_> = found.collect();
         drop(ControlGroup {
-            directories: found.collect(),
+            directories: directories.clone(),
             in_force: Vec::new(),
         });
+        !directories.iter().any(|directory| directory.is_dir())
     }
 
     /// The files to which a process with one thread writes to join.

@@ -5,10 +5,12 @@ pub(crate) mod keeper;
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use client::Client;
 use config::{Config, VmName};
 use jail::Program;
+use rpc_xdr::umlmonctrl::{DiskBacking, DiskTask, DiskWaitArgs};
 
 use keeper::Keeper;
 
@@ -19,6 +21,9 @@ pub(crate) struct Temporary {
     vm: VmName,
 }
 
+/// How long a copy-on-write image may take, and any other answer of the monitor.
+const COW: Duration = Duration::from_secs(30);
+const ANSWER: Duration = Duration::from_secs(60);
 /// What its configuration is called.
 const CONFIGURATION: &str = "umlmon";
 
@@ -53,7 +58,7 @@ impl Temporary {
         kernel: &Program,
         libraries: &[(PathBuf, PathBuf)],
     ) -> Result<(), String> {
-        let kernels = self.config.global.shared.join("kernels");
+        let kernels = self.shared("kernels");
         let linux = kernels.join("linux");
         let copied = kernel.copy_to(&linux);
         copied.map_err(|error| cannot("write", &linux, &error))?;
@@ -71,6 +76,36 @@ impl Temporary {
     /// The directory of everything.
     pub(crate) fn directory(&self) -> &Path {
         self.keeper.directory()
+    }
+
+    /// A file in the directory that the VM sees as `/shared`.
+    pub(crate) fn shared(&self, name: &str) -> PathBuf {
+        self.config.global.shared.join(name)
+    }
+
+    /// Makes a copy-on-write image. Both names are as seen in the jail.
+    pub(crate) fn make_cow(&self, disk: &str, backing: &str) -> Result<(), String> {
+        let (disk, backing) = (disk.as_bytes().to_vec(), backing.as_bytes().to_vec());
+        let task = DiskTask::CreateCow(DiskBacking { disk, backing });
+        let mut client = self.client().with_limit(ANSWER);
+        let made = client.call(|monitor| Ok(monitor.disk_begin(&task)?.into_result()));
+        let job = made.map_err(|failure| failure.message)?.job;
+        let wait_ms = u32::try_from(COW.as_millis()).unwrap_or(0);
+        let args = DiskWaitArgs { job, wait_ms };
+        let waited = client.call(|monitor| Ok(monitor.disk_wait(&args)?.into_result()));
+        match waited.map_err(|failure| failure.message)?.finished {
+            true => Ok(()),
+            false => Err(format!(
+                "a copy-on-write image cannot be made within {} seconds",
+                COW.as_secs()
+            )),
+        }
+    }
+
+    /// Ends the monitor, and leaves the directory, which is returned.
+    pub(crate) fn keep(&mut self) -> Result<PathBuf, String> {
+        self.keeper.leave_directory()?;
+        Ok(self.directory().to_owned())
     }
 
     /// A disk of the VM.

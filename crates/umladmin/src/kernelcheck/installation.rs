@@ -64,7 +64,7 @@ impl Installation {
             chown(&disk, Some(account.uid), Some(account.gid))
                 .map_err(|error| cannot("give away", &disk, &error))?;
         }
-        self.talk()?.make_cow("/disks/x.cow", "/disks/base.dsk")
+        self.temporary.make_cow("/disks/x.cow", "/disks/base.dsk")
     }
 
     /// A disk of the VM.

@@ -100,30 +100,6 @@ impl Talk {
         Ok(waited.ready)
     }
 
-    pub(crate) fn make_cow(&mut self, disk: &str, backing: &str) -> Result<(), String> {
-        let (disk, backing) = (disk.as_bytes().to_vec(), backing.as_bytes().to_vec());
-        let task = DiskTask::CreateCow(DiskBacking { disk, backing });
-        let job = said(
-            self.monitor
-                .disk_begin(&task)
-                .map(DiskJobResult::into_result),
-        )?;
-        let args = DiskWaitArgs {
-            job: job.job,
-            wait_ms: 30_000,
-        };
-        match said(
-            self.monitor
-                .disk_wait(&args)
-                .map(DiskWaitResult::into_result),
-        )?
-        .finished
-        {
-            true => Ok(()),
-            false => Err("a copy-on-write image cannot be made within 30 seconds".into()),
-        }
-    }
-
     /// Gets the right to type into a channel, and sets the size of its window; returns the channel's present end.
     pub(crate) fn open(&mut self, channel: &str, rows: u32, columns: u32) -> Result<u64, String> {
         let channel = channel.to_owned();

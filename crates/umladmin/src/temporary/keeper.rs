@@ -6,6 +6,7 @@
 //! that the host never has a mount of the installation, whoever is killed.
 
 use std::io::{self, BufRead, BufReader, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitCode, Stdio};
@@ -15,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use config::{Config, VmName};
 use daemon::Home;
+use jail::ControlGroup;
 use rustix::process::Signal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
@@ -24,6 +26,7 @@ use crate::{monitor, start};
 const ARGUMENT: &str = "--keep";
 /// What it is told, and the answer if that was done; any other is an error.
 const START: &str = "start";
+const LEAVE: &str = "leave";
 const DONE: &str = "done";
 /// How long the monitor may take to end.
 const END: Duration = Duration::from_secs(20);
@@ -69,10 +72,19 @@ impl Keeper {
 
     /// Starts the monitor, whose configuration is in the directory by now.
     pub(crate) fn start_monitor(&mut self) -> Result<(), String> {
+        self.order(START)
+    }
+
+    /// At the end, the directory is not removed.
+    pub(crate) fn leave_directory(&mut self) -> Result<(), String> {
+        self.order(LEAVE)
+    }
+
+    fn order(&mut self, order: &str) -> Result<(), String> {
         let told = self
             .orders
             .as_mut()
-            .map(|orders| writeln!(orders, "{START}"));
+            .map(|orders| writeln!(orders, "{order}"));
         told.transpose().map_err(|error| gone(&error))?;
         match self.answer()?.as_str() {
             DONE => Ok(()),
@@ -155,13 +167,19 @@ fn keep() -> Result<(), String> {
     };
     say(&Ok(directory.path().display().to_string()))?;
     let configuration = directory.path().join("umlmon");
+    let mut leaves = false;
     for order in io::stdin().lines() {
-        // A killed umladmin may have said half of one.
-        if order.is_ok_and(|order| order == START) {
-            let started = start_monitor(&configuration, &vm);
-            // If umladmin has gone, the next line is the end.
-            let _ = say(&started.map(|()| DONE.to_owned()));
-        }
+        let done = match order.as_deref() {
+            Ok(START) => start_monitor(&configuration, &vm),
+            Ok(LEAVE) => {
+                leaves = true;
+                Ok(())
+            }
+            // A killed umladmin may have said half of one.
+            _ => continue,
+        };
+        // If umladmin has gone, the next line is the end.
+        let _ = say(&done.map(|()| DONE.to_owned()));
     }
     if let Err(why) = end_monitor(&configuration, &vm) {
         // Its files are not to be removed while it runs.
@@ -171,6 +189,11 @@ fn keep() -> Result<(), String> {
             kept.display()
         ));
     }
+    if leaves {
+        let _ = directory.keep();
+        return Ok(());
+    }
+    remove_group(&configuration, &vm);
     let path = directory.path().display().to_string();
     let removed = directory.close();
     removed.map_err(|error| format!("cannot remove {path}: {error}"))
@@ -188,7 +211,8 @@ fn say(answer: &Result<String, String>) -> Result<(), String> {
 /// Starts the monitor in a mount namespace of its own, which ends with it.
 fn start_monitor(configuration: &Path, vm: &VmName) -> Result<(), String> {
     let start = || {
-        jail::leave_mounts().map_err(|error| format!("cannot have mounts of its own: {error}"))?;
+        // Where it may not, the monitor may not mount either, and says what to do.
+        let _ = jail::leave_mounts();
         let program = start::monitor_program();
         start::start_monitor(&program, configuration, vm, start::Group::Ours)
     };
@@ -196,6 +220,19 @@ fn start_monitor(configuration: &Path, vm: &VmName) -> Result<(), String> {
         let started = scope.spawn(start).join();
         started.unwrap_or_else(|_| Err("a thread has failed".into()))
     })
+}
+
+/// Removes the control group, which a monitor that was killed has left.
+fn remove_group(configuration: &Path, vm: &VmName) {
+    let directory = Config::load(configuration).map(|config| config.global.vm_dir(vm));
+    // Without the directory, there never was a monitor.
+    if let Some(directory) = directory.ok().and_then(|path| path.metadata().ok()) {
+        let name = ControlGroup::name(vm.as_str(), directory.dev(), directory.ino());
+        let until = Instant::now() + END;
+        while !ControlGroup::remove_left(&name) && Instant::now() < until {
+            thread::sleep(AGAIN);
+        }
+    }
 }
 
 /// Ends the monitor, and with it the VM.

@@ -409,10 +409,9 @@ fn wire(
 
 /// The name of the control group of a VM.
 pub fn group_name(jail: &Jail, vm: &VmName) -> String {
-    // Of the VMs of a name, only one has this directory; inode numbers alone are those of many file systems.
     let directory = rustix::fs::fstat(jail.vm_dir());
     let (device, inode) = directory.map_or((0, 0), |stat| (stat.st_dev, stat.st_ino));
-    format!("{vm}-{device}-{inode}")
+    ControlGroup::name(vm.as_str(), device, inode)
 }
 
 /// Bounds what the VM takes of the host, where that is possible.
