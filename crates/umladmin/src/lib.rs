@@ -18,6 +18,7 @@ mod options;
 mod parallel;
 mod password;
 mod report;
+mod run;
 mod selection;
 mod start;
 mod stop;

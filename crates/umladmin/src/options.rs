@@ -1,5 +1,6 @@
 //! The command line of umladmin: the table of modes, each with its function, and the options (umladmin).
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
@@ -23,11 +24,15 @@ pub struct Mode {
 /// The inputs of a mode.
 struct Order<'a> {
     line: &'a Line,
-    /// The operands after the keyword.
+    /// The operands after the keyword: as text, unless they are a command, and as they are.
     names: &'a [&'a str],
+    operands: &'a [OsString],
     /// How long a guest may take to shut down.
     timeout: Duration,
 }
+
+/// The mode whose operands are a command.
+const RUN: &str = "run";
 
 /// The modes, in the order of the help.
 pub const MODES: &[Mode] = &[
@@ -63,6 +68,15 @@ pub const MODES: &[Mode] = &[
         ),
         options: &["timeout"],
         run: |order| update::run(&order.config()?, order.names, order.timeout),
+    },
+    Mode {
+        word: Word::new(
+            RUN,
+            Some(Arg::new("COMMAND", Kind::Text)),
+            "Runs a command in a temporary VM, and ends as it ends",
+        ),
+        options: &["image", "kernel", "mem", "cpus", "env", "timeout", "keep"],
+        run: |order| crate::run::run(order.path(), order.line, order.operands),
     },
     Mode {
         word: Word::new(
@@ -118,6 +132,7 @@ pub const PROGRAM: Program = Program {
     synopsis: &[
         "[OPTION]... list|start|stop|update|events [VM]...",
         "[-json] list VM@HOST...",
+        "[OPTION]... run -- COMMAND [ARGUMENT]...",
         "[OPTION]... config VM",
         "[OPTION]... check [FILE]",
         "[OPTION]... kernelcheck FILE",
@@ -141,12 +156,43 @@ pub const PROGRAM: Program = Program {
             words: &[Word::new("json", None, "Prints JSON")],
         },
         Section {
-            heading: "For stop and update",
+            heading: "For stop, update and run",
             words: &[Word::new(
                 "timeout",
                 Some(Arg::new("N", Kind::Value)),
-                "Gives a guest N seconds to shut down (300)",
+                "Gives a guest N seconds to shut down (300), or a command to end",
             )],
+        },
+        Section {
+            heading: "For run",
+            words: &[
+                Word::new(
+                    "image",
+                    Some(Arg::FILE),
+                    "Boots this image, which is not changed, instead of busybox",
+                ),
+                Word::new(
+                    "kernel",
+                    Some(Arg::FILE),
+                    "Uses this kernel instead of the newest of ours, or Debian's",
+                ),
+                Word::new(
+                    "mem",
+                    Some(Arg::new("N", Kind::Value)),
+                    "Gives the VM N megabytes of memory (512)",
+                ),
+                Word::new(
+                    "cpus",
+                    Some(Arg::new("N", Kind::Value)),
+                    "Gives the VM N processors (1)",
+                ),
+                Word::new(
+                    "env",
+                    Some(Arg::new("NAME=VALUE", Kind::Text)),
+                    "Sets a variable for the command",
+                ),
+                Word::new("keep", None, "Leaves disk and logs of the VM"),
+            ],
         },
         Section {
             heading: "For password",
@@ -173,19 +219,24 @@ pub const PROGRAM: Program = Program {
 
 /// Executes the command line.
 pub fn run(line: Line) -> Result<Exit, Failure> {
-    let operands = line.text_operands()?;
-    let Some((keyword, names)) = operands.split_first() else {
+    let Some((keyword, operands)) = line.operands.split_first() else {
         let keywords: Vec<&str> = keywords().collect();
         return Err(Failure::usage(format_args!(
             "no mode is given; use one of {}",
             keywords.join(", ")
         )));
     };
-    let mode = mode(keyword)?;
+    let mode = mode(&keyword.to_string_lossy())?;
     check_options(&line, mode)?;
+    // Words of a command may be anything.
+    let names = match mode.word.name {
+        RUN => Vec::new(),
+        _ => line.text_operands()?,
+    };
     (mode.run)(&Order {
         line: &line,
-        names,
+        names: names.get(1..).unwrap_or_default(),
+        operands,
         timeout: timeout(&line)?,
     })
 }

@@ -1,0 +1,254 @@
+//! `umladmin run`: a command in a temporary VM, with the standard descriptors of this program, and its exit status
+//! (umladmin).
+
+mod choice;
+mod initramfs;
+
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use cli::{Exit, Failure, Line};
+use client::exec::{CANNOT, End};
+use client::{exec, guest, signals, words};
+use config::{Config, Global};
+use jail::Program;
+
+use crate::look;
+use crate::temporary::{Temporary, cannot};
+
+/// The VM.
+const NAME: &str = "run";
+/// Exit statuses beside that of the command: the time is over; the VM has ended before the command; nobody reads any
+/// more what it writes.
+const LATE: u8 = 124;
+const KILLED: u8 = 137;
+const UNHEARD: u8 = 128 + 13;
+/// The first of the numbers for users of temporary VMs, and how many there are. The number of a process is added: no
+/// other VM has it. Nothing else uses these (systemd.io/UIDS-GIDS).
+const FIRST_USER: u32 = 0x7000_0000;
+const USERS: u32 = 1 << 22;
+/// What the VM has if nothing else is asked for.
+const MEMORY: &str = "512";
+const CPUS: &str = "1";
+/// How long the monitor, and a guest that is powered off, may take.
+const ANSWER: Duration = Duration::from_secs(60);
+const OFF_S: u32 = 10;
+
+/// What was asked for.
+struct Wishes<'a> {
+    global: &'a Global,
+    kernel: Option<&'a Path>,
+    image: Option<&'a Path>,
+    memory: &'a str,
+    cpus: &'a str,
+    environment: Vec<Vec<u8>>,
+    until: Option<Instant>,
+    keep: bool,
+    command: &'a [OsString],
+}
+
+/// Runs a command in a VM. All failures but those of the command line have the exit status 125.
+pub(crate) fn run(config: &Path, line: &Line, command: &[OsString]) -> Result<Exit, Failure> {
+    let begun = Instant::now();
+    let asked_for = line.config.is_some();
+    let ours = |failure: Failure| match failure.exit {
+        Exit::Command(_) => failure,
+        _ => Failure {
+            exit: Exit::Command(CANNOT),
+            ..failure
+        },
+    };
+    let config = read(config, asked_for).map_err(ours)?;
+    let wishes = wishes(&config.global, line, command, begun).map_err(ours)?;
+    if !rustix::process::geteuid().is_root() {
+        let why = "run must be run by root: it makes a jail, and starts a VM in it as another user";
+        return Err(ours(Failure::new(Exit::NotAuthorised, why)));
+    }
+    match carry_out(&wishes).map_err(ours)? {
+        End::Command(0) => Ok(Exit::Done),
+        End::Command(status) => Err(Failure::new(Exit::Command(status), "")),
+        End::Signal(signal) => {
+            signals::obey(signal)?;
+            Err(Failure::new(Exit::Command(CANNOT), ""))
+        }
+        End::Unheard => Err(Failure::new(Exit::Command(UNHEARD), "")),
+        End::Late => Err(Failure::new(Exit::Command(LATE), "the time is over")),
+    }
+}
+
+/// The configuration; the default one may be missing.
+fn read(path: &Path, asked_for: bool) -> Result<Config, Failure> {
+    let read = match path.exists() || asked_for {
+        true => Config::load(path),
+        false => Config::parse("", path),
+    };
+    read.map_err(|error| Failure::new(Exit::Failed, error))
+}
+
+fn wishes<'a>(
+    global: &'a Global,
+    line: &'a Line,
+    command: &'a [OsString],
+    begun: Instant,
+) -> Result<Wishes<'a>, Failure> {
+    if command.is_empty() {
+        return Err(Failure::usage("no command is given: run -- COMMAND"));
+    }
+    let number = |name: &str, usual| -> Result<&'a str, Failure> {
+        let given = line.value(name).map(OsStr::to_str);
+        match given.unwrap_or(Some(usual)) {
+            Some(text) if text.parse::<u32>().is_ok_and(|number| number > 0) => Ok(text),
+            _ => {
+                let why = format_args!("-{name}: it must be a number, and not 0");
+                Err(Failure::usage(why))
+            }
+        }
+    };
+    let timeout = match line.has("timeout") {
+        true => Some(number("timeout", "")?.parse::<u32>().unwrap_or(u32::MAX)),
+        false => None,
+    };
+    let mut environment = Vec::new();
+    for given in line.words.iter().filter(|given| given.name == "env") {
+        let variable = given.value.as_bytes();
+        if !variable.iter().skip(1).any(|byte| *byte == b'=') {
+            return Err(Failure::usage("-env: it must be NAME=VALUE"));
+        }
+        environment.push(variable.to_vec());
+    }
+    Ok(Wishes {
+        global,
+        kernel: line.value("kernel").map(Path::new),
+        image: line.value("image").map(Path::new),
+        memory: number("mem", MEMORY)?,
+        cpus: number("cpus", CPUS)?,
+        environment,
+        until: timeout.map(|seconds| begun + Duration::from_secs(seconds.into())),
+        keep: line.has("keep"),
+        command,
+    })
+}
+
+/// From nothing to nothing: when this returns, nothing of the VM is left.
+fn carry_out(wishes: &Wishes<'_>) -> Result<End, Failure> {
+    let failed = |why: String| Failure::new(Exit::Failed, why);
+    let kernel = choice::kernel(wishes.global, wishes.kernel).map_err(failed)?;
+    let helper = choice::helper().map_err(failed)?;
+    let image = wishes
+        .image
+        .map(|image| choice::image(wishes.global, image));
+    let image = image.transpose().map_err(failed)?;
+    let program = Program::on_host(&kernel).map_err(|error| Failure::new(Exit::Failed, error))?;
+    let initramfs = match &image {
+        Some(_) => initramfs::with_disk(&helper),
+        None => initramfs::with_busybox(&helper),
+    };
+    let initramfs = initramfs.map_err(failed)?;
+    let mut temporary = Temporary::begin(&directory(), NAME, &section(wishes)).map_err(failed)?;
+    temporary.start_monitor().map_err(failed)?;
+    furnish(&temporary, &program, &initramfs, image.as_deref()).map_err(failed)?;
+    let mut client = temporary.client().with_limit(ANSWER);
+    client.start(&[])?;
+    let words = wishes.command.iter().map(|word| word.as_bytes().to_vec());
+    let monitor = temporary.client().connect()?.monitor;
+    let ended = exec::run(
+        monitor,
+        words.collect(),
+        wishes.environment.clone(),
+        wishes.until,
+    );
+    let ended = ended.or_else(|failure| judge(&temporary, failure, wishes.until));
+    if wishes.keep {
+        keep(temporary)?;
+    }
+    ended
+}
+
+/// Where temporary files are that may be large.
+fn directory() -> PathBuf {
+    let given = std::env::var_os("TMPDIR").filter(|directory| !directory.is_empty());
+    given.map_or_else(|| "/var/tmp".into(), PathBuf::from)
+}
+
+/// The section of the VM.
+fn section(wishes: &Wishes<'_>) -> String {
+    let user = FIRST_USER + std::process::id() % USERS;
+    let (memory, cpus) = (wishes.memory, wishes.cpus);
+    let disk = match wishes.image {
+        Some(_) => "ubd0 = /disks/root.cow\n",
+        None => "",
+    };
+    format!(
+        "vmuser = {user}\nmem = {memory}\ncpus = {cpus}\ncon0 = pty:con0\n\
+         kernelarg = initrd=/shared/initramfs\nkernelarg = quiet\n{disk}"
+    )
+}
+
+/// Gives the VM its files.
+fn furnish(
+    temporary: &Temporary,
+    kernel: &Program,
+    initramfs: &[u8],
+    image: Option<&Path>,
+) -> Result<(), String> {
+    let libraries = match kernel.beside().is_dir() {
+        true => look::libraries(kernel)?,
+        false => Vec::new(),
+    };
+    temporary.put_kernel(kernel, &libraries)?;
+    let path = temporary.shared("initramfs");
+    fs::write(&path, initramfs)
+        .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o644)))
+        .map_err(|error| cannot("write", &path, &error))?;
+    let Some(image) = image else { return Ok(()) };
+    let backing = temporary.shared("disks/image.dsk");
+    put_image(image, &backing).map_err(|error| cannot("copy", image, &error))?;
+    temporary.make_cow("/disks/root.cow", "/shared/disks/image.dsk")
+}
+
+/// A second name of an image that everybody may read, else a copy.
+fn put_image(image: &Path, backing: &Path) -> std::io::Result<()> {
+    let image = image.canonicalize()?;
+    let is_public = fs::metadata(&image)?.permissions().mode() & 0o004 != 0;
+    if is_public && fs::hard_link(&image, backing).is_ok() {
+        return Ok(());
+    }
+    fs::copy(&image, backing)?;
+    fs::set_permissions(backing, fs::Permissions::from_mode(0o644))
+}
+
+/// Why the command has no status.
+fn judge(temporary: &Temporary, failure: Failure, until: Option<Instant>) -> Result<End, Failure> {
+    let killed = |why: String| Failure::new(Exit::Command(KILLED), why);
+    if until.is_some_and(|until| Instant::now() >= until) {
+        return Ok(End::Late);
+    }
+    match temporary.client().with_limit(ANSWER).wait(1) {
+        Ok(waited) if waited.inactive => {
+            let how = words::how_ended(&waited.last_end);
+            Err(killed(format!(
+                "the VM has ended before the command: {how}"
+            )))
+        }
+        Ok(_) => Err(failure),
+        Err(_) => Err(killed("the monitor of the VM has ended".into())),
+    }
+}
+
+/// Powers the guest off, and leaves its files.
+fn keep(mut temporary: Temporary) -> Result<(), Failure> {
+    let mut client = temporary.client().with_limit(ANSWER);
+    // One without a helper, or that has ended, cannot be asked.
+    let asked = client.connect().and_then(|it| guest::power_off(it.monitor));
+    if asked.is_ok() {
+        client.wait(OFF_S)?;
+    }
+    let kept = temporary.keep();
+    let kept = kept.map_err(|why| Failure::new(Exit::Failed, why))?;
+    eprintln!("umladmin: what is left of the VM is in {}", kept.display());
+    Ok(())
+}
