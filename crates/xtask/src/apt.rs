@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use crate::steps::output;
 
 /// The keys of the archive.
-pub(crate) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// apt with its own sources, lists and cache.
 pub(crate) struct Apt {
@@ -26,12 +26,9 @@ impl Apt {
             fs::create_dir_all(state.join(part))
                 .with_context(|| format!("cannot make {}", state.display()))?;
         }
-        let mirror = mirror()?;
-        let sources: String = suites
-            .iter()
-            .map(|suite| format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n"))
-            .collect();
-        fs::write(state.join("sources.list"), sources)
+        let sources: anyhow::Result<Vec<String>> =
+            suites.iter().map(|suite| source(suite)).collect();
+        fs::write(state.join("sources.list"), sources?.join("\n") + "\n")
             .context("cannot write the list of sources")?;
         let at = |name: &str| state.join(name).display().to_string();
         let options = [
@@ -69,6 +66,16 @@ impl Apt {
         version_in(&table, suite).with_context(|| format!("{suite} has no {package}"))
     }
 
+    /// The first package that this one depends on.
+    pub(crate) fn dependency(&self, package: &str) -> anyhow::Result<String> {
+        let said = output(self.command("apt-cache").args(["depends", package]))?;
+        let name = said
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("Depends: "));
+        let name = name.with_context(|| format!("{package} depends on nothing"))?;
+        Ok(name.to_owned())
+    }
+
     /// Downloads the suite's version of a package and unpacks it into `tree`; returns the version.
     pub(crate) fn unpack(&self, package: &str, suite: &str, tree: &Path) -> anyhow::Result<String> {
         let version = self.version(package, suite)?;
@@ -88,8 +95,14 @@ impl Apt {
     }
 }
 
+/// A suite of the host's mirror, as a line for apt.
+pub(crate) fn source(suite: &str) -> anyhow::Result<String> {
+    let mirror = mirror()?;
+    Ok(format!("deb [signed-by={KEYRING}] {mirror} {suite} main"))
+}
+
 /// The mirror that the host itself uses.
-pub(crate) fn mirror() -> anyhow::Result<String> {
+fn mirror() -> anyhow::Result<String> {
     let mut command = Command::new("apt-get");
     let sites = output(command.args([
         "indextargets",

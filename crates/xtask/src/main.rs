@@ -26,7 +26,8 @@ use xtask::guest::{self, Login};
 const USAGE: &str = "usage: cargo xtask COMMAND
   demo [--keep]                    boots a VM, uses it, shuts it down, and leaves nothing; as root
   test [--kernels] [--tier TIER]   runs all tests; with all of Debian's kernels; only one tier
-  bench [NAME...]                  measures ours and peers, and holds them to SPECIFICATION.md; as root
+  bench [NAME...]                  measures ours and peers, and holds them to SPECIFICATION.md; as root;
+                                   guests on all kernels and under QEMU only if `guest` is named
   check                            format, lints, documentation, rules of the house
   install [--destdir DIR] [--prefix PREFIX]
                                    installs everything, in /usr/local unless told otherwise

@@ -41,15 +41,10 @@ pub(crate) fn run(package: &Path) -> anyhow::Result<()> {
     // Other users than root have files in it.
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
     let system = directory.path().join("debian.tar");
-    let source = format!(
-        "deb [signed-by={}] {} {SUITE} main",
-        apt::KEYRING,
-        apt::mirror()?
-    );
     let mut make = Command::new("mmdebstrap");
     make.args(["--quiet", "--variant=minbase", SUITE])
         .arg(&system)
-        .arg(source);
+        .arg(apt::source(SUITE)?);
     steps::run(&mut make)?;
 
     heading("The package in it, without an init system");

@@ -35,11 +35,21 @@ pub(super) fn with<T>(
     lines: &str,
     work: impl FnOnce(&Installation) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
+    with_memory(kernel, 64, lines, work)
+}
+
+/// The same; the VM has as many megabytes of memory.
+pub(super) fn with_memory<T>(
+    kernel: &Path,
+    megabytes: u32,
+    lines: &str,
+    work: impl FnOnce(&Installation) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let mut directory = directory()?;
     let path = directory.path().canonicalize()?;
     let installation = Installation { path };
     let done = installation
-        .prepare(kernel, lines)
+        .prepare(kernel, &format!("mem = {megabytes}\n{lines}"))
         .and_then(|()| work(&installation));
     if done.is_err() {
         installation.show_log();
@@ -72,14 +82,17 @@ impl Installation {
         let (path, file) = (self.path.display(), Path::new(file).display());
         let text = format!(
             "[GLOBAL]\nvardir = {path}/var\nrundir = {path}/run\n\n[{VM}]\nvmuser = nobody\nlogfile = monitor\n\
-             kernel = /shared/kernels/{file}\nmem = 64\ncon0 = pty:con0\n{lines}"
+             kernel = /shared/kernels/{file}\ncon0 = pty:con0\n{lines}"
         );
         fs::write(self.path.join("umlmon"), text).context("cannot write the configuration")?;
         output(&mut self.command("umlmon", &[VM]))?;
-        let to = self.jail().join("shared/kernels").join(file.to_string());
-        fs::copy(kernel, &to)
-            .with_context(|| format!("cannot copy {} to {}", kernel.display(), to.display()))?;
-        Ok(())
+        let mut cp = Command::new("cp");
+        cp.arg("-r").arg(kernel);
+        // The libraries of a kernel from a newer Debian are beside it.
+        let mut libraries = kernel.as_os_str().to_owned();
+        libraries.push(".lib");
+        cp.args(Some(libraries).filter(|path| Path::new(path).exists()));
+        output(cp.arg(self.jail().join("shared/kernels"))).map(drop)
     }
 
     /// Where the monitor answers its users.

@@ -111,7 +111,7 @@ mod tests {
     fn the_limits_are_those_of_what_is_measured() {
         let rows = rows().unwrap();
         let named: Vec<&str> = rows.iter().map(|row| row.metric.as_str()).collect();
-        let subjects = super::super::SUBJECTS.iter();
+        let subjects = super::super::SUBJECTS.iter().chain(super::super::LONG);
         let measured: Vec<&str> = subjects
             .flat_map(|subject| subject.metrics)
             .copied()

@@ -1,7 +1,7 @@
 //! What is measured, and what every measurement of programs needs (cargo xtask bench).
 
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context as _, ensure};
@@ -34,4 +34,15 @@ pub(super) fn run_time(command: &mut Command) -> anyhow::Result<f64> {
     let status = status.with_context(|| format!("cannot run {name}"))?;
     ensure!(status.success(), "{name}: {status}");
     Ok(taken.as_secs_f64() * 1e3)
+}
+
+/// A process that is ended with its value.
+pub(super) struct Ending(pub(super) Child);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        // Ours and not reaped, so the number is its own; that it has ended by itself is as well.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
