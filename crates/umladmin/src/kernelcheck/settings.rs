@@ -32,7 +32,10 @@ impl Settings {
             false => ("ptrace", None),
         };
         let cpus = match works(CPUS) && processors > 1 {
-            true => ("2", Some("With 1, a system call takes less time.")),
+            true => (
+                "2",
+                Some("Programs run in parallel; threads of one program do not."),
+            ),
             false => ("1", None),
         };
         let all = [
