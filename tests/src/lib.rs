@@ -6,7 +6,8 @@
 //!
 //! Run them with `cargo xtask test`, which builds the programs first and puts the tests into namespaces of their own.
 //! `UMLMON_TEST_KERNEL` names the kernel of the tier `real` (default `/usr/bin/linux.uml`; what lies in `KERNEL.lib/`
-//! is provided with it), `UMLMON_TEST_SKIPS` a file in which skipped tests are noted, and `UMLMON_TEST_TRANSFER` how
+//! is provided with it), and `UMLMON_TEST_LINES` lines of configuration that VMs with the small guest have in addition,
+//! separated by `;`. `UMLMON_TEST_SKIPS` names a file in which skipped tests are noted, and `UMLMON_TEST_TRANSFER` how
 //! many megabytes the tests of `connected` transfer each way (default 16); `UMLMON_TEST_SOAK` for how many seconds
 //! `soak` uses its VMs (default 15). `UMLMON_TEST_CALLER` names a script that starts the programs, such as
 //! `hostile-caller`.

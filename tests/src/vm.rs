@@ -22,6 +22,16 @@ pub fn real_kernel() -> PathBuf {
         .map_or_else(|| "/usr/bin/linux.uml".into(), PathBuf::from)
 }
 
+/// Lines of configuration that every VM with a small guest has in addition.
+fn real_lines() -> Vec<String> {
+    let set = std::env::var("UMLMON_TEST_LINES").unwrap_or_default();
+    let lines = set.split(';').map(str::trim);
+    lines
+        .filter(|line| !line.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
 /// What is put into the jail as a disk.
 enum Disk {
     Guest(Login),
@@ -38,6 +48,7 @@ pub struct VmBuilder<'w> {
     consoles: Vec<u8>,
     disks: Vec<(u8, Disk)>,
     lines: Vec<String>,
+    real_lines: Vec<String>,
 }
 
 impl<'w> VmBuilder<'w> {
@@ -51,6 +62,7 @@ impl<'w> VmBuilder<'w> {
             consoles: Vec::new(),
             disks: Vec::new(),
             lines: vec!["logfile = monitor".into(), "con0 = pty:con0".into()],
+            real_lines: Vec::new(),
         }
     }
 
@@ -58,6 +70,7 @@ impl<'w> VmBuilder<'w> {
     #[must_use]
     pub fn guest(mut self, login: Login) -> Self {
         self.kernel = real_kernel();
+        self.real_lines = real_lines();
         self.disks.push((0, Disk::Guest(login)));
         self
     }
@@ -137,7 +150,14 @@ impl<'w> VmBuilder<'w> {
             .disks
             .iter()
             .map(|(n, _)| format!("ubd{n} = /disks/{n}.dsk"));
-        for line in self.lines.iter().cloned().chain(consoles).chain(disks) {
+        // What a test asks for counts.
+        let is_free = |line: &&String| {
+            let name = line.split('=').next();
+            self.lines.iter().all(|own| own.split('=').next() != name)
+        };
+        let real_lines = self.real_lines.iter().filter(is_free).cloned();
+        let lines = self.lines.iter().cloned().chain(real_lines);
+        for line in lines.chain(consoles).chain(disks) {
             section.push_str(&line);
             section.push('\n');
         }

@@ -227,7 +227,8 @@ fn a_guest_and_its_programs_run_on_one_processor() {
     let Some(world) = World::with_real_kernel() else {
         return;
     };
-    let vm = world.vm("vm1").con(1).guest(Login::RootShell).monitor();
+    let vm = world.vm("vm1").con(1).line("cpus = 1");
+    let vm = vm.guest(Login::RootShell).monitor();
     vm.start();
     let mut console = vm.connect("con1");
     console.expect("# ");
