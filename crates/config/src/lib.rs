@@ -45,7 +45,9 @@ pub use global::Global;
 pub use kernelarg::check_user_argument;
 pub use lint::lint;
 pub use main_file::{Config, Overview};
-pub use names::{ChannelName, DiskKind, DiskName, InterfaceName, JailPath, LogName, VmName};
+pub use names::{
+    ChannelName, DiskKind, DiskName, GroupName, InterfaceName, JailPath, LogName, VmName,
+};
 pub use net::{HwAddr, MacAddr, MacPool, Mtu, Nic, Transport};
 pub use password::{Password, Verifier};
 pub use remote::{AuthPolicy, SealPolicy, TlsPolicy};

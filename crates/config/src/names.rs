@@ -102,6 +102,11 @@ checked_text! {
     InterfaceName, check_interface_name
 }
 
+checked_text! {
+    /// The name of a group of VMs: `[A-Za-z0-9][A-Za-z0-9._-]{0,62}`.
+    GroupName, check_group_name
+}
+
 impl VmName {
     /// The name of a VM on which values are only tried.
     pub(crate) fn placeholder() -> VmName {
@@ -119,6 +124,14 @@ fn check_vm_name(text: &str) -> Result<()> {
         return Err(Error::value(WHAT, text, "this name is reserved"));
     }
     Ok(())
+}
+
+fn check_group_name(text: &str) -> Result<()> {
+    if is_word(text, 63, "", "._-") {
+        return Ok(());
+    }
+    let why = "it needs 1 to 63 letters, digits and . _ -, and begins with a letter or digit";
+    Err(Error::value("the name of a group", text, why))
 }
 
 fn check_log_name(text: &str) -> Result<()> {

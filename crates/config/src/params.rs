@@ -538,55 +538,37 @@ pub const PARAMS: &[Param] = &[
         set: Set::Vm(|vm, _, v| put(&mut vm.start, v)),
         ..VM
     },
+    Param {
+        name: "group",
+        repeatable: true,
+        value: "NAME",
+        doc: "a group that the VM is in; umladmin selects its VMs by @NAME",
+        addition: true,
+        set: Set::Vm(|vm, _, v| v.parse().map(|group| vm.groups.push(group))),
+        ..VM_PROTECTED
+    },
+    Param {
+        name: "boot_order",
+        default: Some("0"),
+        value: "N",
+        doc: "VMs with a lower number are started before it",
+        addition: true,
+        set: Set::Vm(|vm, _, v| number(v, 0, 9999).map(|n| vm.boot_order = n)),
+        ..VM_PROTECTED
+    },
+    Param {
+        name: "boot_delay",
+        default: Some("0"),
+        value: "SECONDS",
+        doc: "how long VMs with a higher boot_order wait after its start",
+        addition: true,
+        set: Set::Vm(|vm, _, v| number(v, 0, 3600).map(|n| vm.boot_delay = n)),
+        ..VM_PROTECTED
+    },
 ];
 
 /// The largest mem in megabytes: a terabyte.
 const MAX_MEM: u32 = 1 << 20;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn other_spellings_are_not_found() {
-        assert_eq!(
-            find(SectionKind::Vm, "con15").map(|(p, n)| (p.name, n)),
-            Some(("con", 15))
-        );
-        for name in [
-            "VMUSER", "con", "con16", "con00", "eth00", "eth 0", "eth+0", "mem1", "", "GLOBAL",
-            "tcp",
-        ] {
-            assert!(find(SectionKind::Vm, name).is_none(), "{name}");
-        }
-        let hint = |section, name| match find_or_hint(section, name) {
-            Err(e) => e.to_string(),
-            Ok(_) => panic!("{name}"),
-        };
-        let vm = "in the section of a VM";
-        assert_eq!(
-            hint(SectionKind::Vm, "VMUSER"),
-            format!("there is no parameter \"VMUSER\" {vm}; did you mean \"vmuser\"?")
-        );
-        assert_eq!(
-            hint(SectionKind::Vm, "eth00"),
-            format!("there is no parameter \"eth00\" {vm}; there is eth0 to eth15")
-        );
-        let other = "there is no parameter \"tcp\" in the section of a VM; it belongs in the section [GLOBAL]";
-        assert_eq!(hint(SectionKind::Vm, "tcp"), other);
-        assert!(hint(SectionKind::Global, "mem").ends_with("it belongs in the section of a VM"));
-    }
-
-    #[test]
-    fn the_table_is_consistent() {
-        for (i, p) in PARAMS.iter().enumerate() {
-            let twin = PARAMS
-                .iter()
-                .skip(i + 1)
-                .find(|q| q.section == p.section && q.name == p.name);
-            assert!(twin.is_none(), "{} is twice in the table", p.name);
-            assert!(!p.value.is_empty() && !p.doc.is_empty(), "{}", p.name);
-            assert!(!(p.required && p.default.is_some()), "{}", p.name);
-        }
-    }
-}
+mod tests;

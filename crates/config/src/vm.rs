@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::affinity::Affinity;
-use crate::names::{DiskName, JailPath, LogName, VmName};
+use crate::names::{DiskName, GroupName, JailPath, LogName, VmName};
 use crate::net::{Nic, Transport};
 use crate::password::Password;
 use crate::setting::Setting;
@@ -71,6 +71,12 @@ pub struct Vm {
     pub password: Option<Password>,
     /// How far it is started when the system boots.
     pub start: StartType,
+    /// The groups that it is in, by which umladmin selects VMs.
+    pub groups: Vec<GroupName>,
+    /// VMs with a lower number are started before it.
+    pub boot_order: u32,
+    /// How long VMs with a higher number wait after its start, in seconds.
+    pub boot_delay: u32,
     /// See [`Vm::settings`].
     pub(crate) settings: Vec<Setting>,
 }
@@ -139,6 +145,9 @@ impl Vm {
             overhead_limit: 0,
             password: None,
             start: StartType::Manual,
+            groups: Vec::new(),
+            boot_order: 0,
+            boot_delay: 0,
             settings: Vec::new(),
         }
     }

@@ -13,7 +13,11 @@ use crate::report::{Report, table};
 
 /// The VMs on other hosts, if that is what the names of `list` mean.
 pub(crate) fn targets(names: &[&str]) -> Result<Option<Vec<(VmName, Host)>>, Failure> {
-    if !names.iter().any(|name| name.contains('@')) {
+    // A name that begins with it is that of a group.
+    if !names
+        .iter()
+        .any(|name| name.find('@').is_some_and(|at| at > 0))
+    {
         return Ok(None);
     }
     let target = |name: &&str| {
@@ -88,7 +92,7 @@ mod tests {
             .map(|(vm, host)| (vm.as_str(), host.as_str()))
             .collect();
         assert_eq!(found, [("vm1", "h"), ("vm2", "i")]);
-        for bad in [&["vm1@h", "vm1"][..], &["@h"], &["vm1@localhost"], &["@"]] {
+        for bad in [&["vm1@h", "vm1"][..], &["@h", "vm1@h"], &["vm1@localhost"]] {
             let failure = targets(bad).unwrap_err();
             assert_eq!(failure.exit, Exit::Usage, "{bad:?}");
             assert!(failure.message.contains("VM@HOST"), "{failure}");

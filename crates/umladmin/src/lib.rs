@@ -13,6 +13,7 @@ mod kernelcheck;
 mod ladder;
 mod list;
 mod look;
+mod machines;
 mod monitor;
 mod options;
 mod parallel;

@@ -1,6 +1,5 @@
 //! `umladmin list`: the VMs and what state they are in (umladmin).
 
-use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -57,9 +56,6 @@ pub(crate) fn run(config: &Config, names: &[&str], line: &Line) -> Result<Exit, 
     let unknown = all
         .extract_if(.., |seen| !seen.is_known)
         .collect::<Vec<_>>();
-    for warning in shared_users(&all) {
-        report.warn(&warning);
-    }
     let chosen = |seen: &&Seen| is_chosen(line, seen.state);
     let shown: Vec<&Seen> = all.iter().filter(chosen).collect();
     if line.has("json") {
@@ -247,29 +243,6 @@ fn nic((eth, link): &(String, NicLink)) -> Value {
     })
 }
 
-/// One sentence for each user that several VMs run as.
-fn shared_users(all: &[Seen]) -> Vec<String> {
-    let mut users: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for seen in all {
-        if let Some(user) = &seen.vmuser {
-            users.entry(user).or_default().push(&seen.vm);
-        }
-    }
-    let shared = users.into_iter().filter(|(_, vms)| vms.len() > 1);
-    shared
-        .map(|(user, vms)| {
-            let first = vms.iter().take(4).copied().collect::<Vec<_>>().join(", ");
-            let more = match vms.len().saturating_sub(4) {
-                0 => String::new(),
-                n => format!(" and {n} more"),
-            };
-            format!(
-                "warning: {first}{more} run as the same user {user}: a guest that escapes from one can reach the disks of the others"
-            )
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -345,17 +318,5 @@ mod tests {
                 "-"
             ]
         );
-    }
-
-    #[test]
-    fn a_shared_user_is_warned_of() {
-        let all = [
-            seen("a", "off", "nobody"),
-            seen("b", "off", "anna"),
-            seen("c", "off", "nobody"),
-        ];
-        let warnings = shared_users(&all);
-        assert_eq!(warnings.len(), 1);
-        assert!(warnings[0].starts_with("warning: a, c run as the same user nobody:"));
     }
 }

@@ -8,8 +8,8 @@ use cli::{Arg, Exit, Failure, Kind, Line, Program, Section, Word, similar};
 use config::Config;
 
 use crate::{
-    check, effective, elsewhere, events, kernelcheck, list, password, selection, start, stop,
-    update,
+    check, effective, elsewhere, events, kernelcheck, list, machines, password, selection, start,
+    stop, update,
 };
 
 /// A mode of operation: what the first operand of umladmin can be.
@@ -80,6 +80,34 @@ pub const MODES: &[Mode] = &[
     },
     Mode {
         word: Word::new(
+            "boot",
+            Some(Arg::VM),
+            "Starts the kernels of VMs that do not run",
+        ),
+        options: &[],
+        run: |order| order.command(machines::Command::Boot),
+    },
+    Mode {
+        word: Word::new(
+            "restart",
+            Some(Arg::VM),
+            "Shuts guests down, and starts their kernels again",
+        ),
+        options: &["timeout"],
+        run: |order| order.command(machines::Command::Restart),
+    },
+    Mode {
+        word: Word::new("ctrlaltdel", Some(Arg::VM), "Sends CTRL-ALT-DEL to guests"),
+        options: &[],
+        run: |order| order.command(machines::Command::CtrlAltDel),
+    },
+    Mode {
+        word: Word::new("kill", Some(Arg::VM), "Ends the kernels of VMs by force"),
+        options: &[],
+        run: |order| order.command(machines::Command::Kill),
+    },
+    Mode {
+        word: Word::new(
             "events",
             Some(Arg::VM),
             "Shows what happens to VMs as it happens, until CTRL-C",
@@ -131,6 +159,7 @@ pub const PROGRAM: Program = Program {
     about: "The administrators' client of UMLMON",
     synopsis: &[
         "[OPTION]... list|start|stop|update|events [VM]...",
+        "[OPTION]... boot|restart|ctrlaltdel|kill VM...",
         "[-json] list VM@HOST...",
         "[OPTION]... run -- COMMAND [ARGUMENT]...",
         "[OPTION]... config VM",
@@ -156,7 +185,7 @@ pub const PROGRAM: Program = Program {
             words: &[Word::new("json", None, "Prints JSON")],
         },
         Section {
-            heading: "For stop, update and run",
+            heading: "For stop, update, restart and run",
             words: &[Word::new(
                 "timeout",
                 Some(Arg::new("N", Kind::Value)),
@@ -213,7 +242,8 @@ pub const PROGRAM: Program = Program {
     ],
     modes: cli::words!(MODES),
     operand: None,
-    notes: "Without names of VMs, all configured VMs are used.",
+    notes: "A VM can be a pattern, such as 'web*', or a group, as @GROUP. Without names of\n\
+            VMs, all configured VMs are used; boot, restart, ctrlaltdel and kill need names.",
     manual: include_str!("../../../man/umladmin.8"),
 };
 
@@ -275,6 +305,10 @@ fn run_password(order: &Order<'_>) -> Result<Exit, Failure> {
 }
 
 impl Order<'_> {
+    fn command(&self, command: machines::Command) -> Result<Exit, Failure> {
+        machines::run(&self.config()?, self.names, command, self.timeout)
+    }
+
     /// The file of the configuration.
     fn path(&self) -> &Path {
         self.line.config_or(Config::DEFAULT_PATH)

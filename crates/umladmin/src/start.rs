@@ -1,5 +1,6 @@
 //! `umladmin start`: monitors, and the kernels of those VMs that boot by themselves (umladmin).
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -33,15 +34,47 @@ pub(crate) fn run(config: &Config, names: &[&str]) -> Result<Exit, Failure> {
     Ok(selection::tell_nameless(config, names, &report, exit))
 }
 
+/// The result of a VM whose kernel has been started.
+const BOOTING: &str = "booting";
+
 /// The result of a VM with `start = off`.
 const NOT_STARTED: &str = "not started";
 
-/// Starts these VMs; one row for each.
+/// Starts these VMs, those with the lowest `boot_order` first; one row for each, in the order given.
 pub(crate) fn start_all(config: &Config, vms: &[VmName], report: &Report) -> Vec<Row> {
     let program = monitor_program();
+    let mut rows = BTreeMap::new();
+    let mut waves = waves(config, vms).into_iter().peekable();
+    while let Some((_, wave)) = waves.next() {
+        let started = start_wave(config, &wave, &program, report);
+        // Only those that boot keep others waiting.
+        let booting = wave.iter().zip(&started);
+        let booting = booting.filter(|(_, row)| row.result == BOOTING);
+        let delay = booting.filter_map(|(vm, _)| config.vm(vm).ok());
+        let delay = delay.map(|vm| vm.boot_delay).max().unwrap_or(0);
+        rows.extend(wave.into_iter().zip(started));
+        if waves.peek().is_some() {
+            std::thread::sleep(Duration::from_secs(delay.into()));
+        }
+    }
+    vms.iter().filter_map(|vm| rows.remove(vm)).collect()
+}
+
+/// The VMs that are started at the same time, by their `boot_order`.
+fn waves(config: &Config, vms: &[VmName]) -> BTreeMap<u32, Vec<VmName>> {
+    let mut waves: BTreeMap<u32, Vec<VmName>> = BTreeMap::new();
+    for vm in vms {
+        // One with a fault is not started.
+        let order = config.vm(vm).map_or(0, |configured| configured.boot_order);
+        waves.entry(order).or_default().push(vm.clone());
+    }
+    waves
+}
+
+fn start_wave(config: &Config, vms: &[VmName], program: &Path, report: &Report) -> Vec<Row> {
     parallel::each(vms, parallel::STARTS, |vm| {
         let name = vm.to_string();
-        let (result, detail, good) = match start_one(config, vm, &program) {
+        let (result, detail, good) = match start_one(config, vm, program) {
             Ok((result, detail)) => {
                 let detail_too = if detail.is_empty() {
                     String::new()
@@ -89,7 +122,7 @@ fn start_one(
         .with_limit(READY)
         .start(&[])
         .map_err(|e| format!("its monitor is running, but the kernel did not start: {e}"))?;
-    Ok(("booting", String::new()))
+    Ok((BOOTING, String::new()))
 }
 
 /// The monitor's program: the one beside this one, else the one that PATH finds.

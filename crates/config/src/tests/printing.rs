@@ -75,6 +75,8 @@ ubd0 = /disks/root.dsk
 # cpus = 1
 # affinity = auto
 start = manual
+# boot_order = 0
+# boot_delay = 0
 ";
     assert_eq!(vm.unwrap().to_ini(), want);
     let problem = |edit| edited(&[edit]).unwrap_err().to_string();
@@ -118,6 +120,8 @@ fn value(param: &'static str, n: u8) -> BoxedStrategy<String> {
         }
         "userspace" => Just("seccomp".into()).boxed(),
         "cpus" => Just("1".into()).boxed(),
+        "group" => "[a-z][a-z0-9._-]{0,9}".boxed(),
+        "boot_order" | "boot_delay" => "[1-9][0-9]{0,2}".boxed(),
         "affinity" => "(auto|none|[1-9]?[0-9]|[1-9]-9,[1-9]0)".boxed(),
         "eth" => prop_oneof![
             Just(format!(

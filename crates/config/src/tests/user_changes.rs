@@ -43,6 +43,8 @@ fn user_changes_override() {
         ("cpus", "1", Origin::Default),
         ("affinity", "auto", Origin::Default),
         ("start", "manual", Origin::Default),
+        ("boot_order", "0", Origin::Default),
+        ("boot_delay", "0", Origin::Default),
     ];
     assert_eq!(shown, want);
 

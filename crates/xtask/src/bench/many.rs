@@ -83,11 +83,7 @@ fn seconds(installation: &Installation, words: &[&str]) -> anyhow::Result<f64> {
 /// How many milliseconds one that changes nothing takes.
 fn repeated(installation: &Installation, words: &[&str]) -> anyhow::Result<f64> {
     let taken: anyhow::Result<Vec<f64>> = (0..ROUNDS)
-        .map(|_| {
-            // The warning that all have the same user is not to fill the screen.
-            let mut command = installation.command("umladmin", words);
-            run_time(command.stderr(std::process::Stdio::null()))
-        })
+        .map(|_| run_time(&mut installation.command("umladmin", words)))
         .collect();
     stats::median(&taken?)
 }

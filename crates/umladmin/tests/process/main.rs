@@ -8,19 +8,23 @@
 )] // helpers of tests fail as tests do
 
 mod fake;
+mod many;
+mod world;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use config::{Config, VmName};
+use config::VmName;
 use daemon::PidFile;
 use rustix::process::{Pid, Signal, kill_process};
+
+use crate::world::World;
 
 /// Not a test: the process that the `umlmon` of [`World`] starts.
 #[test]
@@ -33,99 +37,6 @@ fn fake_monitor() {
     fake::run(Path::new(&file), &[vm], || {
         fs::write(fifo, "ready\n").unwrap()
     });
-}
-
-/// A directory with a configuration, and umladmin beside an `umlmon` that starts [`fake_monitor`].
-struct World {
-    dir: tempfile::TempDir,
-}
-
-impl World {
-    fn new(sections: &str) -> World {
-        let world = World {
-            dir: tempfile::tempdir().unwrap(),
-        };
-        world.configure(sections);
-        let (here, program) = (world.path("umladmin"), world.path("umlmon"));
-        fs::hard_link(env!("CARGO_BIN_EXE_umladmin"), &here)
-            .or_else(|_| fs::copy(env!("CARGO_BIN_EXE_umladmin"), &here).map(drop))
-            .unwrap();
-        let fake = std::env::current_exe().unwrap();
-        let script = format!(
-            "#!/bin/sh\nready=${{2%/*}}/$3.ready\nmkfifo $ready\n\
-             UMLADMIN_FAKE_CONFIG=$2 UMLADMIN_FAKE_VM=$3 {} --exact fake_monitor >/dev/null 2>&1 </dev/null &\n\
-             read line <$ready\n",
-            fake.display()
-        );
-        fs::write(&program, script).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
-        world
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    /// Each section is `name behaviour start`.
-    fn configure(&self, sections: &str) {
-        let dir = self.dir.path().display();
-        let mut text = format!("[GLOBAL]\nvardir = {dir}/var\nrundir = {dir}/run\n");
-        for line in sections.lines() {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            let [name, behaviour, start] = words.as_slice() else {
-                panic!("{line}")
-            };
-            text += &format!(
-                "[{name}]\nvmuser = u-{name}\nmem = 64\nkernel = /shared/kernels/linux\nkernelarg = {behaviour}\nstart = {start}\n"
-            );
-        }
-        fs::write(self.path("umlmon.conf"), text).unwrap();
-    }
-
-    fn config(&self) -> Config {
-        Config::load(&self.path("umlmon.conf")).unwrap()
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(self.path("umladmin"));
-        command
-            .arg("-config")
-            .arg(self.path("umlmon.conf"))
-            .args(args);
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        self.command(args).stdin(Stdio::null()).output().unwrap()
-    }
-
-    /// The exit status and what was said.
-    fn said(&self, args: &[&str]) -> (i32, String, String) {
-        let output = self.run(args);
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        (
-            output.status.code().unwrap(),
-            text(output.stdout),
-            text(output.stderr),
-        )
-    }
-
-    fn states(&self, args: &[&str]) -> Vec<(String, String)> {
-        let output = self.run(&[&["-json", "list"], args].concat());
-        let list: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-        let member = |vm: &serde_json::Value, name: &str| vm[name].as_str().unwrap().to_owned();
-        let vms = list.as_array().unwrap().iter();
-        vms.map(|vm| (member(vm, "vm"), member(vm, "state")))
-            .collect()
-    }
-
-    /// What its monitor was asked to do; questions do not count.
-    fn calls(&self, vm: &str) -> Vec<String> {
-        let text = fs::read_to_string(self.path(&format!("var/{vm}/calls"))).unwrap_or_default();
-        let is_question = |call: &&str| *call == "info" || call.starts_with("wait ");
-        let calls = text.lines().filter(|call| !is_question(call));
-        calls.map(String::from).collect()
-    }
 }
 
 impl Drop for World {
@@ -495,7 +406,7 @@ fn who_may_not_end_the_monitor_does_not_touch_the_guest() {
     }
     let world = World::new("vm1 obeys boot");
     assert_eq!(world.said(&["start"]).0, 0);
-    fs::set_permissions(world.dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(world.path("."), fs::Permissions::from_mode(0o755)).unwrap();
     let stop = world
         .command(&["stop"])
         .uid(65534)
