@@ -85,6 +85,9 @@ pub fn build(out: &Path, megabytes: u64, login: Login) -> anyhow::Result<()> {
             "ext4",
             "-m",
             "0",
+            // With smaller blocks, kernels without our patch read a copy-on-write image wrongly.
+            "-b",
+            "4096",
             "-O",
             "^has_journal",
             "-E",
