@@ -9,8 +9,8 @@
 //! is provided with it), and `UMLMON_TEST_LINES` lines of configuration that VMs with the small guest have in addition,
 //! separated by `;`. `UMLMON_TEST_SKIPS` names a file in which skipped tests are noted, and `UMLMON_TEST_TRANSFER` how
 //! many megabytes the tests of `connected` transfer each way (default 16); `UMLMON_TEST_SOAK` for how many seconds
-//! `soak` uses its VMs (default 15). `UMLMON_TEST_CALLER` names a script that starts the programs, such as
-//! `hostile-caller`.
+//! `soak` uses its VMs (default 15), and `UMLMON_TEST_CUTS` how often `power` cuts the power (default 3).
+//! `UMLMON_TEST_CALLER` names a script that starts the programs, such as `hostile-caller`.
 
 // This is part of tests: what cannot go on panics, and the panic is the report.
 #![allow(
@@ -38,6 +38,7 @@ mod recording;
 mod terminal;
 mod vm;
 mod world;
+mod write_cache;
 
 use std::time::{Duration, Instant};
 
@@ -52,6 +53,7 @@ pub use recording::sizes_are_recorded;
 pub use terminal::Terminal;
 pub use vm::{Console, Vm, VmBuilder, real_kernel};
 pub use world::World;
+pub use write_cache::{SECTOR, WriteCache};
 pub use xtask::guest::Login;
 
 /// How long anything may take before a test fails. Far more than it does take, as machines of CI are slow.

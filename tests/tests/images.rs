@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, UNIX_EPOCH};
 
-use e2e::{Console, Login, Vm, World, run};
+use e2e::{Console, Login, Vm, World, flood, put, run};
 
 const NOBODY: u32 = 65534;
 
@@ -309,4 +309,35 @@ fn a_backing_file_of_an_odd_time_works() {
         vm.umlwatch(&["-disk-delete", "/disks/a.cow"]).ok();
     }
     console.leave();
+}
+
+/// A file on a disk with blocks of 1024 bytes, of which the guest changes one: that page is then in both files.
+#[test]
+fn a_page_is_read_from_the_image_and_its_backing_file() {
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
+    let (vm, mut console) = guest(&world, "vm1", &["ubd1 = /disks/small.cow"]);
+    let root = world.path().join("root");
+    fs::create_dir(&root).unwrap();
+    fs::write(root.join("file"), flood(256 << 10)).unwrap();
+    let backing = vm.file("jail/disks/small.dsk");
+    put(&backing, &vec![0; 1 << 20]);
+    let mut mke2fs = Command::new("/sbin/mke2fs");
+    let mke2fs = mke2fs.args(["-q", "-t", "ext4", "-O", "^has_journal", "-b", "1024", "-d"]);
+    run(mke2fs.arg(&root).arg(&backing)).ok();
+    vm.umlwatch(&["-disk-create-cow", "/disks/small.cow:/disks/small.dsk"])
+        .ok();
+    boot(&vm, &mut console);
+    if vm.info()["disks"][1]["durable"] != "flush" {
+        // Kernels without our patches read it wrongly.
+        return shut_down(&vm);
+    }
+    says(
+        &mut console,
+        "mount -t ext4 /dev/ubdb /mnt; tr 0-9 a-j < /mnt/file | head -c 1024 | dd of=/mnt/file bs=1024 seek=5 conv=notrunc; \
+         sync; cp /mnt/file /run; echo 3 > /proc/sys/vm/drop_caches; cmp /mnt/file /run/file; echo same-$?",
+        "same-0",
+    );
+    shut_down(&vm);
 }
