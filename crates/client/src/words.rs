@@ -2,7 +2,7 @@
 //! JSON and in events. Runs in the clients.
 
 use cli::printable;
-use rpc_xdr::umlmonctrl::{ConfigOrigin, EventKind, VmEnd, VmLastEnd, VmState};
+use rpc_xdr::umlmonctrl::{ConfigOrigin, DiskDurable, EventKind, VmEnd, VmLastEnd, VmState};
 
 /// The state as the manual calls it.
 pub fn state(state: VmState) -> &'static str {
@@ -25,6 +25,16 @@ pub fn end(end: VmEnd) -> &'static str {
         VmEnd::Crashed => "crashed",
         VmEnd::Panicked => "panicked",
         VmEnd::NotStarted => "not-started",
+    }
+}
+
+/// When what is written to a disk is on the host's disk, in a word.
+pub fn durable(durable: DiskDurable) -> &'static str {
+    match durable {
+        DiskDurable::Unknown => "unknown",
+        DiskDurable::Write => "write",
+        DiskDurable::Flush => "flush",
+        DiskDurable::Never => "never",
     }
 }
 

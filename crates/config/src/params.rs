@@ -444,8 +444,8 @@ pub const PARAMS: &[Param] = &[
     },
     Param {
         name: "sync_disks",
-        default: Some("all"),
-        value: "ubdN ...|all|none",
+        default: Some("auto"),
+        value: "ubdN ...|auto|all|none",
         doc: "the disks that are opened in synchronous mode",
         set: Set::Vm(|vm, _, v| put(&mut vm.sync_disks, v)),
         ..VM

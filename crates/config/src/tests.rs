@@ -105,7 +105,9 @@ fn the_examples_of_the_manual() {
     );
     assert_eq!(vm.jaildir, Path::new("/var/lib/umlmon/foo/jail"));
     assert_eq!(vm.logdir, Path::new("/var/lib/umlmon/foo/log"));
-    assert!(vm.sync_disks.contains(0) && vm.start == StartType::Manual && vm.password.is_none());
+    assert!(
+        vm.sync_disks == SyncDisks::Auto && vm.start == StartType::Manual && vm.password.is_none()
+    );
 
     assert_eq!(vm_of(GETTING_STARTED).con.len(), 5);
 

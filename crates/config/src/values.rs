@@ -62,6 +62,8 @@ impl fmt::Display for Terminal {
 /// The disks that the kernel opens in synchronous mode (flag `s` of ubd).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SyncDisks {
+    /// All of them, unless the kernel carries out what the guest flushes.
+    Auto,
     /// All of them.
     All,
     /// These numbers; may be empty.
@@ -69,9 +71,10 @@ pub enum SyncDisks {
 }
 
 impl SyncDisks {
-    /// Whether ubd disk `n` is one of them.
-    pub fn contains(&self, n: u8) -> bool {
+    /// Whether ubd disk `n` is one of them; `flushes`: whether the kernel carries out what the guest flushes.
+    pub fn contains(&self, n: u8, flushes: bool) -> bool {
         match self {
+            SyncDisks::Auto => !flushes,
             SyncDisks::All => true,
             SyncDisks::List(disks) => disks.contains(&n),
         }
@@ -89,11 +92,12 @@ impl FromStr for SyncDisks {
                 Error::value(
                     "a disk",
                     word,
-                    format!("disks are ubd0 to ubd{MAX_UBD}; or use all or none"),
+                    format!("disks are ubd0 to ubd{MAX_UBD}; or use auto, all or none"),
                 )
             })
         };
         match text {
+            "auto" => Ok(SyncDisks::Auto),
             "all" => Ok(SyncDisks::All),
             "none" => Ok(SyncDisks::List(BTreeSet::new())),
             _ => Ok(SyncDisks::List(
@@ -106,6 +110,7 @@ impl FromStr for SyncDisks {
 impl fmt::Display for SyncDisks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            SyncDisks::Auto => f.write_str("auto"),
             SyncDisks::All => f.write_str("all"),
             SyncDisks::List(disks) if disks.is_empty() => f.write_str("none"),
             SyncDisks::List(disks) => {
@@ -353,9 +358,13 @@ mod tests {
     fn sync_disks() {
         let some: SyncDisks = "ubd2  ubd0".parse().unwrap();
         assert_eq!(some.to_string(), "ubd0 ubd2");
-        assert!(some.contains(2) && !some.contains(1) && SyncDisks::All.contains(9));
-        assert!(!"none".parse::<SyncDisks>().unwrap().contains(0));
-        for bad in ["ubd16", "ubd0,ubd1", "0", "all ubd0", "ubd00"] {
+        let none: SyncDisks = "none".parse().unwrap();
+        for flushes in [false, true] {
+            assert!(some.contains(2, flushes) && !some.contains(1, flushes));
+            assert!(SyncDisks::All.contains(9, flushes) && !none.contains(0, flushes));
+            assert_eq!(SyncDisks::Auto.contains(0, flushes), !flushes);
+        }
+        for bad in ["ubd16", "ubd0,ubd1", "0", "all ubd0", "auto ubd0", "ubd00"] {
             refusal::<SyncDisks>(bad);
         }
     }

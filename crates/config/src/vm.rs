@@ -138,7 +138,7 @@ impl Vm {
             log_quota: 0,
             log_timestamps: false,
             ubd: BTreeMap::new(),
-            sync_disks: SyncDisks::All,
+            sync_disks: SyncDisks::Auto,
             eth: BTreeMap::new(),
             transport: Transport::Auto,
             pids_limit: 0,

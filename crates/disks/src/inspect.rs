@@ -471,7 +471,7 @@ fn permissions(stat: &Stat, uid: u32, gid: u32) -> u32 {
 ///
 /// - `d` for flat images and devices: their content is never taken for a copy-on-write header, which the guest could
 ///   write to make the next start open any file.
-/// - `s` for synchronous mode: without it no flush of the guest ever reaches the host's disk.
+/// - `s` for synchronous mode: without it most kernels carry out no flush of the guest.
 /// - `t` for an image whose blocks are all allocated: the guest's discards must not make it sparse.
 /// - `r` for what may only be read.
 ///

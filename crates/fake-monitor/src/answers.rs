@@ -99,7 +99,7 @@ pub(crate) fn info(state: VmState, held: bool) -> VmInfo {
             size: 1 << 30,
             allocated: 1 << 20,
             backing: Vec::new(),
-            sync: true,
+            durable: DiskDurable::Write,
             read_only: false,
             note: String::new(),
         }],

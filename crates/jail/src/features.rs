@@ -19,17 +19,21 @@ pub struct Features {
     pub seccomp: bool,
     /// `ncpus=`, several processors.
     pub ncpus: bool,
+    /// What a guest has flushed outlasts a power failure, also on copy-on-write images, of which nothing else is lost,
+    /// either. Only kernels with our patches (`etc/kernel`) say so.
+    pub flush: bool,
 }
 
 /// A text of the help, and what it is for.
 type Text = (&'static [u8], fn(&mut Features) -> &mut bool);
 
-const TEXTS: [Text; 5] = [
+const TEXTS: [Text; 6] = [
     (b"uml_dir=<directory>", |found| &mut found.uml),
     (b"vec[0-9]+:<option>=", |found| &mut found.vec),
     (b"eth[0-9]+=<transport>,", |found| &mut found.eth),
     (b"seccomp=<on/auto/off>", |found| &mut found.seccomp),
     (b"ncpus=<# of", |found| &mut found.ncpus),
+    (b"ubd<n> carries out a flush", |found| &mut found.flush),
 ];
 
 /// A text is looked for where one of these is: they are rare in programs, and each text has one.

@@ -1093,6 +1093,38 @@ impl Unpack for ConInfo {
     }
 }
 
+/// When data that the guest writes to a disk is on the disk of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DiskDurable {
+    /// the kernel decides, and could not be looked at
+    Unknown = 0,
+    /// when it is written: synchronous mode
+    Write = 1,
+    /// when the guest flushes it, as fsync does
+    Flush = 2,
+    /// whenever the host writes it
+    Never = 3,
+}
+
+impl Pack for DiskDurable {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
+        (*self as i32).pack(out)?;
+        Ok(())
+    }
+}
+
+impl Unpack for DiskDurable {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<i32>(input)? {
+            0 => Self::Unknown,
+            1 => Self::Write,
+            2 => Self::Flush,
+            3 => Self::Never,
+            other => return Err(XdrError::Value(other.into())),
+        })
+    }
+}
+
 /// A disk of the VM.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DiskInfo {
@@ -1112,8 +1144,8 @@ pub struct DiskInfo {
     ///
     /// At most 4096 bytes.
     pub backing: CtlValue,
-    /// opened in synchronous mode
-    pub sync: bool,
+    /// with the kernel that runs, or else with the one of the next start
+    pub durable: DiskDurable,
     /// not writable by the VM's user
     pub read_only: bool,
     /// for people; "" or why the file cannot be used
@@ -1129,7 +1161,7 @@ impl Pack for DiskInfo {
         self.size.pack(out)?;
         self.allocated.pack(out)?;
         pack_opaque(&self.backing, 4096, out)?;
-        self.sync.pack(out)?;
+        self.durable.pack(out)?;
         self.read_only.pack(out)?;
         pack_string(&self.note, 1024, out)?;
 
@@ -1145,7 +1177,7 @@ impl Unpack for DiskInfo {
             size: take(input)?,
             allocated: take(input)?,
             backing: unpack_opaque(input, 4096)?,
-            sync: take(input)?,
+            durable: take(input)?,
             read_only: take(input)?,
             note: unpack_string(input, 1024)?,
         })

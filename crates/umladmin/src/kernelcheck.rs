@@ -50,6 +50,7 @@ pub(crate) fn run(kernel: &Path, as_json: bool) -> Result<Exit, Failure> {
         let libraries = look::libraries(program);
         rows.push(Trial::of("libraries", named(&libraries)));
         rows.push(Trial::of("networks", networks(&features)));
+        rows.extend(features.as_ref().ok().map(flush));
         looked = libraries.ok().zip(features.ok()).map(|it| (program, it));
     }
     if let (false, Some((program, (libraries, features)))) = (has_failed(&rows), looked) {
@@ -117,6 +118,17 @@ fn named(libraries: &Result<Libraries, String>) -> Found {
         true => "none, it is statically linked".to_owned(),
         false => names.collect::<Vec<_>>().join(", "),
     })
+}
+
+/// Whether a VM can do without synchronous disks; what the kernel says of that can only be tried with a power cut.
+fn flush(features: &Features) -> Trial {
+    match features.flush {
+        true => Trial::of("flush", Ok("what the guest has flushed is safe".into())),
+        false => Trial::lacking(
+            "flush",
+            "what the guest flushes is not on the host's disk: disks are synchronous instead, which is slow",
+        ),
+    }
 }
 
 fn networks(features: &Result<Features, String>) -> Found {

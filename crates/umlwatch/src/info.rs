@@ -4,8 +4,8 @@ use std::fmt::{self, Write};
 
 use cli::printable;
 use rpc_xdr::umlmonctrl::{
-    ConClient, ConInfo, ConfigOrigin, ConfigSetting, DiskInfo, NicInfo, VmEnd, VmInfo, VmLastEnd,
-    VmState,
+    ConClient, ConInfo, ConfigOrigin, ConfigSetting, DiskDurable, DiskInfo, NicInfo, VmEnd, VmInfo,
+    VmLastEnd, VmState,
 };
 
 use client::when::{since, size, span, utc};
@@ -26,8 +26,9 @@ fn write_page(page: &mut String, info: &VmInfo) -> fmt::Result {
         write_channel(page, channel)?;
     }
     heading(page, "Disks", info.disks.len())?;
+    let chosen = value(info, "sync_disks") == Some(b"auto");
     for disk in &info.disks {
-        write_disk(page, disk)?;
+        write_disk(page, disk, chosen)?;
     }
     heading(page, "Networks", info.nics.len())?;
     for nic in &info.nics {
@@ -111,13 +112,16 @@ fn write_state(page: &mut String, info: &VmInfo) -> fmt::Result {
     )
 }
 
+/// The value of a parameter in effect.
+fn value<'a>(info: &'a VmInfo, param: &str) -> Option<&'a [u8]> {
+    let mut settings = info.settings.iter();
+    let found = settings.find(|setting| setting.param == param);
+    found.map(|setting| setting.value.as_slice())
+}
+
 /// How the kernel runs programs, if not in the usual way.
 fn write_userspace(page: &mut String, info: &VmInfo) -> fmt::Result {
-    let userspace = info
-        .settings
-        .iter()
-        .find(|setting| setting.param == "userspace");
-    match userspace.map(|setting| setting.value.as_slice()) {
+    match value(info, "userspace") {
         None | Some(b"ptrace") => Ok(()),
         Some(way) => {
             let way = printable(way);
@@ -178,7 +182,19 @@ pub(crate) fn client(client: &ConClient) -> String {
     format!("{who}, for {}, idle {idle}", since(client.since))
 }
 
-fn write_disk(page: &mut String, disk: &DiskInfo) -> fmt::Result {
+/// When what the guest writes is on the host's disk, and why, if the monitor has `chosen` that.
+fn durable(durable: DiskDurable, chosen: bool) -> Option<String> {
+    let words = match durable {
+        DiskDurable::Unknown => return None,
+        DiskDurable::Write if chosen => "synchronous, as the kernel carries out no flush",
+        DiskDurable::Write => "synchronous",
+        DiskDurable::Flush => "durable when flushed",
+        DiskDurable::Never => "not durable, even when flushed",
+    };
+    Some(words.to_owned())
+}
+
+fn write_disk(page: &mut String, disk: &DiskInfo, chosen: bool) -> fmt::Result {
     let (ubd, file) = (printable(disk.ubd.as_bytes()), printable(&disk.file));
     let mut facts = Vec::new();
     if disk.size > 0 {
@@ -191,9 +207,7 @@ fn write_disk(page: &mut String, disk: &DiskInfo) -> fmt::Result {
     if !disk.backing.is_empty() {
         facts.push(format!("on {}", printable(&disk.backing)));
     }
-    if disk.sync {
-        facts.push("synchronous".to_owned());
-    }
+    facts.extend(durable(disk.durable, chosen));
     if disk.read_only {
         facts.push("read only".to_owned());
     }

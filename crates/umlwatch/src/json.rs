@@ -3,7 +3,9 @@
 
 use client::json::{ascii, text};
 use client::words;
-use rpc_xdr::umlmonctrl::{ConClient, ConInfo, ConfigSetting, NicLink, VmInfo, VmLastEnd};
+use rpc_xdr::umlmonctrl::{
+    ConClient, ConInfo, ConfigSetting, DiskDurable, NicLink, VmInfo, VmLastEnd,
+};
 use serde_json::{Value, json};
 
 /// The status page.
@@ -40,7 +42,8 @@ fn value(info: &VmInfo) -> Value {
             "size": disk.size,
             "allocated": disk.allocated,
             "backing": text(&disk.backing),
-            "sync": disk.sync,
+            "sync": disk.durable == DiskDurable::Write,
+            "durable": words::durable(disk.durable),
             "read_only": disk.read_only,
             "note": disk.note,
         })).collect::<Vec<_>>(),

@@ -34,7 +34,7 @@ fn user_changes_override() {
         ("log_limit", "100", Origin::Default),
         ("log_quota", "4096", Origin::Default),
         ("log_timestamps", "false", Origin::Default),
-        ("sync_disks", "all", Origin::Default),
+        ("sync_disks", "auto", Origin::Default),
         ("transport", "auto", Origin::Default),
         ("pids_limit", "1000", Origin::Default),
         ("overhead_limit", "512", Origin::Default),

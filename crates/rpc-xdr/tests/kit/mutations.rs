@@ -66,7 +66,7 @@ fn disk() -> DiskInfo {
         size: 1,
         allocated: 1,
         backing: Vec::new(),
-        sync: false,
+        durable: DiskDurable::Flush,
         read_only: false,
         note: String::new(),
     }

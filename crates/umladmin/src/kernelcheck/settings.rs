@@ -41,7 +41,7 @@ impl Settings {
         let all = [
             ("userspace", userspace),
             ("cpus", cpus),
-            ("sync_disks", ("all", None)),
+            ("sync_disks", ("auto", None)),
             ("affinity", ("auto", None)),
         ];
         let setting = |(name, (value, remark))| Setting {

@@ -52,14 +52,15 @@ pub fn options(vm: &Vm, features: &Features) -> Result<Vec<String>, String> {
     Ok(options)
 }
 
-/// Builds the argument list. `options` are those of [`options`]. `channels` are in the order of their descriptors, con0
-/// first, which has three; those of the others begin with [`FIRST_CHANNEL_FD`], that of the helper's line and those of
-/// the open taps follow; `extra` are the arguments of this start only.
+/// Builds the argument list. `options` are those of [`options`]; `flushes`: whether the kernel carries out what the
+/// guest flushes. `channels` are in the order of their descriptors, con0 first, which has three; those of the others
+/// begin with [`FIRST_CHANNEL_FD`], that of the helper's line and those of the open taps follow; `extra` are the
+/// arguments of this start only.
 pub fn build(
     vm: &Vm,
     options: Vec<String>,
     channels: &[ChannelName],
-    disks: &[Ubd],
+    (disks, flushes): (&[Ubd], bool),
     wiring: &Wiring,
     extra: &[String],
 ) -> Vec<String> {
@@ -102,7 +103,7 @@ pub fn build(
             &ubd.name,
             &ubd.disk,
             ubd.backing.as_ref(),
-            vm.sync_disks.contains(ubd.number),
+            vm.sync_disks.contains(ubd.number, flushes),
         )
     }));
     args.extend(wiring.arguments(vm, next));

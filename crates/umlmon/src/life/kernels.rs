@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use config::{Nic, Userspace, Vm};
+use config::{Nic, SyncDisks, Userspace, Vm};
 use jail::{Features, Kernel};
 use sys::Network;
 use tokio::time::timeout;
@@ -42,7 +42,7 @@ pub async fn look(setup: &Setup, vm: &Vm) -> Result<Seen, Failure> {
         confinement: setup.jail.confinement_for_looking(),
         kernel: path.as_str().to_owned(),
         account: setup.jail.account().clone(),
-        features: is_connected(vm) || needs_features(vm),
+        features: needs_features(vm),
     };
     let looked = looked(setup, order).await.map_err(Failure::Failed)?;
     let kernel = Kernel::new(
@@ -58,7 +58,13 @@ pub async fn look(setup: &Setup, vm: &Vm) -> Result<Seen, Failure> {
 
 /// Whether the configuration asks for something that not every kernel has.
 fn needs_features(vm: &Vm) -> bool {
-    vm.userspace != Userspace::Ptrace || vm.cpus > 1
+    vm.userspace != Userspace::Ptrace || vm.cpus > 1 || is_shown(vm)
+}
+
+/// Whether what the kernel can do is seen in what is told about disks and networks.
+pub fn is_shown(vm: &Vm) -> bool {
+    let flushes = !vm.ubd.is_empty() && vm.sync_disks != SyncDisks::All;
+    flushes || is_connected(vm)
 }
 
 /// Whether interfaces of the VM are to be connected with the host.

@@ -90,6 +90,8 @@ pub struct Look {
     pub vm: Vm,
     /// The disks as they were found at the start.
     pub disks: Vec<Ubd>,
+    /// Whether the kernel carries out what the guest flushes.
+    pub flushes: bool,
     /// The network interfaces that are connected with the host, by number.
     pub nics: BTreeMap<u8, NicLook>,
     /// When this kernel was started.
@@ -124,6 +126,7 @@ pub struct Run {
     snapshot: Snapshot,
     start: Start,
     disks: Vec<Ubd>,
+    flushes: bool,
     exit: Exit,
     kernel_pid: u32,
     killed: bool,
@@ -165,13 +168,14 @@ impl Run {
         let (helper, helpers_end) = helper_line(setup, vm)?;
         let slaves = setup.channels.kernel_slaves()?;
         let channels: Vec<_> = slaves.iter().map(|(name, _)| *name).collect();
+        let ubds = (&*disks, features.flush);
         let launch = Launch {
             name: setup.name().to_string(),
             confinement: setup
                 .jail
                 .confinement(&kernel, terms(vm, wiring, group.as_ref(), place))?,
             kernel: kernel.path.display().to_string(),
-            argv: kernel_args::build(vm, options, &channels, &disks, wiring, &start.extra),
+            argv: kernel_args::build(vm, options, &channels, ubds, wiring, &start.extra),
             env: kernel_args::ENVIRONMENT.map(String::from).to_vec(),
         };
         let slaves = slaves.iter().map(|(_, slave)| slave.as_fd());
@@ -192,6 +196,7 @@ impl Run {
             snapshot,
             start,
             disks,
+            flushes: features.flush,
             exit: Exit::default(),
             kernel_pid: 0,
             killed: false,
@@ -310,6 +315,7 @@ impl Run {
         Look {
             vm: self.snapshot.vm.clone(),
             disks: self.disks.clone(),
+            flushes: self.flushes,
             nics: self
                 .start
                 .wiring

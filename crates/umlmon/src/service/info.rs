@@ -9,7 +9,7 @@ use pty::{Channel, ClientInfo};
 use rpc_xdr::umlmonctrl::*;
 
 use crate::failure::Failure;
-use crate::life::kernels::{self, Seen, is_connected};
+use crate::life::kernels::{self, Seen};
 use crate::life::networks::{self, NicLook};
 use crate::life::run::Look;
 use crate::mconsole;
@@ -34,10 +34,16 @@ impl Service {
             (None, Err(_)) => &self.setup.configured.vm,
         };
         let seen = match look {
-            None if is_connected(shown) => Some(kernels::look(&self.setup, shown).await),
+            None if kernels::is_shown(shown) => Some(kernels::look(&self.setup, shown).await),
             _ => None,
         };
+        let flushes = match (&look, &seen) {
+            (Some(look), _) => Some(look.flushes),
+            (None, Some(Ok(seen))) => Some(seen.features.flush),
+            (None, _) => None,
+        };
         let mut info = self.compose(look.as_ref(), version, shown);
+        info.disks = self.disks(shown, look.as_ref(), flushes);
         info.nics = nics(shown, look.as_ref(), seen.as_ref());
         match &next {
             Ok(next) => info.pending = differences(shown, next),
@@ -90,7 +96,7 @@ impl Service {
                 .iter()
                 .map(|(terminal, channel)| con(terminal, channel))
                 .collect(),
-            disks: self.disks(vm, look),
+            disks: Vec::new(),
             nics: Vec::new(),
             settings: vm.settings().iter().map(setting).collect(),
             pending: Vec::new(),
@@ -99,7 +105,7 @@ impl Service {
     }
 
     /// The disks as they were found at the start of the kernel, or as they are found now.
-    fn disks(&self, vm: &Vm, look: Option<&Look>) -> Vec<DiskInfo> {
+    fn disks(&self, vm: &Vm, look: Option<&Look>, flushes: Option<bool>) -> Vec<DiskInfo> {
         let opener = self.setup.opener();
         let disk = |(number, name): (&u8, &DiskName)| {
             let ubds = look.map_or(&[][..], |look| &look.disks);
@@ -121,12 +127,24 @@ impl Service {
                 size: found.as_ref().map_or(0, |disk| disk.size),
                 allocated: found.as_ref().map_or(0, |disk| disk.allocated),
                 backing: wire::value(backing.map_or("", DiskName::as_str)),
-                sync: vm.sync_disks.contains(*number),
+                durable: durable(vm, *number, flushes),
                 read_only: found.is_some_and(|disk| disk.read_only),
                 note: wire::text(note),
             }
         };
         vm.ubd.iter().map(disk).collect()
+    }
+}
+
+/// When what is written to a disk is on the host's disk.
+fn durable(vm: &Vm, disk: u8, flushes: Option<bool>) -> DiskDurable {
+    let sync = |flushes| vm.sync_disks.contains(disk, flushes);
+    match flushes {
+        _ if sync(true) => DiskDurable::Write,
+        None => DiskDurable::Unknown,
+        Some(true) => DiskDurable::Flush,
+        Some(false) if sync(false) => DiskDurable::Write,
+        Some(false) => DiskDurable::Never,
     }
 }
 
