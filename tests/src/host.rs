@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use tempfile::TempDir;
+use xtask::guest::{helper_in, helper_target};
 
 use crate::{Outcome, called, program, run, wait_for};
 
@@ -76,6 +77,12 @@ pub fn install() {
         fs::copy(program(name), Path::new("/usr/local/sbin").join(name)).unwrap();
     }
     fs::copy(program("umlwatch"), "/usr/local/bin/umlwatch").unwrap();
+    // Only commands in guests need it, and only `cargo xtask` builds it.
+    let helper = helper_in(&helper_target());
+    if helper.exists() {
+        fs::create_dir_all("/usr/local/lib/umlmon").unwrap();
+        fs::copy(helper, "/usr/local/lib/umlmon/umlguest").unwrap();
+    }
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../init.d/umlmon");
     fs::copy(script, "/etc/init.d/umlmon").unwrap();
 }
