@@ -23,6 +23,7 @@ mod redirector;
 mod redirectors;
 mod report;
 mod rpc;
+mod run;
 mod screen;
 mod size;
 mod spec;
@@ -46,6 +47,7 @@ use subject::Subject;
 const SUBJECTS: &[Subject] = &[
     start::SUBJECT,
     boot::SUBJECT,
+    run::SUBJECT,
     memory::SUBJECT,
     cli::SUBJECT,
     death::SUBJECT,
