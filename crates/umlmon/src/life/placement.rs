@@ -63,9 +63,7 @@ impl Load {
             };
         }
         // From anywhere in the order, so that not all VMs go to the first of equal ones.
-        let Some(from) = order.checked_rem(self.busy.len()) else {
-            return Step::Stay;
-        };
+        let from = order % self.busy.len().max(1);
         let in_turn = self.busy.iter().cycle().skip(from).take(self.busy.len());
         let Some((best, its)) = in_turn.min_by(|(_, a), (_, b)| a.total_cmp(b)) else {
             return Step::Stay;
