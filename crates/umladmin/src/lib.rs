@@ -31,3 +31,10 @@ pub use kernelcheck::guest::{is_guest, main as guest};
 pub use look::{is_looker, main as look};
 pub use options::{MODES, Mode, PROGRAM, run};
 pub use temporary::keeper::{is_keeper, main as keep};
+
+/// Whether this process was started by this program, to be what the argument says.
+fn is_started_with(argument: &str) -> bool {
+    std::env::args_os()
+        .nth(1)
+        .is_some_and(|arg| arg == argument)
+}

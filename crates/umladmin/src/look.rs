@@ -97,9 +97,7 @@ fn listen(mut pipe: impl io::Read + AsFd, deadline: Instant) -> io::Result<Vec<u
 /// Whether this process is the one that looks.
 #[must_use]
 pub fn is_looker() -> bool {
-    std::env::args_os()
-        .nth(1)
-        .is_some_and(|arg| arg == ARGUMENT)
+    crate::is_started_with(ARGUMENT)
 }
 
 /// The main function of that process. To be called before anything else.

@@ -122,9 +122,7 @@ impl Drop for Keeper {
 /// Whether this process is a keeper.
 #[must_use]
 pub fn is_keeper() -> bool {
-    std::env::args_os()
-        .nth(1)
-        .is_some_and(|arg| arg == ARGUMENT)
+    crate::is_started_with(ARGUMENT)
 }
 
 /// The main function of that process.
