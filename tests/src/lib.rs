@@ -48,7 +48,7 @@ pub use filter::Refused;
 pub use injection::{Call, Fate, Injector};
 pub use inner_host::InnerHost;
 pub use processes::{processes_of, processors_of};
-pub use program::{Outcome, called, program, run, run_within};
+pub use program::{Outcome, called, pass_through, program, run, run_within};
 pub use recording::sizes_are_recorded;
 pub use terminal::Terminal;
 pub use vm::{Console, Vm, VmBuilder, real_kernel};

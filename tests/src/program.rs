@@ -1,6 +1,7 @@
 //! Running a program to its end, with a deadline (the end-to-end tests).
 
 use std::ffi::OsStr;
+use std::io::{Read as _, Write as _};
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -41,6 +42,24 @@ pub fn called(program: impl AsRef<OsStr>) -> Command {
         }
         None => Command::new(program),
     }
+}
+
+/// Pipes these bytes into a command, and asserts that it succeeds; returns what it has written.
+///
+/// # Panics
+/// If it does not.
+pub fn pass_through(command: &mut Command, sent: &[u8]) -> Vec<u8> {
+    let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = pipes.spawn().unwrap();
+    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+    let mut came = Vec::new();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| stdin.unwrap().write_all(sent));
+        stdout.unwrap().read_to_end(&mut came).unwrap();
+        writer.join().unwrap().unwrap();
+    });
+    assert!(child.wait().unwrap().success());
+    came
 }
 
 /// How a program ended, and what it said.

@@ -1,9 +1,9 @@
 //! Tier real: commands in the guest by its helper, umlguest.
 
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::process::Stdio;
 
-use e2e::{Login, Outcome, Terminal, Vm, World, wait_for};
+use e2e::{Login, Outcome, Terminal, Vm, World, pass_through, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 
 fn guest(world: &World) -> Vm<'_> {
@@ -58,15 +58,7 @@ fn what_is_piped_through_a_command_comes_back() {
     let vm = guest(&world);
     let sent = e2e::flood(2_000_000);
     let mut command = vm.command(&["-exec", "cat"]);
-    let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = pipes.spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let written = sent.clone();
-    let writer = std::thread::spawn(move || stdin.write_all(&written));
-    let mut came = Vec::new();
-    child.stdout.take().unwrap().read_to_end(&mut came).unwrap();
-    writer.join().unwrap().unwrap();
-    assert!(child.wait().unwrap().success());
+    let came = pass_through(&mut command, &sent);
     assert!(came == sent, "{} of {} bytes", came.len(), sent.len());
 }
 

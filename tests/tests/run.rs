@@ -3,12 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // in functions beside the tests, too
 
 use std::fs;
-use std::io::{Read as _, Write as _};
+use std::io::Read as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use e2e::{Login, Outcome, SmallDisk, Terminal, World, program, real_kernel, run, wait_for};
+use e2e::{
+    Login, Outcome, SmallDisk, Terminal, World, pass_through, program, real_kernel, run, wait_for,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use xtask::guest;
 
@@ -111,15 +113,7 @@ fn what_is_piped_through_a_command_comes_back() {
     let Some(site) = Site::new() else { return };
     let sent = e2e::flood(2_000_000);
     let mut command = site.command(&["cat"]);
-    let pipes = command.stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = pipes.spawn().unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let written = sent.clone();
-    let writer = std::thread::spawn(move || stdin.write_all(&written));
-    let mut came = Vec::new();
-    child.stdout.take().unwrap().read_to_end(&mut came).unwrap();
-    writer.join().unwrap().unwrap();
-    assert!(child.wait().unwrap().success());
+    let came = pass_through(&mut command, &sent);
     assert!(came == sent, "{} of {} bytes", came.len(), sent.len());
 }
 
