@@ -88,7 +88,7 @@ fn a_command_has_its_outputs_its_status_and_its_words() {
     assert!(failed.contains("nonexistent.dsk: neither in "), "{failed}");
     assert!(site.run(&[]).fails(125).contains("no command is given"));
     let failed = site.run(&["-mem", "0", "true"]).fails(125);
-    assert_eq!(failed, "umladmin: -mem: it must be a number, and not 0\n");
+    assert_eq!(failed, "umladmin: -mem: it must not be 0\n");
 }
 
 #[test]

@@ -131,7 +131,7 @@ mod tests {
             entry(2, "-info", "Shows it"),
             "  -info                   Shows it\n"
         );
-        let long = entry(0, "-disk-create NAME:MB[:sparse]", &"word ".repeat(15));
+        let long = entry(0, "-disk-create NAME:SIZE[:sparse]", &"word ".repeat(15));
         let lines: Vec<&str> = long.lines().collect();
         assert_eq!(lines.len(), 3, "{long}");
         assert!(lines.iter().all(|line| line.len() <= 80), "{long}");

@@ -31,6 +31,7 @@ mod password;
 mod remote;
 mod services;
 mod setting;
+mod size;
 mod sound;
 mod text;
 mod user;
@@ -53,6 +54,7 @@ pub use password::{Password, Verifier};
 pub use remote::{AuthPolicy, SealPolicy, TlsPolicy};
 pub use services::Service;
 pub use setting::{Origin, SectionKind, Setting};
+pub use size::megabytes;
 pub use text::is_printable;
 pub use user::UserChanges;
 pub use values::{

@@ -9,6 +9,7 @@ use crate::net::MacPool;
 use crate::password::Password;
 use crate::remote::HostName;
 use crate::setting::SectionKind;
+use crate::size::{kilobytes_from, megabytes_from};
 use crate::values::{MAX_ETH, MAX_UBD, absolute_path, account, boolean};
 use crate::vm::Vm;
 
@@ -370,16 +371,16 @@ pub const PARAMS: &[Param] = &[
     Param {
         name: "mem",
         required: true,
-        value: "N",
-        doc: "the memory of the VM in megabytes",
-        set: Set::Vm(|vm, _, v| number(v, 1, MAX_MEM).map(|n| vm.mem = n)),
+        value: "SIZE",
+        doc: "the memory of the VM, in megabytes if it has no letter K, M, G or T",
+        set: Set::Vm(|vm, _, v| megabytes_from(1, MAX_MEM, v).map(|n| vm.mem = n)),
         ..VM
     },
     Param {
         name: "mem_limit",
-        value: "N",
+        value: "SIZE",
         doc: "how many megabytes mem can be at most",
-        set: Set::Vm(|vm, _, v| number(v, 1, MAX_MEM).map(|n| vm.mem_limit = Some(n))),
+        set: Set::Vm(|vm, _, v| megabytes_from(1, MAX_MEM, v).map(|n| vm.mem_limit = Some(n))),
         ..VM_PROTECTED
     },
     Param {
@@ -401,28 +402,28 @@ pub const PARAMS: &[Param] = &[
     Param {
         name: "history",
         default: Some("256"),
-        value: "N",
+        value: "SIZE",
         doc: "how much of each console is kept in memory, in kilobytes",
         addition: true,
-        set: Set::Vm(|vm, _, v| number(v, 16, 65536).map(|n| vm.history = n)),
+        set: Set::Vm(|vm, _, v| kilobytes_from(16, 65536, v).map(|n| vm.history = n)),
         ..VM_PROTECTED
     },
     Param {
         name: "log_limit",
         default: Some("100"),
-        value: "N",
+        value: "SIZE",
         doc: "how large a log grows before a new one is begun, in megabytes; 0: no limit",
         addition: true,
-        set: Set::Vm(|vm, _, v| number(v, 0, 1 << 20).map(|n| vm.log_limit = n)),
+        set: Set::Vm(|vm, _, v| megabytes_from(0, 1 << 20, v).map(|n| vm.log_limit = n)),
         ..VM_PROTECTED
     },
     Param {
         name: "log_quota",
         default: Some("4096"),
-        value: "N",
+        value: "SIZE",
         doc: "how large all files in logdir may be together, in megabytes; 0: no limit",
         addition: true,
-        set: Set::Vm(|vm, _, v| number(v, 0, 1 << 20).map(|n| vm.log_quota = n)),
+        set: Set::Vm(|vm, _, v| megabytes_from(0, 1 << 20, v).map(|n| vm.log_quota = n)),
         ..VM_PROTECTED
     },
     Param {
@@ -479,10 +480,10 @@ pub const PARAMS: &[Param] = &[
     Param {
         name: "overhead_limit",
         default: Some("512"),
-        value: "N",
+        value: "SIZE",
         doc: "how many megabytes of the host's memory the VM can use at most beyond mem",
         addition: true,
-        set: Set::Vm(|vm, _, v| number(v, 64, MAX_MEM).map(|n| vm.overhead_limit = n)),
+        set: Set::Vm(|vm, _, v| megabytes_from(64, MAX_MEM, v).map(|n| vm.overhead_limit = n)),
         ..VM_PROTECTED
     },
     Param {

@@ -207,8 +207,8 @@ pub const PROGRAM: Program = Program {
                 ),
                 Word::new(
                     "mem",
-                    Some(Arg::new("N", Kind::Value)),
-                    "Gives the VM N megabytes of memory (512)",
+                    Some(Arg::new("SIZE", Kind::Value)),
+                    "Gives the VM this memory, such as 512 or 2G (512M)",
                 ),
                 Word::new(
                     "cpus",

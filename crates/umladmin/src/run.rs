@@ -108,6 +108,13 @@ fn wishes<'a>(
             }
         }
     };
+    let memory = line.value("mem").map_or(Some(MEMORY), OsStr::to_str);
+    let memory = memory.ok_or_else(|| Failure::usage("-mem: it must be a size"))?;
+    match config::megabytes(memory) {
+        Ok(1..) => {}
+        Ok(0) => return Err(Failure::usage("-mem: it must not be 0")),
+        Err(why) => return Err(Failure::usage(format_args!("-mem: {why}"))),
+    }
     let timeout = match line.has("timeout") {
         true => Some(number("timeout", "")?.parse::<u32>().unwrap_or(u32::MAX)),
         false => None,
@@ -124,7 +131,7 @@ fn wishes<'a>(
         global,
         kernel: line.value("kernel").map(Path::new),
         image: line.value("image").map(Path::new),
-        memory: number("mem", MEMORY)?,
+        memory,
         cpus: number("cpus", CPUS)?,
         environment,
         until: timeout.map(|seconds| begun + Duration::from_secs(seconds.into())),

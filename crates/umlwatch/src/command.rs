@@ -237,9 +237,12 @@ pub const COMMANDS: &[Command] = &[
     ),
     work(
         "disk-create",
-        "Makes a flat image of MB megabytes",
+        "Makes a flat image of this size, in megabytes or as 2G",
         &Work {
-            arg: Arg::new("NAME:MB[:sparse]", Kind::Pair(&Kind::NewDisk, &Kind::Value)),
+            arg: Arg::new(
+                "NAME:SIZE[:sparse]",
+                Kind::Pair(&Kind::NewDisk, &Kind::Value),
+            ),
             task: |given| Ok(DiskTask::Create(sized(given)?)),
             cannot: "create a disk",
         },
@@ -275,7 +278,7 @@ pub const COMMANDS: &[Command] = &[
         "disk-resize",
         "Makes a flat image longer or shorter",
         &Work {
-            arg: Arg::new("DISK:MB[:sparse]", Kind::Pair(&Kind::Disk, &Kind::Value)),
+            arg: Arg::new("DISK:SIZE[:sparse]", Kind::Pair(&Kind::Disk, &Kind::Value)),
             task: |given| Ok(DiskTask::Resize(sized(given)?)),
             cannot: "resize a disk",
         },

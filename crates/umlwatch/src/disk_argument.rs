@@ -38,24 +38,18 @@ pub(crate) fn backed(given: &Given) -> Result<DiskBacking, Failure> {
     Ok(DiskBacking { disk, backing })
 }
 
-/// `NAME:MB` or `NAME:MB:sparse`.
+/// `NAME:SIZE` or `NAME:SIZE:sparse`.
 pub(crate) fn sized(given: &Given) -> Result<DiskSize, Failure> {
     let text = given.text()?;
-    let wrong = || malformed(given, text, "NAME:MB or NAME:MB:sparse");
+    let wrong = || malformed(given, text, "NAME:SIZE or NAME:SIZE:sparse");
     let (name, rest) = text.split_once(':').ok_or_else(wrong)?;
     let (megabytes, sparse) = match rest.split_once(':') {
         None => (rest, false),
         Some((megabytes, "sparse")) => (megabytes, true),
         Some(_) => return Err(wrong()),
     };
-    // A number parses with a plus before it, too.
-    let digits = megabytes.bytes().all(|digit| digit.is_ascii_digit());
-    let megabytes = megabytes.parse().ok().filter(|_| digits).ok_or_else(|| {
-        Failure::usage(format_args!(
-            "-{}: '{megabytes}' is not a number of megabytes",
-            given.name
-        ))
-    })?;
+    let megabytes = config::megabytes(megabytes)
+        .map_err(|e| Failure::usage(format_args!("-{}: {e}", given.name)))?;
     Ok(DiskSize {
         disk: name.into(),
         megabytes,
@@ -87,6 +81,8 @@ mod tests {
             command("/disks/a.dsk:64:sparse").unwrap(),
             created(64, true)
         );
+        let large = command("/disks/a.dsk:2G:sparse");
+        assert_eq!(large.unwrap(), created(2048, true));
         for bad in [
             "",
             "/disks/a.dsk",
@@ -94,6 +90,7 @@ mod tests {
             "/disks/a.dsk:-1",
             "/disks/a.dsk:+1",
             "/disks/a.dsk:1e9",
+            "/disks/a.dsk:1K",
             "/disks/a.dsk:64:dense",
             "/disks/a.dsk:64:sparse:",
             "/disks/a.dsk:99999999999999999999",

@@ -85,7 +85,7 @@ start = manual
         "[foo]: the required parameter mem is missing"
     );
     assert!(problem(clear("memm")).contains("did you mean \"mem\""));
-    assert!(problem(set("mem", "x")).starts_with("mem: \"x\" is not a number"));
+    assert!(problem(set("mem", "x")).starts_with("mem: \"x\" is not a size"));
     assert!(
         problem(set("mem_limit", "32")).contains("mem = 64 (umlmon:6) is more than mem_limit = 32")
     );
