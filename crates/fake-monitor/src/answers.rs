@@ -57,7 +57,6 @@ fn client(who: &str, idle: u32) -> ConClient {
 }
 
 pub(crate) fn info(state: VmState, held: bool) -> VmInfo {
-    let eva = client("uid 7 (eva)", 61);
     let setting = |param: &str, value: &str, origin| ConfigSetting {
         param: param.into(),
         value: value.into(),
@@ -81,28 +80,14 @@ pub(crate) fn info(state: VmState, held: bool) -> VmInfo {
         kernel_version: "Linux 6.1 \u{9b}".into(),
         mem_mb: 64,
         mem_used: 20 << 20,
+        cpu_ns: 1_250_000_000,
+        disk_read_bytes: 3 << 20,
+        disk_written_bytes: 5 << 20,
         bounded_by: "memory pids".into(),
         confined_by: "namespaces network seccomp".into(),
         processors: "1".into(),
-        channels: vec![ConInfo {
-            channel: "con0".into(),
-            terminal: b"pty:con0".to_vec(),
-            writer: held.then_some(eva),
-            watchers: Vec::new(),
-            bytes: 2048,
-            rows: 24,
-            columns: 80,
-        }],
-        disks: vec![DiskInfo {
-            ubd: "ubd0".into(),
-            file: b"/disks/r\xffoot.dsk".to_vec(),
-            size: 1 << 30,
-            allocated: 1 << 20,
-            backing: Vec::new(),
-            durable: DiskDurable::Write,
-            read_only: false,
-            note: String::new(),
-        }],
+        channels: vec![console(held)],
+        disks: vec![disk()],
         nics: vec![NicInfo {
             eth: "eth0".into(),
             specification: b"bridged(bridge_if=br0,proxy_if=p0)".to_vec(),
@@ -114,6 +99,32 @@ pub(crate) fn info(state: VmState, held: bool) -> VmInfo {
             setting("start", "manual", ConfigOrigin::Default),
         ],
         pending: vec![setting("mem", "128", ConfigOrigin::User)],
+    }
+}
+
+fn console(held: bool) -> ConInfo {
+    let eva = client("uid 7 (eva)", 61);
+    ConInfo {
+        channel: "con0".into(),
+        terminal: b"pty:con0".to_vec(),
+        writer: held.then_some(eva),
+        watchers: Vec::new(),
+        bytes: 2048,
+        rows: 24,
+        columns: 80,
+    }
+}
+
+fn disk() -> DiskInfo {
+    DiskInfo {
+        ubd: "ubd0".into(),
+        file: b"/disks/r\xffoot.dsk".to_vec(),
+        size: 1 << 30,
+        allocated: 1 << 20,
+        backing: Vec::new(),
+        durable: DiskDurable::Write,
+        read_only: false,
+        note: String::new(),
     }
 }
 

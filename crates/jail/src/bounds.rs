@@ -164,6 +164,20 @@ impl ControlGroup {
         self.directories.iter().rev().find_map(counted)
     }
 
+    /// How many bytes its processes have read from devices of the host, and written to them, if the host counts it.
+    /// What the host only keeps in memory does not count.
+    #[must_use]
+    pub fn transferred(&self) -> Option<(u64, u64)> {
+        let read = |directory: &PathBuf| {
+            let read = |file| fs::read_to_string(directory.join(file)).ok();
+            read("io.stat").or_else(|| read("blkio.throttle.io_service_bytes"))
+        };
+        self.directories
+            .iter()
+            .find_map(read)
+            .map(|text| transfers(&text))
+    }
+
     /// Makes all of its threads run on these processors, and those that they start.
     ///
     /// # Errors
@@ -300,6 +314,26 @@ fn write(directory: &Path, file: &str, value: &str) -> Result<(), String> {
     let open = fs::OpenOptions::new().write(true).open(&file);
     let written = open.and_then(|mut open| open.write_all(value.as_bytes()));
     written.map_err(|error| format!("{}: {error}", file.display()))
+}
+
+/// The sums of what was read and written, over all devices: `8:0 rbytes=N wbytes=N ...` in version 2, `8:0 Read N` and
+/// `8:0 Write N` in version 1.
+fn transfers(text: &str) -> (u64, u64) {
+    let sum = |new: &str, old: &str| {
+        let of_line = |line: &str| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let number = words.iter().find_map(|word| word.strip_prefix(new));
+            let number = number.or_else(|| match words.as_slice() {
+                [_, what, number] if *what == old => Some(number),
+                _ => None,
+            });
+            number.and_then(|number| number.parse::<u64>().ok())
+        };
+        text.lines()
+            .filter_map(of_line)
+            .fold(0, u64::saturating_add)
+    };
+    (sum("rbytes=", "Read"), sum("wbytes=", "Write"))
 }
 
 /// Whether a line is a number with this before it, and not 0.
@@ -493,6 +527,16 @@ mod tests {
 32 24 0:28 / /sys/fs/cgroup/cpu,pids rw,relatime - cgroup cgroup rw,cpu,pids
 33 24 0:29 / /nowhere rw,relatime - cgroup2 cgroup2 rw
 ";
+
+    #[test]
+    fn transfers_of_all_devices_are_summed() {
+        let second =
+            "8:0 rbytes=10 wbytes=2 rios=1 wios=1 dbytes=0 dios=0\n7:1 rbytes=5 wbytes=0\n";
+        assert_eq!(transfers(second), (15, 2));
+        let first = "8:0 Read 4096\n8:0 Write 1\n8:0 Total 4097\n9:0 Read 4\nTotal 4101\n";
+        assert_eq!(transfers(first), (4100, 1));
+        assert_eq!(transfers(""), (0, 0));
+    }
 
     #[test]
     fn a_controller_is_found_where_it_is() {

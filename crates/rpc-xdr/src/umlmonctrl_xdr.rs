@@ -1403,6 +1403,12 @@ pub struct VmInfo {
     ///
     /// At most 1024 bytes.
     pub fault: CtlText,
+    /// processor time of this kernel and its guest; 0 if the host does not count it
+    pub cpu_ns: u64,
+    /// from devices of the host, since this kernel was started; 0 if not counted
+    pub disk_read_bytes: u64,
+    /// to them, likewise
+    pub disk_written_bytes: u64,
 }
 
 impl Pack for VmInfo {
@@ -1432,6 +1438,9 @@ impl Pack for VmInfo {
         pack_list(&self.settings, 512, out, |item, out| item.pack(out))?;
         pack_list(&self.pending, 512, out, |item, out| item.pack(out))?;
         pack_string(&self.fault, 1024, out)?;
+        self.cpu_ns.pack(out)?;
+        self.disk_read_bytes.pack(out)?;
+        self.disk_written_bytes.pack(out)?;
 
         Ok(())
     }
@@ -1465,6 +1474,9 @@ impl Unpack for VmInfo {
             settings: unpack_list(input, 512, take)?,
             pending: unpack_list(input, 512, take)?,
             fault: unpack_string(input, 1024)?,
+            cpu_ns: take(input)?,
+            disk_read_bytes: take(input)?,
+            disk_written_bytes: take(input)?,
         })
     }
 }

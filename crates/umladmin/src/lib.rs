@@ -14,6 +14,8 @@ mod ladder;
 mod list;
 mod look;
 mod machines;
+mod metrics;
+mod modes;
 mod monitor;
 mod options;
 mod parallel;
@@ -29,7 +31,9 @@ mod wait;
 
 pub use kernelcheck::guest::{is_guest, main as guest};
 pub use look::{is_looker, main as look};
-pub use options::{MODES, Mode, PROGRAM, run};
+pub use metrics::{METRICS, Metric};
+pub use modes::{MODES, Mode, run};
+pub use options::PROGRAM;
 pub use temporary::keeper::{is_keeper, main as keep};
 
 /// Whether this process was started by this program, to be what the argument says.

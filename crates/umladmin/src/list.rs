@@ -21,10 +21,10 @@ use crate::{monitor, parallel, selection};
 const DEADLINE: Duration = Duration::from_secs(2);
 
 /// What is known of one VM.
-#[derive(Debug, PartialEq)]
-struct Seen {
-    vm: String,
-    state: &'static str,
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Seen {
+    pub(crate) vm: String,
+    pub(crate) state: &'static str,
     /// Whether it is configured, or runs.
     is_known: bool,
     /// Whether its configuration cannot be used.
@@ -32,18 +32,33 @@ struct Seen {
     /// `start`, `vmuser` and `mem` of the configuration, if it can be used.
     start: Option<String>,
     vmuser: Option<String>,
-    mem_mb: Option<u32>,
+    pub(crate) mem_mb: Option<u32>,
     monitor_pid: Option<u32>,
-    mem_used: Option<u64>,
-    uptime: Option<u32>,
+    pub(crate) mem_used: Option<u64>,
+    pub(crate) uptime: Option<u32>,
     /// The processors of the host on which it may run now.
     processors: Option<String>,
     last_end: Option<&'static str>,
+    /// Processor time in nanoseconds, and bytes, if the host counts them.
+    pub(crate) cpu_ns: Option<u64>,
+    pub(crate) disk_read: Option<u64>,
+    pub(crate) disk_written: Option<u64>,
     /// The network interfaces that are connected, by name.
-    nics: Vec<(String, NicLink)>,
+    pub(crate) nics: Vec<(String, NicLink)>,
     error: Option<String>,
 }
 
+/// All states, in the words of JSON.
+pub(crate) const STATES: [&str; 8] = [
+    OFF,
+    "inactive",
+    "starting",
+    "running",
+    "suspended",
+    "stopping",
+    NOT_RESPONDING,
+    UNKNOWN,
+];
 const OFF: &str = "off";
 const NOT_RESPONDING: &str = "not-responding";
 /// The caller may not ask the monitor.
@@ -64,7 +79,10 @@ pub(crate) fn run(config: &Config, names: &[&str], line: &Line) -> Result<Exit, 
     } else if all.is_empty() {
         selection::tell_if_none(config, &vms, &report);
     } else if !shown.is_empty() {
-        let heading = ["VM", "STATE", "PID", "MEMORY", "UP", "START", "NETWORK"].map(String::from);
+        let heading = [
+            "VM", "STATE", "PID", "MEMORY", "CPU", "UP", "START", "NETWORK",
+        ]
+        .map(String::from);
         let rows = shown.iter().map(|seen| seen.row());
         report.print(&table([heading].into_iter().chain(rows)))?;
     }
@@ -93,22 +111,12 @@ fn is_chosen(line: &Line, state: &str) -> bool {
 }
 
 /// Collects what is known of one VM.
-fn look(config: &Config, vm: &VmName) -> Seen {
+pub(crate) fn look(config: &Config, vm: &VmName) -> Seen {
     let mut seen = Seen {
         vm: vm.to_string(),
         state: OFF,
         is_known: selection::is_configured(config, vm),
-        is_faulty: false,
-        start: None,
-        vmuser: None,
-        mem_mb: None,
-        monitor_pid: None,
-        mem_used: None,
-        uptime: None,
-        processors: None,
-        last_end: None,
-        nics: Vec::new(),
-        error: None,
+        ..Seen::default()
     };
     match config.vm(vm) {
         Ok(configured) => {
@@ -163,6 +171,11 @@ fn ask(vm: &VmName, ctrl: PathBuf) -> Result<VmInfo, Failure> {
 }
 
 impl Seen {
+    /// Whether its monitor runs and has answered.
+    pub(crate) fn answers(&self) -> bool {
+        ![OFF, NOT_RESPONDING, UNKNOWN].contains(&self.state)
+    }
+
     fn take(&mut self, info: &VmInfo) {
         self.state = words::state(info.state);
         self.monitor_pid = Some(info.monitor_pid);
@@ -174,6 +187,10 @@ impl Seen {
         if info.state != VmState::Inactive {
             self.mem_used = Some(info.mem_used);
             self.uptime = Some(info.uptime);
+            let counted = |count| Some(count).filter(|count| *count > 0);
+            self.cpu_ns = counted(info.cpu_ns);
+            self.disk_read = counted(info.disk_read_bytes);
+            self.disk_written = counted(info.disk_written_bytes);
             self.processors = Some(info.processors.clone());
         }
     }
@@ -187,6 +204,9 @@ impl Seen {
             "monitor_pid": self.monitor_pid,
             "mem_mb": self.mem_mb,
             "mem_used": self.mem_used,
+            "cpu_ns": self.cpu_ns,
+            "disk_read_bytes": self.disk_read,
+            "disk_written_bytes": self.disk_written,
             "uptime": self.uptime,
             "processors": self.processors,
             "last_end": self.last_end,
@@ -195,7 +215,7 @@ impl Seen {
         })
     }
 
-    fn row(&self) -> [String; 7] {
+    fn row(&self) -> [String; 8] {
         let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
         let used = self
             .mem_used
@@ -208,6 +228,7 @@ impl Seen {
                 self.mem_mb
                     .map(|mb| format!("{mb} MB{}", used.unwrap_or_default())),
             ),
+            or_dash(self.cpu_ns.map(|ns| format!("{:.1} s", ns as f64 / 1e9))),
             or_dash(self.uptime.map(|seconds| span(seconds.into()))),
             or_dash(match self.is_faulty {
                 true => Some("faulty".into()),
@@ -261,6 +282,9 @@ mod tests {
             uptime: Some(3723),
             processors: Some("1".into()),
             last_end: None,
+            cpu_ns: Some(1_500_000_000),
+            disk_read: Some(4096),
+            disk_written: None,
             nics: Vec::new(),
             error: None,
         }
@@ -297,7 +321,7 @@ mod tests {
         let text = seen("vm1", "running", "anna").json().to_string();
         assert_eq!(
             text,
-            r#"{"error":null,"last_end":null,"mem_mb":64,"mem_used":22020096,"monitor_pid":4711,"#
+            r#"{"cpu_ns":1500000000,"disk_read_bytes":4096,"disk_written_bytes":null,"error":null,"last_end":null,"mem_mb":64,"mem_used":22020096,"monitor_pid":4711,"#
                 .to_string()
                 + r#""nics":[],"processors":"1","start":"boot","state":"running","uptime":3723,"vm":"vm1","vmuser":"anna"}"#
         );
@@ -313,6 +337,7 @@ mod tests {
                 "not responding",
                 "4711",
                 "64 MB (21 used)",
+                "1.5 s",
                 "1 h 2 min",
                 "boot",
                 "-"

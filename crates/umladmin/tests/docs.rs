@@ -72,3 +72,19 @@ fn every_mode_and_every_option_is_explained() {
         assert!(text.lines().count() > 2, "{word}: {text}");
     }
 }
+
+#[test]
+fn the_manual_has_every_metric() {
+    let page = page();
+    for metric in umladmin::METRICS {
+        assert!(
+            page.contains(&format!("\n.It {}\n", metric.name)),
+            "{}",
+            metric.name
+        );
+    }
+    assert_eq!(
+        page.matches("\n.It umlmon_").count(),
+        umladmin::METRICS.len()
+    );
+}

@@ -1,6 +1,7 @@
 //! The status page of `-info`. Everything on it comes from a daemon or a guest, so only its printable part is shown.
 
 use std::fmt::{self, Write};
+use std::time::Duration;
 
 use cli::printable;
 use rpc_xdr::umlmonctrl::{
@@ -101,6 +102,7 @@ fn write_state(page: &mut String, info: &VmInfo) -> fmt::Result {
         _ => format!(", {} of it in use", size(info.mem_used)),
     };
     fact(page, "Memory", &format!("{} MB{used}", info.mem_mb))?;
+    write_usage(page, info)?;
     write_userspace(page, info)?;
     write_bounds(page, info)?;
     let version = printable(info.daemon_version.as_bytes());
@@ -117,6 +119,20 @@ fn value<'a>(info: &'a VmInfo, param: &str) -> Option<&'a [u8]> {
     let mut settings = info.settings.iter();
     let found = settings.find(|setting| setting.param == param);
     found.map(|setting| setting.value.as_slice())
+}
+
+/// What it has used of the host's processors and disks, if the host counts that.
+fn write_usage(page: &mut String, info: &VmInfo) -> fmt::Result {
+    if info.cpu_ns != 0 {
+        let seconds = Duration::from_nanos(info.cpu_ns).as_secs_f64();
+        fact(page, "CPU time", &format!("{seconds:.1} s"))?;
+    }
+    let (read, written) = (info.disk_read_bytes, info.disk_written_bytes);
+    if read != 0 || written != 0 {
+        let transfers = format!("{} read, {} written", size(read), size(written));
+        fact(page, "Disk", &transfers)?;
+    }
+    Ok(())
 }
 
 /// How the kernel runs programs, if not in the usual way.

@@ -84,7 +84,7 @@ fn a_whole_day() {
     let (_, out, _) = world.said(&["-active", "list"]);
     assert!(out.starts_with("VM  STATE    PID"), "{out}");
     assert!(
-        out.contains("64 MB (20 used)  1 min 1 s  boot   vec0 br0\n"),
+        out.contains("64 MB (20 used)  1.2 s  1 min 1 s  boot   vec0 br0\n"),
         "{out}"
     );
 

@@ -52,3 +52,62 @@ fn they_start_one_after_the_other() {
     );
     assert_eq!(world.said(&["stop"]).0, 0);
 }
+
+#[test]
+fn prometheus_reads_the_metrics() {
+    let world = World::new("on obeys boot\noff obeys manual");
+    assert_eq!(world.said(&["start", "on"]).0, 0);
+    let file = world.path("umlmon.prom");
+    let (status, out, err) = world.said(&["-o", file.to_str().unwrap(), "metrics"]);
+    assert_eq!((status, out.as_str(), err.as_str()), (0, "", ""));
+    let text = fs::read_to_string(&file).unwrap();
+    let lines = text.lines().map(|line| Ok(line.to_owned()));
+    let read = prometheus_parse::Scrape::parse(lines).unwrap();
+    for metric in umladmin::METRICS {
+        let name = metric.name;
+        assert_eq!(read.docs[name], metric.help);
+        let samples: Vec<_> = read
+            .samples
+            .iter()
+            .filter(|sample| sample.metric == name)
+            .collect();
+        assert!(!samples.is_empty(), "{name}");
+        let is_counter = |value: &_| matches!(value, prometheus_parse::Value::Counter(_));
+        let is_total = name.ends_with("_total");
+        assert!(
+            samples
+                .iter()
+                .all(|sample| is_counter(&sample.value) == is_total),
+            "{name}"
+        );
+    }
+    let value = |metric: &str, vm: &str, state: Option<&str>| {
+        let mut samples = read.samples.iter();
+        let sample = samples.find(|sample| {
+            sample.metric == metric
+                && sample.labels.get("vm") == Some(vm)
+                && sample.labels.get("state") == state
+        });
+        sample.map(|sample| format!("{:?}", sample.value))
+    };
+    assert_eq!(
+        value("umlmon_up", "on", None).as_deref(),
+        Some("Gauge(1.0)")
+    );
+    assert_eq!(
+        value("umlmon_up", "off", None).as_deref(),
+        Some("Gauge(0.0)")
+    );
+    let running = value("umlmon_vm_state", "on", Some("running"));
+    assert_eq!(running.as_deref(), Some("Gauge(1.0)"));
+    let cpu = value("umlmon_vm_cpu_seconds_total", "on", None);
+    assert_eq!(cpu.as_deref(), Some("Counter(1.25)"));
+    assert_eq!(value("umlmon_vm_cpu_seconds_total", "off", None), None);
+    assert_eq!(world.said(&["stop"]).0, 0);
+    let (status, out, _) = world.said(&["metrics"]);
+    assert_eq!(status, 0);
+    assert!(
+        out.contains("umlmon_vm_state{vm=\"on\",state=\"off\"} 1\n"),
+        "{out}"
+    );
+}

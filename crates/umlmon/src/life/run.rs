@@ -102,6 +102,10 @@ pub struct Look {
     pub kernel_pid: u32,
     /// Bytes of the guest's memory that the host backs at the moment.
     pub mem_used: u64,
+    /// The processor time that it has taken, if the host counts it.
+    pub cpu: Option<Duration>,
+    /// Bytes read from devices of the host, and written to them, if the host counts them.
+    pub transferred: Option<(u64, u64)>,
     /// The processors of the host on which it may run now.
     pub processors: Processors,
     /// The controllers of its control group.
@@ -327,6 +331,8 @@ impl Run {
             kernel_pid: self.kernel_pid,
             processors: jail::processors_of(self.link.pid()).unwrap_or_default(),
             mem_used: self.tmp.used().unwrap_or(0),
+            cpu: self.group.as_ref().and_then(|group| group.processor_time()),
+            transferred: self.group.as_ref().and_then(|group| group.transferred()),
             bounded_by: self
                 .group
                 .as_ref()

@@ -61,6 +61,8 @@ impl Service {
         vm: &Vm,
     ) -> VmInfo {
         let status = self.monitor.status().borrow().clone();
+        let cpu = look.and_then(|look| look.cpu).unwrap_or_default();
+        let (read, written) = look.and_then(|look| look.transferred).unwrap_or_default();
         VmInfo {
             vm: self.setup.name().to_string(),
             daemon_version: env!("CARGO_PKG_VERSION").into(),
@@ -101,6 +103,9 @@ impl Service {
             settings: vm.settings().iter().map(setting).collect(),
             pending: Vec::new(),
             fault: String::new(),
+            cpu_ns: u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX),
+            disk_read_bytes: read,
+            disk_written_bytes: written,
         }
     }
 
