@@ -1,15 +1,17 @@
 //! Files that root writes where other users or processes have access: log files, and the files that list what a monitor
-//! holds. And whether a file has changed since it was read.
+//! holds. Whether a file has changed since it was read, and the replacement of a file as a whole.
 //!
-//! Used by the monitor (`umlmon`), by `umldir`, and by the mechanisms they call. It uses no other crate of the
+//! Used by the monitor (`umlmon`), by `umldir`, by `umladmin`, and by the mechanisms they call. It uses no other crate of the
 //! workspace.
 
 mod held;
 mod log_dir;
 mod log_file;
 mod mark;
+mod replacement;
 
 pub use held::{HeldDir, HeldError};
 pub use log_dir::LogDir;
 pub use log_file::{Appended, LogFile, OLD};
 pub use mark::Mark;
+pub use replacement::Replacement;
