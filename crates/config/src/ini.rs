@@ -22,7 +22,7 @@ const MAX_LINE: usize = 1 << 16;
 /// Most sections in a file.
 const MAX_SECTIONS: usize = 4096;
 /// The bytes that some editors put before text in UTF-8.
-const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// A section with its entries in file order.
 pub(crate) struct Section {
@@ -54,6 +54,19 @@ fn regular(path: &Path) -> io::Result<File> {
 
 /// The text of a configuration file.
 pub(crate) fn read(path: &Path) -> Result<String> {
+    let mut text = read_whole(path)?;
+    let mark = text.len() - without_mark(&text).len();
+    text.drain(..mark);
+    Ok(text)
+}
+
+/// A text without the mark at its beginning.
+pub(crate) fn without_mark(text: &str) -> &str {
+    text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text)
+}
+
+/// The text of a configuration file with the mark, if it begins with one.
+pub(crate) fn read_whole(path: &Path) -> Result<String> {
     let unreadable = |error| Error::Read {
         path: path.to_owned(),
         error,
@@ -63,9 +76,6 @@ pub(crate) fn read(path: &Path) -> Result<String> {
     file.take(MAX_FILE as u64 + 1)
         .read_to_end(&mut bytes)
         .map_err(unreadable)?;
-    if bytes.starts_with(BYTE_ORDER_MARK) {
-        bytes.drain(..BYTE_ORDER_MARK.len());
-    }
     String::from_utf8(bytes).map_err(|e| {
         let good = e
             .as_bytes()

@@ -15,6 +15,7 @@ mod affinity;
 mod assignment;
 mod change;
 mod cow_map;
+mod document;
 mod edit;
 mod effective;
 mod error;
@@ -40,6 +41,7 @@ mod vm;
 
 pub use affinity::{Affinity, processor_list};
 pub use cow_map::large_cow_maps;
+pub use document::Document;
 pub use edit::Edit;
 pub use error::{Error, Place, Result};
 pub use global::Global;

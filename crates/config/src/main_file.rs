@@ -123,7 +123,7 @@ impl Config {
     }
 
     /// Reads the text of a file as [`Config::load`] does.
-    fn parse_sound(text: &str, path: &Path) -> Result<Config> {
+    pub(crate) fn parse_sound(text: &str, path: &Path) -> Result<Config> {
         let (mut config, faults) = parse_sound(text, |text| Config::parse(text, path))?;
         for fault in faults {
             let Some(name) = fault.vm.clone() else {

@@ -71,7 +71,7 @@ fn section(text: &str, line: usize) -> Option<(&str, Range<usize>)> {
 }
 
 /// The name in a line that looks like a header.
-fn header(line: &str) -> Option<&str> {
+pub(crate) fn header(line: &str) -> Option<&str> {
     let header = line.trim().strip_prefix('[')?;
     Some(header.trim_end_matches(']').trim())
 }

@@ -1,6 +1,7 @@
 //! Tests of the crate as a whole: here the main configuration file with the examples of the manual; then user changes,
-//! printing, and the two documents that must agree with the table.
+//! printing, changes of the text, and the two documents that must agree with the table.
 
+mod changing;
 mod documents;
 mod printing;
 mod user_changes;
