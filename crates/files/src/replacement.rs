@@ -1,8 +1,8 @@
 //! The new content of a file of the administrator, which takes the place of the old one as a whole. Runs in umladmin.
 //!
 //! It is written to a draft beside the file, `.NAME.new`, and renamed. Who changes the file holds the lock on the draft
-//! (flock(2)) from before reading the old content on, so that changes of two administrators do not undo each other. Only
-//! the lock matters: a draft that is not locked was left by a program that was killed, and is used again.
+//! (flock(2)) from before reading the old content on, so that changes of two administrators do not undo each other.
+//! Only the lock matters: a draft that is not locked was left by a program that was killed, and is used again.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, TryLockError};

@@ -5,9 +5,13 @@
 //! deadlines. The steps to bring a VM down are data in `ladder`.
 
 mod check;
+mod create;
+mod delete;
+mod disk_work;
 mod effective;
 mod elsewhere;
 mod events;
+mod furnish;
 mod interrupt;
 mod kernelcheck;
 mod ladder;
@@ -21,6 +25,7 @@ mod options;
 mod parallel;
 mod password;
 mod report;
+mod rewrite;
 mod run;
 mod selection;
 mod start;

@@ -8,8 +8,8 @@ use cli::{Arg, Exit, Failure, Kind, Line, Word, similar};
 use config::Config;
 
 use crate::{
-    check, effective, elsewhere, events, kernelcheck, list, machines, metrics, password, selection,
-    start, stop, update,
+    check, create, delete, effective, elsewhere, events, kernelcheck, list, machines, metrics,
+    password, selection, start, stop, update,
 };
 
 /// A mode of operation: what the first operand of umladmin can be.
@@ -105,6 +105,26 @@ pub const MODES: &[Mode] = &[
         word: Word::new("kill", Some(Arg::VM), "Ends the kernels of VMs by force"),
         options: &[],
         run: |order| order.command(machines::Command::Kill),
+    },
+    Mode {
+        word: Word::new(
+            "create",
+            Some(Arg::new("NAME", Kind::Value)),
+            "Makes a VM: its section, its directory and its disk",
+        ),
+        options: &[
+            "image", "kernel", "mem", "cpus", "disk", "user", "net", "start", "dry-run",
+        ],
+        run: |order| create::run(order.path(), order.line, order.names),
+    },
+    Mode {
+        word: Word::new(
+            "delete",
+            Some(Arg::VM),
+            "Removes a VM with everything that belongs to it",
+        ),
+        options: &["stop", "yes", "timeout", "dry-run"],
+        run: |order| delete::run(order.path(), order.line, order.names, order.timeout),
     },
     Mode {
         word: Word::new(

@@ -13,6 +13,7 @@ pub const PROGRAM: Program = Program {
         "[OPTION]... boot|restart|ctrlaltdel|kill VM...",
         "[-json] list VM@HOST...",
         "[OPTION]... run -- COMMAND [ARGUMENT]...",
+        "[OPTION]... create|delete VM",
         "[OPTION]... config VM",
         "[OPTION]... check [FILE]",
         "[OPTION]... kernelcheck FILE",
@@ -36,7 +37,7 @@ pub const PROGRAM: Program = Program {
             words: &[Word::new("json", None, "Prints JSON")],
         },
         Section {
-            heading: "For stop, update, restart and run",
+            heading: "For stop, update, restart, run and delete",
             words: &[Word::new(
                 "timeout",
                 Some(Arg::new("N", Kind::Value)),
@@ -44,7 +45,7 @@ pub const PROGRAM: Program = Program {
             )],
         },
         Section {
-            heading: "For run",
+            heading: "For run and create",
             words: &[
                 Word::new(
                     "image",
@@ -66,6 +67,11 @@ pub const PROGRAM: Program = Program {
                     Some(Arg::new("N", Kind::Value)),
                     "Gives the VM N processors (1)",
                 ),
+            ],
+        },
+        Section {
+            heading: "For run",
+            words: &[
                 Word::new(
                     "env",
                     Some(Arg::new("NAME=VALUE", Kind::Text)),
@@ -80,6 +86,42 @@ pub const PROGRAM: Program = Program {
                 "o",
                 Some(Arg::FILE),
                 "Replaces FILE, instead of writing to stdout",
+            )],
+        },
+        Section {
+            heading: "For create",
+            words: &[
+                Word::new(
+                    "disk",
+                    Some(Arg::new("SIZE", Kind::Value)),
+                    "Gives it a disk of its own, of this size, instead of a copy on write",
+                ),
+                Word::new(
+                    "user",
+                    Some(Arg::new("USER", Kind::Value)),
+                    "Runs the VM as this user (auto: a free number)",
+                ),
+                Word::new(
+                    "net",
+                    Some(Arg::new("NETWORK", Kind::Text)),
+                    "Gives it a network, as eth0 in umlmon(5)",
+                ),
+                Word::new("start", None, "Starts the VM, too"),
+            ],
+        },
+        Section {
+            heading: "For delete",
+            words: &[
+                Word::new("stop", None, "Shuts the VM down first, if it runs"),
+                Word::new("yes", None, "Does not ask"),
+            ],
+        },
+        Section {
+            heading: "For create and delete",
+            words: &[Word::new(
+                "dry-run",
+                None,
+                "Only shows what would be different",
             )],
         },
         Section {

@@ -8,6 +8,7 @@ use cli::{Exit, Failure, Output, printable};
 #[derive(Debug)]
 pub(crate) struct Report {
     out: Mutex<Output>,
+    is_quiet: bool,
 }
 
 /// The result for one VM.
@@ -26,6 +27,15 @@ impl Report {
     pub(crate) fn new() -> Report {
         Report {
             out: Mutex::new(Output::stdout()),
+            is_quiet: false,
+        }
+    }
+
+    /// One that tells nothing but errors, of work that nobody has asked for.
+    pub(crate) fn quiet() -> Report {
+        Report {
+            is_quiet: true,
+            ..Report::new()
         }
     }
 
@@ -45,6 +55,9 @@ impl Report {
 
     /// A line about a VM while the work goes on. If stdout cannot be written, the work continues nevertheless.
     pub(crate) fn line(&self, vm: &str, text: &str) {
+        if self.is_quiet {
+            return;
+        }
         let _ = self.print(&format!("{vm}: {}\n", printable(text.as_bytes())));
     }
 

@@ -1,7 +1,7 @@
 //! `umladmin run`: a command in a temporary VM, with the standard descriptors of this program, and its exit status
 //! (umladmin).
 
-mod choice;
+pub(crate) mod choice;
 mod initramfs;
 
 use std::ffi::{OsStr, OsString};
@@ -17,8 +17,9 @@ use client::{exec, guest, signals, words};
 use config::{Config, Global};
 use jail::Program;
 
+use crate::furnish::cannot;
 use crate::look;
-use crate::temporary::{Temporary, cannot};
+use crate::temporary::Temporary;
 
 /// The VM.
 const NAME: &str = "run";

@@ -5,13 +5,15 @@ pub(crate) mod keeper;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use client::Client;
 use config::{Config, VmName};
 use jail::Program;
-use rpc_xdr::umlmonctrl::{DiskBacking, DiskTask, DiskWaitArgs};
+use rpc_xdr::umlmonctrl::{DiskBacking, DiskTask};
 
+use crate::furnish::cannot;
+use crate::{disk_work, furnish};
 use keeper::Keeper;
 
 /// See above.
@@ -58,19 +60,7 @@ impl Temporary {
         kernel: &Program,
         libraries: &[(PathBuf, PathBuf)],
     ) -> Result<(), String> {
-        let kernels = self.shared("kernels");
-        let linux = kernels.join("linux");
-        let copied = kernel.copy_to(&linux);
-        copied.map_err(|error| cannot("write", &linux, &error))?;
-        let own = kernel.beside();
-        let libraries = libraries.iter().map(|(library, _)| library);
-        for library in libraries.filter(|library| library.starts_with(&own)) {
-            let to = kernels.join("linux.lib");
-            fs::create_dir_all(&to).map_err(|error| cannot("make", &to, &error))?;
-            let name = library.file_name().unwrap_or_default();
-            fs::copy(library, to.join(name)).map_err(|error| cannot("copy", library, &error))?;
-        }
-        Ok(())
+        furnish::put_kernel(kernel, libraries, &self.shared("kernels"))
     }
 
     /// The directory of everything.
@@ -87,19 +77,18 @@ impl Temporary {
     pub(crate) fn make_cow(&self, disk: &str, backing: &str) -> Result<(), String> {
         let (disk, backing) = (disk.as_bytes().to_vec(), backing.as_bytes().to_vec());
         let task = DiskTask::CreateCow(DiskBacking { disk, backing });
-        let mut client = self.client().with_limit(ANSWER);
-        let made = client.call(|monitor| Ok(monitor.disk_begin(&task)?.into_result()));
-        let job = made.map_err(|failure| failure.message)?.job;
-        let wait_ms = u32::try_from(COW.as_millis()).unwrap_or(0);
-        let args = DiskWaitArgs { job, wait_ms };
-        let waited = client.call(|monitor| Ok(monitor.disk_wait(&args)?.into_result()));
-        match waited.map_err(|failure| failure.message)?.finished {
-            true => Ok(()),
-            false => Err(format!(
-                "a copy-on-write image cannot be made within {} seconds",
-                COW.as_secs()
-            )),
-        }
+        let until = Instant::now() + COW;
+        let seconds = COW.as_secs();
+        disk_work::perform(
+            &mut self.client().with_limit(ANSWER),
+            &task,
+            &|| match Instant::now() < until {
+                true => Ok(()),
+                false => Err(format!(
+                    "a copy-on-write image cannot be made within {seconds} seconds"
+                )),
+            },
+        )
     }
 
     /// Ends the monitor, and leaves the directory, which is returned.
@@ -128,8 +117,4 @@ fn write_configuration(directory: &Path, vm: &VmName, lines: &str) -> Result<(),
     );
     let file = directory.join(CONFIGURATION);
     fs::write(&file, text).map_err(|error| cannot("write", &file, &error))
-}
-
-pub(crate) fn cannot(what: &str, path: &Path, error: &std::io::Error) -> String {
-    format!("cannot {what} {}: {error}", path.display())
 }

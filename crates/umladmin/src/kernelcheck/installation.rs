@@ -12,7 +12,8 @@ use super::image;
 use super::pattern;
 use super::talk::Talk;
 use super::watch::Watch;
-use crate::temporary::{Temporary, cannot};
+use crate::furnish::cannot;
+use crate::temporary::Temporary;
 
 /// The VM.
 const NAME: &str = "kernelcheck";

@@ -1,4 +1,4 @@
-//! What a temporary VM is made of: its kernel, the helper for its guest, and an image (umladmin).
+//! What a VM is made of: its kernel, the helper for its guest, and an image (umladmin).
 
 use std::cmp::Ordering;
 use std::fs;
@@ -14,7 +14,7 @@ const OURS: (&str, &str) = ("linux-", "-umlmon");
 const HELPER: &str = "../lib/umlmon/umlguest";
 
 /// The kernel of this name or path; without one, the newest of ours in the shared directory, else Debian's.
-pub(super) fn kernel(global: &Global, wanted: Option<&Path>) -> Result<PathBuf, String> {
+pub(crate) fn kernel(global: &Global, wanted: Option<&Path>) -> Result<PathBuf, String> {
     let kernels = global.shared.join("kernels");
     if let Some(wanted) = wanted {
         return found(&kernels, wanted);
@@ -37,7 +37,7 @@ pub(super) fn kernel(global: &Global, wanted: Option<&Path>) -> Result<PathBuf, 
 }
 
 /// The image of this path, or of this name in the shared directory.
-pub(super) fn image(global: &Global, wanted: &Path) -> Result<PathBuf, String> {
+pub(crate) fn image(global: &Global, wanted: &Path) -> Result<PathBuf, String> {
     found(&global.shared.join("images"), wanted)
 }
 

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 
 use jail::{Needs, Program};
 
-use crate::temporary::cannot;
+use crate::furnish::cannot;
 
 /// Types of files in modes.
 const DIRECTORY: u32 = 0o040_000;

@@ -1,0 +1,290 @@
+//! `umladmin create`: a section, a directory and disks for a new VM, or nothing (umladmin).
+//!
+//! Its monitor, which runs from then on, makes the directories and the disks, as it does for every VM.
+
+mod undo;
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use cli::{Exit, Failure, Line};
+use client::Client;
+use config::{Config, Document, Global, VmName};
+use jail::Program;
+use rpc_xdr::umlmonctrl::{DiskBacking, DiskPair, DiskSize, DiskTask};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::delete::must_be_root;
+use crate::furnish::{self, Backing, cannot};
+use crate::report::Report;
+use crate::rewrite::Rewrite;
+use crate::run::choice;
+use crate::selection::bad_config;
+use crate::start::{self, Group};
+use crate::{disk_work, look};
+use undo::{Directory, Section};
+
+/// What the VM has if nothing else is asked for.
+const MEMORY: &str = "512";
+/// The first of the numbers for users of VMs; those of temporary VMs come before. Nothing else uses these
+/// (systemd.io/UIDS-GIDS).
+const FIRST_USER: u32 = 0x7100_0000;
+/// The word for one of these numbers.
+const AUTO: &str = "auto";
+/// Where a kernel of its own is, in the jail.
+const OWN_KERNEL: &str = "kernel";
+/// Its disk.
+const COW: &str = "/disks/root.cow";
+const DISK: &str = "/disks/root.dsk";
+/// How long the monitor may take for an answer.
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// What is to be made.
+struct Plan {
+    vm: VmName,
+    kernel: PathBuf,
+    image: Option<PathBuf>,
+    /// The size of the disk in megabytes, if it is to have one of its own.
+    disk: Option<u64>,
+    rewrite: Rewrite,
+}
+
+pub(crate) fn run(path: &Path, line: &Line, names: &[&str]) -> Result<Exit, Failure> {
+    let &[name] = names else {
+        return Err(Failure::usage("create needs the name of one VM"));
+    };
+    let vm = VmName::try_from(name).map_err(Failure::usage)?;
+    let is_dry_run = line.has("dry-run");
+    if !is_dry_run {
+        must_be_root()?;
+    }
+    let report = Report::new();
+    let plan = plan(path, line, vm)?;
+    if is_dry_run {
+        plan.rewrite.finish(&report)?;
+        return Ok(Exit::Done);
+    }
+    let vm = plan.vm.clone();
+    let made = carry_out(plan, &report);
+    let config = made.map_err(|failure| failure.about(format_args!("{vm} is not created")))?;
+    report.line(vm.as_str(), "created");
+    let umlwatch = match path == Path::new(Config::DEFAULT_PATH) {
+        true => "umlwatch".to_owned(),
+        false => format!("umlwatch -config {}", path.display()),
+    };
+    if line.has("start") {
+        let mut client = Client::at(&vm, config.global.ctrl(&vm)).with_limit(ANSWER);
+        client.start(&[])?;
+        report.line(vm.as_str(), "booting");
+    } else {
+        report.print(&format!("{umlwatch} {vm} -start         boots it\n"))?;
+    }
+    report.print(&format!(
+        "{umlwatch} {vm} -connect con1  to log in; CTRL-] leaves\n"
+    ))?;
+    Ok(Exit::Done)
+}
+
+fn plan(path: &Path, line: &Line, vm: VmName) -> Result<Plan, Failure> {
+    let failed = |why: String| Failure::new(Exit::Failed, why);
+    let mut rewrite = Rewrite::begin(path, line.has("dry-run"))?;
+    let config = rewrite.check()?;
+    let global = &config.global;
+    let directory = global.vm_dir(&vm);
+    if directory.symlink_metadata().is_ok() {
+        let shown = directory.display();
+        let why = format!("{shown} is there already, of a former VM; move it away, or remove it");
+        return Err(failed(why));
+    }
+    let (image, disk) = (line.value("image"), line.value("disk"));
+    if image.is_none() && disk.is_none() {
+        return Err(Failure::usage(
+            "give an -image to boot, a file or the name of one in shared/images, or the size of an empty -disk",
+        ));
+    }
+    let image = image.map(|image| choice::image(global, Path::new(image)));
+    let disk = disk.map(megabytes).transpose()?;
+    let kernel = kernel(global, line.value("kernel").map(Path::new)).map_err(failed)?;
+    let section = section(line, &rewrite.document, &config, &kernel, disk.is_some())?;
+    let values: Vec<(&str, &str)> = section.iter().map(|(p, v)| (*p, v.as_str())).collect();
+    let added = rewrite.document.add(vm.as_str(), &values);
+    added.map_err(bad_config)?;
+    rewrite.check()?;
+    Ok(Plan {
+        image: image.transpose().map_err(failed)?,
+        vm,
+        kernel,
+        disk,
+        rewrite,
+    })
+}
+
+/// The size that `-disk` gives.
+fn megabytes(text: &OsStr) -> Result<u64, Failure> {
+    let size = config::megabytes(&text.to_string_lossy());
+    let size = size.map_err(|error| Failure::usage(format_args!("-disk: {error}")))?;
+    match size {
+        0 => Err(Failure::usage("-disk: it must not be 0")),
+        size => Ok(size),
+    }
+}
+
+/// A kernel of this installation, or one that is to be copied into the jail.
+fn kernel(global: &Global, wanted: Option<&Path>) -> Result<PathBuf, String> {
+    let kernels = global.shared.join("kernels");
+    let found = choice::kernel(global, wanted);
+    let usual = kernels.join(furnish::KERNEL);
+    match found {
+        Ok(found) if found.starts_with(&kernels) || wanted.is_some() => Ok(found),
+        _ if wanted.is_none() && usual.is_file() => Ok(usual),
+        found => found,
+    }
+}
+
+/// What the section says: what was asked for, and what a VM must have.
+fn section(
+    line: &Line,
+    document: &Document,
+    config: &Config,
+    kernel: &Path,
+    has_disk: bool,
+) -> Result<Vec<(&'static str, String)>, Failure> {
+    let text = |name| {
+        let given = line.words.iter().find(|given| given.name == name);
+        given.map(|given| given.text()).transpose()
+    };
+    let user = match text("user")? {
+        None | Some(AUTO) => free_user(document, config).to_string(),
+        Some(user) => user.to_owned(),
+    };
+    let kernel = match kernel.strip_prefix(&config.global.shared) {
+        Ok(below) => format!("/shared/{}", below.display()),
+        Err(_) => format!("/{OWN_KERNEL}/{}", furnish::KERNEL),
+    };
+    let mut section = vec![
+        ("vmuser", user),
+        ("logfile", "monitor".to_owned()),
+        ("kernel", kernel),
+        ("mem", text("mem")?.unwrap_or(MEMORY).to_owned()),
+    ];
+    if let Some(cpus) = text("cpus")? {
+        section.push(("cpus", cpus.to_owned()));
+    }
+    section.extend([
+        ("con0", "pty:con0".to_owned()),
+        ("con1", "pty".to_owned()),
+        ("ubd0", if has_disk { DISK } else { COW }.to_owned()),
+    ]);
+    let networks = line.words.iter().filter(|given| given.name == "net");
+    for (param, given) in NETWORKS.iter().zip(networks) {
+        // A form without anything in it can be given as a word.
+        let network = match given.text()? {
+            word if word.contains('(') => word.to_owned(),
+            word => format!("{word}()"),
+        };
+        section.push((param, network));
+    }
+    Ok(section)
+}
+
+/// The interfaces that `-net` gives, in this order.
+const NETWORKS: [&str; 4] = ["eth0", "eth1", "eth2", "eth3"];
+
+/// The lowest number that no VM of the configuration has.
+fn free_user(document: &Document, config: &Config) -> u32 {
+    let users = config.vm_names().flat_map(|vm| {
+        let users = document.values(vm.as_str(), "vmuser").into_iter();
+        users.filter_map(|user| user.parse::<u32>().ok())
+    });
+    let taken: std::collections::BTreeSet<u32> = users.collect();
+    let mut numbers = FIRST_USER..;
+    let free = numbers.find(|number| !taken.contains(number));
+    free.unwrap_or(FIRST_USER)
+}
+
+/// Makes everything. If something fails, or a signal comes, nothing is left.
+fn carry_out(plan: Plan, report: &Report) -> Result<Config, Failure> {
+    let failed = |why: String| Failure::new(Exit::Failed, why);
+    let Plan {
+        vm,
+        kernel,
+        image,
+        disk,
+        rewrite,
+    } = plan;
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
+    }
+    let goes_on = || match interrupted.load(Ordering::Relaxed) {
+        true => Err("interrupted; nothing of it is left".to_owned()),
+        false => Ok(()),
+    };
+    let (section, config) = Section::write(rewrite, &vm, report)?;
+    let directory = Directory::begin(&config, &vm, report);
+    let started = start::start_monitor(&start::monitor_program(), &config.path, &vm, Group::Own);
+    started.map_err(failed)?;
+    let shared = &config.global.shared;
+    if !kernel.starts_with(shared) {
+        let to = config.global.vm_dir(&vm).join("jail").join(OWN_KERNEL);
+        put_kernel(&kernel, &to).map_err(failed)?;
+    }
+    let disks = shared.join("disks");
+    let backing = image.map(|image| {
+        let put = Backing::put(&image, &disks, &|| goes_on().is_ok());
+        put.map_err(|error| failed(cannot("use the image", &image, &error)))
+    });
+    let backing = backing.transpose()?;
+    let mut client = Client::at(&vm, config.global.ctrl(&vm)).with_limit(ANSWER);
+    for task in tasks(backing.as_ref().map(Backing::disk), disk) {
+        disk_work::perform(&mut client, &task, &goes_on).map_err(failed)?;
+    }
+    goes_on().map_err(failed)?;
+    if let Some(backing) = backing {
+        backing.keep();
+    }
+    directory.keep();
+    section.keep();
+    Ok(config)
+}
+
+fn put_kernel(kernel: &Path, directory: &Path) -> Result<(), String> {
+    let program = Program::on_host(kernel).map_err(|error| error.to_string())?;
+    let libraries = match program.beside().is_dir() {
+        true => look::libraries(&program)?,
+        false => Vec::new(),
+    };
+    std::fs::create_dir(directory).map_err(|error| cannot("make", directory, &error))?;
+    furnish::put_kernel(&program, &libraries, directory)
+}
+
+/// The work that makes the disk: a copy on write of the image, or one of its own, as a copy on write always has the
+/// size of its backing file (the kernel refuses others).
+fn tasks(backing: Option<String>, size: Option<u64>) -> Vec<DiskTask> {
+    let sized = |megabytes| DiskSize {
+        disk: DISK.into(),
+        megabytes,
+        sparse: true,
+    };
+    match (backing.map(String::into_bytes), size) {
+        (Some(backing), None) => vec![DiskTask::CreateCow(DiskBacking {
+            disk: COW.into(),
+            backing,
+        })],
+        (Some(source), Some(size)) => {
+            let destination = DISK.into();
+            vec![
+                DiskTask::Copy(DiskPair {
+                    source,
+                    destination,
+                }),
+                DiskTask::Resize(sized(size)),
+            ]
+        }
+        (None, Some(size)) => vec![DiskTask::Create(sized(size))],
+        (None, None) => Vec::new(),
+    }
+}

@@ -1,0 +1,136 @@
+//! Tier real: VMs that umladmin creates and deletes.
+
+#![allow(clippy::unwrap_used)] // in functions beside the tests, too
+
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+
+use e2e::{Console, Login, Outcome, SmallDisk, World, real_kernel};
+use xtask::guest;
+
+/// An image in this directory.
+fn image_in(directory: PathBuf) -> PathBuf {
+    fs::create_dir_all(&directory).unwrap();
+    let image = directory.join("small.dsk");
+    guest::build(&image, guest::SIZE_MB, Login::Password).unwrap();
+    image
+}
+
+/// Has `web` created with this image.
+fn create(world: &World, image: &str, args: &[&str]) -> Outcome {
+    let kernel = real_kernel().display().to_string();
+    let fixed = ["-kernel", &kernel, "-image", image, "-mem", "64M"];
+    world.umladmin(&[args, &fixed, &["create", "web"]].concat())
+}
+
+fn text(world: &World) -> String {
+    fs::read_to_string(world.configuration()).unwrap()
+}
+
+#[test]
+fn a_machine_is_created_used_and_deleted() {
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
+    // Where `-image` finds it by its name.
+    let image = image_in(world.path().join("var/shared/images"));
+    let before = text(&world);
+    // What is only shown is not made.
+    let shown = create(&world, "small.dsk", &["-dry-run"]).ok();
+    assert!(
+        shown.contains("\n+[web]\n+vmuser = 1895825408\n"),
+        "{shown}"
+    );
+    assert_eq!(text(&world), before);
+    assert!(!world.path().join("var/web").exists());
+
+    let told = create(&world, "small.dsk", &["-start"]).ok();
+    assert!(told.starts_with("web: created\nweb: booting\n"), "{told}");
+    let mut connect = world.command("umlwatch", &["web", "-connect", "con1"]);
+    let mut console = Console::of(&mut connect);
+    console.expect("login:");
+    console.send("root\n");
+    console.expect("Password:");
+    console.send("uml\n");
+    console.expect("~ #");
+    console.send("echo written > /root/file; echo $?\n");
+    console.expect("\n0");
+    console.leave();
+    let again = create(&world, "small.dsk", &[]).fails(1);
+    assert!(again.contains("/var/web is there already"), "{again}");
+
+    let refused = world.umladmin(&["delete", "web"]).fails(1);
+    assert!(
+        refused.contains("shut it down first: umladmin stop web"),
+        "{refused}"
+    );
+    let asked = world.umladmin(&["-stop", "delete", "web"]).fails(1);
+    assert!(asked.contains("-yes deletes it unasked"), "{asked}");
+    let shown = world.umladmin(&["-dry-run", "delete", "web"]).ok();
+    assert!(
+        shown.contains("\n-[web]\n") && shown.contains("/var/web is removed: "),
+        "{shown}"
+    );
+    world.umladmin(&["-stop", "-yes", "delete", "web"]).ok();
+    assert_eq!(text(&world), before);
+    assert!(!world.path().join("var/web").exists());
+    // The image is as it was, and has one name.
+    assert_eq!(image.metadata().unwrap().nlink(), 1);
+    assert!(!world.path().join("var/shared/locks/web.cows").exists());
+}
+
+#[test]
+fn a_machine_that_cannot_be_created_leaves_nothing() {
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
+    let image = image_in(world.path().to_owned());
+    let image = image.display().to_string();
+    let (before, vm) = (text(&world), world.path().join("var/web"));
+    for (args, why) in [
+        (["-net", "much"], "eth0: "),
+        (["-cpus", "0"], "cpus: "),
+        (["-user", "root"], "root"),
+    ] {
+        let refused = create(&world, &image, &args).fails(1);
+        assert!(refused.contains(why), "{refused}");
+        assert_eq!(text(&world), before);
+        assert!(!vm.exists());
+    }
+    let refused = world.umladmin(&["create", "web"]).fails(2);
+    assert!(refused.contains("give an -image"), "{refused}");
+    // There is no room for the kernel.
+    let _disk = SmallDisk::over(&world.path().join("var"));
+    let refused = create(&world, &image, &["-disk", "64M"]).fails(1);
+    assert!(refused.contains("No space left"), "{refused}");
+    assert_eq!(text(&world), before);
+    assert!(!vm.exists());
+    let left = fs::read_dir(world.path().join("var/shared/disks")).unwrap();
+    assert_eq!(left.count(), 0);
+}
+
+#[test]
+fn links_and_mounts_do_not_lead_a_deletion_elsewhere() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("web").con(1).monitor();
+    vm.end_monitor();
+    let kept = world.path().join("kept");
+    fs::create_dir(&kept).unwrap();
+    fs::write(kept.join("file"), "kept").unwrap();
+    std::os::unix::fs::symlink(&kept, vm.file("jail/disks/link")).unwrap();
+    let mounted = vm.file("jail/disks/mounted");
+    fs::create_dir(&mounted).unwrap();
+    rustix::mount::mount_bind(&kept, &mounted).unwrap();
+    let refused = world.umladmin(&["-yes", "delete", "web"]).fails(1);
+    assert!(
+        refused.contains("/mounted: something is mounted here"),
+        "{refused}"
+    );
+    assert!(vm.file("jail/tmp").exists());
+    rustix::mount::unmount(&mounted, rustix::mount::UnmountFlags::empty()).unwrap();
+    world.umladmin(&["-yes", "delete", "web"]).ok();
+    assert!(!world.path().join("var/web").exists());
+    assert_eq!(fs::read_to_string(kept.join("file")).unwrap(), "kept");
+    world.forget(&vm);
+}
