@@ -19,7 +19,7 @@ pub(crate) const RESERVED: &[(&str, &str)] = &[
     ("iomem", "it maps a file of the host"),
     ("initrd", "it opens a file of the host"),
     ("dtb=", "it opens a file of the host"),
-    ("hostfs", "it opens a directory of the host"),
+    ("hostfs", "shared directories are configured with shareN"),
     ("hostaudio", "it opens a device of the host"),
     ("dsp=", "it opens a device of the host"),
     ("mixer=", "it opens a device of the host"),
@@ -58,10 +58,7 @@ pub(crate) fn check_administrators_argument(argument: &str) -> Result<()> {
     check_argument(argument)?;
     let why = match argument.trim_matches('"').split_once('=') {
         Some(("ncpus", count)) if count != "1" => "processors are configured with cpus",
-        // It has few of those with which files are changed.
-        Some(("hostfs", _)) => {
-            "the jail does not allow the system calls of hostfs; pass files on by a disk or a network"
-        }
+        Some(("hostfs", _)) => "shared directories are configured with shareN",
         _ => return Ok(()),
     };
     Err(Error::value(
@@ -171,8 +168,8 @@ mod tests {
     fn what_cannot_work_in_the_jail_is_refused_to_administrators_too() {
         for (argument, why) in [
             ("ncpus=2", "configured with cpus"),
-            ("hostfs=/share", "system calls of hostfs"),
-            ("\"hostfs=/\"", "system calls of hostfs"),
+            ("hostfs=/share", "configured with shareN"),
+            ("\"hostfs=/\"", "configured with shareN"),
             ("a b", "white space"),
         ] {
             let e = check_administrators_argument(argument).expect_err(argument);

@@ -9,6 +9,7 @@ use crate::net::MacPool;
 use crate::password::Password;
 use crate::remote::HostName;
 use crate::setting::SectionKind;
+use crate::share::MAX_SHARE;
 use crate::size::{kilobytes_from, megabytes_from};
 use crate::values::{MAX_ETH, MAX_UBD, absolute_path, account, boolean};
 use crate::vm::Vm;
@@ -450,6 +451,15 @@ pub const PARAMS: &[Param] = &[
         doc: "the disks that are opened in synchronous mode",
         set: Set::Vm(|vm, _, v| put(&mut vm.sync_disks, v)),
         ..VM
+    },
+    Param {
+        name: "share",
+        indexed: Some(MAX_SHARE),
+        value: "DIRECTORY[:PATH][:ro]",
+        doc: "a directory of the host that the guest can use",
+        addition: true,
+        set: Set::Vm(|vm, n, v| v.parse().map(|share| drop(vm.shares.insert(n, share)))),
+        ..VM_PROTECTED
     },
     Param {
         name: "eth",

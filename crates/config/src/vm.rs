@@ -8,6 +8,7 @@ use crate::names::{DiskName, GroupName, JailPath, LogName, VmName};
 use crate::net::{Nic, Transport};
 use crate::password::Password;
 use crate::setting::Setting;
+use crate::share::Share;
 use crate::values::{Scheduler, StartType, SyncDisks, Terminal, Userspace};
 
 /// The effective configuration of a VM, each field as described in umlmon(5).
@@ -59,6 +60,8 @@ pub struct Vm {
     pub ubd: BTreeMap<u8, DiskName>,
     /// The disks opened in synchronous mode.
     pub sync_disks: SyncDisks,
+    /// Directories of the host that the guest can use, by number.
+    pub shares: BTreeMap<u8, Share>,
     /// Network interfaces by number.
     pub eth: BTreeMap<u8, Nic>,
     /// How the kernel is connected with the network interfaces on the host.
@@ -139,6 +142,7 @@ impl Vm {
             log_timestamps: false,
             ubd: BTreeMap::new(),
             sync_disks: SyncDisks::Auto,
+            shares: BTreeMap::new(),
             eth: BTreeMap::new(),
             transport: Transport::Auto,
             pids_limit: 0,

@@ -5,13 +5,17 @@
 //! piece of a stream, and a stream is one command. So root parses little of what a guest says, and a client, who has no
 //! privilege, the rest.
 //!
+//! The monitor also tells the helper where shared directories are to appear, in arguments of the kernel.
+//!
 //! Both sides are hostile to each other: every size is bounded, and what is not understood ends what it belongs to.
 
 mod frame;
 mod message;
+mod share;
 
 pub use frame::{Decoder, Disturbed, Encoder, Frame, MAX_PIECE, UNREAD, VERSION};
 pub use message::{
     CHUNK, Command, Ending, MAX_COMMAND, Nonsense, Size, ToGuest, ToHost, WINDOW, cost, decode,
     encode,
 };
+pub use share::{share_argument, shares_in};

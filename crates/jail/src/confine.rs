@@ -20,6 +20,7 @@ use sys::MountAttr;
 use crate::mounts::beneath;
 use crate::{
     Bind, Calls, Error, Place, Result, binds, directories, landlock, library, mounts, seccomp,
+    share,
 };
 
 /// The number of the device (the kernel's Documentation/networking/tuntap.rst).
@@ -42,6 +43,8 @@ pub struct Confinement {
     pub libraries: bool,
     /// Files and directories, relative to the jail, to cover with something empty. Missing ones are skipped.
     pub masks: Vec<PathBuf>,
+    /// The numbers of shared directories; the directory [`crate::SHARES`] exists if there are any.
+    pub shares: Vec<u8>,
     /// Whether `/dev/net/tun` is provided, for this process and the kernel only. The directory above it exists.
     pub tun: bool,
     /// How the kernel is scheduled; `None` leaves it as it is.
@@ -91,12 +94,13 @@ impl Default for Limits {
 }
 
 impl Confinement {
-    /// Confines the calling process, which must be root, single-threaded, and in a mount namespace of its own. This
-    /// cannot be undone; after an error the process must exit.
+    /// Confines the calling process, which must be root, single-threaded, and in a mount namespace of its own. `mounts`
+    /// are those of the shared directories, in the order of their numbers. This cannot be undone; after an error the
+    /// process must exit.
     ///
     /// # Errors
     /// The step that failed.
-    pub fn confine(&self) -> Result<()> {
+    pub fn confine(&self, mounts: Vec<OwnedFd>) -> Result<()> {
         // Mounts that only the jailed processes see.
         separate_mounts()?;
         let root = directories::open_path(&self.jail, 0o755)?;
@@ -112,6 +116,11 @@ impl Confinement {
             })?;
         }
         step("restrict /disks", self.restrict_disks(&root))?;
+        let shares = self.shares.iter().copied().zip(mounts).collect();
+        step(
+            "attach the shared directories",
+            share::attach(&root, shares),
+        )?;
         if self.tun {
             step("provide /dev/net/tun in the jail", self.provide_tun(&root))?;
         }

@@ -77,6 +77,29 @@ pub enum Error {
         /// What is wrong, as "belongs to user ID 1000".
         problem: String,
     },
+    /// Somebody could have another directory shared than the configuration means.
+    #[error(
+        "{path} cannot be shared: {on_the_way} {problem}, who could exchange it; share a directory of which the path \
+         belongs to its owner and root only"
+    )]
+    Unsafe {
+        /// The directory to be shared.
+        path: PathBuf,
+        /// The directory or link in its path.
+        on_the_way: PathBuf,
+        /// What is wrong with it, as "belongs to user ID 1000".
+        problem: String,
+    },
+    /// A directory that no guest may have.
+    #[error(
+        "{path} cannot be shared: {problem}; share a directory that has only what the guest needs"
+    )]
+    NotShared {
+        /// The directory to be shared.
+        path: PathBuf,
+        /// Why not, as "it contains /etc/umlmon".
+        problem: String,
+    },
     /// A mount cannot be made or removed.
     #[error("cannot {what} {at}: {source}")]
     Mount {

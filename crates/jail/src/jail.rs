@@ -9,7 +9,8 @@ use sys::MountAttr;
 use crate::directories::{Access, open_below, open_path};
 use crate::mounts::{self, Mount};
 use crate::{
-    Account, Calls, Confinement, Error, Kernel, Limits, Place, Result, Scheduler, TmpMount, binds,
+    Account, Calls, Confinement, Error, Kernel, Limits, Place, Result, SHARES, Scheduler, TmpMount,
+    binds,
 };
 
 /// Where the configuration puts things. All paths are absolute.
@@ -36,6 +37,8 @@ pub struct Terms {
     pub place: Option<Place>,
     /// Whether it may attach to taps that belong to its user.
     pub tun: bool,
+    /// The numbers of the directories that are shared with it.
+    pub shares: Vec<u8>,
     /// Resource limits.
     pub limits: Limits,
     /// See [`crate::ControlGroup::doors`].
@@ -155,6 +158,10 @@ impl Jail {
         for name in binds::covered(&kernel.binds) {
             open_below(&self.root, name, &self.path.join(name), Access::root(0o755))?;
         }
+        if !terms.shares.is_empty() {
+            let name = SHARES.trim_start_matches('/');
+            open_below(&self.root, name, &self.path.join(name), Access::root(0o755))?;
+        }
         if terms.tun {
             let mut directory = self.root.try_clone().map_err(|source| Error::Directory {
                 path: self.path.clone(),
@@ -169,11 +176,14 @@ impl Jail {
         Ok(Confinement {
             binds: kernel.binds.clone(),
             tun: terms.tun,
+            calls: Calls::Kernel {
+                shares: !terms.shares.is_empty(),
+            },
+            shares: terms.shares,
             scheduler: terms.scheduler,
             place: terms.place,
             limits: terms.limits,
             groups_to_join: terms.groups_to_join,
-            calls: Calls::Kernel,
             ..self.confinement_for_disks()
         })
     }
@@ -202,6 +212,7 @@ impl Jail {
                 PathBuf::from("shared/locks"),
                 PathBuf::from("shared/macpool"),
             ],
+            shares: Vec::new(),
             tun: false,
             scheduler: None,
             place: None,

@@ -10,7 +10,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use sys::{Landlock, Refused};
 
-use crate::Calls;
+use crate::{Calls, SHARES};
 
 /// Accesses to files, and the version of the interface that has them first (include/uapi/linux/landlock.h).
 const EXECUTE: u64 = 1;
@@ -20,7 +20,8 @@ const REMOVE: u64 = 1 << 4 | 1 << 5;
 const MAKE_DIR: u64 = 1 << 7;
 const MAKE_REG: u64 = 1 << 8;
 const MAKE_SOCK: u64 = 1 << 9;
-/// All of the first version. The rest of it makes nodes of devices, pipes and symbolic links.
+const MAKE_SYM: u64 = 1 << 12;
+/// All of the first version. The rest of it makes nodes of devices and pipes.
 const FIRST: u64 = (1 << 13) - 1;
 /// Move and link from one directory to another.
 const REFER: (u64, u32) = (1 << 13, 2);
@@ -73,7 +74,7 @@ fn known(version: u32, accesses: &[(u64, u32)]) -> u64 {
 fn refused(calls: Calls, version: u32) -> Refused {
     let scoped: &[_] = match calls {
         // It answers the monitor at an abstract socket. There are none but those in its network namespace.
-        Calls::Kernel => &[SIGNALS],
+        Calls::Kernel { .. } => &[SIGNALS],
         Calls::Disks => &[SIGNALS, ABSTRACT_SOCKETS],
     };
     Refused {
@@ -86,14 +87,17 @@ fn refused(calls: Calls, version: u32) -> Refused {
 fn rules(calls: Calls, version: u32) -> io::Result<Landlock> {
     let rules = Landlock::refuse(&refused(calls, version))?;
     let execute = match calls {
-        Calls::Kernel => EXECUTE,
+        Calls::Kernel { .. } => EXECUTE,
         Calls::Disks => 0,
     };
-    let change = WRITE_FILE | REMOVE | MAKE_DIR | MAKE_REG | MAKE_SOCK;
+    let change = WRITE_FILE | REMOVE | MAKE_DIR | MAKE_REG;
     let change = change | known(version, &[REFER, TRUNCATE]);
     allow(&rules, "/", READ | execute)?;
     for path in WRITABLE {
-        allow(&rules, path, change)?;
+        allow(&rules, path, change | MAKE_SOCK)?;
+    }
+    if calls == (Calls::Kernel { shares: true }) {
+        allow(&rules, SHARES, change | MAKE_SYM)?;
     }
     for path in DEVICES {
         allow(&rules, path, WRITE_FILE | known(version, &[IOCTL_DEV]))?;
@@ -140,7 +144,10 @@ mod tests {
         for (version, expected) in (1..).zip(expected) {
             assert_eq!(of(version), expected, "{version}");
         }
-        assert_eq!(refused(Calls::Kernel, 7).scoped, SIGNALS.0);
+        assert_eq!(
+            refused(Calls::Kernel { shares: false }, 7).scoped,
+            SIGNALS.0
+        );
     }
 
     /// Does it in a thread under these rules, which end with it.
@@ -166,7 +173,7 @@ mod tests {
         let file = outside.path().join("file");
         fs::write(&file, "x").unwrap();
         for version in 1..=sys::landlock_version() {
-            let rules = rules(Calls::Kernel, version).unwrap();
+            let rules = rules(Calls::Kernel { shares: false }, version).unwrap();
             under(rules, || {
                 assert_eq!(fs::read(&file).unwrap(), b"x", "{version}");
                 fs::write(inside.path().join("new"), "x").unwrap();
@@ -209,7 +216,10 @@ mod tests {
         let refused = Err(io::ErrorKind::PermissionDenied);
         let (signal, socket) = under(rules(Calls::Disks, version).unwrap(), reach);
         assert_eq!((kind(signal), kind(socket)), (refused, refused));
-        let (signal, socket) = under(rules(Calls::Kernel, version).unwrap(), reach);
+        let (signal, socket) = under(
+            rules(Calls::Kernel { shares: false }, version).unwrap(),
+            reach,
+        );
         assert_eq!((kind(signal), kind(socket)), (refused, Ok(())));
         // The rules of an older version leave both to the namespaces.
         let (signal, socket) = under(rules(Calls::Disks, 5).unwrap(), reach);

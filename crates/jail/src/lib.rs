@@ -22,6 +22,7 @@ mod library;
 mod mounts;
 mod processors;
 mod seccomp;
+mod share;
 mod stamp;
 mod walk;
 
@@ -40,4 +41,5 @@ pub use library::LIBRARIES;
 pub use mounts::TmpMount;
 pub use processors::{Place, Processors, allowed, processors_of};
 pub use seccomp::Calls;
+pub use share::{SHARES, Shared, Wanted};
 pub use stamp::Stamp;

@@ -64,6 +64,14 @@ pub(crate) fn copy_of(source: impl AsFd, attr: MountAttr) -> io::Result<OwnedFd>
     Ok(tree)
 }
 
+/// A detached copy of the one mount at `source`, without those below it.
+pub(crate) fn copy_of_one(source: impl AsFd) -> io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    Ok(open_tree(source, "", flags)?)
+}
+
 /// A detached, empty directory that cannot be written to.
 pub(crate) fn empty_directory() -> io::Result<OwnedFd> {
     let attr = MountAttrFlags::MOUNT_ATTR_RDONLY

@@ -20,7 +20,10 @@ use crate::filter::{Verdict, program};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Calls {
     /// To keep a User Mode Linux kernel.
-    Kernel,
+    Kernel {
+        /// Whether directories of the host are shared with its guest, by hostfs.
+        shares: bool,
+    },
     /// To work on files of disks.
     Disks,
 }
@@ -121,6 +124,26 @@ const WITH_PROCESSES: &[c_long] = &[
     libc::SYS_process_vm_writev, libc::SYS_ptrace, libc::SYS_rt_tgsigqueueinfo, libc::SYS_socketpair, libc::SYS_vfork,
 ];
 
+/// Calls of hostfs. Not allowed are, among others, those that make nodes or set extended attributes.
+#[rustfmt::skip]
+const WITH_SHARES: &[c_long] = &[
+    libc::SYS_chown, libc::SYS_fchown, libc::SYS_lchown, libc::SYS_link, libc::SYS_statx, libc::SYS_symlink,
+    libc::SYS_truncate, libc::SYS_utimensat, libc::SYS_utimes,
+];
+
+/// Calls of hostfs of which an argument counts, and the bits that it must not have. In a shared directory the guest may
+/// act as another user of the host, even as root: it must not give others programs that run as this user, nor devices.
+const WITH_SHARES_WITHOUT: &[(c_long, u32, u32)] = &[
+    (libc::SYS_chmod, 1, SET_ID),
+    (libc::SYS_fchmod, 1, SET_ID),
+    (libc::SYS_open, 2, SET_ID),
+    (libc::SYS_openat, 3, SET_ID),
+    (libc::SYS_renameat2, 4, libc::RENAME_WHITEOUT),
+];
+
+/// The bits of modes for set-user-ID and set-group-ID programs.
+const SET_ID: u32 = libc::S_ISUID | libc::S_ISGID;
+
 /// Restricts the calling process and all it starts, permanently. Sets `no_new_privs` too.
 pub(crate) fn restrict(calls: Calls) -> io::Result<()> {
     seccompiler::apply_filter(&filter(calls)?).map_err(io::Error::other)
@@ -137,10 +160,17 @@ fn verdicts(calls: Calls) -> BTreeMap<c_long, Verdict> {
     verdicts.insert(libc::SYS_clone3, Verdict::Fail(libc::ENOSYS));
     let mut ioctls: Vec<u32> = IOCTLS.iter().map(|&request| request as u32).collect();
     match calls {
-        Calls::Kernel => {
+        Calls::Kernel { shares } => {
             let namespaces = Verdict::Without(0, NEW_NAMESPACES as u32);
             verdicts.insert(libc::SYS_socket, Verdict::If(0, vec![libc::AF_UNIX as u32]));
             verdicts.insert(libc::SYS_clone, namespaces);
+            if shares {
+                verdicts.extend(WITH_SHARES.iter().map(|&call| (call, Verdict::Allow)));
+                let without = WITH_SHARES_WITHOUT.iter();
+                verdicts.extend(
+                    without.map(|&(call, argument, bits)| (call, Verdict::Without(argument, bits))),
+                );
+            }
         }
         Calls::Disks => {
             verdicts.retain(|call, verdict| {
@@ -163,9 +193,27 @@ mod tests {
     use super::*;
     use crate::filter::tests::run;
 
+    fn kernel(shares: bool) -> Calls {
+        Calls::Kernel { shares }
+    }
+
+    #[test]
+    fn no_guest_makes_programs_that_run_as_another_user() {
+        let filter = filter(kernel(true)).unwrap();
+        for (call, mode) in [
+            (libc::SYS_chmod, 0o4755),
+            (libc::SYS_openat, 0o2755),
+            (libc::SYS_fchmod, 0o6000),
+        ] {
+            let call = u32::try_from(call).unwrap();
+            assert_ne!(run(&filter, call, mode).0, libc::SECCOMP_RET_ALLOW);
+            assert_eq!(run(&filter, call, 0o1777).0, libc::SECCOMP_RET_ALLOW);
+        }
+    }
+
     #[test]
     fn compiles_and_leaves_out_what_reaches_the_host() {
-        for calls in [Calls::Kernel, Calls::Disks] {
+        for calls in [kernel(false), kernel(true), Calls::Disks] {
             let (filter, verdicts) = (filter(calls).unwrap(), verdicts(calls));
             for number in 0..1000_u32 {
                 let (result, steps) = run(&filter, number, u32::MAX);

@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::ops::BitOr;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd as _, OwnedFd};
-use std::{io, mem};
+use std::{io, mem, ptr};
 
 /// Restrictions that can be added to a mount (`MOUNT_ATTR_*` of mount_setattr(2)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ impl MountAttr {
     pub const NO_DEV: Self = Self(libc::MOUNT_ATTR_NODEV);
     /// Programs cannot be executed.
     pub const NO_EXEC: Self = Self(libc::MOUNT_ATTR_NOEXEC);
+    /// Symbolic links are not followed. Needs Linux 5.14.
+    pub const NO_SYMFOLLOW: Self = Self(libc::MOUNT_ATTR_NOSYMFOLLOW);
 }
 
 impl BitOr for MountAttr {
@@ -35,12 +37,56 @@ impl BitOr for MountAttr {
 /// # Errors
 /// As mount_setattr(2): `EINVAL` if `mount` is not the root of a mount.
 pub fn restrict_mount(mount: impl AsFd, attr: MountAttr) -> io::Result<()> {
-    let change = libc::mount_attr {
-        attr_set: attr.0,
-        attr_clr: 0,
-        propagation: 0,
-        userns_fd: 0,
-    };
+    change(
+        mount,
+        &libc::mount_attr {
+            attr_set: attr.0,
+            ..NO_CHANGE
+        },
+    )
+}
+
+/// Has what is mounted elsewhere from now on not appear below this mount.
+///
+/// # Errors
+/// As [`restrict_mount`].
+pub fn separate_mount(mount: impl AsFd) -> io::Result<()> {
+    change(
+        mount,
+        &libc::mount_attr {
+            propagation: libc::MS_PRIVATE,
+            ..NO_CHANGE
+        },
+    )
+}
+
+/// Maps the owners of files on this mount, which is attached nowhere yet, as a user namespace says. Files of others
+/// cannot be changed then, and what is made belongs to those that are mapped.
+///
+/// # Errors
+/// `EINVAL` if the file system cannot do this; `EPERM` if the caller may not do it with this file system, as in a
+/// container.
+pub fn map_owners(mount: impl AsFd, namespace: impl AsFd) -> io::Result<()> {
+    #[allow(clippy::cast_sign_loss)] // descriptors are not negative
+    let userns_fd = namespace.as_fd().as_raw_fd() as u64;
+    change(
+        mount,
+        &libc::mount_attr {
+            attr_set: libc::MOUNT_ATTR_IDMAP,
+            userns_fd,
+            ..NO_CHANGE
+        },
+    )
+}
+
+const NO_CHANGE: libc::mount_attr = libc::mount_attr {
+    attr_set: 0,
+    attr_clr: 0,
+    propagation: 0,
+    userns_fd: 0,
+};
+
+fn change(mount: impl AsFd, change: &libc::mount_attr) -> io::Result<()> {
     // SAFETY: the path is a NUL-terminated empty string and `change` is a mount_attr of the size given; both outlive
     // the call, which only reads them.
     let result = unsafe {
@@ -49,8 +95,8 @@ pub fn restrict_mount(mount: impl AsFd, attr: MountAttr) -> io::Result<()> {
             mount.as_fd().as_raw_fd(),
             c"".as_ptr(),
             libc::AT_EMPTY_PATH | libc::AT_RECURSIVE,
-            &raw const change,
-            mem::size_of_val(&change),
+            ptr::from_ref(change),
+            mem::size_of_val(change),
         )
     };
     if result == 0 {

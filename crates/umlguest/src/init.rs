@@ -21,6 +21,8 @@ use rustix::fs::{Access, access};
 use rustix::mount::{MountFlags, mount, mount_move};
 use rustix::system::{RebootCommand, reboot};
 
+use crate::shares;
+
 /// The path of this program in an initramfs.
 const INIT: &str = "/init";
 /// The program itself. It is in the initramfs, which the guest does not see any more.
@@ -54,6 +56,8 @@ fn live() -> anyhow::Result<()> {
         enter_disk()?;
     }
     provide();
+    // A command without its files is not to begin.
+    shares::mount_all()?;
     let helper = Command::new(SELF).spawn();
     let helper = helper.context("cannot start the helper")?.id();
     // Orphans of commands, too.

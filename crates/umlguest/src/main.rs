@@ -8,6 +8,7 @@ mod launch;
 mod line;
 mod process;
 mod serve;
+mod shares;
 mod stream;
 mod users;
 
@@ -35,7 +36,13 @@ fn main() -> ExitCode {
 
 fn run(words: &[OsString]) -> anyhow::Result<()> {
     let (first, rest) = match words.split_first() {
-        None => return serve::serve(line::open(LINE.as_ref())?),
+        None => {
+            let line = line::open(LINE.as_ref())?;
+            if let Err(error) = shares::mount_all() {
+                eprintln!("umlguest: {error:#}");
+            }
+            return serve::serve(line);
+        }
         Some(first) => first,
     };
     match (first.to_str(), rest) {

@@ -123,6 +123,7 @@ fn value(param: &'static str, n: u8) -> BoxedStrategy<String> {
         "group" => "[a-z][a-z0-9._-]{0,9}".boxed(),
         "boot_order" | "boot_delay" => "[1-9][0-9]{0,2}".boxed(),
         "affinity" => "(auto|none|[1-9]?[0-9]|[1-9]-9,[1-9]0)".boxed(),
+        "share" => "/srv/[a-zé (=#;\\\\]{0,8}x(:/[a-z]{1,5})?(:ro)?".boxed(),
         "eth" => prop_oneof![
             Just(format!(
                 "bridged(bridge_if=br0,\n proxy_if=p{n},guest_hwaddr=pool,mtu=9000)"

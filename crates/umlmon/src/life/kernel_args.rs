@@ -8,6 +8,7 @@ use jail::Features;
 use crate::channels::CON0;
 use crate::disks::holdings::Ubd;
 use crate::helper;
+use crate::life::directories;
 use crate::life::networks::Wiring;
 use crate::mconsole::NOTIFY_NAME;
 
@@ -73,8 +74,6 @@ pub fn build(
         format!("mconsole=notify:/tmp/{NOTIFY_NAME}"),
         // The monitor itself carries a reboot out, on the same channels.
         "noreboot".into(),
-        // Not a protection, only a hint: the jail is the protection.
-        "hostfs=/nonexistent".into(),
         // 256 pairs of terminals of the old kind, which nothing uses, are two fifths of the processor time in which
         // Debian's 6.1 boots. Whoever needs some gives the argument again: the later one counts.
         "pty.legacy_count=0".into(),
@@ -83,6 +82,7 @@ pub fn build(
         "con0=fd:0".into(),
     ]);
     args.extend(options);
+    args.extend(directories::arguments(vm));
     args.extend(
         channels
             .iter()

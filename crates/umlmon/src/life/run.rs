@@ -21,6 +21,7 @@ use crate::disks::devices;
 use crate::disks::holdings::{self, Cows, Ubd};
 use crate::failure::Failure;
 use crate::helper::{self, HelperLine};
+use crate::life::directories::{self, Directories};
 use crate::life::ending::CON0_TAIL;
 use crate::life::kernel_args;
 use crate::life::kernels::Seen;
@@ -153,6 +154,7 @@ impl Run {
         let Seen { kernel, features } = seen(start.kernel.take())?;
         let options = kernel_args::options(vm, &features).map_err(Failure::Failed)?;
         let (disks, claims) = examine(setup, &snapshot, &kernel, &start.cows)?;
+        let directories = Directories::open(setup, &snapshot)?;
 
         // ... then do everything.
         start.lease = Some(holdings::claim(setup, start.lease.take(), claims)?);
@@ -173,18 +175,19 @@ impl Run {
         let slaves = setup.channels.kernel_slaves()?;
         let channels: Vec<_> = slaves.iter().map(|(name, _)| *name).collect();
         let ubds = (&*disks, features.flush);
+        let mut terms = terms(vm, wiring, group.as_ref(), place);
+        terms.shares = directories.numbers();
         let launch = Launch {
             name: setup.name().to_string(),
-            confinement: setup
-                .jail
-                .confinement(&kernel, terms(vm, wiring, group.as_ref(), place))?,
+            confinement: setup.jail.confinement(&kernel, terms)?,
             kernel: kernel.path.display().to_string(),
             argv: kernel_args::build(vm, options, &channels, ubds, wiring, &start.extra),
             env: kernel_args::ENVIRONMENT.map(String::from).to_vec(),
         };
         let slaves = slaves.iter().map(|(_, slave)| slave.as_fd());
         let helpers = helpers_end.as_ref().map(OwnedFd::as_fd);
-        let ends: Vec<_> = slaves.chain(helpers).chain(wiring.queues()).collect();
+        let ends = slaves.chain(helpers).chain(wiring.queues());
+        let ends: Vec<_> = ends.chain(directories.mounts()).collect();
         let link = Link::launch(&launch, &ends, wiring.network())
             .map_err(cannot("create the second process"))?;
         let network = (!wiring.on_host).then(|| link.network()).flatten();
@@ -462,9 +465,13 @@ fn terms(vm: &Vm, wiring: &Wiring, group: Option<&ControlGroup>, place: Option<P
         tun: wiring.tun,
         limits: jail::Limits {
             processes: group.is_none().then(|| vm.pids_limit.into()),
-            ..limits
+            open_files: match vm.shares.is_empty() {
+                true => limits.open_files,
+                false => directories::OPEN_FILES,
+            },
         },
         groups_to_join: group.map(ControlGroup::doors).unwrap_or_default(),
+        shares: Vec::new(),
     }
 }
 

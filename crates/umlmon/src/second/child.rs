@@ -74,9 +74,11 @@ fn keep_kernel(pipe: &OwnedFd, launch: Launch, ends: usize) -> Result<(), Failed
     let ends = (FIRST_END_FD..)
         .take(ends)
         .map(sys::inherited_fd)
-        .collect::<io::Result<Vec<_>>>()
-        .map_err(Failed::at("take the channels"))?;
-    confine(&launch.confinement)?;
+        .collect::<io::Result<Vec<_>>>();
+    let mut ends = ends.map_err(Failed::at("take the channels"))?;
+    let channels = ends.len().saturating_sub(launch.confinement.shares.len());
+    let mounts = ends.split_off(channels);
+    confine(&launch.confinement, mounts)?;
     let signals = catch_sigchld().map_err(Failed::at("catch SIGCHLD"))?;
     let kernel = execute(&launch, &ends)?;
     report(pipe, &FromChild::Started { kernel_pid: 0 });

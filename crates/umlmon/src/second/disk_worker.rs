@@ -24,7 +24,7 @@ const REPORT_EVERY: Duration = Duration::from_millis(50);
 
 /// Does the task, for the exit status of the process.
 pub(crate) fn work(pipe: &OwnedFd, order: &DiskOrder) -> ExitCode {
-    let result = match confine(&order.confinement) {
+    let result = match confine(&order.confinement, Vec::new()) {
         Ok(()) => perform(pipe, order),
         Err(Failed { step, error }) => Err(format!("{step}: {error}")),
     };

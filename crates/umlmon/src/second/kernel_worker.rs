@@ -15,7 +15,7 @@ use crate::second::orders::{Failed, FromLooker, LookOrder, Looked, confine, repo
 
 /// Looks, for the exit status of the process.
 pub(crate) fn look(pipe: &OwnedFd, order: &LookOrder) -> ExitCode {
-    let looked = match confine(&order.confinement) {
+    let looked = match confine(&order.confinement, Vec::new()) {
         Ok(()) => inspect(order),
         Err(Failed { step, error }) => Err(format!("{step}: {error}")),
     };

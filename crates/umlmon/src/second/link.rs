@@ -32,8 +32,8 @@ enum Expected {
 
 impl Link {
     /// Starts the second process and gives it its task. `ends` are the kernel's ends of the channels, in the order of
-    /// their numbers, and then open taps: the first one becomes its descriptors 0, 1 and 2, the others 3 and so on. All
-    /// of it is in this network.
+    /// their numbers, and then open taps: the first one becomes its descriptors 0, 1 and 2, the others 3 and so on. The
+    /// mounts of shared directories come last, and are for the second process only. All of it is in this network.
     ///
     /// # Errors
     /// If a process cannot be started, or the arguments are too long.

@@ -65,7 +65,7 @@ pub struct LookOrder {
 /// From the monitor to a second process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToChild {
-    /// As first message: start the kernel, with this number of channels.
+    /// As first message: start the kernel, with this number of channels and, after them, mounts of shared directories.
     Launch(Box<Launch>, usize),
     /// As first message: work on disks, then end.
     Work(Box<DiskOrder>),
@@ -150,9 +150,9 @@ impl Failed {
     }
 }
 
-/// Confines this process permanently.
-pub(crate) fn confine(confinement: &Confinement) -> Result<(), Failed> {
-    confinement.confine().map_err(|error| Failed {
+/// Confines this process permanently; with these mounts of shared directories.
+pub(crate) fn confine(confinement: &Confinement, mounts: Vec<OwnedFd>) -> Result<(), Failed> {
+    confinement.confine(mounts).map_err(|error| Failed {
         step: "confine the child".to_owned(),
         error: error.to_string(),
     })
