@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::Read as _;
+use std::os::unix::fs::{MetadataExt as _, chown};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -106,6 +107,48 @@ fn orphans_are_waited_for_and_a_missing_configuration_is_none() {
     let mut command = Command::new(&site.umladmin);
     command.args(["-config", "/nonexistent", "run", "true"]);
     assert!(run(&mut command).fails(125).contains("/nonexistent"));
+}
+
+#[test]
+fn a_command_works_in_directories_of_the_host() {
+    let Some(site) = Site::new() else { return };
+    let job = site.world.path().join("job");
+    fs::create_dir(&job).unwrap();
+    fs::write(job.join("build"), "echo artefact > made; pwd; exit 3").unwrap();
+    for path in [&job, &job.join("build")] {
+        chown(path, Some(4711), Some(4711)).unwrap();
+    }
+    let (here, there) = (job.to_str().unwrap(), format!("{}:/src/x", job.display()));
+    let outcome = site.run(&["-share", &there, "--", "sh", "-c", "cd /src/x; sh build"]);
+    assert_eq!(outcome.status, Some(3), "{outcome:#?}");
+    assert_eq!(outcome.stdout, "/src/x\n");
+    let made = job.join("made");
+    assert_eq!(fs::read_to_string(&made).unwrap(), "artefact\n");
+    assert_eq!(fs::metadata(&made).unwrap().uid(), 4711);
+    let read_only = format!("{here}:ro");
+    let outcome = site.run(&[
+        "-share",
+        &read_only,
+        "-share",
+        &there,
+        "--",
+        "rm",
+        made.to_str().unwrap(),
+    ]);
+    assert!(outcome.fails(1).contains("Read-only file system"));
+    // What cannot be is told before anything is made.
+    let refused = site.run(&["-share", "nonexistent", "true"]).fails(125);
+    assert_eq!(
+        refused,
+        "umladmin: -share: nonexistent: No such file or directory (os error 2)\n"
+    );
+    let refused = site
+        .run(&["-share", site.temporary.to_str().unwrap(), "true"])
+        .fails(125);
+    assert!(
+        refused.contains("cannot be shared: it contains "),
+        "{refused}"
+    );
 }
 
 #[test]

@@ -75,7 +75,9 @@ pub const MODES: &[Mode] = &[
             Some(Arg::new("COMMAND", Kind::Text)),
             "Runs a command in a temporary VM, and ends as it ends",
         ),
-        options: &["image", "kernel", "mem", "cpus", "env", "timeout", "keep"],
+        options: &[
+            "image", "kernel", "mem", "cpus", "share", "env", "timeout", "keep",
+        ],
         run: |order| crate::run::run(order.path(), order.line, order.operands),
     },
     Mode {

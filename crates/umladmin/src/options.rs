@@ -73,6 +73,11 @@ pub const PROGRAM: Program = Program {
             heading: "For run",
             words: &[
                 Word::new(
+                    "share",
+                    Some(Arg::new("DIR[:PATH][:ro]", Kind::Text)),
+                    "Shows the guest a directory of the host, at PATH",
+                ),
+                Word::new(
                     "env",
                     Some(Arg::new("NAME=VALUE", Kind::Text)),
                     "Sets a variable for the command",

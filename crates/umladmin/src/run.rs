@@ -3,6 +3,7 @@
 
 pub(crate) mod choice;
 mod initramfs;
+mod shares;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -20,6 +21,7 @@ use jail::Program;
 use crate::furnish::cannot;
 use crate::look;
 use crate::temporary::Temporary;
+use shares::shares;
 
 /// The VM.
 const NAME: &str = "run";
@@ -47,6 +49,7 @@ struct Wishes<'a> {
     memory: &'a str,
     cpus: &'a str,
     environment: Vec<Vec<u8>>,
+    shares: String,
     until: Option<Instant>,
     keep: bool,
     command: &'a [OsString],
@@ -135,6 +138,7 @@ fn wishes<'a>(
         memory,
         cpus: number("cpus", CPUS)?,
         environment,
+        shares: shares(line)?,
         until: timeout.map(|seconds| begun + Duration::from_secs(seconds.into())),
         keep: line.has("keep"),
         command,
@@ -185,14 +189,14 @@ fn directory() -> PathBuf {
 /// The section of the VM.
 fn section(wishes: &Wishes<'_>) -> String {
     let user = FIRST_USER + std::process::id() % USERS;
-    let (memory, cpus) = (wishes.memory, wishes.cpus);
+    let (memory, cpus, shares) = (wishes.memory, wishes.cpus, &wishes.shares);
     let disk = match wishes.image {
         Some(_) => "ubd0 = /disks/root.cow\n",
         None => "",
     };
     format!(
         "vmuser = {user}\nmem = {memory}\ncpus = {cpus}\ncon0 = pty:con0\n\
-         kernelarg = initrd=/shared/initramfs\nkernelarg = quiet\n{disk}"
+         kernelarg = initrd=/shared/initramfs\nkernelarg = quiet\n{disk}{shares}"
     )
 }
 
