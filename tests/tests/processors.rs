@@ -74,6 +74,35 @@ fn a_vm_runs_on_one_processor_and_leaves_it_to_others() {
 }
 
 #[test]
+fn what_a_vm_takes_is_told() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("vm1").con(1).monitor();
+    vm.start();
+    let mut console = vm.connect("con1");
+    console.send("spin:3\n");
+    let table = ["-json", "-interval", "1", "-count", "2", "top"];
+    let top = world.umladmin(&table).ok();
+    let last: serde_json::Value = serde_json::from_str(top.lines().next_back().unwrap()).unwrap();
+    let rates = last.get(0).unwrap();
+    assert_eq!(rates.get("vm").unwrap(), "vm1");
+    let cpu = rates.get("cpu").unwrap().as_f64();
+    assert!(cpu.is_some_and(|cpu| cpu > 0.2 && cpu < 1.5), "{top}");
+
+    let list = world.umladmin(&["-csv", "-columns", "vm,state,cpu", "list"]);
+    let list = list.ok();
+    let (heading, row) = list.split_once('\n').unwrap();
+    assert_eq!(heading, "vm,state,cpu");
+    let seconds = row.trim().strip_prefix("vm1,running,").unwrap();
+    let metrics = world.umladmin(&["metrics"]).ok();
+    let metric = "umlmon_vm_cpu_seconds_total{vm=\"vm1\"} ";
+    let later = metrics.lines().find_map(|line| line.strip_prefix(metric));
+    let [seconds, later] = [seconds, later.unwrap()].map(|text| text.parse::<f64>().unwrap());
+    assert!(0.2 < seconds && seconds <= later, "{list}{later}");
+    console.leave();
+    vm.kill();
+}
+
+#[test]
 fn a_vm_runs_anywhere_while_others_take_all_processors() {
     let Some(world) = World::new() else { return };
     if ours().len() < 2 {

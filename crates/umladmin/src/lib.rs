@@ -27,14 +27,17 @@ mod password;
 mod report;
 mod rewrite;
 mod run;
+mod seen;
 mod selection;
 mod start;
 mod stop;
 mod temporary;
+mod top;
 mod update;
 mod wait;
 
 pub use kernelcheck::guest::{is_guest, main as guest};
+pub use list::{COLUMNS, Column};
 pub use look::{is_looker, main as look};
 pub use metrics::{METRICS, Metric};
 pub use modes::{MODES, Mode, run};

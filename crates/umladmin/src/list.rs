@@ -1,73 +1,25 @@
 //! `umladmin list`: the VMs and what state they are in (umladmin).
 
-use std::io::ErrorKind;
-use std::path::PathBuf;
-use std::time::Duration;
+mod columns;
+
+use std::io;
 
 use cli::{Exit, Failure, Line};
-use client::Client;
 use client::json::ascii;
-use client::when::span;
-use client::words;
-use config::{Config, VmName};
-use daemon::Home;
-use rpc_xdr::umlmonctrl::{NicInfo, NicLink, VmEnd, VmInfo, VmState};
-use serde_json::{Value, json};
+use config::Config;
+use serde_json::Value;
 
-use crate::report::{Report, table};
-use crate::{monitor, parallel, selection};
+use crate::report::{Colour, Report, shows_colours, table};
+use crate::seen::{self, NOT_RESPONDING, OFF, Seen, UNKNOWN};
+use crate::{parallel, selection};
 
-/// How long a monitor may take to answer.
-const DEADLINE: Duration = Duration::from_secs(2);
-
-/// What is known of one VM.
-#[derive(Debug, Default, PartialEq)]
-pub(crate) struct Seen {
-    pub(crate) vm: String,
-    pub(crate) state: &'static str,
-    /// Whether it is configured, or runs.
-    is_known: bool,
-    /// Whether its configuration cannot be used.
-    is_faulty: bool,
-    /// `start`, `vmuser` and `mem` of the configuration, if it can be used.
-    start: Option<String>,
-    vmuser: Option<String>,
-    pub(crate) mem_mb: Option<u32>,
-    monitor_pid: Option<u32>,
-    pub(crate) mem_used: Option<u64>,
-    pub(crate) uptime: Option<u32>,
-    /// The processors of the host on which it may run now.
-    processors: Option<String>,
-    last_end: Option<&'static str>,
-    /// Processor time in nanoseconds, and bytes, if the host counts them.
-    pub(crate) cpu_ns: Option<u64>,
-    pub(crate) disk_read: Option<u64>,
-    pub(crate) disk_written: Option<u64>,
-    /// The network interfaces that are connected, by name.
-    pub(crate) nics: Vec<(String, NicLink)>,
-    error: Option<String>,
-}
-
-/// All states, in the words of JSON.
-pub(crate) const STATES: [&str; 8] = [
-    OFF,
-    "inactive",
-    "starting",
-    "running",
-    "suspended",
-    "stopping",
-    NOT_RESPONDING,
-    UNKNOWN,
-];
-const OFF: &str = "off";
-const NOT_RESPONDING: &str = "not-responding";
-/// The caller may not ask the monitor.
-const UNKNOWN: &str = "unknown";
+pub use columns::{COLUMNS, Column};
 
 pub(crate) fn run(config: &Config, names: &[&str], line: &Line) -> Result<Exit, Failure> {
+    let columns = columns(line)?;
     let vms = selection::named_or_all(config, names)?;
     let report = Report::new();
-    let mut all = parallel::each(&vms, parallel::CALLS, |vm| look(config, vm));
+    let mut all = parallel::each(&vms, parallel::CALLS, |vm| seen::look(config, vm));
     let unknown = all
         .extract_if(.., |seen| !seen.is_known)
         .collect::<Vec<_>>();
@@ -79,12 +31,11 @@ pub(crate) fn run(config: &Config, names: &[&str], line: &Line) -> Result<Exit, 
     } else if all.is_empty() {
         selection::tell_if_none(config, &vms, &report);
     } else if !shown.is_empty() {
-        let heading = [
-            "VM", "STATE", "PID", "MEMORY", "CPU", "UP", "START", "NETWORK",
-        ]
-        .map(String::from);
-        let rows = shown.iter().map(|seen| seen.row());
-        report.print(&table([heading].into_iter().chain(rows)))?;
+        let columns = columns.iter();
+        report.print(&match line.has("csv") {
+            true => csv(columns, &shown)?,
+            false => for_people(columns, &shown, shows_colours()),
+        })?;
     }
     let mut exit = Exit::Done;
     for (vm, error) in all
@@ -96,6 +47,52 @@ pub(crate) fn run(config: &Config, names: &[&str], line: &Line) -> Result<Exit, 
         exit = Exit::Failed;
     }
     Ok(selection::tell_nameless(config, names, &report, exit))
+}
+
+/// The columns that the options choose.
+fn columns(line: &Line) -> Result<Vec<&'static Column>, Failure> {
+    if line.has("json") && (line.has("csv") || line.has("columns")) {
+        return Err(Failure::usage(
+            "-json always has all members; -csv and -columns cannot be used with it",
+        ));
+    }
+    let names = line.value("columns").map(|names| names.to_string_lossy());
+    columns::chosen(names.as_deref())
+}
+
+/// A table. On a terminal, VMs that need attention are red, and those that do not run are dim.
+fn for_people<'a>(
+    columns: impl Iterator<Item = &'a &'static Column> + Clone,
+    shown: &[&Seen],
+    coloured: bool,
+) -> String {
+    let heading: Vec<String> = columns.clone().map(|column| column.heading()).collect();
+    let row = |seen: &&Seen| columns.clone().map(|column| column.shown(seen)).collect();
+    let text = table(std::iter::once(heading).chain(shown.iter().map(row)));
+    if !coloured {
+        return text;
+    }
+    let colours = std::iter::once(Colour::Bold).chain(shown.iter().map(|seen| colour(seen)));
+    let lines = text.lines().zip(colours);
+    lines
+        .map(|(line, colour)| format!("{}\n", colour.paint(line)))
+        .collect()
+}
+
+/// Comma-separated values with a heading (RFC 4180).
+fn csv<'a>(
+    columns: impl Iterator<Item = &'a &'static Column> + Clone,
+    shown: &[&Seen],
+) -> Result<String, Failure> {
+    let mut rows = csv::Writer::from_writer(Vec::new());
+    rows.write_record(columns.clone().map(|column| column.name))
+        .map_err(io::Error::from)?;
+    for seen in shown {
+        rows.write_record(columns.clone().map(|column| column.value(seen)))
+            .map_err(io::Error::from)?;
+    }
+    let bytes = rows.into_inner().map_err(|error| error.into_error())?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Whether the options select a VM in this state. Without any of them, all are selected.
@@ -110,185 +107,19 @@ fn is_chosen(line: &Line, state: &str) -> bool {
     line.has(class) || !filters.iter().any(|filter| line.has(filter))
 }
 
-/// Collects what is known of one VM.
-pub(crate) fn look(config: &Config, vm: &VmName) -> Seen {
-    let mut seen = Seen {
-        vm: vm.to_string(),
-        state: OFF,
-        is_known: selection::is_configured(config, vm),
-        ..Seen::default()
-    };
-    match config.vm(vm) {
-        Ok(configured) => {
-            seen.start = Some(configured.start.to_string());
-            seen.mem_mb = Some(configured.mem);
-            seen.vmuser = Some(configured.vmuser);
-        }
-        Err(e) => {
-            seen.is_faulty = seen.is_known;
-            seen.error = Some(e.to_string());
-        }
+fn colour(seen: &Seen) -> Colour {
+    match seen.state {
+        _ if seen.is_faulty => Colour::Red,
+        NOT_RESPONDING | UNKNOWN => Colour::Red,
+        OFF | "inactive" => Colour::Dim,
+        _ => Colour::Plain,
     }
-    let answer = match Home::of_monitor(&config.global, vm).holder() {
-        Ok(None) => return seen,
-        Ok(Some(pid)) => {
-            seen.monitor_pid = Some(pid);
-            ask(vm, monitor::ctrl(config, vm, pid))
-        }
-        // Only root sees which process holds the lock; but a monitor that listens is visible to all.
-        Err(daemon::Error::PidFile { source, .. })
-            if source.kind() == ErrorKind::PermissionDenied =>
-        {
-            match ask(vm, config.global.ctrl(vm)) {
-                Err(failure) if failure.exit == Exit::NotRunning => return seen,
-                answer => answer,
-            }
-        }
-        Err(e) => Err(Failure::new(Exit::Failed, e)),
-    };
-    if !seen.is_known {
-        // A running VM that is named is no mistake, even if it has been removed from the configuration.
-        seen.is_known = true;
-        seen.error = None;
-    }
-    match answer {
-        Ok(info) => seen.take(&info),
-        Err(failure) => {
-            seen.state = match failure.exit {
-                Exit::NotAuthorised => UNKNOWN,
-                _ => NOT_RESPONDING,
-            };
-            let fault = seen.error.take().map(|fault| format!("{fault}; "));
-            seen.error = Some(fault.unwrap_or_default() + &failure.message);
-        }
-    }
-    seen
-}
-
-/// The monitor's answer, within the deadline.
-fn ask(vm: &VmName, ctrl: PathBuf) -> Result<VmInfo, Failure> {
-    Client::at(vm, ctrl).with_limit(DEADLINE).info()
-}
-
-impl Seen {
-    /// Whether its monitor runs and has answered.
-    pub(crate) fn answers(&self) -> bool {
-        ![OFF, NOT_RESPONDING, UNKNOWN].contains(&self.state)
-    }
-
-    fn take(&mut self, info: &VmInfo) {
-        self.state = words::state(info.state);
-        self.monitor_pid = Some(info.monitor_pid);
-        self.mem_mb = Some(info.mem_mb);
-        let how = info.last_end.how;
-        self.last_end = (how != VmEnd::None).then(|| words::end(how));
-        let linked = |nic: &NicInfo| Some((nic.eth.clone(), nic.link.clone()?));
-        self.nics = info.nics.iter().filter_map(linked).collect();
-        if info.state != VmState::Inactive {
-            self.mem_used = Some(info.mem_used);
-            self.uptime = Some(info.uptime);
-            let counted = |count| Some(count).filter(|count| *count > 0);
-            self.cpu_ns = counted(info.cpu_ns);
-            self.disk_read = counted(info.disk_read_bytes);
-            self.disk_written = counted(info.disk_written_bytes);
-            self.processors = Some(info.processors.clone());
-        }
-    }
-
-    fn json(&self) -> Value {
-        json!({
-            "vm": self.vm,
-            "state": self.state,
-            "start": self.start,
-            "vmuser": self.vmuser,
-            "monitor_pid": self.monitor_pid,
-            "mem_mb": self.mem_mb,
-            "mem_used": self.mem_used,
-            "cpu_ns": self.cpu_ns,
-            "disk_read_bytes": self.disk_read,
-            "disk_written_bytes": self.disk_written,
-            "uptime": self.uptime,
-            "processors": self.processors,
-            "last_end": self.last_end,
-            "nics": self.nics.iter().map(nic).collect::<Vec<_>>(),
-            "error": self.error,
-        })
-    }
-
-    fn row(&self) -> [String; 8] {
-        let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
-        let used = self
-            .mem_used
-            .map(|bytes| format!(" ({} used)", bytes >> 20));
-        [
-            self.vm.clone(),
-            words::for_people(self.state),
-            or_dash(self.monitor_pid.map(|pid| pid.to_string())),
-            or_dash(
-                self.mem_mb
-                    .map(|mb| format!("{mb} MB{}", used.unwrap_or_default())),
-            ),
-            or_dash(self.cpu_ns.map(|ns| format!("{:.1} s", ns as f64 / 1e9))),
-            or_dash(self.uptime.map(|seconds| span(seconds.into()))),
-            or_dash(match self.is_faulty {
-                true => Some("faulty".into()),
-                false => self.start.clone(),
-            }),
-            or_dash((!self.nics.is_empty()).then(|| network(&self.nics))),
-        ]
-    }
-}
-
-/// The networks of a VM: its address, or the bridge where it can have any.
-fn network(nics: &[(String, NicLink)]) -> String {
-    let places = nics.iter().map(|(_, link)| {
-        let place = [&link.guest_addr, &link.bridge_if]
-            .into_iter()
-            .find(|place| !place.is_empty());
-        format!("{} {}", link.guest_if, place.unwrap_or(&link.proxy_if))
-    });
-    places.collect::<Vec<_>>().join(", ")
-}
-
-fn nic((eth, link): &(String, NicLink)) -> Value {
-    json!({
-        "eth": eth,
-        "guest_if": link.guest_if,
-        "proxy_if": link.proxy_if,
-        "bridge_if": link.bridge_if,
-        "guest_addr": link.guest_addr,
-        "guest_hwaddr": link.guest_hwaddr,
-        "open": link.open,
-        "received_bytes": link.received_bytes,
-        "sent_bytes": link.sent_bytes,
-    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn seen(vm: &str, state: &'static str, user: &str) -> Seen {
-        Seen {
-            vm: vm.into(),
-            state,
-            is_known: true,
-            is_faulty: false,
-            start: Some("boot".into()),
-            vmuser: Some(user.into()),
-            mem_mb: Some(64),
-            monitor_pid: Some(4711),
-            mem_used: Some(21 << 20),
-            uptime: Some(3723),
-            processors: Some("1".into()),
-            last_end: None,
-            cpu_ns: Some(1_500_000_000),
-            disk_read: Some(4096),
-            disk_written: None,
-            nics: Vec::new(),
-            error: None,
-        }
-    }
+    use crate::seen::tests::seen;
 
     fn line_with(words: &[&'static str]) -> Line {
         let given = |name: &&'static str| cli::Given {
@@ -317,19 +148,10 @@ mod tests {
     }
 
     #[test]
-    fn the_members_of_the_json_stay() {
-        let text = seen("vm1", "running", "anna").json().to_string();
-        assert_eq!(
-            text,
-            r#"{"cpu_ns":1500000000,"disk_read_bytes":4096,"disk_written_bytes":null,"error":null,"last_end":null,"mem_mb":64,"mem_used":22020096,"monitor_pid":4711,"#
-                .to_string()
-                + r#""nics":[],"processors":"1","start":"boot","state":"running","uptime":3723,"vm":"vm1","vmuser":"anna"}"#
-        );
-    }
-
-    #[test]
     fn a_row_is_for_people() {
-        let row = seen("vm1", "not-responding", "anna").row();
+        let seen = seen("vm1", "not-responding", "anna");
+        let columns = columns::chosen(None).unwrap();
+        let row: Vec<String> = columns.iter().map(|column| column.shown(&seen)).collect();
         assert_eq!(
             row,
             [
@@ -342,6 +164,29 @@ mod tests {
                 "boot",
                 "-"
             ]
+        );
+    }
+
+    #[test]
+    fn attention_is_drawn_on_a_terminal_only() {
+        let [off, mute] = [seen("a", OFF, "anna"), seen("b", NOT_RESPONDING, "anna")];
+        let columns = columns::chosen(Some("vm,state")).unwrap();
+        let text = |coloured| for_people(columns.iter(), &[&off, &mute], coloured);
+        assert_eq!(text(false), "VM  STATE\na   off\nb   not responding\n");
+        assert_eq!(
+            text(true),
+            "\x1b[1mVM  STATE\x1b[m\n\x1b[2ma   off\x1b[m\n\x1b[31mb   not responding\x1b[m\n"
+        );
+    }
+
+    #[test]
+    fn values_are_quoted_where_they_must_be() {
+        let mut seen = seen("a", "running", "anna");
+        seen.error = Some("a, \"b\"".into());
+        let columns = columns::chosen(Some("vm,cpu,error")).unwrap();
+        assert_eq!(
+            csv(columns.iter(), &[&seen]).unwrap(),
+            "vm,cpu,error\na,1.500,\"a, \"\"b\"\"\"\n"
         );
     }
 }

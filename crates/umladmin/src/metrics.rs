@@ -12,8 +12,8 @@ use config::Config;
 use rpc_xdr::umlmonctrl::NicLink;
 use tempfile::NamedTempFile;
 
-use crate::list::{self, STATES, Seen};
 use crate::report::Report;
+use crate::seen::{self, STATES, Seen};
 use crate::{parallel, selection};
 
 /// A metric: one line, `# HELP`, `# TYPE`, and a sample for each VM.
@@ -140,7 +140,7 @@ fn float(count: u64) -> f64 {
 
 pub(crate) fn run(config: &Config, names: &[&str], to: Option<&Path>) -> Result<Exit, Failure> {
     let vms = selection::named_or_all(config, names)?;
-    let all = parallel::each(&vms, parallel::CALLS, |vm| list::look(config, vm));
+    let all = parallel::each(&vms, parallel::CALLS, |vm| seen::look(config, vm));
     let text = text(&all);
     let report = Report::new();
     match to {

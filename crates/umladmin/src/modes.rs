@@ -9,7 +9,7 @@ use config::Config;
 
 use crate::{
     check, create, delete, effective, elsewhere, events, kernelcheck, list, machines, metrics,
-    password, selection, start, stop, update,
+    password, selection, start, stop, top, update,
 };
 
 /// A mode of operation: what the first operand of umladmin can be.
@@ -38,7 +38,7 @@ const RUN: &str = "run";
 pub const MODES: &[Mode] = &[
     Mode {
         word: Word::new("list", Some(Arg::VM), "Shows the VMs and their states"),
-        options: &["active", "inactive", "off", "json"],
+        options: &["active", "inactive", "off", "columns", "csv", "json"],
         run: run_list,
     },
     Mode {
@@ -136,6 +136,15 @@ pub const MODES: &[Mode] = &[
         ),
         options: &["json"],
         run: |order| events::run(&order.config()?, order.names, order.line.has("json")),
+    },
+    Mode {
+        word: Word::new(
+            "top",
+            Some(Arg::VM),
+            "Shows what running VMs use, again and again",
+        ),
+        options: &["interval", "count", "json"],
+        run: |order| top::run(order.path(), order.names, order.line),
     },
     Mode {
         word: Word::new(

@@ -9,7 +9,7 @@ pub const PROGRAM: Program = Program {
     name: "umladmin",
     about: "The administrators' client of UMLMON",
     synopsis: &[
-        "[OPTION]... list|start|stop|update|events|metrics [VM]...",
+        "[OPTION]... list|start|stop|update|events|top|metrics [VM]...",
         "[OPTION]... boot|restart|ctrlaltdel|kill VM...",
         "[-json] list VM@HOST...",
         "[OPTION]... run -- COMMAND [ARGUMENT]...",
@@ -30,10 +30,31 @@ pub const PROGRAM: Program = Program {
                     "Only VMs with a monitor but no running kernel",
                 ),
                 Word::new("off", None, "Only VMs without a monitor"),
+                Word::new(
+                    "columns",
+                    Some(Arg::new("NAME,...", Kind::Value)),
+                    "Shows these columns",
+                ),
+                Word::new("csv", None, "Prints comma-separated values"),
             ],
         },
         Section {
-            heading: "For list, events, check and kernelcheck",
+            heading: "For top",
+            words: &[
+                Word::new(
+                    "interval",
+                    Some(Arg::new("N", Kind::Value)),
+                    "Looks every N seconds; else 2",
+                ),
+                Word::new(
+                    "count",
+                    Some(Arg::new("N", Kind::Value)),
+                    "Ends after N tables",
+                ),
+            ],
+        },
+        Section {
+            heading: "For list, events, top, check and kernelcheck",
             words: &[Word::new("json", None, "Prints JSON")],
         },
         Section {

@@ -1,5 +1,6 @@
 //! The output of umladmin: lines as things happen, and a table of results at the end (umladmin).
 
+use std::io::IsTerminal as _;
 use std::sync::Mutex;
 
 use cli::{Exit, Failure, Output, printable};
@@ -100,10 +101,13 @@ impl Report {
 }
 
 /// Columns as wide as their widest cell, two spaces between them, nothing after the last word of a line.
-pub(crate) fn table<const N: usize>(rows: impl IntoIterator<Item = [String; N]>) -> String {
-    let shown = |row: [String; N]| row.map(|cell| printable(cell.as_bytes()));
-    let rows: Vec<[String; N]> = rows.into_iter().map(shown).collect();
-    let mut widths = [0; N];
+pub(crate) fn table<R: IntoIterator<Item = String>>(rows: impl IntoIterator<Item = R>) -> String {
+    let shown = |row: R| -> Vec<String> {
+        let cells = row.into_iter();
+        cells.map(|cell| printable(cell.as_bytes())).collect()
+    };
+    let rows: Vec<Vec<String>> = rows.into_iter().map(shown).collect();
+    let mut widths = vec![0; rows.iter().map(Vec::len).max().unwrap_or(0)];
     for row in &rows {
         for (width, cell) in widths.iter_mut().zip(row) {
             *width = cell.chars().count().max(*width);
@@ -111,12 +115,41 @@ pub(crate) fn table<const N: usize>(rows: impl IntoIterator<Item = [String; N]>)
     }
     let mut text = String::new();
     for row in &rows {
-        let cells = row.iter().zip(widths);
+        let cells = row.iter().zip(&widths);
         let line: String = cells.map(|(cell, w)| format!("{cell:w$}  ")).collect();
         text.push_str(line.trim_end());
         text.push('\n');
     }
     text
+}
+
+/// How a line stands out on a terminal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Colour {
+    Plain,
+    Bold,
+    Dim,
+    Red,
+}
+
+impl Colour {
+    /// The line in this colour; see ECMA-48, SGR.
+    pub(crate) fn paint(self, line: &str) -> String {
+        let code = match self {
+            Colour::Plain => return line.to_owned(),
+            Colour::Bold => 1,
+            Colour::Dim => 2,
+            Colour::Red => 31,
+        };
+        format!("\x1b[{code}m{line}\x1b[m")
+    }
+}
+
+/// Whether stdout shows colours, and the user wants them (no-color.org).
+pub(crate) fn shows_colours() -> bool {
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    std::io::stdout().is_terminal() && !is_set("NO_COLOR") && !is_dumb
 }
 
 #[cfg(test)]
