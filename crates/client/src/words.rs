@@ -44,6 +44,7 @@ pub fn origin(origin: ConfigOrigin) -> &'static str {
         ConfigOrigin::Default => "default",
         ConfigOrigin::Main => "main",
         ConfigOrigin::User => "user",
+        ConfigOrigin::Template => "template",
     }
 }
 

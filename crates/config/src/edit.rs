@@ -26,7 +26,8 @@ impl Vm {
             text.push_str(&match setting.origin {
                 _ if param == "password" => "# password is set, but not shown\n".to_owned(),
                 Origin::Default => format!("# {param} = {value}\n"),
-                Origin::Main | Origin::User => format!("{param} = {value}\n"),
+                _ if param == "use" => format!("# {param} = {value}, which sets the following\n"),
+                Origin::Main | Origin::Template | Origin::User => format!("{param} = {value}\n"),
             });
         }
         text

@@ -83,6 +83,9 @@ pub enum Error {
         name: String,
         hint: String,
     },
+    /// The main configuration file has no such template.
+    #[error("there is no section [template {name}]{hint}")]
+    UnknownTemplate { name: String, hint: String },
     /// The parameter to delete is not a user change.
     #[error("{param} is not a user change: {instead}")]
     NoUserChange { param: String, instead: String },

@@ -35,6 +35,7 @@ mod setting;
 mod share;
 mod size;
 mod sound;
+mod template;
 mod text;
 mod user;
 mod values;
@@ -50,7 +51,8 @@ pub use kernelarg::check_user_argument;
 pub use lint::lint;
 pub use main_file::{Config, Overview};
 pub use names::{
-    ChannelName, DiskKind, DiskName, GroupName, InterfaceName, JailPath, LogName, VmName,
+    ChannelName, DiskKind, DiskName, GroupName, InterfaceName, JailPath, LogName, TemplateName,
+    VmName,
 };
 pub use net::{HwAddr, MacAddr, MacPool, Mtu, Nic, Transport};
 pub use password::{Password, Verifier};

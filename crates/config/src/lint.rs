@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::ini;
 use crate::main_file::Config;
+use crate::template;
 use crate::user::UserChanges;
 
 /// The limit on the number of faults; no reader needs more at once.
@@ -58,9 +59,12 @@ fn follows(fault: &Error, cause: &Error, text: &str) -> bool {
         .filter(|(_, line)| line.trim().starts_with('['))
         .last();
     let is_in_section = last_header.is_some_and(|(n, _)| n + 1 == header.line);
+    let is_in_template = last_header.is_some_and(|(_, header)| {
+        template::name_in(header.trim().trim_start_matches('[').trim_start()).is_some()
+    });
     match (fault.root(), cause.without_place()) {
         (Error::Missing { param, .. }, Error::Param { param: faulty, .. }) => {
-            is_in_section && param == faulty
+            (is_in_section || is_in_template) && param == faulty
         }
         _ => false,
     }

@@ -8,10 +8,11 @@ use crate::edit::Edit;
 use crate::error::{Error, Place, Result, did_you_mean};
 use crate::global::Global;
 use crate::ini;
-use crate::names::VmName;
+use crate::names::{TemplateName, VmName};
 use crate::params::{self, PARAMS, Param};
 use crate::setting::{Origin, SectionKind};
 use crate::sound::{Fault, only, parse_sound};
+use crate::template::{self, Template};
 use crate::user::UserChanges;
 use crate::values::absolute_path;
 use crate::vm::Vm;
@@ -26,7 +27,8 @@ pub struct Config {
     /// The section `[GLOBAL]`.
     pub global: Global,
     vms: Vec<VmSection>,
-    /// The faults of sections whose name is not that of a VM.
+    templates: Vec<Template>,
+    /// The faults of templates, and of sections whose name is not that of a VM.
     nameless: Vec<Fault>,
 }
 
@@ -34,6 +36,7 @@ pub struct Config {
 struct VmSection {
     name: VmName,
     place: Place,
+    /// Those of its templates first.
     assignments: Vec<Assignment>,
     /// Why it cannot be used; there are no assignments then.
     fault: Option<Fault>,
@@ -84,29 +87,54 @@ impl Overview {
     }
 }
 
-/// What the section `[GLOBAL]` says, and the sections of the wanted VMs.
-fn sections(
-    all: Vec<ini::Section>,
-    is_wanted: impl Fn(&str) -> bool,
-) -> Result<(Vec<Assignment>, Vec<VmSection>)> {
-    let mut global = Vec::new();
-    let mut vms = Vec::new();
-    for section in all {
-        if section.name == "GLOBAL" {
-            global = read_section(&section, SectionKind::Global, Origin::Main)?;
-        } else if is_wanted(&section.name) {
-            vms.push(VmSection {
-                name: section
-                    .name
-                    .parse()
-                    .map_err(|e: Error| e.at(&section.place))?,
-                assignments: read_section(&section, SectionKind::Vm, Origin::Main)?,
-                place: section.place,
-                fault: None,
-            });
+/// What a file says, in the order of the sections of each kind.
+struct Sections {
+    global: Vec<Assignment>,
+    templates: Vec<Template>,
+    vms: Vec<VmSection>,
+}
+
+impl Sections {
+    fn of(all: Vec<ini::Section>) -> Result<Sections> {
+        let mut sections = Sections {
+            global: Vec::new(),
+            templates: Vec::new(),
+            vms: Vec::new(),
+        };
+        for section in all {
+            if section.name == "GLOBAL" {
+                sections.global = read_section(&section, SectionKind::Global, Origin::Main)?;
+            } else if let Some(name) = template::name_in(&section.name) {
+                let template = Template::of(name, &section)?;
+                template.check_new(&sections.templates)?;
+                sections.templates.push(template);
+            } else {
+                sections.vms.push(VmSection {
+                    name: section
+                        .name
+                        .parse()
+                        .map_err(|e: Error| e.at(&section.place))?,
+                    assignments: read_section(&section, SectionKind::Vm, Origin::Main)?,
+                    place: section.place,
+                    fault: None,
+                });
+            }
         }
+        sections.inherit()?;
+        Ok(sections)
     }
-    Ok((global, vms))
+
+    /// Adds to each VM what its templates set.
+    fn inherit(&mut self) -> Result<()> {
+        for template in &self.templates {
+            template::inherit(&self.templates, template.assignments.clone())?;
+        }
+        for vm in &mut self.vms {
+            let own = std::mem::take(&mut vm.assignments);
+            vm.assignments = template::inherit(&self.templates, own)?;
+        }
+        Ok(())
+    }
 }
 
 impl Config {
@@ -151,28 +179,26 @@ impl Config {
     /// [`Config::load`].
     pub fn look_at_vm(path: &Path, name: &VmName) -> Result<Vm> {
         let text = only(&ini::read(path)?, |_, section, _| {
-            section.is_none_or(|section| section == "GLOBAL" || section == name.as_str())
+            section.is_none_or(|section| {
+                section == "GLOBAL"
+                    || section == name.as_str()
+                    || template::name_in(section).is_some()
+            })
         });
-        let (global, vms) = sections(ini::parse(&text, path)?, |of| of == name.as_str())?;
-        let config = Config {
-            path: path.to_owned(),
-            global: Global::build(&global)?,
-            vms,
-            nameless: Vec::new(),
-        };
-        config.vm(name)
+        Config::parse_sound(&text, path)?.vm(name)
     }
 
     /// Reads the text of a file in which everything must be right; the path is for messages.
     pub fn parse(text: &str, path: &Path) -> Result<Config> {
-        let (global, vms) = sections(ini::parse(text, path)?, |_| true)?;
+        let sections = Sections::of(ini::parse(text, path)?)?;
         let config = Config {
             path: path.to_owned(),
-            global: Global::build(&global)?,
-            vms,
+            global: Global::build(&sections.global)?,
+            vms: sections.vms,
+            templates: sections.templates,
             nameless: Vec::new(),
         };
-        config.check_devices(&global)?;
+        config.check_devices(&sections.global)?;
         config.check_directories()?;
         Ok(config)
     }
@@ -235,7 +261,20 @@ impl Config {
         self.vms.iter().map(|vm| &vm.name)
     }
 
-    /// The faults of sections whose name is not that of a VM: it is not known which VMs are meant.
+    /// The templates that no section uses, and where they are.
+    pub fn unused_templates(&self) -> impl Iterator<Item = (&TemplateName, &Place)> {
+        let vms = self.vms.iter().map(|vm| &vm.assignments);
+        let sections = vms.chain(self.templates.iter().map(|template| &template.assignments));
+        let used: Vec<&str> = sections
+            .filter_map(|section| Some(template::uses(section)?.value.as_str()))
+            .collect();
+        let templates = self.templates.iter();
+        templates
+            .filter(move |template| !used.contains(&template.name.as_str()))
+            .map(|template| (&template.name, &template.place))
+    }
+
+    /// The faults of templates, and of sections whose name is not that of a VM: it is not known which VMs are meant.
     pub fn nameless_faults(&self) -> impl Iterator<Item = Error> {
         self.nameless.iter().map(Fault::error)
     }
@@ -274,6 +313,10 @@ impl Config {
                         value.trim_matches([' ', '\t']),
                         Origin::Main,
                     )?;
+                    if new.param.name == "use" {
+                        let why = "what a template sets is printed in its place; change that";
+                        return Err(Error::Conflict(why.into()).of("use"));
+                    }
                     merged.retain(|a| new.param.repeatable || !a.same_param(&new));
                     merged.push(new);
                 }

@@ -107,6 +107,11 @@ checked_text! {
     GroupName, check_group_name
 }
 
+checked_text! {
+    /// The name of a template of VMs, without the word `template`: `[A-Za-z0-9][A-Za-z0-9._-]{0,62}`.
+    TemplateName, check_template_name
+}
+
 impl VmName {
     /// The name of a VM on which values are only tried.
     pub(crate) fn placeholder() -> VmName {
@@ -132,6 +137,14 @@ fn check_group_name(text: &str) -> Result<()> {
     }
     let why = "it needs 1 to 63 letters, digits and . _ -, and begins with a letter or digit";
     Err(Error::value("the name of a group", text, why))
+}
+
+fn check_template_name(text: &str) -> Result<()> {
+    if is_word(text, 63, "", "._-") {
+        return Ok(());
+    }
+    let why = "it needs 1 to 63 letters, digits and . _ -, and begins with a letter or digit";
+    Err(Error::value("the name of a template", text, why))
 }
 
 fn check_log_name(text: &str) -> Result<()> {

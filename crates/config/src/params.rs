@@ -308,6 +308,14 @@ pub const PARAMS: &[Param] = &[
         ..GLOBAL
     },
     Param {
+        name: "use",
+        value: "TEMPLATE",
+        doc: "the template that sets what is not set here",
+        addition: true,
+        set: Set::Vm(|vm, _, v| put_some(&mut vm.template, v)),
+        ..VM_PROTECTED
+    },
+    Param {
         name: "vmuser",
         required: true,
         value: "USER",

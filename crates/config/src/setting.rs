@@ -25,8 +25,10 @@ impl fmt::Display for SectionKind {
 pub enum Origin {
     /// Built in.
     Default,
-    /// The main configuration file.
+    /// The section of the VM in the main configuration file, or `[GLOBAL]`.
     Main,
+    /// A template that the VM uses.
+    Template,
     /// A user change.
     User,
 }

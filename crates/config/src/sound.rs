@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use crate::error::{Error, Result};
 use crate::names::VmName;
+use crate::template::name_in;
 
 /// With more faulty sections than this, the file as a whole is refused: for each one, the file is read once more.
 const MAX_FAULTS: usize = 200;
@@ -14,6 +15,10 @@ const MAX_FAULTS: usize = 200;
 pub(crate) struct Fault {
     /// The VM; None if its name is the fault.
     pub(crate) vm: Option<VmName>,
+    /// The name of the section.
+    section: String,
+    /// The template that it uses, if the fault is that there is none of this name.
+    missing: Option<String>,
     /// The line of the header.
     pub(crate) line: usize,
     /// What is wrong, as [`Error`] displays it.
@@ -23,6 +28,21 @@ pub(crate) struct Fault {
 impl Fault {
     pub(crate) fn error(&self) -> Error {
         Error::Conflict(self.problem.clone())
+    }
+}
+
+/// A template that has a fault is missing where it is used: the fault is told there, too.
+fn tell_why_missing(faults: &mut [Fault]) {
+    for n in 0..faults.len() {
+        let (before, rest) = faults.split_at_mut(n);
+        let Some(fault) = rest.first_mut() else {
+            return;
+        };
+        let missing = fault.missing.as_deref();
+        let is_cause = |cause: &&Fault| missing.is_some() && name_in(&cause.section) == missing;
+        if let Some(cause) = before.iter().find(is_cause) {
+            fault.problem.clone_from(&cause.problem);
+        }
     }
 }
 
@@ -36,7 +56,10 @@ pub(crate) fn parse_sound<T>(
     let mut left = text.to_owned();
     loop {
         let error = match parse(&left) {
-            Ok(parsed) => return Ok((parsed, faults)),
+            Ok(parsed) => {
+                tell_why_missing(&mut faults);
+                return Ok((parsed, faults));
+            }
             Err(error) => error,
         };
         let section = error.place().and_then(|place| section(&left, place.line));
@@ -44,6 +67,11 @@ pub(crate) fn parse_sound<T>(
             Some((name, lines)) if name != "GLOBAL" && faults.len() < MAX_FAULTS => {
                 faults.push(Fault {
                     vm: name.parse().ok(),
+                    section: name.to_owned(),
+                    missing: match error.root() {
+                        Error::UnknownTemplate { name, .. } => Some(name.clone()),
+                        _ => None,
+                    },
                     line: lines.start + 1,
                     problem: error.to_string(),
                 });

@@ -1,9 +1,10 @@
 //! Tests of the crate as a whole: here the main configuration file with the examples of the manual; then user changes,
-//! printing, changes of the text, and the two documents that must agree with the table.
+//! printing, changes of the text, templates, and the two documents that must agree with the table.
 
 mod changing;
 mod documents;
 mod printing;
+mod templates;
 mod user_changes;
 
 use std::path::Path;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::affinity::Affinity;
-use crate::names::{DiskName, GroupName, JailPath, LogName, VmName};
+use crate::names::{DiskName, GroupName, JailPath, LogName, TemplateName, VmName};
 use crate::net::{Nic, Transport};
 use crate::password::Password;
 use crate::setting::Setting;
@@ -16,6 +16,8 @@ use crate::values::{Scheduler, StartType, SyncDisks, Terminal, Userspace};
 pub struct Vm {
     /// The name, which is that of the section.
     pub name: VmName,
+    /// The template that its section uses.
+    pub template: Option<TemplateName>,
     /// The user as which the VM runs.
     pub vmuser: String,
     /// The main group; None means that of the user.
@@ -120,6 +122,7 @@ impl Vm {
     pub(crate) fn blank() -> Vm {
         Vm {
             name: VmName::placeholder(),
+            template: None,
             vmuser: String::new(),
             vmgroup: None,
             scheduler: None,

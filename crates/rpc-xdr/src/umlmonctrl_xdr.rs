@@ -942,6 +942,8 @@ pub enum ConfigOrigin {
     Main = 1,
     /// a user change (CONFIG_SET)
     User = 2,
+    /// a template that the VM's section uses
+    Template = 3,
 }
 
 impl Pack for ConfigOrigin {
@@ -957,6 +959,7 @@ impl Unpack for ConfigOrigin {
             0 => Self::Default,
             1 => Self::Main,
             2 => Self::User,
+            3 => Self::Template,
             other => return Err(XdrError::Value(other.into())),
         })
     }

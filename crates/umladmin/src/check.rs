@@ -10,6 +10,7 @@ mod kernel;
 mod places;
 mod secrets;
 mod subject;
+mod templates;
 mod users;
 mod walls;
 
@@ -27,6 +28,7 @@ type Check = fn(&Subject) -> Vec<Finding>;
 const CHECKS: &[Check] = &[
     directories::check,
     secrets::check,
+    templates::check,
     users::check,
     kernel::check,
     disks::check,

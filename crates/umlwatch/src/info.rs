@@ -280,6 +280,7 @@ fn write_setting(page: &mut String, setting: &ConfigSetting, without: &str) -> f
         ConfigOrigin::Default => "  (default)",
         ConfigOrigin::Main => "",
         ConfigOrigin::User => "  (user change)",
+        ConfigOrigin::Template => "  (template)",
     };
     writeln!(page, "  {param} = {value}{origin}")
 }

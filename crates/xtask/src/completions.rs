@@ -15,8 +15,8 @@ pub const PROGRAMS: [Program; 4] = [
     umlwatch::command::PROGRAM,
 ];
 
-/// What prints the names in brackets that a configuration has, `GLOBAL` among them.
-const VMS: &str = r"sed -n 's/^\[\([A-Za-z0-9_].*\)\][[:space:]]*$/\1/p'";
+/// What prints the names of the VMs that a configuration has, and `GLOBAL`.
+const VMS: &str = r"sed -n 's/^\[\([A-Za-z0-9][A-Za-z0-9._-]*\)\][[:space:]]*$/\1/p'";
 
 /// What a shell can offer for an argument or an operand.
 #[derive(Clone, Copy, PartialEq)]
@@ -366,7 +366,11 @@ mod tests {
     fn configuration() -> (tempfile::TempDir, String) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("umlmon");
-        std::fs::write(&path, "[GLOBAL]\n#[no]\n[vm1]\nmem = 64\n[web]\n").unwrap();
+        std::fs::write(
+            &path,
+            "[GLOBAL]\n#[no]\n[template t]\n[vm1]\nmem = 64\n[web]\n",
+        )
+        .unwrap();
         let path = path.to_str().unwrap().to_owned();
         (directory, path)
     }

@@ -107,7 +107,7 @@ fn a_section_goes_with_its_comments() {
     assert!(kept.ends_with("kernelarg = ro\n# Of job, or of last?\n"));
     let kept = changed(SAMPLE, |d| d.remove("vm1"));
     assert!(
-        kept.ends_with("#sitecmd = /usr/local/sbin/umlsite\n"),
+        kept.ends_with("#[template web]\n#kernelarg = panic=1\n"),
         "{kept}"
     );
 }

@@ -142,7 +142,10 @@ fn value(param: &'static str, n: u8) -> BoxedStrategy<String> {
 
 /// A section with all required and any others of the parameters, in any order.
 fn section() -> impl Strategy<Value = String> {
-    let of_table = PARAMS.iter().filter(|p| p.section == SectionKind::Vm);
+    // A template is not printed, but what it sets.
+    let of_table = PARAMS
+        .iter()
+        .filter(|p| p.section == SectionKind::Vm && p.name != "use");
     let lines: Vec<_> = of_table
         .flat_map(|p| {
             let several = if p.repeatable { 3 } else { 1 };

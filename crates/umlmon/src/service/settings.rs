@@ -40,6 +40,7 @@ pub(super) fn setting(setting: &Setting) -> ConfigSetting {
         Origin::Default => ConfigOrigin::Default,
         Origin::Main => ConfigOrigin::Main,
         Origin::User => ConfigOrigin::User,
+        Origin::Template => ConfigOrigin::Template,
     };
     ConfigSetting {
         param: setting.param.clone(),
