@@ -231,17 +231,28 @@ impl Vm<'_> {
         if Path::new(&libraries).is_dir() {
             copy(Path::new(&libraries), &kernels);
         }
-        let user = User::from_name(&self.vmuser)
-            .unwrap()
-            .expect("the user of the VM exists");
+        let (uid, gid) = self.owner();
         for (n, disk) in &self.disks {
             let file = self.file(&format!("jail/disks/{n}.dsk"));
             match disk {
                 Disk::Guest(login) => copy(&image(*login), &file),
                 Disk::Bytes(bytes) => fs::write(&file, bytes).unwrap(),
             }
-            chown(&file, Some(user.uid.as_raw()), Some(user.gid.as_raw())).unwrap();
+            chown(&file, Some(uid), Some(gid)).unwrap();
         }
+    }
+
+    /// User and group of its disks.
+    fn owner(&self) -> (u32, u32) {
+        if self.vmuser == "auto" {
+            let uid = fs::read_to_string(self.file("uid")).unwrap();
+            let uid = uid.trim_end().parse().unwrap();
+            return (uid, uid);
+        }
+        let user = User::from_name(&self.vmuser)
+            .unwrap()
+            .expect("the user of the VM exists");
+        (user.uid.as_raw(), user.gid.as_raw())
     }
 
     /// umlwatch with these commands, ready to run.

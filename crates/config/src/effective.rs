@@ -86,6 +86,7 @@ impl Vm {
                 });
             }
         }
+        vm.check_user(global, merged)?;
         vm.check_memory(merged)?;
         vm.check_processors()?;
         vm.check_directories(global)?;
@@ -93,6 +94,18 @@ impl Vm {
         check_proxies(merged, &vm)?;
         vm.check_kernelargs(merged)?;
         Ok(vm)
+    }
+
+    /// Another VM could get this number.
+    fn check_user(&self, global: &Global, merged: &[Assignment]) -> Result<()> {
+        let line = merged.iter().find(|a| a.param.name == "vmuser");
+        match (self.vmuser.parse::<u32>(), line) {
+            (Ok(uid), Some(line)) if global.user_pool.contains(uid) => {
+                let why = format!("{uid} is in user_pool; use auto, or another number");
+                Err(line.blame(Error::Conflict(why).of("vmuser")))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn check_memory(&self, merged: &[Assignment]) -> Result<()> {

@@ -7,7 +7,7 @@ use crate::names::VmName;
 use crate::net::MacPool;
 use crate::password::Password;
 use crate::remote::{AuthPolicy, SealPolicy, TlsPolicy};
-use crate::values::Device;
+use crate::values::{Device, UserRange};
 
 /// The settings of `[GLOBAL]`, each as described in umlmon(5).
 #[derive(Debug, Clone, PartialEq)]
@@ -26,6 +26,8 @@ pub struct Global {
     pub devices: Vec<Device>,
     /// The MAC addresses given to network interfaces.
     pub pool: MacPool,
+    /// The user IDs for VMs with `vmuser = auto`.
+    pub user_pool: UserRange,
     /// The master password.
     pub password: Option<Password>,
     /// The site command, an absolute path.
@@ -91,6 +93,7 @@ impl Global {
             tcp_redir: false,
             devices: Vec::new(),
             pool: MacPool::default(),
+            user_pool: UserRange::none(),
             password: None,
             sitecmd: None,
             listen: None,

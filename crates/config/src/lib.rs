@@ -64,7 +64,8 @@ pub use size::megabytes;
 pub use text::is_printable;
 pub use user::UserChanges;
 pub use values::{
-    Device, Identity, MAX_ETH, MAX_UBD, Scheduler, StartType, SyncDisks, Terminal, Userspace,
+    Device, Identity, MAX_ETH, MAX_UBD, Scheduler, StartType, SyncDisks, Terminal, UserRange,
+    Userspace,
 };
 pub use vm::Vm;
 

@@ -11,7 +11,7 @@ use crate::remote::HostName;
 use crate::setting::SectionKind;
 use crate::share::MAX_SHARE;
 use crate::size::{kilobytes_from, megabytes_from};
-use crate::values::{MAX_ETH, MAX_UBD, absolute_path, account, boolean};
+use crate::values::{MAX_ETH, MAX_UBD, UserRange, absolute_path, account, boolean};
 use crate::vm::Vm;
 
 /// The properties of a parameter.
@@ -292,6 +292,15 @@ pub const PARAMS: &[Param] = &[
         ..GLOBAL
     },
     Param {
+        name: "user_pool",
+        default: Some(UserRange::DEFAULT),
+        value: "FIRST-LAST",
+        doc: "the user IDs of the VMs with vmuser = auto",
+        addition: true,
+        set: Set::Global(|g, v| put(&mut g.user_pool, v)),
+        ..GLOBAL
+    },
+    Param {
         name: "password",
         value: "PASSWORD|MD5|VERIFIER",
         doc: "the master password of TCP connections",
@@ -318,8 +327,8 @@ pub const PARAMS: &[Param] = &[
     Param {
         name: "vmuser",
         required: true,
-        value: "USER",
-        doc: "the user as which the VM runs",
+        value: "USER|auto",
+        doc: "the user as which the VM runs; auto: one of its own, whose ID is of user_pool",
         set: Set::Vm(|vm, _, v| account(v).map(|user| vm.vmuser = user)),
         ..VM_PROTECTED
     },

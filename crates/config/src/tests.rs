@@ -409,3 +409,33 @@ fn a_look_at_one_vm_reads_that_one_only() {
     assert_eq!(config.vm(&name("vm4")).unwrap().mem, 32);
     assert!(config.vm(&name("vm2")).is_err());
 }
+
+#[test]
+fn numbers_of_the_pool_are_given_by_the_monitor() {
+    let global = |range: &str| {
+        let text = format!("[GLOBAL]\nuser_pool = {range}\n");
+        Config::parse(&text, Path::new("umlmon")).map(|config| config.global.user_pool)
+    };
+    let range = global("70000-70009").unwrap();
+    assert!(range.contains(70_000) && range.contains(70_009) && !range.contains(70_010));
+    for bad in [
+        "",
+        "70000",
+        "70009-70000",
+        "1000-2000",
+        "70000-2147483648",
+        "70000-",
+    ] {
+        assert!(global(bad).is_err(), "{bad}");
+    }
+    let vm = |user: &str| {
+        let text = format!("[GLOBAL]\nuser_pool = 70000-70009\n[vm1]\nvmuser = {user}\nmem = 1\n");
+        config(&text).vm_with(&name("vm1"), &UserChanges::default())
+    };
+    assert!(vm("auto").unwrap().has_auto_user() && !vm("anna").unwrap().has_auto_user());
+    assert!(vm("70010").is_ok());
+    assert_eq!(
+        vm("70001").unwrap_err().to_string(),
+        "umlmon:4: vmuser: 70001 is in user_pool; use auto, or another number"
+    );
+}

@@ -318,6 +318,50 @@ pub(crate) fn account(text: &str) -> Result<String> {
     Ok(text.to_owned())
 }
 
+/// The user IDs from which VMs with `vmuser = auto` get theirs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UserRange {
+    /// The first number.
+    pub first: u32,
+    /// The last number.
+    pub last: u32,
+}
+
+impl UserRange {
+    /// Beyond all numbers that systemd and Debian use, and those of subuid(5) (systemd.io/UIDS-GIDS); the numbers
+    /// before are for temporary VMs.
+    pub(crate) const DEFAULT: &str = "1883242496-1883308031";
+    /// The numbers below are for users that the host knows, and 65535 is nobody's.
+    const MIN: u32 = 65536;
+    /// The highest one that does not look negative to 32-bit programs.
+    const MAX: u32 = i32::MAX as u32;
+
+    /// None; for checks of single values.
+    pub(crate) fn none() -> UserRange {
+        UserRange { first: 1, last: 0 }
+    }
+
+    /// Whether this number is one of them.
+    pub fn contains(self, uid: u32) -> bool {
+        (self.first..=self.last).contains(&uid)
+    }
+}
+
+impl FromStr for UserRange {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        let end = |text| number(text, Self::MIN, Self::MAX).ok();
+        let range = text.split_once('-');
+        match range.map(|(first, last)| (end(first), end(last))) {
+            Some((Some(first), Some(last))) if first <= last => Ok(UserRange { first, last }),
+            _ => {
+                let why = format!("it must be FIRST-LAST, from {} to {}", Self::MIN, Self::MAX);
+                Err(Error::value("a range of user IDs", text, why))
+            }
+        }
+    }
+}
+
 /// An absolute path other than `/`, without `..`; `//` and `/./` are removed.
 pub(crate) fn absolute_path(text: &str) -> Result<PathBuf> {
     let bad = |why| Err(Error::value("an absolute path", text, why));

@@ -99,6 +99,11 @@ impl Vm {
         self.logfile.iter().chain(of_terminals)
     }
 
+    /// It runs as a user of its own from `user_pool`.
+    pub fn has_auto_user(&self) -> bool {
+        self.vmuser == "auto"
+    }
+
     /// Its kernel gets text about networks in its own words, a raw `eth` or a `kernelarg`, and so must see the network
     /// of the host: such text can name its interfaces. Only the administrator can give one.
     pub fn is_in_network_of_host(&self) -> bool {

@@ -67,6 +67,7 @@ pub(crate) fn info(state: VmState, held: bool) -> VmInfo {
         daemon_version: "0.1.0".into(),
         monitor_pid: 100,
         monitor_since: 1_795_491_000,
+        uid: 1000,
         state,
         state_since: 1_795_491_152,
         responding: true,

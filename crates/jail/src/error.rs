@@ -40,6 +40,39 @@ pub enum Error {
         /// The file that says which numbers exist.
         map: &'static str,
     },
+    /// The number of a VM with `vmuser = auto` is also one of somebody else.
+    #[error(
+        "vmuser: the user ID {uid} of {vm} also belongs to {owner}; remove {record} and give the files in the jail of {vm} \
+         to the user ID that it has after the next umladmin start"
+    )]
+    TakenUser {
+        /// The number.
+        uid: u32,
+        /// The VM.
+        vm: String,
+        /// Who else has it, as "the user anna".
+        owner: String,
+        /// Where it is recorded that the VM has it.
+        record: PathBuf,
+    },
+    /// No number is left for a VM with `vmuser = auto`.
+    #[error(
+        "vmuser: no user ID from {first} to {last} is free; enlarge user_pool in [GLOBAL], or set vmuser to a user"
+    )]
+    EmptyUserPool {
+        /// The first number of the pool.
+        first: u32,
+        /// The last number of the pool.
+        last: u32,
+    },
+    /// What is recorded about user IDs cannot be written.
+    #[error("cannot write {path}: {source}")]
+    Record {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The user database cannot be asked.
     #[error("cannot look up {name}: {source}")]
     Lookup {

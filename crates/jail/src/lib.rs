@@ -24,6 +24,7 @@ mod processors;
 mod seccomp;
 mod share;
 mod stamp;
+mod user_pool;
 mod walk;
 
 pub use account::Account;
@@ -43,3 +44,4 @@ pub use processors::{Place, Processors, allowed, processors_of};
 pub use seccomp::Calls;
 pub use share::{SHARES, Shared, Wanted};
 pub use stamp::Stamp;
+pub use user_pool::UserPool;

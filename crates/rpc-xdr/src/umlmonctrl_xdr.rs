@@ -1344,6 +1344,8 @@ pub struct VmInfo {
     pub monitor_pid: u32,
     /// `monitor_since`
     pub monitor_since: u64,
+    /// of the user as which the VM runs
+    pub uid: u32,
     /// `state`
     pub state: VmState,
     /// `state_since`
@@ -1420,6 +1422,7 @@ impl Pack for VmInfo {
         pack_string(&self.daemon_version, 1024, out)?;
         self.monitor_pid.pack(out)?;
         self.monitor_since.pack(out)?;
+        self.uid.pack(out)?;
         self.state.pack(out)?;
         self.state_since.pack(out)?;
         self.responding.pack(out)?;
@@ -1456,6 +1459,7 @@ impl Unpack for VmInfo {
             daemon_version: unpack_string(input, 1024)?,
             monitor_pid: take(input)?,
             monitor_since: take(input)?,
+            uid: take(input)?,
             state: take(input)?,
             state_since: take(input)?,
             responding: take(input)?,

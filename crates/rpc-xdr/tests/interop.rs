@@ -126,6 +126,7 @@ fn info() -> VmInfo {
         daemon_version: "0.1.0".into(),
         monitor_pid: 1,
         monitor_since: 1,
+        uid: 1000,
         state: VmState::Running,
         state_since: 1 << 32,
         responding: true,

@@ -11,7 +11,7 @@ use config::{Config, Global, StartType, Vm, VmName};
 use daemon::{Acceptor, CtrlSocket, Home, LogHandle, LogTo, PidFile, Readiness, Signals, Told};
 use disks::{Devices, Disks, Locks};
 use files::LogDir;
-use jail::{Account, ControlGroup, Jail};
+use jail::{Account, ControlGroup, Jail, UserPool};
 use net::Records;
 use rpc_xdr::server;
 use rpc_xdr::umlmonctrl::UMLMONCTRL_V1_MAX_ARGS;
@@ -114,13 +114,22 @@ fn prepare_jail(global: &Global, vm: &Vm) -> anyhow::Result<Jail> {
         logdir: vm.logdir.clone(),
         shared: global.shared.clone(),
     };
-    Ok(Jail::prepare(&places, account(vm)?)?)
+    Ok(Jail::prepare(&places, account(global, vm)?)?)
 }
 
 /// Asks the user database in a separate process: its modules and their libraries would stay loaded.
-fn account(vm: &Vm) -> anyhow::Result<Account> {
+fn account(global: &Global, vm: &Vm) -> anyhow::Result<Account> {
+    let pool = UserPool {
+        vardir: global.vardir.clone(),
+        first: global.user_pool.first,
+        last: global.user_pool.last,
+    };
     let resolve = || {
-        let account = Account::resolve(&vm.vmuser, vm.vmgroup.as_deref());
+        let group = vm.vmgroup.as_deref();
+        let account = match vm.has_auto_user() {
+            true => pool.take(vm.name.as_str(), group),
+            false => Account::resolve(&vm.vmuser, group),
+        };
         serde_json::to_vec(&account.map_err(|error| error.to_string())).unwrap_or_default()
     };
     let answer = daemon::aside(resolve).context("cannot ask the user database")?;

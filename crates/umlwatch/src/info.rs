@@ -135,8 +135,11 @@ fn write_usage(page: &mut String, info: &VmInfo) -> fmt::Result {
     Ok(())
 }
 
-/// How the kernel runs programs, if not in the usual way.
+/// As whom it runs, if the configuration does not say that, and how it runs programs, if not in the usual way.
 fn write_userspace(page: &mut String, info: &VmInfo) -> fmt::Result {
+    if value(info, "vmuser") == Some(b"auto") {
+        fact(page, "User ID", &info.uid.to_string())?;
+    }
     match value(info, "userspace") {
         None | Some(b"ptrace") => Ok(()),
         Some(way) => {

@@ -19,6 +19,7 @@ fn value(info: &VmInfo) -> Value {
         "daemon_version": info.daemon_version,
         "monitor_pid": info.monitor_pid,
         "monitor_since": info.monitor_since,
+        "uid": info.uid,
         "state": words::state(info.state),
         "state_since": info.state_since,
         "fault": info.fault,

@@ -72,6 +72,16 @@ fn disk() -> DiskInfo {
     }
 }
 
+fn last_end() -> VmLastEnd {
+    VmLastEnd {
+        how: VmEnd::Panicked,
+        exit_status: -1,
+        exit_signal: 6,
+        time: 3,
+        text: "Kernel panic".into(),
+    }
+}
+
 fn info() -> VmInfo {
     let client = ConClient {
         who: "uid 0 (root), pid 1".into(),
@@ -97,6 +107,7 @@ fn info() -> VmInfo {
         daemon_version: "0.1.0".into(),
         monitor_pid: 10,
         monitor_since: 1 << 40,
+        uid: 1000,
         state: VmState::Running,
         state_since: 1,
         responding: true,
@@ -104,13 +115,7 @@ fn info() -> VmInfo {
         uptime: 7,
         reboots: 0,
         ready: true,
-        last_end: VmLastEnd {
-            how: VmEnd::Panicked,
-            exit_status: -1,
-            exit_signal: 6,
-            time: 3,
-            text: "Kernel panic".into(),
-        },
+        last_end: last_end(),
         child_pid: 11,
         kernel_pid: 12,
         kernel_version: "6.1.0".into(),

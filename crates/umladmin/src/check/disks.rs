@@ -25,9 +25,11 @@ pub(super) fn check(subject: &Subject) -> Vec<Finding> {
             findings.extend(missing(&path, vm, disk).map(|(problem, suggestion)| {
                 Finding::new(&place, format!("{disk} of {name} {problem}"), suggestion)
             }));
-            findings.extend(unusable(&path, vm, disk).map(|(problem, suggestion)| {
-                Finding::new(&place, format!("{disk} of {name} {problem}"), suggestion)
-            }));
+            findings.extend(
+                unusable(subject, &path, vm, disk).map(|(problem, suggestion)| {
+                    Finding::new(&place, format!("{disk} of {name} {problem}"), suggestion)
+                }),
+            );
             let found = path.canonicalize().unwrap_or(path);
             let user = format!("{param} of {name}");
             if let Some(other) = users.get(&found) {
@@ -86,7 +88,7 @@ fn missing(path: &Path, vm: &Vm, disk: &DiskName) -> Option<(String, String)> {
 }
 
 /// Why the user of the VM cannot use a file as a disk; one that is missing or shared for reading only is no case of it.
-fn unusable(path: &Path, vm: &Vm, disk: &DiskName) -> Option<(String, String)> {
+fn unusable(subject: &Subject, path: &Path, vm: &Vm, disk: &DiskName) -> Option<(String, String)> {
     let found = fs::symlink_metadata(path).ok()?;
     if disk.kind() == DiskKind::Dev {
         return None;
@@ -98,7 +100,7 @@ fn unusable(path: &Path, vm: &Vm, disk: &DiskName) -> Option<(String, String)> {
             format!("replace {shown} by an image"),
         ));
     }
-    let account = Account::resolve(&vm.vmuser, vm.vmgroup.as_deref()).ok()?;
+    let account = subject.account(vm)?.ok()?;
     let user = &account.name;
     let refused = |access, action| Some((may(&account, path, &found, access).err()?, action));
     let written = || refused(Access::WRITE_OK, "written").filter(|_| !disk.is_shared());
@@ -149,7 +151,7 @@ fn large_maps(subject: &Subject, vm: &Vm) -> Option<Finding> {
 
 /// The directory of a VM's own disks, if it is not for its user: it may be of the one as which the VM ran before.
 fn foreign(subject: &Subject, vm: &Vm) -> Option<Finding> {
-    let account = Account::resolve(&vm.vmuser, vm.vmgroup.as_deref()).ok()?;
+    let account = subject.account(vm)?.ok()?;
     let path = vm.jaildir.join("disks");
     let found = fs::symlink_metadata(&path).ok()?;
     let (user, owner, shown) = (&account.name, found.uid(), path.display());

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use cli::printable;
 use config::{Config, UserChanges, Vm};
+use jail::{Account, UserPool};
 use serde_json::{Value, json};
 
 use super::places::Places;
@@ -103,6 +104,24 @@ impl Subject {
             places,
         };
         (subject, faults)
+    }
+}
+
+impl Subject {
+    /// The account of a VM; None if it gets a number of its own when it is started for the first time.
+    pub(super) fn account(&self, vm: &Vm) -> Option<jail::Result<Account>> {
+        let group = vm.vmgroup.as_deref();
+        if !vm.has_auto_user() {
+            return Some(Account::resolve(&vm.vmuser, group));
+        }
+        let range = self.config.global.user_pool;
+        let pool = UserPool {
+            vardir: self.config.global.vardir.clone(),
+            first: range.first,
+            last: range.last,
+        };
+        let uid = pool.recorded(vm.name.as_str()).transpose()?;
+        Some(uid.and_then(|uid| Account::resolve(&uid.to_string(), group)))
     }
 }
 

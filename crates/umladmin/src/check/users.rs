@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use jail::Account;
-
 use super::subject::{Finding, Subject};
 
 pub(super) fn check(subject: &Subject) -> Vec<Finding> {
@@ -12,12 +10,15 @@ pub(super) fn check(subject: &Subject) -> Vec<Finding> {
     for vm in &subject.vms {
         let name = vm.name.as_str();
         let place = subject.places.param(name, "vmuser");
-        if let Err(error) = Account::resolve(&vm.vmuser, vm.vmgroup.as_deref()) {
+        if let Some(Err(error)) = subject.account(vm) {
             findings.push(Finding::new(
                 &place,
                 error,
                 "create the user, for instance with adduser --system",
             ));
+        }
+        if vm.has_auto_user() {
+            continue;
         }
         match first.get(vm.vmuser.as_str()) {
             Some(other) => findings.push(Finding::new(
@@ -49,6 +50,8 @@ mod tests {
             vm("a", "nobody"),
             vm("b", "no-such-user"),
             vm("c", "nobody"),
+            vm("d", "auto"),
+            vm("e", "auto"),
         ]
         .concat();
         let found = findings(check, &text, dir.path());

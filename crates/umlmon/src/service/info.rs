@@ -68,6 +68,7 @@ impl Service {
             daemon_version: env!("CARGO_PKG_VERSION").into(),
             monitor_pid: std::process::id(),
             monitor_since: wire::ago(self.since.elapsed()),
+            uid: self.setup.jail.account().uid,
             state: wire::state(status.phase),
             state_since: wire::ago(status.since.elapsed()),
             responding: match version {
