@@ -5,12 +5,14 @@
 //! piece of a stream, and a stream is one command. So root parses little of what a guest says, and a client, who has no
 //! privilege, the rest.
 //!
-//! The monitor also tells the helper where shared directories are to appear, in arguments of the kernel.
+//! The monitor also tells the helper where shared directories are to appear, in arguments of the kernel. A
+//! [`Seed`] is what is said before there is a line: on a disk, for the first boot.
 //!
 //! Both sides are hostile to each other: every size is bounded, and what is not understood ends what it belongs to.
 
 mod frame;
 mod message;
+mod seed;
 mod share;
 
 pub use frame::{Decoder, Disturbed, Encoder, Frame, MAX_PIECE, UNREAD, VERSION};
@@ -19,3 +21,4 @@ pub use message::{
     encode,
 };
 pub use share::{share_argument, shares_in};
+pub use seed::{BadSeed, MAX_SEED, Seed};

@@ -7,6 +7,7 @@ mod init;
 mod launch;
 mod line;
 mod process;
+mod seed;
 mod serve;
 mod shares;
 mod stream;
@@ -52,6 +53,7 @@ fn run(words: &[OsString]) -> anyhow::Result<()> {
             let line = line::open(device).with_context(|| format!("{}", device.display()))?;
             serve::serve(line)
         }
-        _ => bail!("usage: umlguest [-line DEVICE]"),
+        (Some("-seed"), []) => seed::run(),
+        _ => bail!("usage: umlguest [-line DEVICE | -seed]"),
     }
 }
