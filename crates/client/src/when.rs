@@ -18,6 +18,12 @@ pub fn utc(seconds: u64) -> String {
     text.replace('T', " ").replace('Z', " UTC")
 }
 
+/// `2026-11-24T03:32:32Z`, as programs want it.
+pub fn rfc3339(seconds: u64) -> String {
+    let time = UNIX_EPOCH + Duration::from_secs(seconds.min(LAST));
+    humantime::format_rfc3339_seconds(time).to_string()
+}
+
 /// The two greatest units of a span of time: `3 d 4 h`, `59 s`.
 pub fn span(seconds: u64) -> String {
     let parts = [

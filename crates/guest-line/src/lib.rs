@@ -20,5 +20,5 @@ pub use message::{
     CHUNK, Command, Ending, MAX_COMMAND, Nonsense, Size, ToGuest, ToHost, WINDOW, cost, decode,
     encode,
 };
-pub use share::{share_argument, shares_in};
 pub use seed::{BadSeed, MAX_SEED, Seed};
+pub use share::{share_argument, shares_in};

@@ -1,5 +1,4 @@
-//! What a guest is told before its first boot: its name, the keys of its administrator, its addresses (who makes the VM,
-//! and umlguest).
+//! What a guest is told before its first boot: its name, keys and addresses (who makes the VM, and umlguest).
 //!
 //! It is text on a disk of its own, so that nobody has to mount the disk of the guest, and so that users of the guest
 //! cannot read it as they could read arguments of the kernel. docs/IMAGES.md describes it.
@@ -11,8 +10,8 @@ use std::net::IpAddr;
 const FIRST: &str = "#umlmon-seed 1";
 /// How long it is at most, in bytes.
 pub const MAX_SEED: usize = 64 << 10;
-/// The disk is a multiple of this long: that of a page, which any kernel can read.
-const UNIT: usize = 4096;
+/// The disk is a multiple of this long: kernels look for partition tables, and complain of smaller disks.
+const UNIT: usize = 64 << 10;
 
 /// What a guest is told.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -199,7 +198,7 @@ mod tests {
     #[test]
     fn a_seed_that_is_written_is_read() {
         let disk = full().disk().unwrap();
-        assert_eq!(disk.len(), 4096);
+        assert_eq!(disk.len(), 65536);
         assert_eq!(Seed::parse(&disk).unwrap(), full());
     }
 

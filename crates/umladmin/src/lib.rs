@@ -4,6 +4,7 @@
 //! What is done for several VMs is done in threads, one per VM (`parallel`), each with its own connection and
 //! deadlines. The steps to bring a VM down are data in `ladder`.
 
+mod busybox;
 mod check;
 mod create;
 mod delete;
@@ -12,6 +13,7 @@ mod effective;
 mod elsewhere;
 mod events;
 mod furnish;
+mod image;
 mod interrupt;
 mod kernelcheck;
 mod ladder;
@@ -36,6 +38,7 @@ mod top;
 mod update;
 mod wait;
 
+pub use image::apart::{is_apart, main as apart};
 pub use kernelcheck::guest::{is_guest, main as guest};
 pub use list::{COLUMNS, Column};
 pub use look::{is_looker, main as look};

@@ -17,5 +17,8 @@ fn main() -> std::process::ExitCode {
     if umladmin::is_keeper() {
         return umladmin::keep();
     }
+    if umladmin::is_apart() {
+        return umladmin::apart();
+    }
     cli::main(&umladmin::PROGRAM, umladmin::run)
 }

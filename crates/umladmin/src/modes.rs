@@ -8,8 +8,8 @@ use cli::{Arg, Exit, Failure, Kind, Line, Word, similar};
 use config::Config;
 
 use crate::{
-    check, create, delete, effective, elsewhere, events, kernelcheck, list, machines, metrics,
-    password, selection, start, stop, top, update,
+    check, create, delete, effective, elsewhere, events, image, kernelcheck, list, machines,
+    metrics, password, selection, start, stop, top, update,
 };
 
 /// A mode of operation: what the first operand of umladmin can be.
@@ -79,6 +79,15 @@ pub const MODES: &[Mode] = &[
             "image", "kernel", "mem", "cpus", "share", "env", "timeout", "keep",
         ],
         run: |order| crate::run::run(order.path(), order.line, order.operands),
+    },
+    Mode {
+        word: Word::new(
+            "image",
+            Some(Arg::new("WORD", Kind::Text)),
+            "Builds, lists and deletes images: the disks of new VMs",
+        ),
+        options: &["json"],
+        run: |order| image::run(order.path(), order.line, order.names),
     },
     Mode {
         word: Word::new(

@@ -14,6 +14,11 @@ pub const PROGRAM: Program = Program {
         "[-json] list VM@HOST...",
         "[OPTION]... run -- COMMAND [ARGUMENT]...",
         "[OPTION]... create|delete VM",
+        "[-json] image list",
+        "image build busybox|debian[:RELEASE] [NAME]",
+        "image from-tar|from-oci|export NAME FILE",
+        "image import FILE [NAME]",
+        "image delete NAME...",
         "[OPTION]... config VM",
         "[OPTION]... check [FILE]",
         "[OPTION]... kernelcheck FILE",
@@ -54,7 +59,7 @@ pub const PROGRAM: Program = Program {
             ],
         },
         Section {
-            heading: "For list, events, top, check and kernelcheck",
+            heading: "For list, events, image, top, check and kernelcheck",
             words: &[Word::new("json", None, "Prints JSON")],
         },
         Section {

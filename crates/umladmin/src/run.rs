@@ -85,7 +85,7 @@ pub(crate) fn run(config: &Path, line: &Line, command: &[OsString]) -> Result<Ex
 }
 
 /// The configuration; the default one may be missing.
-fn read(path: &Path, asked_for: bool) -> Result<Config, Failure> {
+pub(crate) fn read(path: &Path, asked_for: bool) -> Result<Config, Failure> {
     let read = match path.exists() || asked_for {
         true => Config::load(path),
         false => Config::parse("", path),

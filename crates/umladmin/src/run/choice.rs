@@ -59,7 +59,7 @@ fn found(directory: &Path, wanted: &Path) -> Result<PathBuf, String> {
 }
 
 /// The program for guests.
-pub(super) fn helper() -> Result<PathBuf, String> {
+pub(crate) fn helper() -> Result<PathBuf, String> {
     let exe = std::env::current_exe().map_err(|error| error.to_string())?;
     let directory = exe.parent().unwrap_or(Path::new("/"));
     let helper = directory.join(HELPER);

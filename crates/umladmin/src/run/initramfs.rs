@@ -7,11 +7,9 @@
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 
-use jail::{Needs, Program};
-
+use crate::busybox::{BUSYBOX, Busybox};
 use crate::furnish::cannot;
 
 /// Types of files in modes.
@@ -21,8 +19,6 @@ const LINK: u32 = 0o120_000;
 /// What marks the end.
 const END: &str = "TRAILER!!!";
 
-/// Where busybox is, and in the guest.
-const BUSYBOX: &str = "bin/busybox";
 /// The directories of a guest without a disk. The kernel makes `/dev` and `/root` itself.
 const DIRECTORIES: [&str; 8] = ["bin", "etc", "proc", "run", "sbin", "sys", "tmp", "usr"];
 const FILES: [(&str, &str); 3] = [
@@ -47,22 +43,7 @@ pub(super) fn with_disk(helper: &Path) -> Result<Vec<u8>, String> {
 
 /// The initramfs that is the whole root directory, with busybox of the host.
 pub(super) fn with_busybox(helper: &Path) -> Result<Vec<u8>, String> {
-    let busybox = Path::new("/").join(BUSYBOX);
-    let cannot_run = |why: &dyn std::fmt::Display| {
-        format!(
-            "{} is what a VM without an image consists of, but it cannot be run: {why}; install it (Debian: apt install \
-             busybox-static), or give an image with -image",
-            busybox.display()
-        )
-    };
-    let mut list = Command::new(&busybox);
-    let list = list.arg("--list-full").stdin(Stdio::null()).output();
-    let list = list.map_err(|error| cannot_run(&error))?;
-    if !list.status.success() {
-        return Err(cannot_run(&list.status));
-    }
-    let program = Program::on_host(&busybox).map_err(|error| cannot_run(&error))?;
-    let libraries = jail::libraries(&program, &Needs::read).map_err(|error| cannot_run(&error))?;
+    let busybox = Busybox::find("a VM without an image", ", or give an image with -image")?;
     let mut archive = Archive::default();
     archive.copy("init", helper)?;
     for directory in DIRECTORIES {
@@ -71,16 +52,15 @@ pub(super) fn with_busybox(helper: &Path) -> Result<Vec<u8>, String> {
     for (name, text) in FILES {
         archive.add(name.as_ref(), FILE | 0o644, text.as_bytes());
     }
-    archive.copy(BUSYBOX, &busybox)?;
-    for (library, target) in libraries {
+    archive.copy(BUSYBOX, &busybox.program)?;
+    for (library, target) in busybox.libraries {
         let target = target.strip_prefix("/").unwrap_or(&target);
         archive.directories(target.parent().unwrap_or(Path::new("")));
         archive.copy(target, &library)?;
     }
-    for name in String::from_utf8_lossy(&list.stdout).lines() {
-        let link = PathBuf::from(name);
+    for link in busybox.names {
         archive.directories(link.parent().unwrap_or(Path::new("")));
-        if name != BUSYBOX {
+        if link != Path::new(BUSYBOX) {
             archive.add(&link, LINK | 0o777, format!("/{BUSYBOX}").as_bytes());
         }
     }

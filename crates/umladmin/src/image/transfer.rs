@@ -1,0 +1,164 @@
+//! `umladmin image import` and `export`: images as files (umladmin).
+
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+
+use client::signals::Signals;
+use client::when;
+use nix::sys::signal::Signal;
+
+use super::apart::Stopped;
+use super::builder::Builder;
+use super::file_system::IMAGE;
+use super::manifest::{Kernel, Manifest};
+use super::progress::Progress;
+use super::store::{MAX_MANIFEST, Store, sum};
+use crate::furnish::cannot;
+
+/// Where file systems have what they are known by.
+const KNOWN: [(u64, &[u8]); 6] = [
+    (1080, b"\x53\xef"),
+    (0, b"XFSB"),
+    (65600, b"_BHRfS_M"),
+    (1024, b"\x10\x20\xf5\xf2"),
+    (0, b"hsqs"),
+    (1024, b"\xe2\xe1\xf5\xe0"),
+];
+/// What disks of others begin with.
+const QCOW2: &[u8] = b"QFI\xfb";
+
+/// Copies a file into the directory of the builder, and makes it an image.
+pub(super) fn import(builder: &Builder<'_>, path: &Path) -> Result<(), Stopped> {
+    let failed = |error: io::Error| cannot("read", path, &error);
+    let mut file = File::open(path).map_err(failed)?;
+    check(&file).map_err(|why| format!("{}: {why}", path.display()))?;
+    let described = described(path)?;
+    if let Some(manifest) = &described {
+        builder.progress.step("Checking the sum");
+        let found = sum(&mut file, &mut |_| builder.progress.tick()).map_err(failed)?;
+        if found != manifest.sha256 {
+            return Err(Stopped::Failed(format!(
+                "{}: its SHA-256 sum is not the one in {}: it is damaged",
+                path.display(),
+                beside(path).display()
+            )));
+        }
+        file.rewind().map_err(failed)?;
+    }
+    let to = builder.place.path().join(IMAGE);
+    let mut made = File::create_new(&to).map_err(|error| cannot("write", &to, &error))?;
+    copy(&mut file, &mut made, &builder.signals, &builder.progress)?;
+    builder.store(&described.unwrap_or_else(|| Manifest {
+        source: format!("import {}", path.display()),
+        size: 0,
+        sha256: String::new(),
+        date: when::rfc3339(when::now()),
+        kernel: Kernel::default(),
+    }))
+}
+
+/// Writes an image and its manifest as files that are not there yet.
+pub(super) fn export(store: &Store, name: &str, path: &Path) -> Result<(), Stopped> {
+    let from = store.path(name);
+    let mut file = File::open(&from).map_err(|error| cannot("read", &from, &error))?;
+    let (signals, progress) = (
+        Signals::hold().map_err(|error| error.to_string())?,
+        Progress::new(),
+    );
+    let directory = path.parent().filter(|path| !path.as_os_str().is_empty());
+    let directory = directory.unwrap_or(Path::new("."));
+    let failed = |error: io::Error| cannot("write", path, &error);
+    // It goes away with this process, unless it is whole.
+    let mut new = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
+    copy(&mut file, new.as_file_mut(), &signals, &progress)?;
+    new.as_file().sync_all().map_err(failed)?;
+    if let Some(manifest) = store.manifest(name) {
+        let text = serde_json::to_string_pretty(&manifest).map_err(|error| error.to_string())?;
+        let beside = beside(path);
+        let write = || File::create_new(&beside)?.write_all(format!("{text}\n").as_bytes());
+        write().map_err(|error| cannot("write", &beside, &error))?;
+    }
+    let written = new.persist_noclobber(path);
+    written.map(drop).map_err(|error| {
+        let _ = fs::remove_file(beside(path));
+        Stopped::Failed(failed(error.error))
+    })
+}
+
+/// The manifest beside a file.
+fn beside(path: &Path) -> PathBuf {
+    let mut name: OsString = path.as_os_str().to_owned();
+    name.push(".json");
+    name.into()
+}
+
+fn described(path: &Path) -> Result<Option<Manifest>, String> {
+    let path = beside(path);
+    let mut text = Vec::new();
+    let read = File::open(&path).and_then(|file| file.take(MAX_MANIFEST).read_to_end(&mut text));
+    match read {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(cannot("read", &path, &error)),
+        Ok(_) => {
+            let manifest = serde_json::from_slice(&text);
+            let manifest = manifest.map_err(|error| format!("{}: {error}", path.display()));
+            manifest.map(Some)
+        }
+    }
+}
+
+/// Whether a guest could use it.
+fn check(file: &File) -> Result<(), String> {
+    let begins = |at: u64, magic: &[u8]| {
+        let mut found = vec![0; magic.len()];
+        file.read_exact_at(&mut found, at).is_ok() && found == magic
+    };
+    if begins(0, QCOW2) {
+        return Err(
+            "it is a disk of QEMU; make a raw one of it first (qemu-img convert -O raw)".into(),
+        );
+    }
+    if begins(510, b"\x55\xaa") && !begins(1080, b"\x53\xef") {
+        return Err(
+            "it has a table of partitions; an image is the file system of one of them".into(),
+        );
+    }
+    match KNOWN.iter().any(|(at, magic)| begins(*at, magic)) {
+        true => Ok(()),
+        false => Err("it has no file system that a guest could have as its root".into()),
+    }
+}
+
+/// Copies a file; what are zeros takes no space.
+fn copy(
+    from: &mut File,
+    to: &mut File,
+    signals: &Signals,
+    progress: &Progress,
+) -> Result<(), Stopped> {
+    let failed = |error: io::Error| Stopped::Failed(format!("cannot copy the image: {error}"));
+    let size = from.metadata().map_err(failed)?.len();
+    progress.bytes("Copying the image", size);
+    let mut piece = vec![0; 1 << 20];
+    let mut done = 0;
+    loop {
+        match signals.next() {
+            None | Some(Signal::SIGWINCH) => {}
+            Some(signal) => return Err(Stopped::Signal(signal)),
+        }
+        let read = from.read(&mut piece).map_err(failed)?;
+        let bytes = piece.get(..read).unwrap_or_default();
+        if bytes.is_empty() {
+            return to.set_len(done).map_err(failed);
+        }
+        done += read as u64;
+        match bytes.iter().all(|byte| *byte == 0) {
+            true => to.seek(SeekFrom::Start(done)).map(drop).map_err(failed)?,
+            false => to.write_all(bytes).map_err(failed)?,
+        }
+        progress.at(done);
+    }
+}
