@@ -3,10 +3,10 @@
 #![allow(clippy::unwrap_used)] // in functions beside the tests, too
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::PathBuf;
 
-use e2e::{Console, Login, Outcome, SmallDisk, World, real_kernel};
+use e2e::{Console, Login, Outcome, SmallDisk, World, real_kernel, run};
 use xtask::guest;
 
 /// An image in this directory.
@@ -81,6 +81,58 @@ fn a_machine_is_created_used_and_deleted() {
 }
 
 #[test]
+fn a_clone_and_a_renamed_machine_have_what_was_written() {
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
+    let image = image_in(world.path().join("var/shared/images"));
+    create(&world, "small.dsk", &["-start"]).ok();
+    let shell = |vm: &str, command: &str| {
+        let args = [vm, "-wait-ready", "60", "-exec", "sh", "-c", command];
+        run(&mut world.command("umlwatch", &args)).ok()
+    };
+    shell("web", "echo mine > /root/file; sync");
+    let refused = world.umladmin(&["clone", "web", "copy"]).fails(1);
+    assert!(refused.contains("umladmin stop web"), "{refused}");
+    run(&mut world.command("umlwatch", &["web", "-halt"])).ok();
+    let before = text(&world);
+    let shown = world.umladmin(&["-dry-run", "clone", "web", "copy"]).ok();
+    assert!(
+        shown.contains("\n+[copy]\n+vmuser = 1895825409\n"),
+        "{shown}"
+    );
+    let told = world.umladmin(&["clone", "web", "copy"]).ok();
+    assert_eq!(told, "copy: a copy of web\n");
+    assert!(text(&world).starts_with(&before));
+    let cow = |vm: &str| world.path().join(format!("var/{vm}/jail/disks/root.cow"));
+    let (original, copy) = (
+        cow("web").metadata().unwrap(),
+        cow("copy").metadata().unwrap(),
+    );
+    assert_eq!((copy.uid(), copy.len()), (1_895_825_409, original.len()));
+    assert!(copy.blocks() <= original.blocks() + 64);
+
+    let told = world.umladmin(&["rename", "web", "www"]).ok();
+    assert_eq!(told, "web: is www from now on\n");
+    assert!(!world.path().join("var/web").exists());
+    let locks = world.path().join("var/shared/locks");
+    assert!(!locks.join("web.cows").exists() && locks.join("www.cows").exists());
+    world.umladmin(&["boot", "www", "copy"]).ok();
+    for vm in ["www", "copy"] {
+        assert_eq!(shell(vm, "cat /root/file"), "mine\n");
+    }
+    let taken = world.umladmin(&["rename", "www", "copy"]).fails(1);
+    assert!(taken.contains("/var/copy is there already"), "{taken}");
+    for (vm, names) in [("www", 2), ("copy", 1)] {
+        world
+            .umladmin(&["-stop", "-yes", "-timeout", "20", "delete", vm])
+            .ok();
+        // The image goes with the last one.
+        assert_eq!(image.metadata().unwrap().nlink(), names);
+    }
+}
+
+#[test]
 fn a_machine_that_cannot_be_created_leaves_nothing() {
     let Some(world) = World::with_real_kernel() else {
         return;
@@ -118,7 +170,7 @@ fn links_and_mounts_do_not_lead_a_deletion_elsewhere() {
     let kept = world.path().join("kept");
     fs::create_dir(&kept).unwrap();
     fs::write(kept.join("file"), "kept").unwrap();
-    std::os::unix::fs::symlink(&kept, vm.file("jail/disks/link")).unwrap();
+    symlink(&kept, vm.file("jail/disks/link")).unwrap();
     let mounted = vm.file("jail/disks/mounted");
     fs::create_dir(&mounted).unwrap();
     rustix::mount::mount_bind(&kept, &mounted).unwrap();
@@ -133,4 +185,25 @@ fn links_and_mounts_do_not_lead_a_deletion_elsewhere() {
     assert!(!world.path().join("var/web").exists());
     assert_eq!(fs::read_to_string(kept.join("file")).unwrap(), "kept");
     world.forget(&vm);
+}
+
+#[test]
+fn a_clone_takes_no_file_that_has_another_name() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("web").con(1).disk(0, [0; 4096]).monitor();
+    let disk = vm.file("jail/disks/0.dsk");
+    let secret = world.secret_file("secret", "secret");
+    let refuse = || {
+        let refused = world.umladmin(&["clone", "web", "copy"]).fails(1);
+        let told = "copy is not created: /disks/0.dsk of web cannot be copied: ";
+        assert!(refused.contains(told), "{refused}");
+        assert!(!world.path().join("var/copy").exists());
+        fs::remove_file(&disk).unwrap();
+    };
+    fs::remove_file(&disk).unwrap();
+    fs::hard_link(&secret, &disk).unwrap();
+    refuse();
+    symlink(&secret, &disk).unwrap();
+    refuse();
+    vm.end_monitor();
 }

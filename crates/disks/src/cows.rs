@@ -6,9 +6,9 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use config::DiskName;
+use config::{DiskName, VmName};
 use serde::{Deserialize, Serialize};
 
 use crate::locks::{Error, Identity, Locks};
@@ -51,6 +51,21 @@ impl Locks {
         let mut cows = self.read_cows(&self.own_cows())?;
         cows.retain(|known| known.disk != cow.disk);
         cows.push(cow);
+        self.write_cows(&cows)
+    }
+
+    /// Takes over the images of a VM that has this name from now on, and whose directory was renamed.
+    ///
+    /// # Errors
+    /// [`Error::Files`].
+    pub fn take_over(&self, old: &VmName, from: &Path, to: &Path) -> Result<(), Error> {
+        let _mutex = self.files().mutex()?;
+        let mut cows = self.read_cows(&format!("{old}{SUFFIX}"))?;
+        for cow in &mut cows {
+            if let Ok(below) = cow.host.strip_prefix(from) {
+                cow.host = to.join(below);
+            }
+        }
         self.write_cows(&cows)
     }
 
@@ -123,8 +138,6 @@ fn list(cows: &[Cow]) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
-    use config::VmName;
-
     use super::*;
 
     #[test]

@@ -2,12 +2,8 @@
 //!
 //! Its monitor, which runs from then on, makes the directories and the disks, as it does for every VM.
 
-mod undo;
-
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cli::{Exit, Failure, Line};
@@ -15,7 +11,6 @@ use client::Client;
 use config::{Config, Document, Global, VmName};
 use jail::Program;
 use rpc_xdr::umlmonctrl::{DiskBacking, DiskPair, DiskSize, DiskTask};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::delete::must_be_root;
 use crate::furnish::{self, Backing, cannot};
@@ -24,16 +19,16 @@ use crate::rewrite::Rewrite;
 use crate::run::choice;
 use crate::selection::bad_config;
 use crate::start::{self, Group};
-use crate::{disk_work, look};
-use undo::{Directory, Section};
+use crate::undo::{Directory, Interruption, Section};
+use crate::{disk_work, look, rename};
 
 /// What the VM has if nothing else is asked for.
 const MEMORY: &str = "512";
 /// The first of the numbers for users of VMs; those of temporary VMs come before. Nothing else uses these
 /// (systemd.io/UIDS-GIDS).
-const FIRST_USER: u32 = 0x7100_0000;
+pub(crate) const FIRST_USER: u32 = 0x7100_0000;
 /// The word for one of these numbers.
-const AUTO: &str = "auto";
+pub(crate) const AUTO: &str = "auto";
 /// Where a kernel of its own is, in the jail.
 const OWN_KERNEL: &str = "kernel";
 /// Its disk.
@@ -93,12 +88,7 @@ fn plan(path: &Path, line: &Line, vm: VmName) -> Result<Plan, Failure> {
     let mut rewrite = Rewrite::begin(path, line.has("dry-run"))?;
     let config = rewrite.check()?;
     let global = &config.global;
-    let directory = global.vm_dir(&vm);
-    if directory.symlink_metadata().is_ok() {
-        let shown = directory.display();
-        let why = format!("{shown} is there already, of a former VM; move it away, or remove it");
-        return Err(failed(why));
-    }
+    rename::must_be_free(&config, &vm)?;
     let (image, disk) = (line.value("image"), line.value("disk"));
     if image.is_none() && disk.is_none() {
         return Err(Failure::usage(
@@ -193,8 +183,8 @@ fn section(
 /// The interfaces that `-net` gives, in this order.
 const NETWORKS: [&str; 4] = ["eth0", "eth1", "eth2", "eth3"];
 
-/// The lowest number that no VM of the configuration has.
-fn free_user(document: &Document, config: &Config) -> u32 {
+/// The lowest number of a user that no VM of the configuration has.
+pub(crate) fn free_user(document: &Document, config: &Config) -> u32 {
     let users = config.vm_names().flat_map(|vm| {
         let users = document.values(vm.as_str(), "vmuser").into_iter();
         users.filter_map(|user| user.parse::<u32>().ok())
@@ -215,14 +205,7 @@ fn carry_out(plan: Plan, report: &Report) -> Result<Config, Failure> {
         disk,
         rewrite,
     } = plan;
-    let interrupted = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::flag::register(signal, Arc::clone(&interrupted))?;
-    }
-    let goes_on = || match interrupted.load(Ordering::Relaxed) {
-        true => Err("interrupted; nothing of it is left".to_owned()),
-        false => Ok(()),
-    };
+    let interruption = Interruption::watch()?;
     let (section, config) = Section::write(rewrite, &vm, report)?;
     let directory = Directory::begin(&config, &vm, report);
     let started = start::start_monitor(&start::monitor_program(), &config.path, &vm, Group::Own);
@@ -234,15 +217,15 @@ fn carry_out(plan: Plan, report: &Report) -> Result<Config, Failure> {
     }
     let disks = shared.join("disks");
     let backing = image.map(|image| {
-        let put = Backing::put(&image, &disks, &|| goes_on().is_ok());
+        let put = Backing::put(&image, &disks, &|| interruption.is_none());
         put.map_err(|error| failed(cannot("use the image", &image, &error)))
     });
     let backing = backing.transpose()?;
     let mut client = Client::at(&vm, config.global.ctrl(&vm)).with_limit(ANSWER);
     for task in tasks(backing.as_ref().map(Backing::disk), disk) {
-        disk_work::perform(&mut client, &task, &goes_on).map_err(failed)?;
+        disk_work::perform(&mut client, &task, &|| interruption.check()).map_err(failed)?;
     }
-    goes_on().map_err(failed)?;
+    interruption.check().map_err(failed)?;
     if let Some(backing) = backing {
         backing.keep();
     }

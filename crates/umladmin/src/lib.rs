@@ -6,6 +6,7 @@
 
 mod busybox;
 mod check;
+mod clone;
 mod create;
 mod delete;
 mod disk_work;
@@ -26,6 +27,7 @@ mod monitor;
 mod options;
 mod parallel;
 mod password;
+mod rename;
 mod report;
 mod rewrite;
 mod run;
@@ -35,6 +37,7 @@ mod start;
 mod stop;
 mod temporary;
 mod top;
+mod undo;
 mod update;
 mod wait;
 

@@ -8,8 +8,8 @@ use cli::{Arg, Exit, Failure, Kind, Line, Word, similar};
 use config::Config;
 
 use crate::{
-    check, create, delete, effective, elsewhere, events, image, kernelcheck, list, machines,
-    metrics, password, selection, start, stop, top, update,
+    check, clone, create, delete, effective, elsewhere, events, image, kernelcheck, list, machines,
+    metrics, password, rename, selection, start, stop, top, update,
 };
 
 /// A mode of operation: what the first operand of umladmin can be.
@@ -127,6 +127,20 @@ pub const MODES: &[Mode] = &[
             "image", "kernel", "mem", "cpus", "disk", "user", "net", "start", "dry-run",
         ],
         run: |order| create::run(order.path(), order.line, order.names),
+    },
+    Mode {
+        word: Word::new(
+            "clone",
+            Some(Arg::VM),
+            "Makes another VM with copies of the disks of one",
+        ),
+        options: &["user", "dry-run"],
+        run: |order| clone::run(order.path(), order.line, order.names),
+    },
+    Mode {
+        word: Word::new("rename", Some(Arg::VM), "Gives a VM another name"),
+        options: &["dry-run"],
+        run: |order| rename::run(order.path(), order.line, order.names),
     },
     Mode {
         word: Word::new(

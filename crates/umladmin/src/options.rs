@@ -19,6 +19,7 @@ pub const PROGRAM: Program = Program {
         "image from-tar|from-oci|export NAME FILE",
         "image import FILE [NAME]",
         "image delete NAME...",
+        "[OPTION]... clone|rename VM NAME",
         "[OPTION]... config VM",
         "[OPTION]... check [FILE]",
         "[OPTION]... kernelcheck FILE",
@@ -120,17 +121,20 @@ pub const PROGRAM: Program = Program {
             )],
         },
         Section {
+            heading: "For create and clone",
+            words: &[Word::new(
+                "user",
+                Some(Arg::new("USER", Kind::Value)),
+                "Runs the VM as this user (auto: a free number)",
+            )],
+        },
+        Section {
             heading: "For create",
             words: &[
                 Word::new(
                     "disk",
                     Some(Arg::new("SIZE", Kind::Value)),
                     "Gives it a disk of its own, of this size, instead of a copy on write",
-                ),
-                Word::new(
-                    "user",
-                    Some(Arg::new("USER", Kind::Value)),
-                    "Runs the VM as this user (auto: a free number)",
                 ),
                 Word::new(
                     "net",
@@ -148,7 +152,7 @@ pub const PROGRAM: Program = Program {
             ],
         },
         Section {
-            heading: "For create and delete",
+            heading: "For create, clone, rename and delete",
             words: &[Word::new(
                 "dry-run",
                 None,

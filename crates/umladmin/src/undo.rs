@@ -1,10 +1,14 @@
-//! What undoes the steps of `umladmin create`, if a later one fails (umladmin).
+//! What undoes the steps by which a VM is made, if a later one fails, or a signal comes (umladmin).
 
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use cli::Failure;
 use config::{Config, VmName};
 use files::Tree;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::delete;
 use crate::report::Report;
@@ -13,8 +17,35 @@ use crate::rewrite::Rewrite;
 /// How long a monitor that has only just begun may take to end.
 const END: Duration = Duration::from_secs(10);
 
+/// Whether a signal has come that ends other programs.
+pub(crate) struct Interruption(Arc<AtomicBool>);
+
+impl Interruption {
+    /// Watches from now on, to the end of the program.
+    pub(crate) fn watch() -> io::Result<Interruption> {
+        let come = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            signal_hook::flag::register(signal, Arc::clone(&come))?;
+        }
+        Ok(Interruption(come))
+    }
+
+    /// Whether to go on.
+    pub(crate) fn is_none(&self) -> bool {
+        !self.0.load(Ordering::Relaxed)
+    }
+
+    /// The same, as an error that ends the work.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        match self.is_none() {
+            true => Ok(()),
+            false => Err("interrupted; nothing of it is left".to_owned()),
+        }
+    }
+}
+
 /// The section in the configuration. It is removed again, unless it is kept.
-pub(super) struct Section<'a> {
+pub(crate) struct Section<'a> {
     config: Config,
     vm: VmName,
     report: &'a Report,
@@ -23,7 +54,7 @@ pub(super) struct Section<'a> {
 
 impl Section<'_> {
     /// Writes it. Also returns the configuration with it.
-    pub(super) fn write<'a>(
+    pub(crate) fn write<'a>(
         rewrite: Rewrite,
         vm: &VmName,
         report: &'a Report,
@@ -38,7 +69,7 @@ impl Section<'_> {
         Ok((section, config))
     }
 
-    pub(super) fn keep(mut self) {
+    pub(crate) fn keep(mut self) {
         self.is_kept = true;
     }
 
@@ -64,7 +95,7 @@ impl Drop for Section<'_> {
 }
 
 /// The directory of the VM with its monitor, which makes it. Both go again, unless they are kept.
-pub(super) struct Directory<'a> {
+pub(crate) struct Directory<'a> {
     config: &'a Config,
     vm: &'a VmName,
     report: &'a Report,
@@ -73,7 +104,7 @@ pub(super) struct Directory<'a> {
 
 impl<'a> Directory<'a> {
     /// To be called before the monitor is started.
-    pub(super) fn begin(config: &'a Config, vm: &'a VmName, report: &'a Report) -> Directory<'a> {
+    pub(crate) fn begin(config: &'a Config, vm: &'a VmName, report: &'a Report) -> Directory<'a> {
         Directory {
             config,
             vm,
@@ -82,7 +113,7 @@ impl<'a> Directory<'a> {
         }
     }
 
-    pub(super) fn keep(mut self) {
+    pub(crate) fn keep(mut self) {
         self.is_kept = true;
     }
 
