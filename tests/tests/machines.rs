@@ -86,11 +86,16 @@ fn a_clone_and_a_renamed_machine_have_what_was_written() {
         return;
     };
     let image = image_in(world.path().join("var/shared/images"));
-    create(&world, "small.dsk", &["-start"]).ok();
+    let key = world.path().join("key.pub");
+    fs::write(&key, "ssh-ed25519 AAAA me@here\n").unwrap();
+    let key = key.display().to_string();
+    create(&world, "small.dsk", &["-start", "-ssh-key", &key]).ok();
     let shell = |vm: &str, command: &str| {
         let args = [vm, "-wait-ready", "60", "-exec", "sh", "-c", command];
         run(&mut world.command("umlwatch", &args)).ok()
     };
+    let seeded = "/sbin/umlguest -seed; hostname; cat /root/.ssh/authorized_keys";
+    assert_eq!(shell("web", seeded), "web\nssh-ed25519 AAAA me@here\n");
     shell("web", "echo mine > /root/file; sync");
     let refused = world.umladmin(&["clone", "web", "copy"]).fails(1);
     assert!(refused.contains("umladmin stop web"), "{refused}");
@@ -121,6 +126,7 @@ fn a_clone_and_a_renamed_machine_have_what_was_written() {
     for vm in ["www", "copy"] {
         assert_eq!(shell(vm, "cat /root/file"), "mine\n");
     }
+    assert_eq!(shell("copy", seeded), "copy\nssh-ed25519 AAAA me@here\n");
     let taken = world.umladmin(&["rename", "www", "copy"]).fails(1);
     assert!(taken.contains("/var/copy is there already"), "{taken}");
     for (vm, names) in [("www", 2), ("copy", 1)] {

@@ -12,8 +12,11 @@ use config::{Config, DiskKind, DiskName, Document, Vm, VmName};
 use daemon::Home;
 use disks::cow::{Header, READ_BYTES};
 use files::copy_sparse;
+use guest_line::{MAX_SEED, Seed};
 use jail::Account;
-use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::fs::{Mode, OFlags, openat};
+
+use crate::seed;
 
 use crate::create::{AUTO, FIRST_USER, free_user};
 use crate::delete::{bring_down, must_be_inactive, must_be_root};
@@ -150,11 +153,11 @@ fn carry_out(
     let copy = config.vm(new).map_err(bad_config)?;
     let account = Account::resolve(&copy.vmuser, copy.vmgroup.as_deref()).map_err(failed)?;
     let places = Places {
-        from: open_directory(&original.jaildir.join("disks"))?,
-        to: open_directory(&copy.jaildir.join("disks"))?,
+        from: seed::open_disks(&original.jaildir).map_err(failed)?,
+        to: seed::open_disks(&copy.jaildir).map_err(failed)?,
         account,
     };
-    places.copy_all(original, &interruption)?;
+    places.copy_all(original, new, &interruption)?;
     copy_kernel(original, &copy)?;
     interruption.check().map_err(failed)?;
     directory.keep();
@@ -208,20 +211,25 @@ struct Places {
     account: Account,
 }
 
-fn open_directory(path: &Path) -> Result<OwnedFd, Failure> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    openat(CWD, path, flags, Mode::empty())
-        .map_err(|error| failed(crate::furnish::cannot("open", path, &error.into())))
-}
-
 impl Places {
     /// The disks of the VM in its own directory, and what they are based on there.
-    fn copy_all(&self, original: &Vm, interruption: &Interruption) -> Result<(), Failure> {
+    fn copy_all(
+        &self,
+        original: &Vm,
+        new: &VmName,
+        interruption: &Interruption,
+    ) -> Result<(), Failure> {
         let mut wanted: Vec<DiskName> = original.ubd.values().cloned().collect();
         let mut done = 0;
         while let Some(disk) = wanted.get(done).cloned() {
             done += 1;
             if disk.is_shared() || done > MOST {
+                continue;
+            }
+            if disk.as_str() == seed::DISK.1
+                && let Some(seed) = self.seed(&disk, new)
+            {
+                seed::put(&seed, &self.to, &self.account).map_err(failed)?;
                 continue;
             }
             let copied = self.copy(&disk, interruption).map_err(|error| {
@@ -235,16 +243,32 @@ impl Places {
         Ok(())
     }
 
+    /// The seed for the new guest, if that of the original is still there.
+    fn seed(&self, disk: &DiskName, new: &VmName) -> Option<Seed> {
+        let mut content = Vec::new();
+        let file = self.open(disk.file_name()).ok()?;
+        let length = 2 * MAX_SEED as u64;
+        file.take(length).read_to_end(&mut content).ok()?;
+        seed::renewed(&content, new)
+    }
+
+    /// Opens a disk of the original to read it.
+    fn open(&self, name: &str) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file: File = openat(&self.from, name, flags, Mode::empty())?.into();
+        let found = file.metadata()?;
+        match found.is_file() && found.nlink() == 1 {
+            true => Ok(file),
+            // The user could have given a file of somebody else a name here.
+            false => Err(io::Error::other("it is not a regular file with one name")),
+        }
+    }
+
     /// Copies one disk. Returns what it is based on.
     fn copy(&self, disk: &DiskName, interruption: &Interruption) -> io::Result<Option<DiskName>> {
         let name = disk.file_name();
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let from: File = openat(&self.from, name, flags, Mode::empty())?.into();
+        let from = self.open(name)?;
         let found = from.metadata()?;
-        if !found.is_file() || found.nlink() != 1 {
-            // The user could have given a file of somebody else a name here.
-            return Err(io::Error::other("it is not a regular file with one name"));
-        }
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let mode = Mode::from_raw_mode(found.mode() & 0o777);
         let to: File = openat(&self.to, name, flags, mode)?.into();

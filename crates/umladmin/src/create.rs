@@ -9,7 +9,8 @@ use std::time::Duration;
 use cli::{Exit, Failure, Line};
 use client::Client;
 use config::{Config, Document, Global, VmName};
-use jail::Program;
+use guest_line::Seed;
+use jail::{Account, Program};
 use rpc_xdr::umlmonctrl::{DiskBacking, DiskPair, DiskSize, DiskTask};
 
 use crate::delete::must_be_root;
@@ -20,7 +21,7 @@ use crate::run::choice;
 use crate::selection::bad_config;
 use crate::start::{self, Group};
 use crate::undo::{Directory, Interruption, Section};
-use crate::{disk_work, look, rename};
+use crate::{disk_work, look, rename, seed};
 
 /// What the VM has if nothing else is asked for.
 const MEMORY: &str = "512";
@@ -44,6 +45,8 @@ struct Plan {
     image: Option<PathBuf>,
     /// The size of the disk in megabytes, if it is to have one of its own.
     disk: Option<u64>,
+    /// What the guest is told.
+    seed: Seed,
     rewrite: Rewrite,
 }
 
@@ -85,6 +88,8 @@ pub(crate) fn run(path: &Path, line: &Line, names: &[&str]) -> Result<Exit, Fail
 
 fn plan(path: &Path, line: &Line, vm: VmName) -> Result<Plan, Failure> {
     let failed = |why: String| Failure::new(Exit::Failed, why);
+    // Before others have to wait for the end of the change.
+    let seed = seed::from(line, &vm)?;
     let mut rewrite = Rewrite::begin(path, line.has("dry-run"))?;
     let config = rewrite.check()?;
     let global = &config.global;
@@ -108,6 +113,7 @@ fn plan(path: &Path, line: &Line, vm: VmName) -> Result<Plan, Failure> {
         vm,
         kernel,
         disk,
+        seed,
         rewrite,
     })
 }
@@ -167,6 +173,7 @@ fn section(
         ("con0", "pty:con0".to_owned()),
         ("con1", "pty".to_owned()),
         ("ubd0", if has_disk { DISK } else { COW }.to_owned()),
+        (seed::DISK.0, seed::DISK.1.to_owned()),
     ]);
     let networks = line.words.iter().filter(|given| given.name == "net");
     for (param, given) in NETWORKS.iter().zip(networks) {
@@ -203,6 +210,7 @@ fn carry_out(plan: Plan, report: &Report) -> Result<Config, Failure> {
         kernel,
         image,
         disk,
+        seed,
         rewrite,
     } = plan;
     let interruption = Interruption::watch()?;
@@ -225,6 +233,11 @@ fn carry_out(plan: Plan, report: &Report) -> Result<Config, Failure> {
     for task in tasks(backing.as_ref().map(Backing::disk), disk) {
         disk_work::perform(&mut client, &task, &|| interruption.check()).map_err(failed)?;
     }
+    let made = config.vm(&vm).map_err(bad_config)?;
+    let account = Account::resolve(&made.vmuser, made.vmgroup.as_deref());
+    let account = account.map_err(|error| Failure::new(Exit::Failed, error))?;
+    let disks = seed::open_disks(&made.jaildir).map_err(failed)?;
+    seed::put(&seed, &disks, &account).map_err(failed)?;
     interruption.check().map_err(failed)?;
     if let Some(backing) = backing {
         backing.keep();

@@ -31,6 +31,7 @@ mod rename;
 mod report;
 mod rewrite;
 mod run;
+mod seed;
 mod seen;
 mod selection;
 mod start;

@@ -124,7 +124,8 @@ pub const MODES: &[Mode] = &[
             "Makes a VM: its section, its directory and its disk",
         ),
         options: &[
-            "image", "kernel", "mem", "cpus", "disk", "user", "net", "start", "dry-run",
+            "image", "kernel", "mem", "cpus", "disk", "user", "net", "ssh-key", "password",
+            "start", "dry-run",
         ],
         run: |order| create::run(order.path(), order.line, order.names),
     },

@@ -141,6 +141,12 @@ pub const PROGRAM: Program = Program {
                     Some(Arg::new("NETWORK", Kind::Text)),
                     "Gives it a network, as eth0 in umlmon(5)",
                 ),
+                Word::new(
+                    "ssh-key",
+                    Some(Arg::FILE),
+                    "Lets the owner of this public key log in as root",
+                ),
+                Word::new("password", None, "Asks for the password of root"),
                 Word::new("start", None, "Starts the VM, too"),
             ],
         },

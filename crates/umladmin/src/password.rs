@@ -12,22 +12,26 @@ const MAX: u64 = 4096;
 
 /// Prints the verifier, with which nobody can log in, or the MD5 sum.
 pub(crate) fn run(verifier: bool) -> Result<Exit, Failure> {
-    let stdin = io::stdin();
-    let clear = if stdin.is_terminal() {
-        let first = rpassword::prompt_password("Password: ")?;
-        if rpassword::prompt_password("Again: ")? != first {
-            return Err(Failure::new(Exit::Failed, "the two passwords differ"));
-        }
-        first
-    } else {
-        first_line(stdin.lock())?
-    };
+    let clear = ask()?;
     let mut password = Password::from_clear(&clear).map_err(|e| Failure::new(Exit::Failed, e))?;
     if verifier {
         password = client::verifier_of(&password)?;
     }
     Report::new().print(&format!("{}\n", password.to_text()))?;
     Ok(Exit::Done)
+}
+
+/// Asks for a password twice, or reads a line where nobody can be asked.
+pub(crate) fn ask() -> Result<String, Failure> {
+    let stdin = io::stdin();
+    if !stdin.is_terminal() {
+        return first_line(stdin.lock());
+    }
+    let first = rpassword::prompt_password("Password: ")?;
+    match rpassword::prompt_password("Again: ")? == first {
+        true => Ok(first),
+        false => Err(Failure::new(Exit::Failed, "the two passwords differ")),
+    }
 }
 
 /// The first line without its end.
