@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 
 use cli::Failure;
 use guest_line::{
-    CHUNK, Command, Ending, MAX_COMMAND, MAX_PIECE, Size, ToGuest, ToHost, WINDOW, cost, decode,
-    encode,
+    CHUNK, Command, Ending, MAX_COMMAND, MAX_PIECE, Size, TELL, ToGuest, ToHost, WINDOW, cost,
+    decode, encode,
 };
 use rpc_xdr::client::{ClientError, Ticket};
 use rpc_xdr::umlmonctrl::{
@@ -40,6 +40,8 @@ pub struct Running {
     queue: VecDeque<Vec<u8>>,
     /// How much input the command has not taken yet.
     under_way: u32,
+    /// How much output was passed on and is not told yet.
+    passed_on: u32,
     sending: Option<Ticket<CtlResult>>,
     receiving: Option<Ticket<GuestReceiveResult>>,
 }
@@ -65,6 +67,7 @@ impl Running {
             stream: opened.stream,
             queue: VecDeque::new(),
             under_way: 0,
+            passed_on: 0,
             sending: None,
             receiving: None,
         };
@@ -110,7 +113,11 @@ impl Running {
 
     /// So much of an output was passed on; the command can go on with as much.
     pub fn passed_on(&mut self, bytes: usize) {
-        self.say(&ToGuest::Taken(cost(bytes)));
+        self.passed_on += cost(bytes);
+        if self.passed_on >= TELL {
+            self.say(&ToGuest::Taken(self.passed_on));
+            self.passed_on = 0;
+        }
     }
 
     fn say(&mut self, message: &ToGuest) {

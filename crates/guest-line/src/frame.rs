@@ -7,14 +7,18 @@
 use serde::{Deserialize, Serialize};
 
 /// The version of everything that is said on the line. A helper of another version is told from one that is missing.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// How many bytes a piece of a stream has at most.
 pub const MAX_PIECE: usize = 2048;
 
 /// How many bytes the monitor has on the line at most that the helper has not read. The terminal in the guest holds
-/// about 4 KiB, and a kernel that finds it full may read no more.
-pub const UNREAD: usize = 3 << 10;
+/// 4095, and a kernel that finds room for less than 128 stops reading, for ever in versions up to now: `line_throttle`
+/// takes the descriptor off its list, and nothing puts it there again.
+pub const UNREAD: u32 = 3840;
+
+/// The helper tells what it has read when it is so much. The monitor can always send the rest of [`UNREAD`].
+pub const TELL_READ: u32 = 512;
 
 /// How many bytes a frame has on the line at most: a piece, its head, and one byte for each 254 of them.
 const MAX_FRAME: usize = MAX_PIECE + 64;
@@ -34,7 +38,8 @@ pub enum Frame {
         /// That of the hello.
         nonce: u64,
     },
-    /// The helper has read this many frames since it was welcome, modulo 2^32. See [`UNREAD`].
+    /// The helper has read this many bytes since it was welcome, modulo 2^32. See [`UNREAD`]. It says 0 when it is
+    /// welcome; the monitor says nothing between that and the welcome, so both count from the same byte.
     Read(u32),
     /// A piece of a stream. Streams begin with their first piece, which the monitor sends.
     Piece {

@@ -15,10 +15,10 @@ mod message;
 mod seed;
 mod share;
 
-pub use frame::{Decoder, Disturbed, Encoder, Frame, MAX_PIECE, UNREAD, VERSION};
+pub use frame::{Decoder, Disturbed, Encoder, Frame, MAX_PIECE, TELL_READ, UNREAD, VERSION};
 pub use message::{
-    CHUNK, Command, Ending, MAX_COMMAND, Nonsense, Size, ToGuest, ToHost, WINDOW, cost, decode,
-    encode,
+    CHUNK, Command, Ending, MAX_COMMAND, Nonsense, Size, TELL, ToGuest, ToHost, WINDOW, cost,
+    decode, encode,
 };
 pub use seed::{BadSeed, MAX_SEED, Seed};
 pub use share::{share_argument, shares_in};

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use guest_line::{Decoder, Encoder, Frame, VERSION};
+use guest_line::{Decoder, Encoder, Frame, TELL_READ, VERSION};
 use rustix::fs::{Mode, OFlags, fcntl_getfl, fcntl_setfl, open as open_file};
 use rustix::io::{Errno, read, write};
 use rustix::termios::{OptionalActions, QueueSelector, isatty, tcflush, tcgetattr, tcsetattr};
@@ -46,8 +46,8 @@ pub(crate) struct Line {
 enum Greeting {
     /// It begins again then.
     Said { nonce: u64, again: Instant },
-    /// The monitor has answered; this many frames were read since.
-    Welcome { read: u32 },
+    /// The monitor has answered. So many bytes were read since, and the monitor was told of so many.
+    Welcome { read: u32, told: u32 },
 }
 
 impl Line {
@@ -60,7 +60,7 @@ impl Line {
             encoder,
             decoder,
             out: Vec::new(),
-            greeting: Greeting::Welcome { read: 0 },
+            greeting: Greeting::Welcome { read: 0, told: 0 },
         };
         line.greet();
         Ok(line)
@@ -142,12 +142,21 @@ impl Line {
             Err(Errno::AGAIN | Errno::INTR) => return Ok(Some(Vec::new())),
             Err(error) => return Err(error.into()),
         };
+        if let Greeting::Welcome { read, told } = &mut self.greeting {
+            *read = read.wrapping_add(u32::try_from(length).unwrap_or(0));
+            if read.wrapping_sub(*told) >= TELL_READ {
+                *told = *read;
+                let read = *read;
+                self.say(&Frame::Read(read));
+            }
+        }
         let mut frames = Vec::new();
         for frame in self.decoder.take(buffer.get(..length).unwrap_or_default()) {
-            match (&mut self.greeting, frame) {
+            match (&self.greeting, frame) {
                 (Greeting::Said { nonce, .. }, Ok(Frame::Welcome { nonce: answered })) => {
                     if *nonce == answered {
-                        self.greeting = Greeting::Welcome { read: 0 };
+                        self.greeting = Greeting::Welcome { read: 0, told: 0 };
+                        self.say(&Frame::Read(0));
                     }
                 }
                 (Greeting::Said { .. }, _) => {}
@@ -155,15 +164,8 @@ impl Line {
                     self.greet();
                     return Ok(None);
                 }
-                (Greeting::Welcome { read }, Ok(frame)) => {
-                    *read = read.wrapping_add(1);
-                    frames.push(frame);
-                }
+                (Greeting::Welcome { .. }, Ok(frame)) => frames.push(frame),
             }
-        }
-        if let (Greeting::Welcome { read }, false) = (&self.greeting, frames.is_empty()) {
-            let read = *read;
-            self.say(&Frame::Read(read));
         }
         Ok(Some(frames))
     }

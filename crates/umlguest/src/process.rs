@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::Context as _;
-use guest_line::{CHUNK, Command as Wanted, Ending, Size, ToHost, WINDOW, cost};
+use guest_line::{CHUNK, Command as Wanted, Ending, Size, TELL, ToHost, WINDOW, cost};
 use rustix::event::PollFlags;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::{Errno, fcntl_dupfd_cloexec, read, write};
@@ -36,6 +36,8 @@ pub(crate) struct Process {
     pending: VecDeque<Vec<u8>>,
     /// The cost of that.
     waiting: u32,
+    /// The cost of what it has taken, and the client was not told.
+    untold: u32,
     /// The client has no more input than is pending.
     last_input: bool,
     outputs: [Output; 2],
@@ -122,6 +124,7 @@ impl Process {
             input: Some(ends.input),
             pending: VecDeque::new(),
             waiting: 0,
+            untold: 0,
             last_input: false,
             outputs: [
                 Output {
@@ -242,7 +245,9 @@ impl Process {
             self.input = None;
         }
         self.waiting -= taken;
-        (taken > 0).then_some(ToHost::Taken(taken))
+        self.untold += taken;
+        let is_worth_telling = self.untold >= TELL;
+        is_worth_telling.then(|| ToHost::Taken(std::mem::take(&mut self.untold)))
     }
 }
 

@@ -24,8 +24,8 @@ struct Host {
     encoder: Encoder,
     decoder: Decoder,
     heard: VecDeque<Frame>,
-    /// Lengths of the frames that the helper has not read yet.
-    unread: VecDeque<usize>,
+    /// How many bytes were written since the greeting, and how many of them the helper has read.
+    written: u32,
     read: u32,
     next: u32,
 }
@@ -47,7 +47,7 @@ impl Host {
             encoder: Encoder::default(),
             decoder: Decoder::default(),
             heard: VecDeque::new(),
-            unread: VecDeque::new(),
+            written: 0,
             read: 0,
             next: 1,
         };
@@ -65,13 +65,13 @@ impl Host {
         assert_eq!(version, VERSION);
         self.encoder = Encoder::default();
         self.write(&Frame::Welcome { nonce });
-        self.unread.clear();
-        self.read = 0;
+        self.until(|frame| *frame == Frame::Read(0));
+        (self.written, self.read) = (0, 0);
     }
 
     fn write(&mut self, frame: &Frame) {
         let bytes = self.encoder.encode(frame).unwrap();
-        self.unread.push_back(bytes.len());
+        self.written += u32::try_from(bytes.len()).unwrap();
         let mut left = &bytes[..];
         while !left.is_empty() {
             left = &left[rustix::io::write(&self.line, left).unwrap()..];
@@ -100,11 +100,7 @@ impl Host {
         // The greeting begins with the end of what may have been before.
         for frame in self.decoder.take(&buffer[..length]).into_iter().flatten() {
             match frame {
-                Frame::Read(read) => {
-                    let more = read.wrapping_sub(self.read);
-                    self.unread.drain(..more as usize);
-                    self.read = read;
-                }
+                Frame::Read(read) if read > 0 => self.read = read,
                 frame => self.heard.push_back(frame),
             }
         }
@@ -123,7 +119,8 @@ impl Host {
 
     fn say(&mut self, stream: u32, message: &ToGuest) {
         let bytes = encode(message, MAX_PIECE).unwrap();
-        while self.unread.iter().sum::<usize>() + bytes.len() > UNREAD {
+        let length = u32::try_from(bytes.len()).unwrap() + 64;
+        while self.written - self.read + length > UNREAD {
             self.listen();
         }
         self.write(&Frame::Piece { stream, bytes });

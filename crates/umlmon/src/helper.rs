@@ -125,7 +125,10 @@ impl Helper {
         let number = last.checked_add(1).ok_or_else(no_helper)?;
         let line = self.line()?;
         let mut line = line.borrow_mut();
-        if line.open(number) > MAX_STREAMS {
+        let Some(open) = line.open(number) else {
+            return Err(Failure::Busy("the guest's helper does not read".into()));
+        };
+        if open > MAX_STREAMS {
             line.close(number);
             let why = format!("{MAX_STREAMS} commands run already");
             return Err(Failure::Busy(why));
@@ -216,7 +219,7 @@ async fn carry(helper: Rc<Helper>, line: Rc<RefCell<Line>>, socket: UnixStream) 
             () = helper.output.notified() => {}
         }
         // Of the stack: most guests never say a word here.
-        let mut buffer = [0; 4096];
+        let mut buffer = [0; 16 << 10];
         match socket.try_read(&mut buffer) {
             // The kernel has closed its end.
             Ok(0) => return,
@@ -229,6 +232,8 @@ async fn carry(helper: Rc<Helper>, line: Rc<RefCell<Line>>, socket: UnixStream) 
             Err(_) => return,
         }
         let written = line.borrow_mut().write(|bytes| socket.try_write(bytes));
+        // Somebody may be waiting for room.
+        helper.changed.notify_waiters();
         if written.is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock) {
             return;
         }

@@ -10,6 +10,12 @@ use guest_line::{Decoder, Disturbed, Encoder, Frame, UNREAD, WINDOW, cost};
 /// How many bytes wait for a client at most; a helper that keeps to the window has no more under way.
 const MAX_INBOX: u32 = 2 * WINDOW;
 
+/// How many pieces of one stream wait to be written at most, so that each stream has its turn.
+const MAX_QUEUED: usize = 2;
+
+/// How many frames wait to be written at most when a stream begins.
+const MAX_WAITING: usize = 256;
+
 /// There is no such stream: it was closed, or the helper knows nothing of it any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct NoStream;
@@ -29,6 +35,17 @@ struct Inbox {
     pieces: VecDeque<Vec<u8>>,
     cost: u32,
     ended: bool,
+    /// How many pieces of the client wait to be written.
+    queued: usize,
+}
+
+/// What the helper is known to have read, once it has said that it is welcome.
+#[derive(Debug, Default)]
+struct Read {
+    /// How many bytes were written since, modulo 2^32.
+    written: u32,
+    /// How many of them it has read.
+    read: u32,
 }
 
 /// A line.
@@ -38,11 +55,13 @@ pub(super) struct Line {
     decoder: Decoder,
     /// The version of the helper, once it has reported itself.
     helper: Option<u32>,
-    out: Vec<u8>,
-    /// The lengths of frames that the helper has not read yet.
-    unread: VecDeque<usize>,
-    /// The number of the frames that it has read, as it counts.
-    read: u32,
+    /// The greeting, which is written whatever the helper reads.
+    greeting: Vec<u8>,
+    /// Nothing else is written until it has answered that.
+    read: Option<Read>,
+    /// What else is to be written, each frame with its stream, and how much of the first one was.
+    waiting: VecDeque<(u32, Vec<u8>)>,
+    begun: usize,
     streams: BTreeMap<u32, Inbox>,
 }
 
@@ -52,35 +71,36 @@ impl Line {
         self.helper
     }
 
-    /// Opens a stream; returns how many there are.
-    pub(super) fn open(&mut self, number: u32) -> usize {
+    /// Opens a stream; returns how many there are. Nothing if the helper does not read.
+    pub(super) fn open(&mut self, number: u32) -> Option<usize> {
+        if self.waiting.len() > MAX_WAITING {
+            return None;
+        }
         self.streams.insert(number, Inbox::default());
-        self.streams.len()
+        Some(self.streams.len())
     }
 
     /// Gives a stream up.
     pub(super) fn close(&mut self, number: u32) {
         let open = self.streams.remove(&number);
         if open.is_some_and(|inbox| !inbox.ended) {
-            // It may exceed the limit of what is unread, as there is one for each stream.
-            let _ = self.say(&Frame::End { stream: number });
+            self.say(number, &Frame::End { stream: number });
         }
     }
 
     /// Sends a piece; nothing if the helper has to read first.
     pub(super) fn send(&mut self, stream: u32, piece: &[u8]) -> Result<Option<()>, NoStream> {
-        let inbox = self.streams.get(&stream).ok_or(NoStream)?;
+        let inbox = self.streams.get_mut(&stream).ok_or(NoStream)?;
         // Nobody listens, and the client learns of it by what it receives.
         if inbox.ended {
             return Ok(Some(()));
         }
-        let unread: usize = self.unread.iter().sum();
-        if unread + piece.len() > UNREAD {
+        if inbox.queued >= MAX_QUEUED {
             return Ok(None);
         }
+        inbox.queued += 1;
         let bytes = piece.to_vec();
-        // It was checked to be short enough.
-        let _ = self.say(&Frame::Piece { stream, bytes });
+        self.say(stream, &Frame::Piece { stream, bytes });
         Ok(Some(()))
     }
 
@@ -120,31 +140,39 @@ impl Line {
 
     /// The helper begins, and knows nothing of the streams that there are.
     fn welcome(&mut self, version: u32, nonce: u64) {
-        self.streams.clear();
         self.encoder = Encoder::default();
-        self.unread.clear();
-        self.read = 0;
         self.helper = Some(version);
+        self.greet(&Frame::Welcome { nonce });
+    }
+
+    /// Nothing else is said until the helper answers.
+    fn greet(&mut self, frame: &Frame) {
+        self.streams.clear();
+        self.waiting.clear();
+        self.begun = 0;
+        self.read = None;
         // What was half written before is ended by the zero.
-        self.out = vec![0];
-        if let Ok(bytes) = self.encoder.encode(&Frame::Welcome { nonce }) {
-            self.out.extend(bytes);
-        }
+        self.greeting = vec![0];
+        self.greeting
+            .extend(self.encoder.encode(frame).unwrap_or_default());
     }
 
     /// Something was lost.
     fn begin_again(&mut self) {
-        self.streams.clear();
         self.helper = None;
-        let _ = self.say(&Frame::Again);
+        self.greet(&Frame::Again);
     }
 
-    fn was_read(&mut self, read: u32) {
-        let more = read.wrapping_sub(self.read) as usize;
-        // A helper that has read more than was sent is not believed.
-        if more <= self.unread.len() {
-            self.unread.drain(..more);
-            self.read = read;
+    fn was_read(&mut self, all: u32) {
+        match &mut self.read {
+            None if all == 0 => self.read = Some(Read::default()),
+            // A helper that has read more than was written is not believed.
+            Some(Read { written, read })
+                if all.wrapping_sub(*read) <= written.wrapping_sub(*read) =>
+            {
+                *read = all;
+            }
+            _ => {}
         }
     }
 
@@ -156,20 +184,35 @@ impl Line {
         inbox.pieces.push_back(piece);
         if inbox.cost > MAX_INBOX {
             inbox.ended = true;
-            let _ = self.say(&Frame::End { stream });
+            self.say(stream, &Frame::End { stream });
         }
     }
 
-    fn say(&mut self, frame: &Frame) -> Result<(), Disturbed> {
-        let bytes = self.encoder.encode(frame)?;
-        self.unread.push_back(bytes.len());
-        self.out.extend(bytes);
-        Ok(())
+    fn say(&mut self, stream: u32, frame: &Frame) {
+        // Pieces were checked to be short enough.
+        if let Ok(bytes) = self.encoder.encode(frame) {
+            self.waiting.push_back((stream, bytes));
+        }
+    }
+
+    /// What may be written to the socket now.
+    fn due(&self) -> &[u8] {
+        let room = self
+            .read
+            .as_ref()
+            .map(|Read { written, read }| UNREAD.saturating_sub(written.wrapping_sub(*read)));
+        match (&self.greeting[..], room, self.waiting.front()) {
+            ([], Some(room), Some((_, frame))) => {
+                let rest = frame.get(self.begun..).unwrap_or_default();
+                rest.get(..room as usize).unwrap_or(rest)
+            }
+            (greeting, ..) => greeting,
+        }
     }
 
     /// There is something to be written to the socket.
     pub(super) fn has_output(&self) -> bool {
-        !self.out.is_empty()
+        !self.due().is_empty()
     }
 
     /// Writes what `write` takes.
@@ -177,9 +220,25 @@ impl Line {
         &mut self,
         mut write: impl FnMut(&[u8]) -> io::Result<usize>,
     ) -> io::Result<()> {
-        while !self.out.is_empty() {
-            let written = write(&self.out)?;
-            self.out.drain(..written);
+        while self.has_output() {
+            let written = write(self.due())?;
+            if !self.greeting.is_empty() {
+                self.greeting.drain(..written);
+                continue;
+            }
+            if let Some(read) = &mut self.read {
+                read.written = read
+                    .written
+                    .wrapping_add(u32::try_from(written).unwrap_or(0));
+            }
+            self.begun += written;
+            let is_whole = |(_, frame): &mut (u32, Vec<u8>)| frame.len() <= self.begun;
+            if let Some((stream, _)) = self.waiting.pop_front_if(is_whole) {
+                self.begun = 0;
+                if let Some(inbox) = self.streams.get_mut(&stream) {
+                    inbox.queued = inbox.queued.saturating_sub(1);
+                }
+            }
         }
         Ok(())
     }
@@ -203,6 +262,7 @@ mod tests {
         let mut decoder = Decoder::default();
         assert_eq!(said(&mut line, &mut decoder), [Frame::Welcome { nonce: 7 }]);
         assert_eq!(line.helper(), Some(VERSION));
+        line.hear(&encoder.encode(&Frame::Read(0)).unwrap());
         (line, encoder, decoder)
     }
 
@@ -222,18 +282,55 @@ mod tests {
         Frame::Piece { stream, bytes }
     }
 
+    /// How many bytes the monitor writes.
+    fn written(line: &mut Line) -> u32 {
+        let mut all = 0;
+        line.write(|bytes| {
+            all += bytes.len();
+            Ok(bytes.len())
+        })
+        .unwrap();
+        u32::try_from(all).unwrap()
+    }
+
     #[test]
     fn no_more_is_said_than_the_guest_can_hold_unread() {
-        let (mut line, mut encoder, mut decoder) = greeted();
+        let (mut line, mut encoder, _) = greeted();
         line.open(1);
+        line.open(2);
+        for stream in [1, 1, 2] {
+            assert_eq!(line.send(stream, &[1; MAX_PIECE]), Ok(Some(())));
+        }
+        // Each stream has its turn.
+        assert_eq!(line.send(1, &[1; MAX_PIECE]), Ok(None));
+        assert_eq!(written(&mut line), UNREAD);
+        assert!(!line.has_output());
         assert_eq!(line.send(1, &[1; MAX_PIECE]), Ok(Some(())));
-        assert_eq!(line.send(1, &[2; MAX_PIECE]), Ok(None));
-        assert_eq!(said(&mut line, &mut decoder).len(), 1);
-        // One that claims to have read more than was sent is not believed.
-        line.hear(&encoder.encode(&Frame::Read(2)).unwrap());
-        assert_eq!(line.send(1, &[2; MAX_PIECE]), Ok(None));
-        line.hear(&encoder.encode(&Frame::Read(1)).unwrap());
-        assert_eq!(line.send(1, &[2; MAX_PIECE]), Ok(Some(())));
+        let mut hear = |line: &mut Line, read| {
+            line.hear(&encoder.encode(&Frame::Read(read)).unwrap());
+            written(line)
+        };
+        // One that claims to have read more than was written is not believed.
+        assert_eq!(hear(&mut line, UNREAD + 1), 0);
+        assert_eq!(hear(&mut line, u32::MAX), 0);
+        assert_eq!(hear(&mut line, 1000), 1000);
+        assert_eq!(hear(&mut line, 0), 0);
+        assert_eq!(hear(&mut line, UNREAD), UNREAD - 1000);
+    }
+
+    #[test]
+    fn a_helper_that_reads_nothing_takes_no_memory() {
+        let (mut line, ..) = greeted();
+        let opened = (1..10_000).take_while(|number| {
+            let open = line.open(*number).is_some();
+            for _ in 0..3 {
+                let _ = line.send(*number, &[1; MAX_PIECE]);
+            }
+            line.close(*number);
+            open
+        });
+        assert!(opened.count() < MAX_WAITING);
+        assert!(line.waiting.len() < MAX_WAITING + 8);
     }
 
     #[test]
