@@ -37,6 +37,8 @@ pub enum Kind {
     Words(&'static [&'static str]),
     /// A command and its arguments: all that follows.
     Command,
+    /// Two paths, the first or the second one on this host: two words.
+    Paths,
     /// Two arguments with a colon between them.
     Pair(&'static Kind, &'static Kind),
 }

@@ -103,7 +103,7 @@ pub(crate) const COMMON: Section = Section {
 pub struct Given {
     /// Its name in the table.
     pub name: &'static str,
-    /// Its argument; empty if it takes none. The words of a command have NULs between them, which no word contains.
+    /// Its argument; empty if it takes none. The words of a command, and two paths, have NULs between them, which no word contains.
     pub value: OsString,
 }
 
@@ -259,6 +259,11 @@ fn take_value(
     let name = word.name;
     match (word.arg, attached) {
         (Some(arg), None) if arg.kind == Kind::Command => the_rest(name, arg, rest),
+        (Some(arg), None) if arg.kind == Kind::Paths => {
+            let first = rest.next().ok_or_else(|| missing(name, arg))?;
+            let second = rest.next().ok_or_else(|| missing(name, arg))?;
+            Ok([first, second].join(OsStr::new("\0")))
+        }
         (None, None) => Ok(OsString::new()),
         (None, Some(_)) => Err(Failure::usage(format_args!("-{name} takes no argument"))),
         (Some(_), Some(value)) => Ok(OsString::from_vec(value.to_vec())),
@@ -284,7 +289,11 @@ fn the_rest(
 
 fn missing(name: &str, arg: Arg) -> Failure {
     let label = arg.label;
-    Failure::usage(format_args!("-{name} needs an argument: -{name} {label}"))
+    let needs = match arg.kind {
+        Kind::Paths => "two arguments",
+        _ => "an argument",
+    };
+    Failure::usage(format_args!("-{name} needs {needs}: -{name} {label}"))
 }
 
 #[cfg(test)]

@@ -39,6 +39,7 @@ mod known;
 mod near;
 mod options;
 pub mod password;
+pub mod pipe;
 pub mod signals;
 mod stream;
 mod target;

@@ -10,11 +10,13 @@
 //!
 //! Both sides are hostile to each other: every size is bounded, and what is not understood ends what it belongs to.
 
+mod copy;
 mod frame;
 mod message;
 mod seed;
 mod share;
 
+pub use copy::{RECEIVE, SEND, receiving, sending};
 pub use frame::{Decoder, Disturbed, Encoder, Frame, MAX_PIECE, TELL_READ, UNREAD, VERSION};
 pub use message::{
     CHUNK, Command, Ending, MAX_COMMAND, Nonsense, Size, TELL, ToGuest, ToHost, WINDOW, cost,

@@ -3,6 +3,7 @@
 //! It is one static program, and needs nothing of the guest but its device of the line. It executes itself again for
 //! each command, to prepare what the command runs in.
 
+mod copy;
 mod init;
 mod launch;
 mod line;
@@ -14,9 +15,11 @@ mod stream;
 mod users;
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
+use guest_line::{RECEIVE, SEND};
 
 /// The device of the line: the last of the 64 serial lines that a User Mode Linux kernel has (`ssl63`).
 const LINE: &str = "/dev/ttyS63";
@@ -29,7 +32,8 @@ fn main() -> ExitCode {
     match run(&words) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("umlguest: {error:#}");
+            // Nobody may listen any more.
+            let _ = writeln!(std::io::stderr(), "umlguest: {error:#}");
             ExitCode::FAILURE
         }
     }
@@ -48,6 +52,9 @@ fn run(words: &[OsString]) -> anyhow::Result<()> {
     };
     match (first.to_str(), rest) {
         (Some(launch::OPTION), rest) => launch::launch(rest),
+        (Some(SEND), [source]) => copy::send(source),
+        (Some(RECEIVE), [to]) => copy::receive(to, None),
+        (Some(RECEIVE), [to, name]) => copy::receive(to, Some(name)),
         (Some("-line"), [device]) => {
             let device = std::path::Path::new(device);
             let line = line::open(device).with_context(|| format!("{}", device.display()))?;

@@ -82,6 +82,26 @@ impl Argument for Words {
     }
 }
 
+/// What is copied, and where to.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Paths(pub(crate) Vec<u8>, pub(crate) Vec<u8>);
+
+impl Argument for Paths {
+    const ARG: Option<Arg> = Some(Arg::new("SRC DEST", Kind::Paths));
+
+    fn read(given: &Given) -> Result<Paths, Failure> {
+        // In the interactive mode, a blank is between them.
+        let value = given.value.as_bytes();
+        let between = if value.contains(&0) { 0 } else { b' ' };
+        match value.split(|byte| *byte == between).collect::<Vec<_>>()[..] {
+            [source, to] if !source.is_empty() && !to.is_empty() => {
+                Ok(Paths(source.into(), to.into()))
+            }
+            _ => Err(malformed::<Paths>(given)),
+        }
+    }
+}
+
 impl Argument for () {
     const ARG: Option<Arg> = None;
 

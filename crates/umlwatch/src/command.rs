@@ -5,7 +5,7 @@ use client::{Client, REMOTE};
 use config::ChannelName;
 use rpc_xdr::umlmonctrl::*;
 
-use crate::argument::{Argument, Letter, Log, Ready, Recording, Seconds, Text, Words};
+use crate::argument::{Argument, Letter, Log, Paths, Ready, Recording, Seconds, Text, Words};
 use crate::disk_argument::{backed, pair, sized};
 use crate::run::Runner;
 use crate::style::OPTIONS;
@@ -139,6 +139,24 @@ pub const COMMANDS: &[Command] = &[
         "exec",
         "Runs a command in the guest, whose umlguest must run",
         &Action(|Words(words)| Task::new("run a command", move |runner| runner.exec(&words))),
+    ),
+    command(
+        "push",
+        "Copies a file or a directory into the guest",
+        &Action(|Paths(source, to)| {
+            Task::new("copy into the guest", move |runner| {
+                runner.push(&source, &to)
+            })
+        }),
+    ),
+    command(
+        "pull",
+        "Copies a file or a directory out of the guest",
+        &Action(|Paths(source, to)| {
+            Task::new("copy out of the guest", move |runner| {
+                runner.pull(&source, &to)
+            })
+        }),
     ),
     command(
         "start",
@@ -413,6 +431,7 @@ mod tests {
                 "sysrq" => "h",
                 "set" => "mem=32",
                 _ => match command.word.arg.map(|arg| arg.kind) {
+                    Some(Kind::Paths) => "a b",
                     Some(Kind::Pair(_, Kind::Value)) => "/disks/a.dsk:1",
                     Some(Kind::Pair(..)) => "/disks/a.dsk:/disks/b.dsk",
                     _ => "x",

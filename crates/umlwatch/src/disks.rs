@@ -8,22 +8,20 @@ use cli::{Exit, Failure, printable};
 use client::signals::{self, Signals};
 use client::when::size;
 use client::{Monitor, Stream, json, refused};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use nix::sys::signal::Signal;
 use rpc_xdr::client::{ClientError, Ticket};
 use rpc_xdr::umlmonctrl::{
-    DiskEntry, DiskJob, DiskListArgs, DiskProgress, DiskTask, DiskType, DiskUser, DiskWaitArgs,
+    DiskEntry, DiskJob, DiskListArgs, DiskTask, DiskType, DiskUser, DiskWaitArgs,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
+use crate::bar::Bar;
 use crate::run::Runner;
 
 /// How long one call waits for the end of a job; the bar is updated as often.
 const STEP_MS: u32 = 100;
-/// A job that is done sooner than this needs no bar.
-const PATIENCE: Duration = Duration::from_millis(300);
 /// How long the monitor may take for an answer when the user wants to end the program.
 const PATIENCE_WITH_MONITOR: Duration = Duration::from_secs(3);
 
@@ -66,7 +64,7 @@ impl Runner {
             if progress.finished {
                 return Ok(None);
             }
-            bar.show(&progress);
+            bar.show(progress.done, progress.total);
             signals.look();
             if let Some(signal) = signals.came {
                 // Undoing takes some time. After another signal, the client does not wait for it.
@@ -178,43 +176,6 @@ impl Interruption {
                     }
                 }
             }
-        }
-    }
-}
-
-/// The bar of a job that takes long, if stderr is a terminal.
-#[derive(Default)]
-struct Bar {
-    /// It counts from the beginning, and is hidden at first.
-    bar: Option<(ProgressBar, Instant)>,
-}
-
-impl Bar {
-    fn show(&mut self, progress: &DiskProgress) {
-        if progress.total == 0 {
-            return;
-        }
-        let (bar, begun) = self.bar.get_or_insert_with(|| {
-            // Not as wide as the terminal: what is echoed after it would be on another line.
-            let form =
-                "{bar:30} {binary_bytes}/{binary_total_bytes}  {binary_bytes_per_sec}  {eta} left";
-            let style = ProgressStyle::with_template(form);
-            let bar =
-                ProgressBar::with_draw_target(Some(progress.total), ProgressDrawTarget::hidden());
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-            (bar, Instant::now())
-        });
-        if bar.is_hidden() && begun.elapsed() >= PATIENCE {
-            // It stays hidden unless that is a terminal.
-            bar.set_draw_target(ProgressDrawTarget::stderr());
-        }
-        bar.set_length(progress.total);
-        bar.set_position(progress.done);
-    }
-
-    fn remove(self) {
-        if let Some((bar, _)) = self.bar {
-            bar.finish_and_clear();
         }
     }
 }

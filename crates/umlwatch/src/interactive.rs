@@ -293,7 +293,9 @@ impl Words {
                 let values = self.values(*second, rest).into_iter();
                 values.map(|value| format!("{first}:{value}")).collect()
             }
-            (Kind::Value | Kind::Text | Kind::Command | Kind::File | Kind::Vm, _) => Vec::new(),
+            (Kind::Value | Kind::Text | Kind::Command | Kind::File | Kind::Paths | Kind::Vm, _) => {
+                Vec::new()
+            }
         }
     }
 }

@@ -3,7 +3,9 @@
 
 mod argument;
 mod attach;
+mod bar;
 pub mod command;
+mod copy;
 mod disk_argument;
 mod disks;
 mod events;

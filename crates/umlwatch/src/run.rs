@@ -10,6 +10,7 @@ use rpc_xdr::umlmonctrl::*;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::attach;
+use crate::copy;
 use crate::exec;
 use crate::style::Style;
 use crate::{info, json};
@@ -134,6 +135,14 @@ impl Runner {
 
     pub(crate) fn exec(&mut self, words: &[u8]) -> Result<(), Failure> {
         exec::exec(&self.client, words)
+    }
+
+    pub(crate) fn push(&mut self, source: &[u8], to: &[u8]) -> Result<(), Failure> {
+        copy::push(&self.client, source, to)
+    }
+
+    pub(crate) fn pull(&mut self, source: &[u8], to: &[u8]) -> Result<(), Failure> {
+        copy::pull(&self.client, source, to)
     }
 
     pub(crate) fn start(&mut self, extra: &[Vec<u8>]) -> Result<(), Failure> {

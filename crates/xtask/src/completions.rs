@@ -38,7 +38,7 @@ const LOGS: &[&str] = &[
 
 fn offer(kind: Kind) -> Offer {
     match kind {
-        Kind::File => Offer::Files,
+        Kind::File | Kind::Paths => Offer::Files,
         Kind::Vm => Offer::Vms,
         Kind::Channel => Offer::Words(CHANNELS),
         Kind::Log => Offer::Words(LOGS),
