@@ -103,7 +103,8 @@ pub(crate) const COMMON: Section = Section {
 pub struct Given {
     /// Its name in the table.
     pub name: &'static str,
-    /// Its argument; empty if it takes none. The words of a command, and two paths, have NULs between them, which no word contains.
+    /// Its argument; empty if it takes none. The words of a command, and two paths, have NULs between them, which no
+    /// word contains.
     pub value: OsString,
 }
 

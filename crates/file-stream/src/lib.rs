@@ -1,5 +1,5 @@
-//! A file or a tree as a stream of bytes: [`send()`] makes it, and [`receive()`] makes the tree again below one directory.
-//! Runs in umlwatch, and in the guest in umlguest.
+//! A file or a tree as a stream of bytes: [`send()`] makes it, and [`receive()`] makes the tree again below one
+//! directory. Runs in umlwatch, and in the guest in umlguest.
 //!
 //! The two sides do not trust each other. A tree is told by entering and leaving directories, so every name is a single
 //! component, which is checked; the receiver opens it below the directory that it holds open, and follows no link. What

@@ -8,7 +8,8 @@ use crate::frame::MAX_PIECE;
 /// with [`cost`]. The sender stops at the message that reaches it.
 pub const WINDOW: u32 = 32 << 10;
 
-/// The receiver tells what it has passed on when it is so much: a message for each piece would take longer than the piece.
+/// The receiver tells what it has passed on when it is so much: a message for each piece would take longer than the
+/// piece.
 pub const TELL: u32 = WINDOW / 4;
 
 /// What a message with so many bytes of input or output counts for: many short ones need memory, too.
