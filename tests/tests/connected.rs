@@ -12,7 +12,7 @@ use std::process::{Child, Command};
 use std::time::Instant;
 
 use e2e::network::{enter, ip, snapshot};
-use e2e::{Console, Login, Vm, World, run, wait_for};
+use e2e::{Console, Login, Vm, World, free_port, run, wait_for};
 
 /// What is transferred in each direction: so many megabytes as `UMLMON_TEST_TRANSFER` says.
 fn load() -> Vec<u8> {
@@ -127,13 +127,7 @@ fn transfers(shell: &mut Shell, bytes: &[u8]) {
     let listener = TcpListener::bind("10.9.0.1:5001").unwrap();
     let line = "nc 10.9.0.1 5001 < /dev/ubdb";
     shell.begin(line);
-    let (mut stream, _) = listener.accept().unwrap();
-    let began = Instant::now();
-    let mut came = Vec::new();
-    stream.read_to_end(&mut came).unwrap();
-    assert!(came == bytes, "{} of {} bytes", came.len(), bytes.len());
-    report("from", bytes, began);
-    drop(stream);
+    arrives("from", listener.accept().unwrap().0, bytes);
     shell.end(line);
 
     // Nothing typed goes to nc: the other end would answer it with a reset, and what is under way would be lost.
@@ -228,6 +222,72 @@ fn down_and_up(vm: &Vm<'_>, shell: &mut Shell, nic: &str, up: &str) {
     });
     shell.run(up);
     shell.reaches("ping", "10.9.0.1");
+}
+
+/// What a process of the VM's user connects: the guest reaches other hosts, and the host a port of the guest. What
+/// listens on 127.0.0.1 of the host is out of reach. Attack A77
+#[test]
+fn by_a_process_without_an_interface_of_the_host() {
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
+    enter();
+    let _neighbour = Neighbour::new();
+    fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647").unwrap();
+    let (before, load, port) = (snapshot(), e2e::flood(2 << 20), free_port());
+    let vm = world
+        .vm("vm1")
+        .con(1)
+        .line(&format!("eth0 = user(forward={port}:7,mtu=9000)"))
+        .disk(1, load.clone())
+        .guest(Login::RootShell)
+        .monitor();
+    vm.start();
+    let mut shell = Shell::of(&vm);
+    shell.run("nic=$(basename /sys/class/net/[ve]*0); ip link set $nic up");
+    shell.run("ip addr add 10.0.2.15/24 dev $nic && ip route add default via 10.0.2.2");
+    for address in ["10.0.2.2", "10.8.0.1", "10.8.0.2"] {
+        shell.reaches("ping", address);
+    }
+    let outside = TcpListener::bind("10.8.0.1:5001").unwrap();
+    let line = "nc 10.8.0.1 5001 < /dev/ubdb";
+    shell.begin(line);
+    arrives("from", outside.accept().unwrap().0, &load);
+    shell.end(line);
+    let private = TcpListener::bind("127.0.0.1:5002").unwrap();
+    for address in ["10.0.2.2", "10.0.2.3"] {
+        shell.run(&format!("! nc -w 3 {address} 5002 < /dev/null"));
+    }
+    private.set_nonblocking(true).unwrap();
+    assert!(private.accept().is_err());
+    let line = "nc -l -p 7 < /dev/ubdb";
+    shell.begin(line);
+    let first = || {
+        // The process takes a connection before it knows whether the guest does.
+        let stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+        matches!(stream.peek(&mut [0]), Ok(1)).then_some(stream)
+    };
+    arrives(
+        "at a forwarded port from",
+        wait_for("nc in the guest", first),
+        &load,
+    );
+    shell.end(line);
+    shell.0.leave();
+    vm.umlwatch(&["-ctrlaltdel", "-wait", "60"]).ok();
+    vm.wait_inactive();
+    assert_eq!(snapshot(), before);
+    assert!(TcpListener::bind(("127.0.0.1", port)).is_ok());
+}
+
+/// Reads all that comes, and compares it.
+#[track_caller]
+fn arrives(direction: &str, mut stream: TcpStream, bytes: &[u8]) {
+    let began = Instant::now();
+    let mut came = Vec::new();
+    stream.read_to_end(&mut came).unwrap();
+    assert!(came == bytes, "{} of {} bytes", came.len(), bytes.len());
+    report(direction, bytes, began);
 }
 
 #[test]

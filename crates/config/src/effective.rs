@@ -92,6 +92,7 @@ impl Vm {
         vm.check_directories(global)?;
         check_logs(merged, &vm)?;
         check_proxies(merged, &vm)?;
+        check_user_network(merged, &vm)?;
         vm.check_kernelargs(merged)?;
         Ok(vm)
     }
@@ -195,6 +196,23 @@ fn check_proxies(merged: &[Assignment], vm: &Vm) -> Result<()> {
         _ => None,
     };
     distinct(merged, proxy_of, "the same proxy_if")
+}
+
+/// The process that makes the connections of a VM serves one interface, in a network that the VM has for itself.
+fn check_user_network(merged: &[Assignment], vm: &Vm) -> Result<()> {
+    let user_of = |a: &Assignment| match a.param.name {
+        "eth" => matches!(vm.eth.get(&a.index), Some(Nic::User { .. })).then_some(()),
+        _ => None,
+    };
+    distinct(merged, user_of, "user(...), of which a VM can have one")?;
+    let user = merged.iter().find(|a| user_of(a).is_some());
+    match user {
+        Some(a) if vm.is_in_network_of_host() => Err(Error::Conflict(format!(
+            "{a} needs a network that the VM has for itself, and text for the kernel about networks needs that of the \
+             host"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn distinct<K: Ord>(

@@ -4,6 +4,9 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result, did_you_mean, quoted};
 
+/// The keys that may be given more than once.
+const REPEATED: [&str; 1] = ["forward"];
+
 /// A parsed form. Take every key, then [`Form::finish`] it, which refuses the keys that were not taken.
 pub(crate) struct Form<'a> {
     pub(crate) name: &'a str,
@@ -35,14 +38,15 @@ impl<'a> Form<'a> {
             return Err(bad("there is a second parenthesis".into()));
         }
         let mut rest: Vec<(&str, &str)> = Vec::new();
-        for arg in args.split(',') {
+        let args = Some(args).filter(|args| !args.trim().is_empty());
+        for arg in args.into_iter().flat_map(|args| args.split(',')) {
             let (key, value) = arg
                 .split_once('=')
                 .map_or((arg.trim(), ""), |(k, v)| (k.trim(), v.trim()));
             if key.is_empty() || value.is_empty() {
                 return Err(bad(format!("{} is not key=value", quoted(arg.trim()))));
             }
-            if rest.iter().any(|(k, _)| *k == key) {
+            if !REPEATED.contains(&key) && rest.iter().any(|(k, _)| *k == key) {
                 return Err(bad(format!("{key} is given twice")));
             }
             rest.push((key, value));
@@ -78,6 +82,15 @@ impl<'a> Form<'a> {
         key: &'static str,
     ) -> Result<Option<T>> {
         self.read(key, str::parse)
+    }
+
+    /// The values of a key that may be given more than once.
+    pub(crate) fn every<T: FromStr<Err = Error>>(&mut self, key: &'static str) -> Result<Vec<T>> {
+        let mut values = Vec::new();
+        while let Some(value) = self.optional(key)? {
+            values.push(value);
+        }
+        Ok(values)
     }
 
     /// The value of a required key.
@@ -136,7 +149,7 @@ mod tests {
         assert!(problem("f(a=1").contains("')' at the end is missing"));
         assert!(problem("f(a=1)x").contains("')' at the end is missing"));
         assert!(problem("f(a=(1))").contains("second parenthesis"));
-        assert!(problem("f()").contains("is not key=value"));
+        assert!(problem("f(,)").contains("is not key=value"));
         assert!(problem("f(a=1,)").contains("is not key=value"));
         assert!(problem("f(a=)").contains("is not key=value"));
         assert!(problem("f(a=1,a=2)").contains("a is given twice"));

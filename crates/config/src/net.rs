@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::form::Form;
+use crate::forward::Forward;
 use crate::names::{InterfaceName, number};
 use crate::values::{one_of, unknown_form};
 
@@ -267,6 +268,15 @@ pub enum Nic {
         /// Largest packet in bytes, of both ends.
         mtu: Option<Mtu>,
     },
+    /// `user`: connections of the VM are made by a process of its user on the host, without an interface there.
+    User {
+        /// Ports of the host that are forwarded to the VM.
+        forwards: Vec<Forward>,
+        /// Hardware address of the VM's end.
+        guest_hwaddr: Option<HwAddr>,
+        /// Largest packet in bytes.
+        mtu: Option<Mtu>,
+    },
     /// Anything else: text passed to the kernel as `ethN=TEXT`.
     Raw(String),
 }
@@ -276,10 +286,29 @@ impl Nic {
     pub fn proxy_if(&self) -> Option<&InterfaceName> {
         match self {
             Nic::HostToHost { proxy_if, .. } | Nic::Bridged { proxy_if, .. } => Some(proxy_if),
+            Nic::User { .. } | Nic::Raw(_) => None,
+        }
+    }
+
+    /// Largest packet in bytes, if it is configured.
+    pub fn mtu(&self) -> Option<Mtu> {
+        match self {
+            Nic::HostToHost { mtu, .. } | Nic::Bridged { mtu, .. } | Nic::User { mtu, .. } => *mtu,
             Nic::Raw(_) => None,
         }
     }
+
+    /// Ports of the host that are forwarded to the VM.
+    pub fn forwards(&self) -> &[Forward] {
+        match self {
+            Nic::User { forwards, .. } => forwards,
+            _ => &[],
+        }
+    }
 }
+
+/// The names of the forms.
+const FORMS: [&str; 3] = ["host_to_host", "bridged", "user"];
 
 impl FromStr for Nic {
     type Err = Error;
@@ -305,7 +334,12 @@ impl FromStr for Nic {
                 guest_hwaddr: form.optional("guest_hwaddr")?,
                 mtu: form.optional("mtu")?,
             },
-            other => return Err(unknown_form(other, &["host_to_host", "bridged"])),
+            "user" => Nic::User {
+                forwards: form.every("forward")?,
+                guest_hwaddr: form.optional("guest_hwaddr")?,
+                mtu: form.optional("mtu")?,
+            },
+            other => return Err(unknown_form(other, &FORMS)),
         };
         form.finish()?;
         check_ends(nic)
@@ -318,7 +352,7 @@ fn raw(text: &str) -> Result<Nic> {
         let why = "text for the kernel must not contain white space";
         return Err(Error::value("a NIC specification", text, why));
     }
-    if ["host_to_host", "bridged"].contains(&text) {
+    if FORMS.contains(&text) {
         return Err(Error::value(
             "a NIC specification",
             text,
@@ -448,6 +482,19 @@ mod tests {
             "tuntap,tap0".parse::<Nic>().unwrap(),
             Nic::Raw("tuntap,tap0".into())
         );
+    }
+
+    #[test]
+    fn ports_of_the_host() {
+        let nic: Nic = "user(forward=2222:22, forward=udp:53:53, guest_hwaddr=pool)"
+            .parse()
+            .unwrap();
+        assert_eq!((nic.forwards().len(), nic.proxy_if()), (2, None));
+        assert!("user()".parse::<Nic>().unwrap().forwards().is_empty());
+        assert!(refusal::<Nic>("user").contains("are missing"));
+        assert!(refusal::<Nic>("user(forward=22)").contains("forward:"));
+        assert!(refusal::<Nic>("user(mtu=1500,mtu=1500)").contains("given twice"));
+        assert!(refusal::<Nic>("user(forwards=1:2)").contains("did you mean \"forward\""));
     }
 
     #[test]

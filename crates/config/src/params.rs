@@ -433,7 +433,7 @@ pub const PARAMS: &[Param] = &[
     Param {
         name: "eth",
         indexed: Some(MAX_ETH),
-        value: "host_to_host(...)|bridged(...)|TEXT",
+        value: "host_to_host(...)|bridged(...)|user(...)|TEXT",
         doc: "a virtual network interface",
         set: Set::Vm(|vm, n, v| v.parse().map(|nic| drop(vm.eth.insert(n, nic)))),
         ..VM_PROTECTED

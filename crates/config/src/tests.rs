@@ -123,6 +123,21 @@ fn the_examples_of_the_manual() {
 }
 
 #[test]
+fn one_interface_without_a_network_of_the_host() {
+    let refused = |lines: &str| {
+        let config = config(&format!("{FOO}{lines}"));
+        config.vm(&name("foo")).unwrap_err().to_string()
+    };
+    let twice = refused("eth0 = user()\neth1 = user(forward=2222:22)");
+    assert!(twice.contains("of which a VM can have one"), "{twice}");
+    let text = refused("eth0 = user()\neth1 = tuntap,tap0");
+    assert!(
+        text.contains("eth0 = user()") && text.contains("that of the host"),
+        "{text}"
+    );
+}
+
+#[test]
 fn the_global_section() {
     let global = config(MINIMAL).global;
     assert_eq!(global.shared, Path::new("/var/lib/umlmon/shared"));

@@ -122,7 +122,9 @@ impl Confinement {
             share::attach(&root, shares),
         )?;
         if self.tun {
-            step("provide /dev/net/tun in the jail", self.provide_tun(&root))?;
+            let at = beneath(&root, Path::new("dev/net"));
+            let provided = at.and_then(|at| provide_tun(at, self.uid, self.gid));
+            step("provide /dev/net/tun in the jail", provided)?;
         }
 
         // Steps that need privileges but give none up.
@@ -155,31 +157,6 @@ impl Confinement {
         let disks = beneath(root, Path::new("disks"))?;
         let attr = MountAttr::NO_SUID | MountAttr::NO_DEV;
         mounts::attach(mounts::copy_of(&disks, attr)?, disks)
-    }
-
-    /// A node that belongs to the user: that of the host may be for root only.
-    fn provide_tun(&self, root: &OwnedFd) -> io::Result<()> {
-        let directory = mounts::node_directory()?;
-        mknodat(
-            &directory,
-            "tun",
-            FileType::CharacterDevice,
-            Mode::RUSR | Mode::WUSR,
-            makedev(TUN.0, TUN.1),
-        )?;
-        let (uid, gid) = (
-            rustix::fs::Uid::from_raw(self.uid),
-            rustix::fs::Gid::from_raw(self.gid),
-        );
-        chownat(
-            &directory,
-            "tun",
-            Some(uid),
-            Some(gid),
-            AtFlags::SYMLINK_NOFOLLOW,
-        )?;
-        sys::restrict_mount(&directory, MountAttr::READ_ONLY)?;
-        mounts::attach(directory, beneath(root, Path::new("dev/net"))?)
     }
 
     fn schedule(&self) -> Result<()> {
@@ -231,6 +208,43 @@ fn separate_mounts() -> Result<()> {
         Err(Errno::INVAL) => Err(Error::RootIsNoMountPoint),
         separated => step("separate the mounts", separated),
     }
+}
+
+/// Covers the host's `/dev/net` with a directory in which the tun device belongs to this user. To be called by a process
+/// that has left the host's mounts ([`leave_mounts`]).
+///
+/// # Errors
+/// The step that failed.
+pub fn show_tun(uid: u32, gid: u32) -> Result<()> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let at = openat(CWD, "/dev/net", flags, Mode::empty()).map_err(io::Error::from);
+    let shown = at.and_then(|at| provide_tun(at, uid, gid));
+    step("provide /dev/net/tun", shown)
+}
+
+/// A node that belongs to the user: that of the host may be for root only.
+fn provide_tun(at: OwnedFd, uid: u32, gid: u32) -> io::Result<()> {
+    let directory = mounts::node_directory()?;
+    mknodat(
+        &directory,
+        "tun",
+        FileType::CharacterDevice,
+        Mode::RUSR | Mode::WUSR,
+        makedev(TUN.0, TUN.1),
+    )?;
+    let (uid, gid) = (
+        rustix::fs::Uid::from_raw(uid),
+        rustix::fs::Gid::from_raw(gid),
+    );
+    chownat(
+        &directory,
+        "tun",
+        Some(uid),
+        Some(gid),
+        AtFlags::SYMLINK_NOFOLLOW,
+    )?;
+    sys::restrict_mount(&directory, MountAttr::READ_ONLY)?;
+    mounts::attach(directory, at)
 }
 
 /// Puts the calling thread, and what it starts from now on, into a mount namespace of its own. What is mounted there is

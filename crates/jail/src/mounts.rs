@@ -98,6 +98,20 @@ pub(crate) fn node_directory() -> io::Result<OwnedFd> {
     tmpfs(&[("mode", "0755"), ("size", "4k")], attr)
 }
 
+/// A directory of this user for sockets, which is seen by descriptors only. It is gone with the last of them.
+///
+/// # Errors
+/// Those of fsmount(2).
+pub fn socket_directory(uid: u32, gid: u32) -> io::Result<OwnedFd> {
+    let attr = MountAttrFlags::MOUNT_ATTR_NOSUID
+        | MountAttrFlags::MOUNT_ATTR_NODEV
+        | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let (uid, gid) = (uid.to_string(), gid.to_string());
+    let owner = [("uid", uid.as_str()), ("gid", gid.as_str())];
+    let size = [("mode", "0700"), ("size", "4k"), ("nr_inodes", "8")];
+    tmpfs(&[owner.as_slice(), &size].concat(), attr)
+}
+
 fn tmpfs(options: &[(&str, &str)], attr: MountAttrFlags) -> io::Result<OwnedFd> {
     let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     for (key, value) in options {

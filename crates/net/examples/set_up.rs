@@ -23,6 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             .parse()?;
     let owner = Owner {
         vm_dir: directory,
+        gid: 65534,
         uid: 65534,
         pool: MacPool::default(),
         driver: Driver::Vec,

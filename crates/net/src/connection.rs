@@ -6,11 +6,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 
-use config::{InterfaceName, MacAddr, MacPool, Mtu, Nic};
+use config::{Forward, InterfaceName, MacAddr, MacPool, Mtu, Nic};
 
 use crate::apart::Apart;
 use crate::host::{Counters, Host};
 use crate::kernel::Driver;
+use crate::user;
 
 /// An interface of the VM, as it is configured.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +29,8 @@ pub struct Owner<'a> {
     pub vm_dir: &'a Path,
     /// The user that the kernel runs as.
     pub uid: u32,
+    /// Its main group.
+    pub gid: u32,
     /// Where addresses come from.
     pub pool: MacPool,
     /// The driver by which the kernel is connected.
@@ -41,7 +44,7 @@ pub struct Owner<'a> {
 pub struct Connection {
     /// The N of ethN.
     pub number: u8,
-    /// The interface on the host: the tap, or the end of a cable to it.
+    /// The interface on the host: the tap, or the end of a cable to it. With a process instead, the tap in its network.
     pub proxy_if: InterfaceName,
     /// MAC address of that interface.
     pub proxy_mac: Option<MacAddr>,
@@ -55,6 +58,8 @@ pub struct Connection {
     pub host_if: Option<InterfaceName>,
     /// The bridge of the host that the interface is a port of.
     pub bridge_if: Option<InterfaceName>,
+    /// The forwarded ports of the host, if a process there makes the connections of the VM.
+    pub forwards: Option<Vec<Forward>>,
     pub(crate) queue: Option<OwnedFd>,
     /// Where the tap is, if not on the host.
     pub(crate) apart: Option<Rc<Apart>>,
@@ -73,6 +78,7 @@ impl Connection {
             addresses: None,
             host_if: None,
             bridge_if: None,
+            forwards: None,
             queue: None,
             apart: None,
         };
@@ -98,6 +104,15 @@ impl Connection {
                 bridge_if: Some(bridge_if.clone()),
                 ..bare(proxy_if, mtu)
             }),
+            Nic::User { forwards, mtu, .. } => {
+                // No interface of the host is in the same network.
+                let tap = format!("tap{}", eth.number).parse().ok()?;
+                Some(Connection {
+                    addresses: Some((user::ROUTER, user::GUEST)),
+                    forwards: Some(forwards.clone()),
+                    ..bare(&tap, mtu)
+                })
+            }
             Nic::Raw(_) => None,
         }
     }

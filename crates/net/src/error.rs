@@ -57,6 +57,22 @@ pub enum Error {
         /// What is known of it.
         holder: String,
     },
+    /// The program that makes the connections of a VM is missing.
+    #[error("{eth}: user(...) needs {program}, which is not there; install it (apt install slirp4netns)", program = crate::user::PROGRAM)]
+    NoProgram {
+        /// Which interface of the VM needs it.
+        eth: String,
+    },
+    /// A port of the host cannot be forwarded.
+    #[error("{eth}: forward: the port {port} cannot be had: {why}")]
+    Port {
+        /// Which interface of the VM wants it.
+        eth: String,
+        /// Protocol, address and number.
+        port: String,
+        /// Why not, and what to do.
+        why: String,
+    },
     /// An address is in use on the host.
     #[error("{eth}: {param}: {what}; give another address, or remove it there")]
     AddressInUse {

@@ -15,6 +15,7 @@ mod records;
 mod setup;
 mod sysctl;
 mod undo;
+pub mod user;
 
 pub use connection::{Connection, Eth, Owner};
 pub use error::Error;

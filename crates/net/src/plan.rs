@@ -12,6 +12,7 @@ use crate::error::Error;
 use crate::host::{self, Host, Link, Way};
 use crate::records::{All, Holding, Memories, Proxy, Record, Records, Thing, namespace};
 use crate::sysctl;
+use crate::user;
 
 /// How much of the VM's directory is in an alias; the kernel accepts 255 bytes in all (IFALIASZ).
 const MAX_DIRECTORY: usize = 240;
@@ -64,6 +65,16 @@ impl<'a> Planning<'a> {
         let Some(mut connection) = Connection::configured(interface) else {
             return Ok(None);
         };
+        let [proxy, guest] = hardware(interface.nic);
+        if let Some(forwards) = &connection.forwards {
+            user::check_program(&eth)?;
+            for forward in forwards {
+                self.hold(&eth, "forward", Thing::Port(user::port(forward)))?;
+                user::check_port(&eth, forward)?;
+            }
+            connection.guest_mac = self.mac(&eth, "guest", guest)?;
+            return Ok(Some(connection));
+        }
         let name = connection.proxy_if.clone();
         self.hold(&eth, "proxy_if", Thing::Interface(name.to_string()))?;
         self.check_name(&eth, &name)?;
@@ -82,7 +93,6 @@ impl<'a> Planning<'a> {
                 self.plan_proxy(&eth, host_if, guest)?;
             }
         }
-        let [proxy, guest] = hardware(interface.nic);
         connection.proxy_mac = self.mac(&eth, "proxy", proxy)?;
         connection.guest_mac = self.mac(&eth, "guest", guest)?;
         Ok(Some(connection))
@@ -250,6 +260,7 @@ fn hardware(nic: &Nic) -> [Option<HwAddr>; 2] {
             guest_hwaddr,
             ..
         } => [*proxy_hwaddr, *guest_hwaddr],
+        Nic::User { guest_hwaddr, .. } => [None, *guest_hwaddr],
         Nic::Raw(_) => [None, None],
     }
 }
@@ -281,6 +292,7 @@ mod tests {
             let owner = Owner {
                 vm_dir: Path::new(vm_dir),
                 uid: 1,
+                gid: 1,
                 pool: MacPool::default(),
                 driver: Driver::Vec,
                 on_host: false,

@@ -32,6 +32,8 @@ pub(crate) enum Thing {
     Interface(String),
     Mac(MacAddr),
     Address(Ipv4Addr),
+    /// As "tcp 127.0.0.1:2222".
+    Port(String),
 }
 
 impl std::fmt::Display for Thing {
@@ -40,6 +42,7 @@ impl std::fmt::Display for Thing {
             Thing::Interface(name) => write!(f, "the interface {name}"),
             Thing::Mac(mac) => write!(f, "the MAC address {mac}"),
             Thing::Address(address) => write!(f, "the address {address}"),
+            Thing::Port(port) => write!(f, "the port {port}"),
         }
     }
 }

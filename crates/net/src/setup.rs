@@ -19,6 +19,7 @@ use crate::plan::{Planning, alias};
 use crate::records::{All, Record, Records};
 use crate::sysctl;
 use crate::undo::{clean, undo};
+use crate::user::{self, UserEnd};
 
 /// The first octet of a bridge port's address, if none is configured: a local one that is higher than those of other
 /// ports, of which the bridge takes the lowest.
@@ -69,15 +70,7 @@ impl Networks {
         let (record, memories) = (planning.record, planning.memories);
 
         // ... then do everything. From the first line on, the guard undoes it.
-        let apart = match owner.driver.attaches() && !owner.on_host {
-            true => Some(Rc::new(
-                Apart::new().map_err(Error::host("make a network for the VM"))?,
-            )),
-            false => None,
-        };
-        for connection in &mut connections {
-            connection.apart.clone_from(&apart);
-        }
+        let apart = separate(owner, &mut connections)?;
         let mut networks = Networks {
             driver: owner.driver,
             apart,
@@ -103,7 +96,23 @@ impl Networks {
 
     /// The network namespace of the kernel, if it attaches to its taps in one of its own.
     pub fn own(&self) -> Option<BorrowedFd<'_>> {
-        self.apart.as_ref().map(|apart| apart.namespace())
+        let apart = self.apart.as_ref().filter(|_| self.driver.attaches());
+        apart.map(|apart| apart.namespace())
+    }
+
+    /// The end of the process that makes connections of the VM, if there is to be one.
+    pub fn user_end(&self) -> Option<UserEnd<'_>> {
+        let apart = self.apart.as_ref()?;
+        let mut connections = self.connections.iter();
+        connections.find_map(|connection| {
+            Some(UserEnd {
+                user: apart.user()?,
+                network: apart.namespace(),
+                tap: user::TAP,
+                mtu: connection.mtu,
+                forwards: connection.forwards.as_ref()?,
+            })
+        })
     }
 
     /// The connections, in the order of the interfaces.
@@ -153,6 +162,27 @@ impl Drop for Networks {
     }
 }
 
+/// Makes the network of the kernel, if it is to have one, and notes in the connections which taps are there.
+fn separate(owner: &Owner<'_>, connections: &mut [Connection]) -> Result<Option<Rc<Apart>>, Error> {
+    let has_process = connections.iter().any(|it| it.forwards.is_some());
+    let attaches = owner.driver.attaches() && !owner.on_host;
+    let (made, what) = match (has_process, attaches) {
+        (true, _) => (
+            Apart::with_user(owner.uid, owner.gid),
+            "make a network in a user namespace, which user(...) needs (see max_user_namespaces in /proc/sys/user)",
+        ),
+        (false, true) => (Apart::new(), "make a network for the VM"),
+        (false, false) => return Ok(None),
+    };
+    let apart = Rc::new(made.map_err(Error::host(what))?);
+    for connection in connections {
+        if attaches || connection.forwards.is_some() {
+            connection.apart = Some(Rc::clone(&apart));
+        }
+    }
+    Ok(Some(apart))
+}
+
 /// Makes a connection that was planned.
 fn connect(host: &mut Host, owner: &Owner<'_>, connection: &mut Connection) -> Result<(), Error> {
     let name = connection.proxy_if.clone();
@@ -160,6 +190,9 @@ fn connect(host: &mut Host, owner: &Owner<'_>, connection: &mut Connection) -> R
     let number = connection.number;
     let cannot = |what: &str| Error::host(format!("eth{number}: cannot {what}"));
     let step = format!("set up the interface {name}");
+    if connection.forwards.is_some() {
+        return connect_process(owner, connection).map_err(cannot(&step));
+    }
     let link = make(host, owner, connection)?;
     let mac = match (connection.proxy_mac, &connection.bridge_if) {
         (None, Some(_)) => link.mac.and_then(high),
@@ -188,6 +221,19 @@ fn connect(host: &mut Host, owner: &Owner<'_>, connection: &mut Connection) -> R
     }
     connection.proxy_mac = mac.or(link.mac);
     Ok(())
+}
+
+/// Makes the taps of the kernel and of the process that makes its connections.
+fn connect_process(owner: &Owner<'_>, connection: &mut Connection) -> io::Result<()> {
+    let Some(apart) = &connection.apart else {
+        return Ok(());
+    };
+    let name = connection.proxy_if.as_str();
+    match owner.driver.attaches() {
+        true => apart.add_tap(name, owner.uid)?,
+        false => connection.queue = Some(apart.open_tap(name, owner.uid)?),
+    }
+    apart.join_process(name, connection.number, connection.mtu)
 }
 
 /// Makes the interface on the host, and the tap.

@@ -5,6 +5,7 @@
 
 pub mod child;
 pub(crate) mod confined;
+pub(crate) mod connector;
 mod disk_worker;
 mod kernel_worker;
 pub(crate) mod link;

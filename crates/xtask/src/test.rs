@@ -21,7 +21,7 @@ const TIERS: [&str; 5] = ["unit", "process", "root", "real", "fuzz"];
 /// For how long each fuzz target runs.
 const FUZZ_SECONDS: &str = "5";
 
-const PACKAGES: [&str; 13] = [
+const PACKAGES: [&str; 14] = [
     "user-mode-linux",
     "uml-utilities",
     "mandoc",
@@ -29,6 +29,7 @@ const PACKAGES: [&str; 13] = [
     "fish",
     "util-linux",
     "iproute2",
+    "slirp4netns",
     "dmsetup",
     "gcc",
     "pkg-config",

@@ -6,6 +6,7 @@ use std::os::unix::fs::FileTypeExt as _;
 use std::path::Path;
 
 use config::{Nic, StartType};
+use net::user::PROGRAM;
 
 use super::subject::{Finding, Subject};
 
@@ -83,7 +84,12 @@ fn networks_by(subject: &Subject, tun: &Path) -> Vec<Finding> {
                 Nic::Raw(_) => continue,
                 Nic::HostToHost { host_if, .. } => (host_if.as_ref(), false),
                 Nic::Bridged { bridge_if, .. } => (Some(bridge_if), true),
+                Nic::User { .. } => (None, false),
             };
+            if matches!(nic, Nic::User { .. }) && !Path::new(PROGRAM).exists() {
+                let problem = format!("user(...) needs {PROGRAM}, which is not there");
+                findings.push(Finding::new(&place, problem, "apt install slirp4netns"));
+            }
             if !std::mem::replace(&mut tun_is_told, true) {
                 let problem = format!("{TUN} is missing; networks need it");
                 findings.push(Finding::new(&place, problem, "modprobe tun"));

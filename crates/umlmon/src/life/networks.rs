@@ -14,6 +14,7 @@ use net::{Connection, Counters, Driver, Drivers, Eth, Networks, Owner};
 use sys::Network;
 
 use crate::failure::Failure;
+use crate::life::connections::Connections;
 use crate::life::kernels::{Seen, is_connected};
 use crate::setup::Setup;
 use crate::snapshot::Snapshot;
@@ -24,6 +25,8 @@ const TUNTAP_MTU: u32 = 1500;
 /// The connections of a kernel. Dropping it undoes them.
 #[derive(Debug)]
 pub struct Wiring {
+    /// First, because it uses the networks.
+    _connections: Option<Connections>,
     networks: Option<Networks>,
     /// The kernel opens taps itself.
     pub tun: bool,
@@ -57,6 +60,7 @@ impl Wiring {
                 let owner = Owner {
                     vm_dir: &snapshot.vm_dir,
                     uid: setup.jail.account().uid,
+                    gid: setup.jail.account().gid,
                     pool: snapshot.pool,
                     driver,
                     on_host: own_text,
@@ -65,7 +69,10 @@ impl Wiring {
             }
             None => None,
         };
+        let end = networks.as_ref().and_then(Networks::user_end);
+        let connections = end.map(|end| Connections::begin(setup, &end));
         Ok(Wiring {
+            _connections: connections.transpose()?,
             networks,
             tun: attaches || own_text,
             on_host: own_text,
@@ -111,7 +118,7 @@ impl Wiring {
             // That is how the options of the vector driver begin.
             Nic::Raw(text) if text.starts_with("transport=") => Some(format!("vec{number}:{text}")),
             Nic::Raw(text) => Some(format!("eth{number}={text}")),
-            Nic::HostToHost { .. } | Nic::Bridged { .. } => None,
+            Nic::HostToHost { .. } | Nic::Bridged { .. } | Nic::User { .. } => None,
         });
         let connections = self.connections().zip(first_fd..);
         let connected =
@@ -209,12 +216,8 @@ fn choose(vm: &Vm, drivers: Drivers) -> Result<Driver, String> {
             "the kernel {kernel} has no driver for transport = {name}; {advice}"
         ));
     }
-    let large = vm.eth.iter().find(|(_, nic)| match nic {
-        Nic::HostToHost { mtu, .. } | Nic::Bridged { mtu, .. } => {
-            mtu.is_some_and(|mtu| mtu.bytes() > TUNTAP_MTU)
-        }
-        Nic::Raw(_) => false,
-    });
+    let large = |nic: &Nic| nic.mtu().is_some_and(|mtu| mtu.bytes() > TUNTAP_MTU);
+    let large = vm.eth.iter().find(|(_, nic)| large(nic));
     match large {
         Some((number, _)) if driver == Driver::Tuntap => Err(format!(
             "eth{number}: mtu: the driver tuntap supports packets of at most {TUNTAP_MTU} bytes; use transport = vec"
@@ -298,6 +301,7 @@ mod tests {
     #[test]
     fn text_for_the_kernel_stays_as_it_is() {
         let wiring = Wiring {
+            _connections: None,
             networks: None,
             tun: true,
             on_host: true,

@@ -27,7 +27,7 @@ use rustix::net::{RecvFlags, recv};
 use crate::second::orders::{
     ARGUMENT, FIRST_END_FD, Failed, FromChild, Launch, MAX_ORDER, PIPE_FD, ToChild, confine, report,
 };
-use crate::second::{disk_worker, kernel_worker};
+use crate::second::{connector, disk_worker, kernel_worker};
 
 /// What helps if the kernel cannot have a process.
 const TOO_MANY: &str = "the user of the VM cannot have more processes: see pids_limit in umlmon(5), what else runs as \
@@ -55,6 +55,7 @@ pub fn main() -> ExitCode {
         Ok(ToChild::Launch(launch, ends)) => keep_kernel(&pipe, *launch, ends),
         Ok(ToChild::Work(order)) => return disk_worker::work(&pipe, &order),
         Ok(ToChild::Look(order)) => return kernel_worker::look(&pipe, &order),
+        Ok(ToChild::Connect(order)) => return connector::become_program(&order),
         Ok(ToChild::Nudge) => Err(Failed {
             step: "read the task".to_owned(),
             error: "the first message is another one".to_owned(),

@@ -162,6 +162,24 @@ impl Confined {
         }
     }
 
+    /// Kills it, and waits until no process of the namespace is left.
+    pub(crate) fn end(&self) {
+        if self.reaped.get() {
+            return;
+        }
+        self.kill();
+        let timeout = Timespec::try_from(DROP_TIMEOUT).ok();
+        let mut ended = [PollFd::new(self.pidfd.get_ref(), PollFlags::IN)];
+        while poll(&mut ended, timeout.as_ref()) == Err(Errno::INTR) {}
+        self.reap();
+        if !self.reaped.get() {
+            tracing::error!(
+                pid = self.pid,
+                "processes of the VM hang in the host's kernel and cannot be killed"
+            );
+        }
+    }
+
     /// It has ended, and was waited for.
     #[cfg(test)]
     pub(crate) fn reaped(&self) -> bool {
@@ -181,20 +199,7 @@ impl Confined {
 
 impl Drop for Confined {
     fn drop(&mut self) {
-        if self.reaped.get() {
-            return;
-        }
-        self.kill();
-        let timeout = Timespec::try_from(DROP_TIMEOUT).ok();
-        let mut ended = [PollFd::new(self.pidfd.get_ref(), PollFlags::IN)];
-        while poll(&mut ended, timeout.as_ref()) == Err(Errno::INTR) {}
-        self.reap();
-        if !self.reaped.get() {
-            tracing::error!(
-                pid = self.pid,
-                "processes of the VM hang in the host's kernel and cannot be killed"
-            );
-        }
+        self.end();
     }
 }
 

@@ -62,6 +62,19 @@ pub struct LookOrder {
     pub features: bool,
 }
 
+/// The program that makes the connections of a VM, which a second process is to become.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConnectOrder {
+    /// The VM's user on the host.
+    pub uid: u32,
+    /// Its main group.
+    pub gid: u32,
+    /// The program.
+    pub program: String,
+    /// Its arguments, without the zeroth.
+    pub arguments: Vec<String>,
+}
+
 /// From the monitor to a second process.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToChild {
@@ -71,6 +84,8 @@ pub(crate) enum ToChild {
     Work(Box<DiskOrder>),
     /// As first message: look at a kernel, then end.
     Look(Box<LookOrder>),
+    /// As first message: make the connections of the VM.
+    Connect(Box<ConnectOrder>),
     /// Make the kernel look at its descriptors again (SIGIO).
     Nudge,
 }

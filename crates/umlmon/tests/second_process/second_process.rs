@@ -14,6 +14,7 @@
 mod second {
     pub(crate) mod child;
     pub(crate) mod confined;
+    pub(crate) mod connector;
     mod disk_worker;
     mod kernel_worker;
     pub(crate) mod link;

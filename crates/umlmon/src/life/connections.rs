@@ -1,0 +1,285 @@
+//! The process that makes the connections of a VM with `ethN = user(...)`: started with the networks of the VM, started
+//! again if it ends, and killed with them (umlmon, the monitor process).
+//!
+//! ```text
+//! kernel == tap, bridge, tap == slirp4netns == sockets of the VM's user on the host
+//!    the network of the VM   |   the second process, see second/connector.rs
+//! ```
+//!
+//! The process is not trusted more than a guest: the monitor reads a byte, short replies and text for the log from it,
+//! and waits for none of them without a deadline.
+
+use std::cell::RefCell;
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::time::Duration;
+
+use config::Forward;
+use net::user::{GUEST, PROGRAM, UserEnd};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{Errno, retry_on_intr};
+use rustix::pipe::{PipeFlags, pipe_with};
+use serde_json::json;
+use sys::Network;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+use crate::failure::Failure;
+use crate::second::confined::{Confined, printable};
+use crate::second::connector::{DIRECTORY, NETWORK, READY};
+use crate::second::orders::{ConnectOrder, ToChild};
+use crate::setup::Setup;
+
+/// How long it may take until it is ready, and to carry out an order. It takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The pause before it is started again: it doubles from the first to the last of these, if the process does not live
+/// for the last one.
+const PAUSES: [Duration; 2] = [Duration::from_millis(250), Duration::from_secs(60)];
+/// The longest reply, and the most of its output that is read.
+const MAX_TEXT: u64 = 4 << 10;
+/// The name of its socket for orders.
+const SOCKET: &str = "orders";
+
+/// The process, as long as it is wanted. Dropping it ends the process.
+#[derive(Debug)]
+pub struct Connections {
+    process: Rc<RefCell<Rc<Process>>>,
+    keeper: JoinHandle<()>,
+}
+
+impl Connections {
+    /// Starts the process; it is ready when this returns.
+    ///
+    /// # Errors
+    /// [`Failure::Failed`] with what it says.
+    pub fn begin(setup: &Setup, end: &UserEnd<'_>) -> Result<Connections, Failure> {
+        let account = setup.jail.account();
+        let hold = |fd: BorrowedFd<'_>| fd.try_clone_to_owned();
+        let held = hold(end.user).and_then(|user| Ok((user, hold(end.network)?)));
+        let (user, network) = held.map_err(|error| Failure::Failed(error.to_string()))?;
+        let wanted = Wanted {
+            title: format!("umlmon: {} connections", setup.name()),
+            order: ConnectOrder {
+                uid: account.uid,
+                gid: account.gid,
+                program: PROGRAM.to_owned(),
+                arguments: arguments(end),
+            },
+            user,
+            network,
+            forwards: end.forwards.to_vec(),
+        };
+        let process = wanted.start().map_err(Failure::Failed)?;
+        let process = Rc::new(RefCell::new(Rc::new(process)));
+        let keeper = tokio::task::spawn_local(keep(wanted, Rc::clone(&process)));
+        Ok(Connections { process, keeper })
+    }
+}
+
+impl Drop for Connections {
+    fn drop(&mut self) {
+        self.keeper.abort();
+        // Its ports are free when this returns: the next start may be the next thing.
+        self.process.borrow().confined.end();
+    }
+}
+
+/// All that is needed to start the process.
+struct Wanted {
+    title: String,
+    order: ConnectOrder,
+    user: OwnedFd,
+    network: OwnedFd,
+    forwards: Vec<Forward>,
+}
+
+/// The process.
+#[derive(Debug)]
+struct Process {
+    confined: Confined,
+    output: OwnedFd,
+}
+
+impl Wanted {
+    /// Starts it, waits until it is ready, and has it forward the ports.
+    fn start(&self) -> Result<Process, String> {
+        let cannot = |error: io::Error| format!("cannot start {PROGRAM}: {error}");
+        // If nobody reads what it says, it must not wait for that.
+        let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
+        let (output, its_output) = pipe_with(flags).map_err(|error| cannot(error.into()))?;
+        let (ready, its_ready) =
+            pipe_with(PipeFlags::CLOEXEC).map_err(|error| cannot(error.into()))?;
+        let directory = jail::socket_directory(self.order.uid, self.order.gid).map_err(cannot)?;
+        // In the order of their numbers in connector.rs.
+        let ends = [
+            &self.user,
+            &its_output,
+            &self.network,
+            &directory,
+            &its_ready,
+        ];
+        let order = ToChild::Connect(Box::new(self.order.clone()));
+        let confined = Confined::launch(&self.title, &order, &ends.map(AsFd::as_fd), Network::Host);
+        let process = Process {
+            confined: confined.map_err(cannot)?,
+            output,
+        };
+        drop((its_output, its_ready));
+        if !says_ready(&ready) {
+            let said = process.last_words();
+            return Err(format!("{PROGRAM} does not start: {said}"));
+        }
+        for forward in &self.forwards {
+            let asked = ask(&directory, forward);
+            asked.map_err(|why| format!("the port {forward} cannot be forwarded: {why}"))?;
+        }
+        Ok(process)
+    }
+}
+
+impl Process {
+    /// The last line that it has written.
+    fn last_words(&self) -> String {
+        let mut said = Vec::new();
+        // An error is the end of what is there; it does not wait.
+        let _ = fs::File::from(match self.output.try_clone() {
+            Ok(output) => output,
+            Err(error) => return error.to_string(),
+        })
+        .take(MAX_TEXT)
+        .read_to_end(&mut said);
+        let said = String::from_utf8_lossy(&said);
+        let line = said.lines().rfind(|line| !line.trim().is_empty());
+        printable(line.unwrap_or("it gives no reason"))
+    }
+}
+
+/// Waits for its end, again and again.
+async fn keep(wanted: Wanted, present: Rc<RefCell<Rc<Process>>>) {
+    let [first, longest] = PAUSES;
+    let mut pause = first;
+    let mut since = Instant::now();
+    loop {
+        let process = Rc::clone(&present.borrow());
+        process.confined.ended().await;
+        tracing::error!(
+            "the process that makes the connections of the VM has ended ({}), and is started again",
+            process.last_words()
+        );
+        if since.elapsed() > longest {
+            pause = first;
+        }
+        loop {
+            sleep(pause).await;
+            pause = (pause * 2).min(longest);
+            match wanted.start() {
+                Ok(started) => {
+                    present.replace(Rc::new(started));
+                    break;
+                }
+                Err(why) => tracing::error!("{why}; the VM has no connections"),
+            }
+        }
+        since = Instant::now();
+        tracing::info!("the VM has its connections again");
+    }
+}
+
+/// The words of slirp4netns(1).
+fn arguments(end: &UserEnd<'_>) -> Vec<String> {
+    let mut words = vec![
+        "--netns-type=path".to_owned(),
+        "--enable-sandbox".to_owned(),
+        "--enable-seccomp".to_owned(),
+        // What listens on 127.0.0.1 of the host is not for guests.
+        "--disable-host-loopback".to_owned(),
+        format!("--ready-fd={READY}"),
+        format!("--api-socket=/proc/self/fd/{DIRECTORY}/{SOCKET}"),
+    ];
+    words.extend(end.mtu.map(|mtu| format!("--mtu={mtu}")));
+    words.extend(host_has_ipv6().then(|| "--enable-ipv6".to_owned()));
+    words.push(format!("/proc/self/fd/{NETWORK}"));
+    words.push(end.tap.to_owned());
+    words
+}
+
+/// Whether the host has a default route of IPv6 (/proc/net/ipv6_route): without it, a guest would try in vain.
+fn host_has_ipv6() -> bool {
+    let routes = fs::read_to_string("/proc/net/ipv6_route").unwrap_or_default();
+    routes.lines().any(|line| {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let is_default = fields.get(1) == Some(&"00");
+        is_default && fields.last().is_some_and(|interface| *interface != "lo")
+    })
+}
+
+/// Whether it says that it is ready, within the deadline.
+fn says_ready(pipe: &OwnedFd) -> bool {
+    let timeout = Timespec::try_from(PATIENCE).ok();
+    let mut said = [PollFd::new(pipe, PollFlags::IN)];
+    while poll(&mut said, timeout.as_ref()) == Err(Errno::INTR) {}
+    let [said] = said;
+    let mut byte = [0];
+    said.revents().contains(PollFlags::IN)
+        && retry_on_intr(|| rustix::io::read(pipe, &mut byte[..])) == Ok(1)
+}
+
+/// Has it forward a port (slirp4netns(1), API SOCKET).
+fn ask(directory: &OwnedFd, forward: &Forward) -> Result<(), String> {
+    let request = json!({"execute": "add_hostfwd", "arguments": {
+        "proto": forward.protocol.to_string(),
+        "host_addr": forward.host.ip().to_string(),
+        "host_port": forward.host.port(),
+        "guest_addr": GUEST.to_string(),
+        "guest_port": forward.guest,
+    }});
+    let exchange = || -> io::Result<String> {
+        let path = format!("/proc/self/fd/{}/{SOCKET}", directory.as_raw_fd());
+        let mut socket = UnixStream::connect(path)?;
+        socket.set_read_timeout(Some(PATIENCE))?;
+        socket.set_write_timeout(Some(PATIENCE))?;
+        socket.write_all(request.to_string().as_bytes())?;
+        socket.shutdown(std::net::Shutdown::Write)?;
+        let mut reply = String::new();
+        socket.take(MAX_TEXT).read_to_string(&mut reply)?;
+        Ok(reply)
+    };
+    let reply = exchange().map_err(|error| error.to_string())?;
+    let read: serde_json::Value = serde_json::from_str(&reply).unwrap_or_default();
+    match read.get("return") {
+        Some(_) => Ok(()),
+        None => Err(printable(&reply)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_loopback_of_the_host_is_not_for_guests() {
+        let null = fs::File::open("/dev/null").unwrap();
+        let words = arguments(&UserEnd {
+            user: null.as_fd(),
+            network: null.as_fd(),
+            tap: "t",
+            mtu: Some(9000),
+            forwards: &[],
+        });
+        for word in ["--disable-host-loopback", "--enable-sandbox", "--mtu=9000"] {
+            assert!(words.iter().any(|it| it == word), "{word}");
+        }
+    }
+
+    #[test]
+    fn a_process_that_ends_is_not_ready() {
+        let (pipe, its_end) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        rustix::io::write(&its_end, b"1").unwrap();
+        assert!(says_ready(&pipe));
+        drop(its_end);
+        assert!(!says_ready(&pipe));
+    }
+}
