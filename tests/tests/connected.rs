@@ -225,7 +225,7 @@ fn down_and_up(vm: &Vm<'_>, shell: &mut Shell, nic: &str, up: &str) {
 }
 
 /// What a process of the VM's user connects: the guest reaches other hosts, and the host a port of the guest. What
-/// listens on 127.0.0.1 of the host is out of reach. Attack A77
+/// listens on 127.0.0.1 of the host is out of reach.
 #[test]
 fn by_a_process_without_an_interface_of_the_host() {
     let Some(world) = World::with_real_kernel() else {

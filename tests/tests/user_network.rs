@@ -50,7 +50,6 @@ fn can_be_had(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
-/// Attack A77
 #[test]
 fn it_has_no_power_and_ends_with_the_vm() {
     let Some(world) = world() else { return };
@@ -101,7 +100,6 @@ fn it_has_no_power_and_ends_with_the_vm() {
     console.leave();
 }
 
-/// Fault F58
 #[test]
 fn it_is_started_again_and_does_not_outlive_the_monitor() {
     let Some(world) = world() else { return };

@@ -102,6 +102,18 @@ impl Argument for Paths {
     }
 }
 
+/// A user of the guest, and what follows for ssh, with NULs between them.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Login(pub(crate) Vec<u8>);
+
+impl Argument for Login {
+    const ARG: Option<Arg> = Some(Arg::new("USER [ARG]...", Kind::Command));
+
+    fn read(given: &Given) -> Result<Login, Failure> {
+        Ok(Login(given.value.as_bytes().to_vec()))
+    }
+}
+
 impl Argument for () {
     const ARG: Option<Arg> = None;
 

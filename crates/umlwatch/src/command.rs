@@ -5,7 +5,9 @@ use client::{Client, REMOTE};
 use config::ChannelName;
 use rpc_xdr::umlmonctrl::*;
 
-use crate::argument::{Argument, Letter, Log, Paths, Ready, Recording, Seconds, Text, Words};
+use crate::argument::{
+    Argument, Letter, Log, Login, Paths, Ready, Recording, Seconds, Text, Words,
+};
 use crate::disk_argument::{backed, pair, sized};
 use crate::run::Runner;
 use crate::style::OPTIONS;
@@ -157,6 +159,11 @@ pub const COMMANDS: &[Command] = &[
                 runner.pull(&source, &to)
             })
         }),
+    ),
+    command(
+        "ssh",
+        "Becomes ssh, if a port is forwarded to the guest's",
+        &Action(|Login(words)| Task::new("log in", move |runner| runner.ssh(&words))),
     ),
     command(
         "start",

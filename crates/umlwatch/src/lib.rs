@@ -21,6 +21,7 @@ mod record;
 mod replay;
 mod run;
 mod screen;
+mod ssh;
 mod standstill;
 mod style;
 

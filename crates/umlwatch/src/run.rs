@@ -12,6 +12,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use crate::attach;
 use crate::copy;
 use crate::exec;
+use crate::ssh;
 use crate::style::Style;
 use crate::{info, json};
 
@@ -143,6 +144,15 @@ impl Runner {
 
     pub(crate) fn pull(&mut self, source: &[u8], to: &[u8]) -> Result<(), Failure> {
         copy::pull(&self.client, source, to)
+    }
+
+    pub(crate) fn ssh(&mut self, words: &[u8]) -> Result<(), Failure> {
+        if self.client.name().contains('@') {
+            let why = "-ssh is for VMs of this host; on another one, log in there first";
+            return Err(Failure::new(Exit::Failed, why));
+        }
+        let info = self.call(|client| Ok(client.vm_info()?.into_result()))?;
+        Err(ssh::ssh(&info, words))
     }
 
     pub(crate) fn start(&mut self, extra: &[Vec<u8>]) -> Result<(), Failure> {
