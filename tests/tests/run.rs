@@ -3,12 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)] // in functions beside the tests, too
 
 use std::fs;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::os::unix::fs::{MetadataExt as _, chown};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use e2e::network::{enter, ip};
 use e2e::{
     Login, Outcome, SmallDisk, Terminal, World, pass_through, program, real_kernel, run, wait_for,
 };
@@ -264,6 +266,27 @@ fn a_command_that_takes_too_long_is_ended() {
     // While it boots.
     let outcome = site.run(&["-timeout", "1", "-mem", "64", "--", "sleep", "1000"]);
     assert_eq!(outcome.status, Some(124), "{outcome:#?}");
+}
+
+#[test]
+fn a_network_is_set_up_if_it_is_asked_for() {
+    let Some(site) = Site::new() else { return };
+    enter();
+    ip("link add lan0 type veth peer name lan1");
+    ip("link set lan0 up");
+    ip("addr add 10.8.0.1/24 dev lan0");
+    let server = TcpListener::bind("10.8.0.1:5001").unwrap();
+    let answering = std::thread::spawn(move || {
+        let (mut client, _) = server.accept().unwrap();
+        client.write_all(b"a page\n").unwrap();
+    });
+    let script = "nc 10.8.0.1 5001 < /dev/null; cat /etc/resolv.conf";
+    let said = site.run(&["-net", "user", "--", "sh", "-c", script]).ok();
+    assert_eq!(said, "a page\nnameserver 10.0.2.3\n");
+    answering.join().unwrap();
+    assert_eq!(site.run(&["ls", "/sys/class/net"]).ok(), "lo\n");
+    let failed = site.run(&["-net", "some", "true"]).fails(125);
+    assert!(failed.contains("none, user or user(...)"), "{failed}");
 }
 
 #[test]

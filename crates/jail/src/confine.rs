@@ -210,8 +210,8 @@ fn separate_mounts() -> Result<()> {
     }
 }
 
-/// Covers the host's `/dev/net` with a directory in which the tun device belongs to this user. To be called by a process
-/// that has left the host's mounts ([`leave_mounts`]).
+/// Covers the host's `/dev/net` with a directory in which the tun device belongs to this user. To be called by a
+/// process that has left the host's mounts ([`leave_mounts`]).
 ///
 /// # Errors
 /// The step that failed.

@@ -20,7 +20,7 @@ use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use sys::{UserNetwork, open_tap};
+use sys::{UserNetwork, open_tap, user_network};
 
 use crate::host::{Change, Host, Link};
 use crate::sysctl;
@@ -44,7 +44,7 @@ impl Apart {
 
     /// Makes one in which a process can be given rights without being root.
     pub(crate) fn with_user(uid: u32, gid: u32) -> io::Result<Apart> {
-        let UserNetwork { user, network } = UserNetwork::new(uid, gid)?;
+        let UserNetwork { user, network } = user_network(uid, gid)?;
         Apart::of(network, Some(user))
     }
 

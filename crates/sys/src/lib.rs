@@ -24,7 +24,7 @@ pub use event_loop::{readable, writable};
 pub use files_of::FileUser;
 pub use landlock::{Landlock, Refused, landlock_version};
 pub use mounts::{MountAttr, map_owners, owns_mounts, restrict_mount, separate_mount};
-pub use network::{UserNetwork, in_network, new_network};
+pub use network::{in_network, new_network};
 pub use process::{empty_bounding_set, release_free_memory, set_realtime_scheduler};
 pub use spawn::{
     Child, Network, SpawnError, shortage, spawn_kernel, spawn_namespaced, spawn_session,
@@ -34,4 +34,4 @@ pub use startup::{
     close_inherited, ignore_file_size_signal, ignores_hangup, keep_environment, reset_signals,
 };
 pub use tap::{TapQueue, open_tap};
-pub use user_namespace::{Mapped, user_namespace};
+pub use user_namespace::{Mapped, UserNetwork, user_namespace, user_network};

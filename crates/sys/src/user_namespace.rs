@@ -1,4 +1,5 @@
-//! A user namespace (user_namespaces(7)) in which no process is: it says how owners of files are mapped on a mount.
+//! A user namespace (user_namespaces(7)) in which no process is: it says how owners of files are mapped on a mount, or
+//! who may do anything in a network.
 //! Used by the monitor as root.
 #![allow(unsafe_code)]
 
@@ -26,9 +27,38 @@ pub struct Mapped {
 /// If the host has none, or allows no more of them (`/proc/sys/user/max_user_namespaces`); `EPERM` if the caller may
 /// not map these numbers, as in a container.
 pub fn user_namespace(user: Mapped, group: Mapped) -> io::Result<OwnedFd> {
+    with_process(0, |pid| describe(pid, user, group))
+}
+
+/// A network namespace, and the user namespace whose root may do anything in it.
+#[derive(Debug)]
+pub struct UserNetwork {
+    /// Its only user is 0, which is an ordinary user of the host.
+    pub user: OwnedFd,
+    /// The network namespace.
+    pub network: OwnedFd,
+}
+
+/// Makes both; the network is empty. They exist as long as they are open. They belong to root, so no process of the
+/// user has power in them but one that enters the user namespace.
+///
+/// # Errors
+/// As [`user_namespace`].
+pub fn user_network(uid: u32, gid: u32) -> io::Result<UserNetwork> {
+    let root = |seen| Mapped { stored: 0, seen };
+    with_process(libc::CLONE_NEWNET, |pid| {
+        Ok(UserNetwork {
+            user: describe(pid, root(uid), root(gid))?,
+            network: File::open(format!("/proc/{pid}/ns/net"))?.into(),
+        })
+    })
+}
+
+/// Does something with a process in a new user namespace, and others by flags of clone(2).
+fn with_process<T>(flags: i32, make: impl FnOnce(i32) -> io::Result<T>) -> io::Result<T> {
     let (read_end, write_end) = pipe_with(PipeFlags::CLOEXEC)?;
-    let (pid, process) = begin(&read_end, &write_end)?;
-    let made = describe(pid, user, group);
+    let (pid, process) = begin(flags, &read_end, &write_end)?;
+    let made = make(pid);
     // It does nothing, so it can be killed at any time; it has not been waited for, so the number was its own.
     let _ = pidfd_send_signal(&process, Signal::KILL);
     let _ = waitid(WaitId::PidFd(process.as_fd()), WaitIdOptions::EXITED);
@@ -44,9 +74,9 @@ fn describe(pid: i32, user: Mapped, group: Mapped) -> io::Result<OwnedFd> {
 
 /// Starts a process in a new user namespace. It waits for the end of the pipe, which comes with the end of this process
 /// at the latest.
-fn begin(read_end: &OwnedFd, write_end: &OwnedFd) -> io::Result<(i32, OwnedFd)> {
+fn begin(flags: i32, read_end: &OwnedFd, write_end: &OwnedFd) -> io::Result<(i32, OwnedFd)> {
     let mut pidfd: RawFd = -1;
-    let flags = libc::CLONE_NEWUSER | libc::CLONE_PIDFD | libc::SIGCHLD;
+    let flags = flags | libc::CLONE_NEWUSER | libc::CLONE_PIDFD | libc::SIGCHLD;
     let (read_end, write_end) = (read_end.as_raw_fd(), write_end.as_raw_fd());
     // No handler of this process may run in the new one.
     let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
@@ -85,6 +115,20 @@ fn begin(read_end: &OwnedFd, write_end: &OwnedFd) -> io::Result<(i32, OwnedFd)> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn root_can_enter_the_network_of_a_user() {
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let here = || fs::read_link("/proc/thread-self/ns/net");
+        // A container may have none.
+        let Ok(made) = user_network(65534, 65534) else {
+            return;
+        };
+        let there = crate::in_network(&made.network, here).unwrap();
+        assert_ne!(there, here().unwrap());
+    }
 
     #[test]
     fn a_namespace_is_made_and_no_process_is_left() {

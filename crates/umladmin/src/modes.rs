@@ -76,7 +76,7 @@ pub const MODES: &[Mode] = &[
             "Runs a command in a temporary VM, and ends as it ends",
         ),
         options: &[
-            "image", "kernel", "mem", "cpus", "share", "env", "timeout", "keep",
+            "image", "kernel", "mem", "cpus", "share", "env", "net", "timeout", "keep",
         ],
         run: |order| crate::run::run(order.path(), order.line, order.operands),
     },

@@ -94,6 +94,11 @@ pub const PROGRAM: Program = Program {
                     Some(Arg::new("N", Kind::Value)),
                     "Gives the VM N processors (1)",
                 ),
+                Word::new(
+                    "net",
+                    Some(Arg::new("NETWORK", Kind::Text)),
+                    "Gives it a network, as eth0 in umlmon(5): user, for instance",
+                ),
             ],
         },
         Section {
@@ -135,11 +140,6 @@ pub const PROGRAM: Program = Program {
                     "disk",
                     Some(Arg::new("SIZE", Kind::Value)),
                     "Gives it a disk of its own, of this size, instead of a copy on write",
-                ),
-                Word::new(
-                    "net",
-                    Some(Arg::new("NETWORK", Kind::Text)),
-                    "Gives it a network, as eth0 in umlmon(5)",
                 ),
                 Word::new(
                     "ssh-key",

@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 use cli::{Exit, Failure, Line};
 use client::exec::{CANNOT, End};
 use client::{exec, guest, signals, words};
-use config::{Config, Global};
+use config::{Config, Global, Nic};
 use jail::Program;
+use net::user::{GUEST, NAME_SERVER, PREFIX, ROUTER};
 
 use crate::furnish::cannot;
 use crate::look;
@@ -48,6 +49,7 @@ struct Wishes<'a> {
     image: Option<&'a Path>,
     memory: &'a str,
     cpus: &'a str,
+    network: Option<&'a str>,
     environment: Vec<Vec<u8>>,
     shares: String,
     until: Option<Instant>,
@@ -137,12 +139,27 @@ fn wishes<'a>(
         image: line.value("image").map(Path::new),
         memory,
         cpus: number("cpus", CPUS)?,
+        network: network(line)?,
         environment,
         shares: shares(line)?,
         until: timeout.map(|seconds| begun + Duration::from_secs(seconds.into())),
         keep: line.has("keep"),
         command,
     })
+}
+
+/// The network, of which the guest needs the addresses: of the forms of umlmon(5) it can only be this one.
+fn network(line: &Line) -> Result<Option<&str>, Failure> {
+    let given = match line.value("net").map(OsStr::to_str) {
+        None | Some(Some("none")) => return Ok(None),
+        Some(Some("user")) => "user()",
+        Some(given) => given.unwrap_or_default(),
+    };
+    match given.parse() {
+        Ok(Nic::User { .. }) => Ok(Some(given)),
+        Ok(_) => Err(Failure::usage("-net: it must be none, user or user(...)")),
+        Err(error) => Err(Failure::usage(format_args!("-net: {error}"))),
+    }
 }
 
 /// From nothing to nothing: when this returns, nothing of the VM is left.
@@ -194,9 +211,15 @@ fn section(wishes: &Wishes<'_>) -> String {
         Some(_) => "ubd0 = /disks/root.cow\n",
         None => "",
     };
+    let network = match wishes.network {
+        Some(network) => format!(
+            "eth0 = {network}\nkernelarg = umlguest.net={GUEST}/{PREFIX},{ROUTER},{NAME_SERVER}\n"
+        ),
+        None => String::new(),
+    };
     format!(
         "vmuser = {user}\nmem = {memory}\ncpus = {cpus}\ncon0 = pty:con0\n\
-         kernelarg = initrd=/shared/initramfs\nkernelarg = quiet\n{disk}{shares}"
+         kernelarg = initrd=/shared/initramfs\nkernelarg = quiet\n{disk}{network}{shares}"
     )
 }
 

@@ -5,22 +5,19 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::Path;
 use std::process::{Child, Command};
 use std::thread;
 
 use anyhow::Context as _;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, sendto, socket,
-};
 use nix::sys::wait::wait;
 use nix::unistd::{chroot, sethostname};
 use rustix::fs::{Access, access};
 use rustix::mount::{MountFlags, mount, mount_move};
 use rustix::system::{RebootCommand, reboot};
 
+use crate::network;
 use crate::shares;
 
 /// The path of this program in an initramfs.
@@ -128,39 +125,7 @@ fn provide() {
         let _ = symlink(format!("/proc/self/fd{to}"), Path::new("/dev").join(name));
     }
     let _ = sethostname(NAME);
-    let _ = loopback_up();
-}
-
-/// Brings the interface lo up, by a message as rtnetlink(7) has it.
-fn loopback_up() -> nix::Result<()> {
-    const LENGTH: u8 = 32;
-    const NEW_LINK: u8 = 16;
-    const REQUEST: u8 = 1;
-    const LOOPBACK: u8 = 1;
-    const UP: u8 = 1;
-    let mut message = [0; LENGTH as usize];
-    // Length, type, flags; index of the interface, its flags, and which of them are to be set.
-    for (at, value) in [
-        (0, LENGTH),
-        (4, NEW_LINK),
-        (6, REQUEST),
-        (20, LOOPBACK),
-        (24, UP),
-        (28, UP),
-    ] {
-        if let Some(byte) = message.get_mut(at) {
-            *byte = value;
-        }
-    }
-    let (kind, flags) = (SockType::Raw, SockFlag::SOCK_CLOEXEC);
-    let socket = socket(
-        AddressFamily::Netlink,
-        kind,
-        flags,
-        SockProtocol::NetlinkRoute,
-    )?;
-    let kernel = NetlinkAddr::new(0, 0);
-    sendto(socket.as_raw_fd(), &message, &kernel, MsgFlags::empty()).map(drop)
+    let _ = network::set_up();
 }
 
 /// Powers the guest off: by the program for that, whose process is to be waited for, or by a call if process 1 is of

@@ -72,7 +72,8 @@ fn enter(order: &ConnectOrder) -> io::Result<()> {
     Ok(())
 }
 
-/// The only user of the user namespace is the VM's user. Not root any more after this, and without any right on the host.
+/// The only user of the user namespace is the VM's user. Not root any more after this, and without any right on the
+/// host.
 fn become_user(namespace: impl AsFd) -> io::Result<()> {
     setgroups(&[])?;
     setns(namespace.as_fd(), CloneFlags::CLONE_NEWUSER)?;
