@@ -56,11 +56,74 @@ fn copy_data(
     Ok(())
 }
 
+/// Reads a whole file. Holes are given as zeros without being read: the pages of the host's memory that they would take
+/// cost more than what is done with them.
+///
+/// # Errors
+/// Those of lseek(2), read(2) and `visit`.
+pub fn read_sparse(
+    mut file: &File,
+    visit: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+) -> io::Result<()> {
+    let length = file.metadata()?.len();
+    let zeros = vec![0; PIECE];
+    let mut piece = zeros.clone();
+    let mut at = 0;
+    while at < length {
+        let data = match seek(file, Offset::Data(at)) {
+            Err(Errno::NXIO) => length,
+            found => found?,
+        };
+        while at < data {
+            let zeros = zeros.get(..usize::try_from(data - at).unwrap_or(PIECE).min(PIECE));
+            let zeros = zeros.unwrap_or_default();
+            visit(zeros)?;
+            at += zeros.len() as u64;
+        }
+        if at >= length {
+            break;
+        }
+        let hole = seek(file, Offset::Hole(at))?;
+        file.seek(SeekFrom::Start(at))?;
+        let mut left = file.take(hole.saturating_sub(at));
+        loop {
+            let read = left.read(&mut piece)?;
+            if read == 0 {
+                break;
+            }
+            visit(piece.get(..read).unwrap_or_default())?;
+            at += read as u64;
+        }
+        if at < hole {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::MetadataExt as _;
 
     use super::*;
+
+    #[test]
+    fn holes_are_read_as_zeros() {
+        let mut file = tempfile::tempfile().unwrap();
+        file.seek(SeekFrom::Start(3 << 20)).unwrap();
+        file.write_all(b"data").unwrap();
+        file.set_len((5 << 20) + 1).unwrap();
+        let mut all = Vec::new();
+        let mut visit = |piece: &[u8]| {
+            all.extend_from_slice(piece);
+            Ok(())
+        };
+        read_sparse(&file, &mut visit).unwrap();
+        let mut expected = vec![0; (5 << 20) + 1];
+        expected[3 << 20..(3 << 20) + 4].copy_from_slice(b"data");
+        assert!(all == expected);
+        read_sparse(&tempfile::tempfile().unwrap(), &mut |_| panic!()).unwrap();
+    }
 
     #[test]
     fn a_copy_has_the_holes_and_the_time_of_the_original() {

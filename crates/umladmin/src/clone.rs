@@ -16,13 +16,12 @@ use guest_line::{MAX_SEED, Seed};
 use jail::Account;
 use rustix::fs::{Mode, OFlags, openat};
 
-use crate::seed;
-
-use crate::create::{AUTO, FIRST_USER, free_user};
+use crate::account;
 use crate::delete::{bring_down, must_be_inactive, must_be_root};
 use crate::rename::{move_changes, must_be_free};
 use crate::report::Report;
 use crate::rewrite::Rewrite;
+use crate::seed;
 use crate::selection::bad_config;
 use crate::start::{self, Group};
 use crate::undo::{Directory, Interruption, Section};
@@ -52,13 +51,7 @@ pub(crate) fn run(path: &Path, line: &Line, names: &[&str]) -> Result<Exit, Fail
     let original = config.vm(&old).map_err(bad_config)?;
     must_be_free(&config, &new)?;
     let user = line.value("user").map(|user| user.to_string_lossy());
-    let made = copy_section(
-        &mut rewrite.document,
-        &config,
-        &original,
-        &new,
-        user.as_deref(),
-    );
+    let made = copy_section(&mut rewrite.document, &original, &new, user.as_deref());
     let left_out = made.map_err(bad_config)?;
     rewrite.check()?;
     if is_dry_run {
@@ -93,7 +86,6 @@ fn failed(error: impl std::fmt::Display) -> Failure {
 /// Adds the section of the new VM. Returns which networks it does not have.
 fn copy_section(
     document: &mut Document,
-    config: &Config,
     original: &Vm,
     new: &VmName,
     user: Option<&str>,
@@ -110,20 +102,8 @@ fn copy_section(
     for network in &networks {
         document.clear(new.as_str(), network)?;
     }
-    // A number that was chosen for this VM alone is none for two.
-    let is_auto = || {
-        original
-            .vmuser
-            .parse()
-            .is_ok_and(|user: u32| user >= FIRST_USER)
-    };
-    match user {
-        Some(user) if user != AUTO => document.set(new.as_str(), "vmuser", user)?,
-        None if !is_auto() => {}
-        _ => {
-            let free = free_user(document, config).to_string();
-            document.set(new.as_str(), "vmuser", &free)?;
-        }
+    if let Some(user) = user {
+        document.set(new.as_str(), "vmuser", user)?;
     }
     Ok(networks)
 }
@@ -151,7 +131,7 @@ fn carry_out(
     start::start_monitor(&program, &config.path, new, Group::Own).map_err(failed)?;
     copy_changes(&config, old, new)?;
     let copy = config.vm(new).map_err(bad_config)?;
-    let account = Account::resolve(&copy.vmuser, copy.vmgroup.as_deref()).map_err(failed)?;
+    let account = account::of(global, &copy)?;
     let places = Places {
         from: seed::open_disks(&original.jaildir).map_err(failed)?,
         to: seed::open_disks(&copy.jaildir).map_err(failed)?,

@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use cli::{Exit, Failure, Line};
 use client::Client;
-use config::{Config, Document, Global, VmName};
+use config::{Config, Global, VmName};
 use guest_line::Seed;
-use jail::{Account, Program};
+use jail::Program;
 use rpc_xdr::umlmonctrl::{DiskBacking, DiskPair, DiskSize, DiskTask};
 
 use crate::delete::must_be_root;
@@ -21,15 +21,12 @@ use crate::run::choice;
 use crate::selection::bad_config;
 use crate::start::{self, Group};
 use crate::undo::{Directory, Interruption, Section};
-use crate::{disk_work, look, rename, seed};
+use crate::{account, disk_work, look, rename, seed};
 
 /// What the VM has if nothing else is asked for.
 const MEMORY: &str = "512";
-/// The first of the numbers for users of VMs; those of temporary VMs come before. Nothing else uses these
-/// (systemd.io/UIDS-GIDS).
-pub(crate) const FIRST_USER: u32 = 0x7100_0000;
-/// The word for one of these numbers.
-pub(crate) const AUTO: &str = "auto";
+/// The value of `vmuser` that gives a VM a user of its own.
+const AUTO: &str = "auto";
 /// Where a kernel of its own is, in the jail.
 const OWN_KERNEL: &str = "kernel";
 /// Its disk.
@@ -103,7 +100,7 @@ fn plan(path: &Path, line: &Line, vm: VmName) -> Result<Plan, Failure> {
     let image = image.map(|image| choice::image(global, Path::new(image)));
     let disk = disk.map(megabytes).transpose()?;
     let kernel = kernel(global, line.value("kernel").map(Path::new)).map_err(failed)?;
-    let section = section(line, &rewrite.document, &config, &kernel, disk.is_some())?;
+    let section = section(line, &config, &kernel, disk.is_some())?;
     let values: Vec<(&str, &str)> = section.iter().map(|(p, v)| (*p, v.as_str())).collect();
     let added = rewrite.document.add(vm.as_str(), &values);
     added.map_err(bad_config)?;
@@ -143,7 +140,6 @@ fn kernel(global: &Global, wanted: Option<&Path>) -> Result<PathBuf, String> {
 /// What the section says: what was asked for, and what a VM must have.
 fn section(
     line: &Line,
-    document: &Document,
     config: &Config,
     kernel: &Path,
     has_disk: bool,
@@ -152,10 +148,7 @@ fn section(
         let given = line.words.iter().find(|given| given.name == name);
         given.map(|given| given.text()).transpose()
     };
-    let user = match text("user")? {
-        None | Some(AUTO) => free_user(document, config).to_string(),
-        Some(user) => user.to_owned(),
-    };
+    let user = text("user")?.unwrap_or(AUTO).to_owned();
     let kernel = match kernel.strip_prefix(&config.global.shared) {
         Ok(below) => format!("/shared/{}", below.display()),
         Err(_) => format!("/{OWN_KERNEL}/{}", furnish::KERNEL),
@@ -190,18 +183,6 @@ fn section(
 /// The interfaces that `-net` gives, in this order.
 const NETWORKS: [&str; 4] = ["eth0", "eth1", "eth2", "eth3"];
 
-/// The lowest number of a user that no VM of the configuration has.
-pub(crate) fn free_user(document: &Document, config: &Config) -> u32 {
-    let users = config.vm_names().flat_map(|vm| {
-        let users = document.values(vm.as_str(), "vmuser").into_iter();
-        users.filter_map(|user| user.parse::<u32>().ok())
-    });
-    let taken: std::collections::BTreeSet<u32> = users.collect();
-    let mut numbers = FIRST_USER..;
-    let free = numbers.find(|number| !taken.contains(number));
-    free.unwrap_or(FIRST_USER)
-}
-
 /// Makes everything. If something fails, or a signal comes, nothing is left.
 fn carry_out(plan: Plan, report: &Report) -> Result<Config, Failure> {
     let failed = |why: String| Failure::new(Exit::Failed, why);
@@ -234,8 +215,7 @@ fn carry_out(plan: Plan, report: &Report) -> Result<Config, Failure> {
         disk_work::perform(&mut client, &task, &|| interruption.check()).map_err(failed)?;
     }
     let made = config.vm(&vm).map_err(bad_config)?;
-    let account = Account::resolve(&made.vmuser, made.vmgroup.as_deref());
-    let account = account.map_err(|error| Failure::new(Exit::Failed, error))?;
+    let account = account::of(&config.global, &made)?;
     let disks = seed::open_disks(&made.jaildir).map_err(failed)?;
     seed::put(&seed, &disks, &account).map_err(failed)?;
     interruption.check().map_err(failed)?;

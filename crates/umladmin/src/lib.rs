@@ -4,6 +4,7 @@
 //! What is done for several VMs is done in threads, one per VM (`parallel`), each with its own connection and
 //! deadlines. The steps to bring a VM down are data in `ladder`.
 
+mod account;
 mod busybox;
 mod check;
 mod clone;

@@ -130,7 +130,7 @@ pub const PROGRAM: Program = Program {
             words: &[Word::new(
                 "user",
                 Some(Arg::new("USER", Kind::Value)),
-                "Runs the VM as this user (auto: a free number)",
+                "Runs the VM as this user (auto: one of its own)",
             )],
         },
         Section {

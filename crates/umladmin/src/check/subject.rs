@@ -5,10 +5,11 @@ use std::path::Path;
 
 use cli::printable;
 use config::{Config, UserChanges, Vm};
-use jail::{Account, UserPool};
+use jail::Account;
 use serde_json::{Value, json};
 
 use super::places::Places;
+use crate::account;
 
 /// What to do if the caller may not see something.
 pub(super) const AS_ROOT: &str = "check as root";
@@ -114,12 +115,7 @@ impl Subject {
         if !vm.has_auto_user() {
             return Some(Account::resolve(&vm.vmuser, group));
         }
-        let range = self.config.global.user_pool;
-        let pool = UserPool {
-            vardir: self.config.global.vardir.clone(),
-            first: range.first,
-            last: range.last,
-        };
+        let pool = account::pool(&self.config.global);
         let uid = pool.recorded(vm.name.as_str()).transpose()?;
         Some(uid.and_then(|uid| Account::resolve(&uid.to_string(), group)))
     }

@@ -9,6 +9,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as 
 use std::path::{Path, PathBuf};
 
 use config::Global;
+use files::read_sparse;
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
@@ -170,10 +171,10 @@ impl Store {
         chown(&image, Some(0), Some(0)).map_err(failed)?;
         // Everybody may read it, so that a temporary VM can have it without a copy.
         fs::set_permissions(&image, Permissions::from_mode(0o644)).map_err(failed)?;
-        let mut file = File::open(&image).map_err(failed)?;
+        let file = File::open(&image).map_err(failed)?;
         file.sync_all().map_err(failed)?;
         let size = file.metadata().map_err(failed)?.len();
-        let sha256 = sum(&mut file, hashed).map_err(failed)?;
+        let sha256 = sum(&file, hashed).map_err(failed)?;
         let manifest = Manifest {
             size,
             sha256,
@@ -246,19 +247,16 @@ fn lock(directory: &Path, how: FlockOperation) -> io::Result<File> {
 }
 
 /// The SHA-256 sum of a file, in hexadecimal digits.
-pub(super) fn sum(file: &mut File, hashed: &mut dyn FnMut(u64)) -> io::Result<String> {
+pub(super) fn sum(file: &File, hashed: &mut dyn FnMut(u64)) -> io::Result<String> {
     let mut sum = Sha256::new();
-    let mut piece = vec![0; 1 << 20];
     let mut all = 0;
-    loop {
-        let read = file.read(&mut piece)?;
-        if read == 0 {
-            return Ok(format!("{:x}", sum.finalize()));
-        }
-        sum.update(piece.get(..read).unwrap_or_default());
-        all += read as u64;
+    read_sparse(file, &mut |piece| {
+        sum.update(piece);
+        all += piece.len() as u64;
         hashed(all);
-    }
+        Ok(())
+    })?;
+    Ok(format!("{:x}", sum.finalize()))
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, Read, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
@@ -30,15 +30,18 @@ const KNOWN: [(u64, &[u8]); 6] = [
 /// What disks of others begin with.
 const QCOW2: &[u8] = b"QFI\xfb";
 
+/// As long as any piece of a file that is read.
+const ZEROS: &[u8] = &[0; 1 << 20];
+
 /// Copies a file into the directory of the builder, and makes it an image.
 pub(super) fn import(builder: &Builder<'_>, path: &Path) -> Result<(), Stopped> {
     let failed = |error: io::Error| cannot("read", path, &error);
-    let mut file = File::open(path).map_err(failed)?;
+    let file = File::open(path).map_err(failed)?;
     check(&file).map_err(|why| format!("{}: {why}", path.display()))?;
     let described = described(path)?;
     if let Some(manifest) = &described {
         builder.progress.step("Checking the sum");
-        let found = sum(&mut file, &mut |_| builder.progress.tick()).map_err(failed)?;
+        let found = sum(&file, &mut |_| builder.progress.tick()).map_err(failed)?;
         if found != manifest.sha256 {
             return Err(Stopped::Failed(format!(
                 "{}: its SHA-256 sum is not the one in {}: it is damaged",
@@ -46,11 +49,10 @@ pub(super) fn import(builder: &Builder<'_>, path: &Path) -> Result<(), Stopped> 
                 beside(path).display()
             )));
         }
-        file.rewind().map_err(failed)?;
     }
     let to = builder.place.path().join(IMAGE);
     let mut made = File::create_new(&to).map_err(|error| cannot("write", &to, &error))?;
-    copy(&mut file, &mut made, &builder.signals, &builder.progress)?;
+    copy(&file, &mut made, &builder.signals, &builder.progress)?;
     builder.store(&described.unwrap_or_else(|| Manifest {
         source: format!("import {}", path.display()),
         size: 0,
@@ -63,7 +65,7 @@ pub(super) fn import(builder: &Builder<'_>, path: &Path) -> Result<(), Stopped> 
 /// Writes an image and its manifest as files that are not there yet.
 pub(super) fn export(store: &Store, name: &str, path: &Path) -> Result<(), Stopped> {
     let from = store.path(name);
-    let mut file = File::open(&from).map_err(|error| cannot("read", &from, &error))?;
+    let file = File::open(&from).map_err(|error| cannot("read", &from, &error))?;
     let (signals, progress) = (
         Signals::hold().map_err(|error| error.to_string())?,
         Progress::new(),
@@ -71,9 +73,12 @@ pub(super) fn export(store: &Store, name: &str, path: &Path) -> Result<(), Stopp
     let directory = path.parent().filter(|path| !path.as_os_str().is_empty());
     let directory = directory.unwrap_or(Path::new("."));
     let failed = |error: io::Error| cannot("write", path, &error);
+    if path.exists() {
+        return Err(Stopped::Failed(failed(io::ErrorKind::AlreadyExists.into())));
+    }
     // It goes away with this process, unless it is whole.
     let mut new = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
-    copy(&mut file, new.as_file_mut(), &signals, &progress)?;
+    copy(&file, new.as_file_mut(), &signals, &progress)?;
     new.as_file().sync_all().map_err(failed)?;
     if let Some(manifest) = store.manifest(name) {
         let text = serde_json::to_string_pretty(&manifest).map_err(|error| error.to_string())?;
@@ -133,32 +138,27 @@ fn check(file: &File) -> Result<(), String> {
 }
 
 /// Copies a file; what are zeros takes no space.
-fn copy(
-    from: &mut File,
-    to: &mut File,
-    signals: &Signals,
-    progress: &Progress,
-) -> Result<(), Stopped> {
+fn copy(from: &File, to: &mut File, signals: &Signals, progress: &Progress) -> Result<(), Stopped> {
     let failed = |error: io::Error| Stopped::Failed(format!("cannot copy the image: {error}"));
     let size = from.metadata().map_err(failed)?.len();
     progress.bytes("Copying the image", size);
-    let mut piece = vec![0; 1 << 20];
     let mut done = 0;
-    loop {
-        match signals.next() {
-            None | Some(Signal::SIGWINCH) => {}
-            Some(signal) => return Err(Stopped::Signal(signal)),
+    let mut signal = None;
+    let copied = files::read_sparse(from, &mut |piece| {
+        signal = signals.next().filter(|signal| *signal != Signal::SIGWINCH);
+        if signal.is_some() {
+            return Err(io::ErrorKind::Interrupted.into());
         }
-        let read = from.read(&mut piece).map_err(failed)?;
-        let bytes = piece.get(..read).unwrap_or_default();
-        if bytes.is_empty() {
-            return to.set_len(done).map_err(failed);
-        }
-        done += read as u64;
-        match bytes.iter().all(|byte| *byte == 0) {
-            true => to.seek(SeekFrom::Start(done)).map(drop).map_err(failed)?,
-            false => to.write_all(bytes).map_err(failed)?,
+        done += piece.len() as u64;
+        match ZEROS.starts_with(piece) {
+            true => to.seek(SeekFrom::Start(done)).map(drop)?,
+            false => to.write_all(piece)?,
         }
         progress.at(done);
+        Ok(())
+    });
+    if let Some(signal) = signal {
+        return Err(Stopped::Signal(signal));
     }
+    copied.and_then(|()| to.set_len(done)).map_err(failed)
 }
