@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::ini;
+use crate::lint::lint_text;
 use crate::main_file::Config;
 use crate::names::VmName;
 use crate::params;
@@ -67,6 +68,22 @@ impl Document {
     /// The text as it was given.
     pub fn original(&self) -> &str {
         &self.original
+    }
+
+    /// Replaces the whole text, as after somebody has edited it.
+    pub fn rewrite(&mut self, text: &str) {
+        let new = Document::new(text, &self.path);
+        self.mark = new.mark;
+        self.lines = new.lines;
+    }
+
+    /// All that is wrong with the text, also what was wrong before.
+    pub fn faults(&self) -> Vec<Error> {
+        let text = self.text();
+        match lint_text(ini::without_mark(&text).to_owned(), &self.path) {
+            Ok((faults, _)) => faults,
+            Err(fault) => vec![fault],
+        }
     }
 
     /// What the text says with the changes.

@@ -20,7 +20,7 @@ pub fn lint(path: &Path) -> Result<(Vec<Error>, Config)> {
     lint_text(ini::read(path)?, path)
 }
 
-fn lint_text(mut text: String, path: &Path) -> Result<(Vec<Error>, Config)> {
+pub(crate) fn lint_text(mut text: String, path: &Path) -> Result<(Vec<Error>, Config)> {
     let mut faults: Vec<Error> = Vec::new();
     let whole = text.clone();
     loop {

@@ -11,6 +11,7 @@ mod clone;
 mod create;
 mod delete;
 mod disk_work;
+mod edit;
 mod effective;
 mod elsewhere;
 mod events;

@@ -8,8 +8,8 @@ use cli::{Arg, Exit, Failure, Kind, Line, Word, similar};
 use config::Config;
 
 use crate::{
-    check, clone, create, delete, effective, elsewhere, events, image, kernelcheck, list, machines,
-    metrics, password, rename, selection, start, stop, top, update,
+    check, clone, create, delete, edit, effective, elsewhere, events, image, kernelcheck, list,
+    machines, metrics, password, rename, selection, start, stop, top, update,
 };
 
 /// A mode of operation: what the first operand of umladmin can be.
@@ -151,6 +151,15 @@ pub const MODES: &[Mode] = &[
         ),
         options: &["stop", "yes", "timeout", "dry-run"],
         run: |order| delete::run(order.path(), order.line, order.names, order.timeout),
+    },
+    Mode {
+        word: Word::new(
+            "edit",
+            None,
+            "Edits the configuration, which is checked before it is in force",
+        ),
+        options: &["dry-run"],
+        run: |order| edit::run(order.path(), order.line, order.names),
     },
     Mode {
         word: Word::new(

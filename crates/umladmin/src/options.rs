@@ -20,6 +20,7 @@ pub const PROGRAM: Program = Program {
         "image import FILE [NAME]",
         "image delete NAME...",
         "[OPTION]... clone|rename VM NAME",
+        "[-dry-run] edit",
         "[OPTION]... config VM",
         "[OPTION]... check [FILE]",
         "[OPTION]... kernelcheck FILE",
@@ -158,7 +159,7 @@ pub const PROGRAM: Program = Program {
             ],
         },
         Section {
-            heading: "For create, clone, rename and delete",
+            heading: "For create, clone, rename, delete and edit",
             words: &[Word::new(
                 "dry-run",
                 None,

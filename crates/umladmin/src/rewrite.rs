@@ -45,14 +45,19 @@ impl Rewrite {
     /// Writes the file if that is right, or shows on stdout what would be different. Returns what it says then.
     pub(crate) fn finish(self, report: &Report) -> Result<Config, Failure> {
         let config = self.check()?;
+        self.put(report)?;
+        Ok(config)
+    }
+
+    /// The same, whether it is right or not.
+    pub(crate) fn put(self, report: &Report) -> Result<(), Failure> {
         match self.replacement {
             Some(replacement) => {
                 let put = replacement.put(self.document.text().as_bytes());
-                put.map_err(|error| cannot_write(&self.path, error))?;
+                put.map_err(|error| cannot_write(&self.path, error))
             }
-            None => report.print(&difference(&self.document, &self.path))?,
+            None => report.print(&difference(&self.document, &self.path)),
         }
-        Ok(config)
     }
 }
 
