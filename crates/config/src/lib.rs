@@ -53,8 +53,8 @@ pub use kernelarg::check_user_argument;
 pub use lint::lint;
 pub use main_file::{Config, Overview};
 pub use names::{
-    ChannelName, DiskKind, DiskName, GroupName, InterfaceName, JailPath, LogName, TemplateName,
-    VmName,
+    ChannelName, DiskKind, DiskName, GroupName, InterfaceName, JailPath, LogName, SnapshotLabel,
+    TemplateName, VmName,
 };
 pub use net::{HwAddr, MacAddr, MacPool, Mtu, Nic, Transport};
 pub use password::{Password, Verifier};

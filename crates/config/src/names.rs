@@ -112,6 +112,11 @@ checked_text! {
     TemplateName, check_template_name
 }
 
+checked_text! {
+    /// The label of a snapshot: `[A-Za-z0-9][A-Za-z0-9._-]{0,62}`.
+    SnapshotLabel, check_snapshot_label
+}
+
 impl VmName {
     /// The name of a VM on which values are only tried.
     pub(crate) fn placeholder() -> VmName {
@@ -145,6 +150,14 @@ fn check_template_name(text: &str) -> Result<()> {
     }
     let why = "it needs 1 to 63 letters, digits and . _ -, and begins with a letter or digit";
     Err(Error::value("the name of a template", text, why))
+}
+
+fn check_snapshot_label(text: &str) -> Result<()> {
+    if is_word(text, 63, "", "._-") {
+        return Ok(());
+    }
+    let why = "it needs 1 to 63 letters, digits and . _ -, and begins with a letter or digit";
+    Err(Error::value("the label of a snapshot", text, why))
 }
 
 fn check_log_name(text: &str) -> Result<()> {

@@ -23,6 +23,7 @@ mod list;
 mod meter;
 mod resize;
 mod size;
+mod snapshot;
 mod space;
 #[cfg(test)]
 mod tests;
@@ -31,7 +32,7 @@ mod workplace;
 
 use std::fmt;
 
-use config::{DiskKind, DiskName};
+use config::{DiskKind, DiskName, SnapshotLabel};
 use serde::{Deserialize, Serialize};
 
 pub use draft::{PARTIAL_PREFIX, PARTIAL_SUFFIX, is_partial};
@@ -40,6 +41,7 @@ use error::refused;
 pub use list::MAX_LISTED;
 use size::is_possible;
 pub use size::{MAX_BYTES, MIN_BYTES};
+pub use snapshot::is_of_snapshot;
 pub use watch::{CowEntry, Entry, Watch};
 pub use workplace::Workplace;
 
@@ -99,6 +101,27 @@ pub enum Task {
         /// The new disk, `.dsk`.
         destination: DiskName,
     },
+    /// Copies of images, which are kept together under a label. Progress counts bytes of data of each.
+    Snapshot {
+        /// The label, which must be new.
+        label: SnapshotLabel,
+        /// The images, in `/disks`.
+        disks: Vec<DiskName>,
+    },
+    /// Gives images the content that they had at a snapshot, all or none. Progress as with [`Task::Snapshot`].
+    Rollback {
+        /// The snapshot.
+        label: SnapshotLabel,
+        /// All images of the snapshot.
+        disks: Vec<DiskName>,
+    },
+    /// Removes a snapshot.
+    Forget {
+        /// The snapshot.
+        label: SnapshotLabel,
+    },
+    /// Completes a rollback, and removes incomplete snapshots, of a process that was killed.
+    Settle,
     /// Finds the disks in both directories, in the order of their names. If there are more than
     /// [`MAX_LISTED`], so many are found, and the task fails.
     List,
@@ -245,6 +268,23 @@ impl Task {
                 [reads(source, Cow), makes(destination, Dsk)],
                 |workplace, watch| workplace.commit(source, destination, watch),
             ),
+            Task::Snapshot { label, disks } => {
+                // They are only read, but two at once would be in each other's way.
+                let operands: Vec<_> = disks.iter().map(|it| changes(it, it.kind())).collect();
+                Outline::new("snapshot", operands, |workplace, watch| {
+                    workplace.snapshot(label, disks, watch)
+                })
+            }
+            Task::Rollback { label, disks } => {
+                let operands: Vec<_> = disks.iter().map(|it| changes(it, it.kind())).collect();
+                Outline::new("rollback", operands, |workplace, watch| {
+                    workplace.rollback(label, disks, watch)
+                })
+            }
+            Task::Forget { label } => {
+                Outline::new("snapshot", [], |workplace, _| workplace.forget(label))
+            }
+            Task::Settle => Outline::new("snapshot", [], |workplace, _| workplace.settle()),
             Task::List => Outline::new("disk-list", [], Workplace::list),
             Task::Tidy => Outline::new("disk-tidy", [], |workplace, _| workplace.tidy()),
             Task::Discard { disk } => {
@@ -298,6 +338,12 @@ impl Task {
             }
             if source == destination {
                 return Err(refused(destination, "it cannot be copied to itself"));
+            }
+        }
+        if let Task::Snapshot { disks, .. } | Task::Rollback { disks, .. } = self {
+            let other = |disk: &&DiskName| disk.is_shared() || disk.kind() == DiskKind::Dev;
+            if let Some(disk) = disks.iter().find(other) {
+                return Err(refused(disk, "snapshots are of images in /disks"));
             }
         }
         for operand in &outline.operands {

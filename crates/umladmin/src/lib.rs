@@ -36,6 +36,7 @@ mod run;
 mod seed;
 mod seen;
 mod selection;
+mod snapshot;
 mod start;
 mod stop;
 mod temporary;

@@ -8,8 +8,7 @@ use cli::{Arg, Exit, Failure, Kind, Line, Word, similar};
 use config::Config;
 
 use crate::{
-    check, clone, create, delete, edit, effective, elsewhere, events, image, kernelcheck, list,
-    machines, metrics, password, rename, selection, start, stop, top, update,
+    check, clone, create, delete, edit, effective, elsewhere, events, image, kernelcheck, list, machines, metrics, password, rename, selection, snapshot, start, stop, top, update,
 };
 
 /// A mode of operation: what the first operand of umladmin can be.
@@ -217,6 +216,29 @@ pub const MODES: &[Mode] = &[
         ),
         options: &["verifier"],
         run: run_password,
+    },
+    Mode {
+        word: Word::new(
+            "snapshot",
+            Some(Arg::VM),
+            "Keeps the disks of a VM as they are now, under a label",
+        ),
+        options: &["delete"],
+        run: |order| snapshot::make(&order.config()?, order.names, order.line),
+    },
+    Mode {
+        word: Word::new("snapshots", Some(Arg::VM), "Lists the snapshots of a VM"),
+        options: &[],
+        run: |order| snapshot::list(&order.config()?, order.names),
+    },
+    Mode {
+        word: Word::new(
+            "rollback",
+            Some(Arg::VM),
+            "Gives the disks of a VM the content of a snapshot",
+        ),
+        options: &["yes"],
+        run: |order| snapshot::roll_back(&order.config()?, order.names, order.line),
     },
     Mode {
         word: Word::new(

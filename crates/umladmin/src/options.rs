@@ -21,6 +21,9 @@ pub const PROGRAM: Program = Program {
         "image delete NAME...",
         "[OPTION]... clone|rename VM NAME",
         "[-dry-run] edit",
+        "[-delete] snapshot VM [LABEL]",
+        "snapshots VM",
+        "[-yes] rollback VM [LABEL]",
         "[OPTION]... config VM",
         "[OPTION]... check [FILE]",
         "[OPTION]... kernelcheck FILE",
@@ -152,10 +155,11 @@ pub const PROGRAM: Program = Program {
             ],
         },
         Section {
-            heading: "For delete",
+            heading: "For delete, rollback and snapshot",
             words: &[
                 Word::new("stop", None, "Shuts the VM down first, if it runs"),
                 Word::new("yes", None, "Does not ask"),
+                Word::new("delete", None, "Deletes this snapshot"),
             ],
         },
         Section {

@@ -144,10 +144,15 @@ fn provide_devices(global: &Global) -> anyhow::Result<Devices> {
     Ok(devices)
 }
 
+/// Whether a name in `/disks` is, or may be, of work that was not completed.
+fn is_unfinished(name: &[u8]) -> bool {
+    disks::work::is_partial(name) || disks::work::is_of_snapshot(name)
+}
+
 /// Removes the half-made files of a monitor that was killed while it worked on disks, and does the steps that it may
 /// not have completed.
 async fn tidy(setup: &Setup) {
-    let tidied = match setup.storage.disks.any(disks::work::is_partial) {
+    let tidied = match setup.storage.disks.any(is_unfinished) {
         Ok(false) => Ok(()),
         Ok(true) => process::tidy(setup).await,
         Err(error) => Err(error.into()),

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use config::DiskName;
+use config::{DiskName, SnapshotLabel};
 use rustix::io::Errno;
 
 use super::size::{MAX_BYTES, MIN_BYTES};
@@ -149,6 +149,15 @@ pub enum Error {
         /// The reason.
         why: Unusable,
     },
+    /// A snapshot has this label already.
+    #[error("there is a snapshot {0} already; delete it first, or choose another label")]
+    SnapshotExists(SnapshotLabel),
+    /// No snapshot has this label.
+    #[error("there is no snapshot {0}")]
+    NoSnapshot(SnapshotLabel),
+    /// A snapshot is of other disks than those that should be changed.
+    #[error("the snapshot {0} has other disks than it had a moment ago; try it again")]
+    OtherDisks(SnapshotLabel),
     /// A system call failed.
     #[error("cannot {action} {disk}: {source}")]
     Io {

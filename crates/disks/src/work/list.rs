@@ -87,6 +87,7 @@ impl Workplace {
     }
 
     pub(super) fn tidy(&self) -> Result<(), Error> {
+        self.settle()?;
         for name in names(self.own(), "/disks", &|name| {
             is_partial(name).then(|| name.to_vec())
         })? {
@@ -130,7 +131,7 @@ pub(super) fn disks(directory: BorrowedFd<'_>, path: &'static str) -> Result<Vec
     })
 }
 
-fn names<T>(
+pub(super) fn names<T>(
     directory: BorrowedFd<'_>,
     path: &'static str,
     pick: &dyn Fn(&[u8]) -> Option<T>,

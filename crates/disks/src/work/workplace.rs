@@ -69,7 +69,18 @@ impl Facts {
     }
 }
 
-impl Image<'_> {
+impl<'a> Image<'a> {
+    /// What was opened, if it is a regular file.
+    fn of(disk: &'a DiskName, file: File) -> Result<Image<'a>, Error> {
+        let stat = fstat(disk, &file)?;
+        check_regular(disk, &stat)?;
+        Ok(Image {
+            disk,
+            file,
+            facts: Facts::of(&stat),
+        })
+    }
+
     /// The header of a copy-on-write image. It fits the length of the file.
     pub(super) fn header(&self) -> Result<Header, Error> {
         let mut bytes = vec![0; READ_BYTES];
@@ -178,6 +189,31 @@ impl Workplace {
         removed.map_err(|errno| failed("delete", disk, errno))
     }
 
+    /// Opens a regular file in the own directory that has another name than its disk, for reading.
+    pub(super) fn read_as<'a>(&self, name: &str, disk: &'a DiskName) -> Result<Image<'a>, Error> {
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+        let opened = rustix::fs::openat(self.own(), name, OFlags::RDONLY | flags, Mode::empty());
+        Image::of(
+            disk,
+            opened
+                .map_err(|errno| failed("read the copy of", disk, errno))?
+                .into(),
+        )
+    }
+
+    /// Fails if something else than a file would be replaced.
+    pub(super) fn check_replaceable(&self, disk: &DiskName) -> Result<(), Error> {
+        check_regular(disk, &self.stat(disk)?)
+    }
+
+    /// The names in the own directory that are wanted.
+    pub(super) fn names(&self, is_wanted: &dyn Fn(&[u8]) -> bool) -> Result<Vec<String>, Error> {
+        super::list::names(self.own(), "/disks", &|name| {
+            let text = std::str::from_utf8(name).ok()?;
+            is_wanted(name).then(|| text.to_owned())
+        })
+    }
+
     fn image<'a>(&self, disk: &'a DiskName, access: OFlags) -> Result<Image<'a>, Error> {
         // This check first: devices are not opened, and the messages are better.
         let stat = self.stat(disk)?;
@@ -203,14 +239,7 @@ impl Workplace {
             },
             _ => failed("open", disk, errno),
         })?;
-        let file = File::from(fd);
-        let stat = fstat(disk, &file)?;
-        check_regular(disk, &stat)?;
-        Ok(Image {
-            disk,
-            file,
-            facts: Facts::of(&stat),
-        })
+        Image::of(disk, fd.into())
     }
 }
 

@@ -201,9 +201,14 @@ async fn follow(work: &Work, progress: &watch::Sender<Progress>) -> Option<Resul
 /// Removes what a process that was killed could not, and says what happened.
 async fn killed(setup: &Setup, task: &Task, work: &Work) -> String {
     work.end().await;
-    if let Some(disk) = task.makes()
-        && let Err(failure) = process::discard(setup, disk.clone()).await
-    {
+    let cleared = match (task, task.makes()) {
+        (Task::Snapshot { .. } | Task::Rollback { .. } | Task::Forget { .. }, _) => {
+            process::settle(setup).await
+        }
+        (_, Some(disk)) => process::discard(setup, disk.clone()).await,
+        (_, None) => Ok(()),
+    };
+    if let Err(failure) = cleared {
         tracing::warn!("cannot remove the rest of {task}: {failure}");
     }
     "the process that does it was killed".into()

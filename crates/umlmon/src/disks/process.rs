@@ -123,6 +123,14 @@ pub async fn tidy(setup: &Setup) -> Result<(), Failure> {
     at_once(setup, Task::Tidy).await.map(drop)
 }
 
+/// Completes or undoes the work on a snapshot of a process that was killed.
+///
+/// # Errors
+/// [`Failure::Failed`].
+pub async fn settle(setup: &Setup) -> Result<(), Failure> {
+    at_once(setup, Task::Settle).await.map(drop)
+}
+
 /// Removes what a process that was killed has left of a disk that it was to make.
 ///
 /// # Errors

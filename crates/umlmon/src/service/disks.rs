@@ -1,7 +1,7 @@
 //! The procedures for disks: names and sizes are checked here, jobs begun, watched and cancelled, and the list composed
 //! (umlmon, the monitor process).
 
-use config::{DiskKind, DiskName};
+use config::{DiskKind, DiskName, SnapshotLabel};
 use disks::work::{CowEntry, Entry, Task, megabytes};
 use disks::{Access, Holder};
 use rpc_xdr::umlmonctrl::*;
@@ -34,6 +34,19 @@ fn backed(it: &DiskBacking, task: fn(DiskName, DiskName) -> Task) -> Result<Task
 
 fn pair(it: &DiskPair, task: fn(DiskName, DiskName) -> Task) -> Result<Task, Failure> {
     Ok(task(name(&it.source)?, name(&it.destination)?))
+}
+
+fn label(text: &str) -> Result<SnapshotLabel, Failure> {
+    text.parse()
+        .map_err(|error: config::Error| Failure::Invalid(error.to_string()))
+}
+
+fn snapshot(
+    it: &DiskSnapshot,
+    task: fn(SnapshotLabel, Vec<DiskName>) -> Task,
+) -> Result<Task, Failure> {
+    let disks = it.disks.iter().map(|disk| name(disk));
+    Ok(task(label(&it.label)?, disks.collect::<Result<_, _>>()?))
 }
 
 /// The command that asks for a task, and the task, unless its names or sizes are wrong.
@@ -71,6 +84,15 @@ fn parse(task: &DiskTask) -> (&'static str, Result<Task, Failure>) {
             "disk-import",
             backed(it, |disk, backing| Task::Import { disk, backing }),
         ),
+        DiskTask::Snapshot(it) => (
+            "snapshot",
+            snapshot(it, |label, disks| Task::Snapshot { label, disks }),
+        ),
+        DiskTask::Rollback(it) => (
+            "rollback",
+            snapshot(it, |label, disks| Task::Rollback { label, disks }),
+        ),
+        DiskTask::Forget(it) => ("snapshot", label(it).map(|label| Task::Forget { label })),
         DiskTask::Commit(it) => (
             "disk-commit",
             pair(it, |source, destination| Task::Commit {
