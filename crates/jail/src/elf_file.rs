@@ -60,6 +60,15 @@ impl Needs {
     }
 }
 
+/// How far what a program loads reaches in its file; None if it is no program. What follows, such as information for
+/// debuggers, can be many times as long.
+pub(crate) fn loaded_length(file: &File) -> Option<u64> {
+    let path = Path::new("");
+    let segments = Elf { file, path }.segments().ok()?;
+    let loaded = segments.iter().filter(|s| s.p_type == abi::PT_LOAD);
+    loaded.map(|s| s.p_offset.saturating_add(s.p_filesz)).max()
+}
+
 struct Elf<'a> {
     file: &'a File,
     path: &'a Path,
@@ -253,5 +262,13 @@ mod tests {
                 bytes[at] = before;
             }
         }
+    }
+
+    #[test]
+    fn what_is_loaded_ends_before_what_is_for_debuggers() {
+        let program = File::open("/proc/self/exe").unwrap();
+        let (loaded, length) = (loaded_length(&program), program.metadata().unwrap().len());
+        assert!(loaded.is_some_and(|loaded| loaded > 4096 && loaded < length));
+        assert_eq!(loaded_length(&tempfile::tempfile().unwrap()), None);
     }
 }

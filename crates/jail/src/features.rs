@@ -6,6 +6,8 @@ use std::io::{self, Read};
 
 use serde::{Deserialize, Serialize};
 
+use crate::elf_file::loaded_length;
+
 /// What a kernel's file says of itself. It can lie: nothing but the VM itself may depend on it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Features {
@@ -46,11 +48,12 @@ const PIECE: usize = 256 << 10;
 const OVERLAP: usize = 64;
 
 impl Features {
-    /// Searches for them in a kernel's file.
+    /// Searches for them in a kernel's file, in the part that is loaded.
     ///
     /// # Errors
     /// Those of read(2).
-    pub fn of(mut file: &File) -> io::Result<Features> {
+    pub fn of(file: &File) -> io::Result<Features> {
+        let mut file = file.take(loaded_length(file).unwrap_or(u64::MAX));
         let mut found = Features::default();
         let mut buffer = vec![0; OVERLAP + PIECE];
         // The end of each piece is kept at the beginning, for a text that continues in the next piece.
