@@ -19,13 +19,13 @@ pub mod mconsole;
 mod options;
 mod passwords;
 mod privilege;
+mod reading;
 mod remarks;
 mod remote;
 pub mod second;
 mod service;
 mod setup;
 mod shares;
-mod snapshot;
 mod status;
 
 pub use options::PROGRAM;

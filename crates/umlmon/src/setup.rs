@@ -14,7 +14,7 @@ use crate::events::Events;
 use crate::failure::Failure;
 use crate::helper::Helper;
 use crate::last_look::LastLook;
-use crate::snapshot::Snapshot;
+use crate::reading::Reading;
 
 /// What the monitor holds as long as it lives, and every run uses.
 pub struct Setup {
@@ -57,10 +57,10 @@ impl Setup {
     ///
     /// # Errors
     /// If it is faulty, or changes what the daemon has set up when it was started.
-    pub fn configuration(&self) -> Result<Snapshot, Failure> {
+    pub fn configuration(&self) -> Result<Reading, Failure> {
         let config = Config::load(&self.configured.file)?;
-        let snapshot = Snapshot::take(&config, self.name())?;
-        let (vm, was) = (&snapshot.vm, &self.configured);
+        let reading = Reading::take(&config, self.name())?;
+        let (vm, was) = (&reading.vm, &self.configured);
         let fixed = [
             ("vmuser", vm.vmuser == was.vm.vmuser),
             ("vmgroup", vm.vmgroup == was.vm.vmgroup),
@@ -69,7 +69,7 @@ impl Setup {
             ("shared", config.global.shared == was.shared),
         ];
         match fixed.iter().find(|(_, same)| !same) {
-            None => Ok(snapshot),
+            None => Ok(reading),
             Some((param, _)) => Err(Failure::Failed(format!(
                 "{param} has changed since the monitor was started; umladmin stop {0}, then umladmin start {0}",
                 self.name()

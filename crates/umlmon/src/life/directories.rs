@@ -10,8 +10,8 @@ use config::Vm;
 use jail::{Shared, Wanted};
 
 use crate::failure::Failure;
+use crate::reading::Reading;
 use crate::setup::Setup;
-use crate::snapshot::Snapshot;
 
 /// Open files of a kernel with shares: it has one of the host for each that the guest uses.
 pub const OPEN_FILES: u64 = 16 << 10;
@@ -25,9 +25,9 @@ impl Directories {
     ///
     /// # Errors
     /// [`Failure::Failed`] with what is wrong with one of them.
-    pub fn open(setup: &Setup, snapshot: &Snapshot) -> Result<Self, Failure> {
-        let vm = &snapshot.vm;
-        let closed = closed(setup, snapshot);
+    pub fn open(setup: &Setup, reading: &Reading) -> Result<Self, Failure> {
+        let vm = &reading.vm;
+        let closed = closed(setup, reading);
         let account = setup.jail.account();
         let open = |(number, share): (&u8, &config::Share)| {
             let wanted = Wanted {
@@ -63,9 +63,9 @@ impl Directories {
 }
 
 /// What a guest must not have: what the monitor of any VM works on.
-fn closed(setup: &Setup, snapshot: &Snapshot) -> Vec<PathBuf> {
-    let (was, vm) = (&setup.configured, &snapshot.vm);
-    let vardir = snapshot.vm_dir.parent().map(PathBuf::from);
+fn closed(setup: &Setup, reading: &Reading) -> Vec<PathBuf> {
+    let (was, vm) = (&setup.configured, &reading.vm);
+    let vardir = reading.vm_dir.parent().map(PathBuf::from);
     let others = [&was.file, &was.shared, &vm.jaildir, &vm.logdir];
     vardir
         .into_iter()

@@ -18,9 +18,9 @@ use crate::life::run::{Look, Run, RunEvent, SILENCE, Start};
 use crate::life::state::{self, Action, Event, Say, State};
 use crate::life::talk::{self, Talk};
 use crate::mconsole::Notice;
+use crate::reading::Reading;
 use crate::remarks::{self, Remarks, Verdict};
 use crate::setup::Setup;
-use crate::snapshot::Snapshot;
 use crate::status::{How, LastEnd, Phase, Status};
 
 /// A kernel that lives this long after its execution, or reports its mconsole, counts as started: its checks of its
@@ -112,7 +112,7 @@ pub struct Monitor {
 }
 
 struct Reboot {
-    snapshot: Snapshot,
+    reading: Reading,
     start: Start,
     /// A look at the kernel, which can be another one by now.
     kernel: JoinHandle<Result<Seen, Failure>>,
@@ -280,10 +280,10 @@ impl Monitor {
             status.reboots = 0;
             status.ready = false;
         });
-        let snapshot = start.snapshot.take();
-        let started = snapshot
+        let reading = start.reading.take();
+        let started = reading
             .unwrap_or_else(|| self.setup.configuration())
-            .and_then(|snapshot| Run::start(&self.setup, snapshot, *start));
+            .and_then(|reading| Run::start(&self.setup, reading, *start));
         match started {
             Ok(run) => {
                 self.run = Some(run);
@@ -430,10 +430,10 @@ impl Monitor {
             (true, Duration::ZERO) => Duration::from_millis(500),
             (true, delay) => (delay * 2).min(LONGEST_DELAY),
         };
-        let (snapshot, start) = run.into_start();
-        let (setup, vm) = (Rc::clone(&self.setup), snapshot.vm.clone());
+        let (reading, start) = run.into_start();
+        let (setup, vm) = (Rc::clone(&self.setup), reading.vm.clone());
         self.reboot = Some(Reboot {
-            snapshot,
+            reading,
             start,
             kernel: tokio::task::spawn_local(async move { kernels::look(&setup, &vm).await }),
             due: Instant::now() + self.delay,
@@ -454,7 +454,7 @@ impl Monitor {
             return self.on_event(Event::NotExecuted);
         }
         reboot.start.kernel = Some(kernel);
-        match Run::start(&self.setup, reboot.snapshot, reboot.start) {
+        match Run::start(&self.setup, reboot.reading, reboot.start) {
             Ok(run) => {
                 self.run = Some(run);
                 false

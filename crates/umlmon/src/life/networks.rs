@@ -16,8 +16,8 @@ use sys::Network;
 use crate::failure::Failure;
 use crate::life::connections::Connections;
 use crate::life::kernels::{Seen, is_connected};
+use crate::reading::Reading;
 use crate::setup::Setup;
-use crate::snapshot::Snapshot;
 
 /// The largest packet of the driver `tuntap`.
 const TUNTAP_MTU: u32 = 1500;
@@ -39,8 +39,8 @@ impl Wiring {
     ///
     /// # Errors
     /// [`Failure::Failed`] with what is wrong; nothing is left behind.
-    pub fn set_up(setup: &Setup, snapshot: &Snapshot, drivers: Drivers) -> Result<Wiring, Failure> {
-        let vm = &snapshot.vm;
+    pub fn set_up(setup: &Setup, reading: &Reading, drivers: Drivers) -> Result<Wiring, Failure> {
+        let vm = &reading.vm;
         let interfaces: Vec<Eth<'_>> = vm
             .eth
             .iter()
@@ -58,10 +58,10 @@ impl Wiring {
         let networks = match driver {
             Some(driver) => {
                 let owner = Owner {
-                    vm_dir: &snapshot.vm_dir,
+                    vm_dir: &reading.vm_dir,
                     uid: setup.jail.account().uid,
                     gid: setup.jail.account().gid,
-                    pool: snapshot.pool,
+                    pool: reading.pool,
                     driver,
                     on_host: own_text,
                 };

@@ -28,10 +28,10 @@ use crate::life::kernels::Seen;
 use crate::life::networks::{self, NicLook, Wiring};
 use crate::life::placement::{self, Placement};
 use crate::mconsole::{Mconsole, Notice, Notices};
+use crate::reading::Reading;
 use crate::second::link::Link;
 use crate::second::orders::{FromChild, Launch};
 use crate::setup::Setup;
-use crate::snapshot::Snapshot;
 
 /// How long a kernel may take until it reports its mconsole. It takes a few seconds on a slow host.
 pub const SILENCE: Duration = Duration::from_secs(30);
@@ -51,7 +51,7 @@ pub struct Start {
     /// Additional arguments of the kernel.
     pub extra: Vec<String>,
     /// The configuration; None reads it anew.
-    pub snapshot: Option<Result<Snapshot, Failure>>,
+    pub reading: Option<Result<Reading, Failure>>,
     /// The kernel as it was found just before, if there is one in the configuration that can be used.
     pub kernel: Option<Result<Seen, Failure>>,
     /// The copy-on-write images as they were found just before.
@@ -128,7 +128,7 @@ pub struct Run {
     tmp: TmpMount,
     group: Option<ControlGroup>,
     placement: Option<Placement>,
-    snapshot: Snapshot,
+    reading: Reading,
     start: Start,
     disks: Vec<Ubd>,
     flushes: bool,
@@ -148,19 +148,19 @@ impl Run {
     ///
     /// # Errors
     /// [`Failure::Failed`] with the first thing that is missing or did not work; nothing is left behind.
-    pub fn start(setup: &Setup, snapshot: Snapshot, mut start: Start) -> Result<Run, Failure> {
-        let vm = &snapshot.vm;
+    pub fn start(setup: &Setup, reading: Reading, mut start: Start) -> Result<Run, Failure> {
+        let vm = &reading.vm;
         // Validate everything ...
         let Seen { kernel, features } = seen(start.kernel.take())?;
         let options = kernel_args::options(vm, &features).map_err(Failure::Failed)?;
-        let (disks, claims) = examine(setup, &snapshot, &kernel, &start.cows)?;
-        let directories = Directories::open(setup, &snapshot)?;
+        let (disks, claims) = examine(setup, &reading, &kernel, &start.cows)?;
+        let directories = Directories::open(setup, &reading)?;
 
         // ... then do everything.
         start.lease = Some(holdings::claim(setup, start.lease.take(), claims)?);
         holdings::nothing_relies_on(setup, &disks, &start.cows)?;
         setup.channels.apply(vm)?;
-        let wiring = wire(setup, start.wiring.take(), &snapshot, features)?;
+        let wiring = wire(setup, start.wiring.take(), &reading, features)?;
         let wiring = start.wiring.insert(wiring);
         let group = bound(setup, vm);
         let place = placement::place(vm, group.as_ref())?;
@@ -200,7 +200,7 @@ impl Run {
             tmp,
             group,
             placement,
-            snapshot,
+            reading,
             start,
             disks,
             flushes: features.flush,
@@ -313,14 +313,14 @@ impl Run {
     }
 
     /// What is needed to start it once more, its disks included.
-    pub fn into_start(mut self) -> (Snapshot, Start) {
-        (self.snapshot.clone(), std::mem::take(&mut self.start))
+    pub fn into_start(mut self) -> (Reading, Start) {
+        (self.reading.clone(), std::mem::take(&mut self.start))
     }
 
     /// A look at it.
     pub fn look(&self) -> Look {
         Look {
-            vm: self.snapshot.vm.clone(),
+            vm: self.reading.vm.clone(),
             disks: self.disks.clone(),
             flushes: self.flushes,
             nics: self
@@ -383,15 +383,15 @@ fn helper_line(setup: &Setup, vm: &Vm) -> Result<(Option<HelperLine>, Option<Own
 /// The disks of a start, and what has to be claimed for them.
 fn examine(
     setup: &Setup,
-    snapshot: &Snapshot,
+    reading: &Reading,
     kernel: &Kernel,
     cows: &Cows,
 ) -> Result<(Vec<Ubd>, Vec<Claim>), Failure> {
     for note in &kernel.notes {
         tracing::warn!("{note}");
     }
-    devices::provide(&setup.storage.devices, &snapshot.devices).map_err(Failure::Failed)?;
-    holdings::usable(setup, &snapshot.vm, cows)
+    devices::provide(&setup.storage.devices, &reading.devices).map_err(Failure::Failed)?;
+    holdings::usable(setup, &reading.vm, cows)
 }
 
 /// Waits until the VM may have to be moved; without end, if it never is.
@@ -413,12 +413,12 @@ impl Drop for Run {
 fn wire(
     setup: &Setup,
     held: Option<Box<Wiring>>,
-    snapshot: &Snapshot,
+    reading: &Reading,
     features: Features,
 ) -> Result<Box<Wiring>, Failure> {
     match held.filter(|wiring| wiring.is_intact()) {
         Some(wiring) => Ok(wiring),
-        None => Wiring::set_up(setup, snapshot, networks::drivers(features)).map(Box::new),
+        None => Wiring::set_up(setup, reading, networks::drivers(features)).map(Box::new),
     }
 }
 

@@ -28,10 +28,10 @@ impl Service {
         };
         // Otherwise it is refused anyway.
         if self.monitor.status().borrow().phase == Phase::Inactive {
-            let snapshot = start.snapshot.insert(self.setup.configuration());
+            let reading = start.reading.insert(self.setup.configuration());
             let kernel = async {
-                match snapshot {
-                    Ok(snapshot) => Some(kernels::look(&self.setup, &snapshot.vm).await),
+                match reading {
+                    Ok(reading) => Some(kernels::look(&self.setup, &reading.vm).await),
                     Err(_) => None,
                 }
             };

@@ -9,7 +9,7 @@ use config::{Config, Device, MacPool, Vm, VmName};
 
 /// What a run of the kernel needs of the configuration.
 #[derive(Clone, Debug)]
-pub struct Snapshot {
+pub struct Reading {
     /// The section of the VM, with the changes of its user.
     pub vm: Vm,
     /// The block devices of the host among its disks.
@@ -20,16 +20,16 @@ pub struct Snapshot {
     pub pool: MacPool,
 }
 
-impl Snapshot {
+impl Reading {
     /// Takes from the configuration what a VM needs. The rest of it can be dropped.
     ///
     /// # Errors
     /// If the VM is not configured, or wrongly.
-    pub fn take(config: &Config, name: &VmName) -> Result<Snapshot, config::Error> {
+    pub fn take(config: &Config, name: &VmName) -> Result<Reading, config::Error> {
         let vm = config.vm(name)?;
         let global = &config.global;
         let used = |device: &&Device| vm.ubd.values().any(|disk| *disk == device.name);
-        Ok(Snapshot {
+        Ok(Reading {
             devices: global.devices.iter().filter(used).cloned().collect(),
             vm_dir: global.vm_dir(name),
             pool: global.pool,
@@ -54,13 +54,13 @@ mod tests {
             device("b.dev")
         );
         let config = Config::parse(&text, Path::new("umlmon")).unwrap();
-        let snapshot = Snapshot::take(&config, &"vm1".parse().unwrap()).unwrap();
-        let names: Vec<_> = snapshot
+        let reading = Reading::take(&config, &"vm1".parse().unwrap()).unwrap();
+        let names: Vec<_> = reading
             .devices
             .iter()
             .map(|device| device.name.as_str())
             .collect();
         assert_eq!(names, ["/shared/disks/b.dev"]);
-        assert_eq!(snapshot.vm_dir, Path::new("/srv/vms/vm1"));
+        assert_eq!(reading.vm_dir, Path::new("/srv/vms/vm1"));
     }
 }
