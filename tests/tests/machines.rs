@@ -63,7 +63,7 @@ fn a_machine_is_created_used_and_deleted() {
         "{refused}"
     );
     let asked = world.umladmin(&["-stop", "delete", "web"]).fails(1);
-    assert!(asked.contains("-yes deletes it unasked"), "{asked}");
+    assert!(asked.contains("-yes does it unasked"), "{asked}");
     let shown = world.umladmin(&["-dry-run", "delete", "web"]).ok();
     assert!(
         shown.contains("\n-[web]\n") && shown.contains("/var/web is removed: "),

@@ -11,12 +11,14 @@ fn what_was_written_after_a_snapshot_is_gone() {
     };
     let vm = world.vm("vm1").con(1).user("auto").guest(Login::RootShell);
     let vm = vm.disk(1, vec![1; 1 << 20]).monitor();
-    let run = |script: &str| {
+    let mut console = vm.connect("con1");
+    let mut run = |script: &str| {
         vm.start();
-        let mut shell = vm.on_con1();
-        shell.send(&format!("{script}; sync; echo DO''NE\n"));
-        let said = shell.expect("DONE");
-        shell.leave();
+        console.expect("# ");
+        console.send(&format!("{script}; sync; echo DO''NE\n"));
+        let said = console.expect("DONE");
+        // The next run has a prompt of its own.
+        console.expect("# ");
         vm.kill();
         said
     };
@@ -35,6 +37,7 @@ fn what_was_written_after_a_snapshot_is_gone() {
     let said = run("cat /kept; ls /other");
     assert!(said.contains("before") && !said.contains("after"), "{said}");
     assert!(said.contains("No such file"), "{said}");
+    console.leave();
 }
 
 #[test]

@@ -32,7 +32,7 @@ mod workplace;
 
 use std::fmt;
 
-use config::{DiskKind, DiskName, SnapshotLabel};
+use config::{DiskKind, DiskName};
 use serde::{Deserialize, Serialize};
 
 pub use draft::{PARTIAL_PREFIX, PARTIAL_SUFFIX, is_partial};
@@ -41,7 +41,7 @@ use error::refused;
 pub use list::MAX_LISTED;
 use size::is_possible;
 pub use size::{MAX_BYTES, MIN_BYTES};
-pub use snapshot::is_of_snapshot;
+pub use snapshot::{Snapshot, is_of_snapshot};
 pub use watch::{CowEntry, Entry, Watch};
 pub use workplace::Workplace;
 
@@ -101,27 +101,8 @@ pub enum Task {
         /// The new disk, `.dsk`.
         destination: DiskName,
     },
-    /// Copies of images, which are kept together under a label. Progress counts bytes of data of each.
-    Snapshot {
-        /// The label, which must be new.
-        label: SnapshotLabel,
-        /// The images, in `/disks`.
-        disks: Vec<DiskName>,
-    },
-    /// Gives images the content that they had at a snapshot, all or none. Progress as with [`Task::Snapshot`].
-    Rollback {
-        /// The snapshot.
-        label: SnapshotLabel,
-        /// All images of the snapshot.
-        disks: Vec<DiskName>,
-    },
-    /// Removes a snapshot.
-    Forget {
-        /// The snapshot.
-        label: SnapshotLabel,
-    },
-    /// Completes a rollback, and removes incomplete snapshots, of a process that was killed.
-    Settle,
+    /// Something about copies of images that are kept together under a label. Progress counts bytes of data of each.
+    Snapshot(Snapshot),
     /// Finds the disks in both directories, in the order of their names. If there are more than
     /// [`MAX_LISTED`], so many are found, and the task fails.
     List,
@@ -208,9 +189,47 @@ impl<'a> Outline<'a> {
         }
     }
 
+    /// About one image, of either kind.
+    fn changing(
+        command: &'static str,
+        disk: &'a DiskName,
+        work: impl FnOnce(&Workplace, &mut dyn Watch) -> Result<(), Error> + 'a,
+    ) -> Outline<'a> {
+        Outline::new(command, [changes(disk, disk.kind())], work)
+    }
+
     fn sized(self, bytes: u64) -> Outline<'a> {
         let bytes = Some(bytes);
         Outline { bytes, ..self }
+    }
+}
+
+impl Snapshot {
+    fn outline(&self) -> Outline<'_> {
+        // Images that are only read are claimed as if they were changed: two at once would be in each other's way.
+        let operands: Vec<_> = self
+            .disks()
+            .iter()
+            .map(|it| changes(it, it.kind()))
+            .collect();
+        match self {
+            Snapshot::Make { label, disks } => {
+                Outline::new("snapshot", operands, |workplace, watch| {
+                    workplace.snapshot(label, disks, watch)
+                })
+            }
+            Snapshot::Restore { label, disks } => {
+                Outline::new("rollback", operands, |workplace, watch| {
+                    workplace.rollback(label, disks, watch)
+                })
+            }
+            Snapshot::Forget { label } => {
+                Outline::new("snapshot", operands, |workplace, _| workplace.forget(label))
+            }
+            Snapshot::Settle => {
+                Outline::new("snapshot", operands, |workplace, _| workplace.settle())
+            }
+        }
     }
 }
 
@@ -231,11 +250,9 @@ impl Task {
                 [makes(disk, Cow), reads(backing, Dsk)],
                 |workplace, _| workplace.create_cow(disk, backing),
             ),
-            Task::Delete { disk } => Outline::new(
-                "disk-delete",
-                [changes(disk, disk.kind())],
-                |workplace, _| workplace.delete(disk),
-            ),
+            Task::Delete { disk } => {
+                Outline::changing("disk-delete", disk, |workplace, _| workplace.delete(disk))
+            }
             Task::Copy {
                 source,
                 destination,
@@ -268,29 +285,11 @@ impl Task {
                 [reads(source, Cow), makes(destination, Dsk)],
                 |workplace, watch| workplace.commit(source, destination, watch),
             ),
-            Task::Snapshot { label, disks } => {
-                // They are only read, but two at once would be in each other's way.
-                let operands: Vec<_> = disks.iter().map(|it| changes(it, it.kind())).collect();
-                Outline::new("snapshot", operands, |workplace, watch| {
-                    workplace.snapshot(label, disks, watch)
-                })
-            }
-            Task::Rollback { label, disks } => {
-                let operands: Vec<_> = disks.iter().map(|it| changes(it, it.kind())).collect();
-                Outline::new("rollback", operands, |workplace, watch| {
-                    workplace.rollback(label, disks, watch)
-                })
-            }
-            Task::Forget { label } => {
-                Outline::new("snapshot", [], |workplace, _| workplace.forget(label))
-            }
-            Task::Settle => Outline::new("snapshot", [], |workplace, _| workplace.settle()),
+            Task::Snapshot(snapshot) => snapshot.outline(),
             Task::List => Outline::new("disk-list", [], Workplace::list),
             Task::Tidy => Outline::new("disk-tidy", [], |workplace, _| workplace.tidy()),
             Task::Discard { disk } => {
-                Outline::new("disk-tidy", [changes(disk, disk.kind())], |workplace, _| {
-                    workplace.discard(disk)
-                })
+                Outline::changing("disk-tidy", disk, |workplace, _| workplace.discard(disk))
             }
         }
     }
@@ -340,9 +339,9 @@ impl Task {
                 return Err(refused(destination, "it cannot be copied to itself"));
             }
         }
-        if let Task::Snapshot { disks, .. } | Task::Rollback { disks, .. } = self {
+        if let Task::Snapshot(snapshot) = self {
             let other = |disk: &&DiskName| disk.is_shared() || disk.kind() == DiskKind::Dev;
-            if let Some(disk) = disks.iter().find(other) {
+            if let Some(disk) = snapshot.disks().iter().find(other) {
                 return Err(refused(disk, "snapshots are of images in /disks"));
             }
         }

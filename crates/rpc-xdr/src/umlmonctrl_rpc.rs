@@ -195,7 +195,7 @@ pub const UMLMONCTRL_V1_PROCEDURES: &[Procedure] = &[
         number: 71,
         name: "DISK_BEGIN",
         doc: "Begins work on a disk. 60 to 66 were procedures, one for each kind of work.",
-        max_args: 524,
+        max_args: 4236,
         max_result: 1036,
     },
     Procedure {
@@ -1817,7 +1817,7 @@ impl<S: UmlmonctrlV1 + 'static> crate::server::Program<S> for UmlmonctrlV1Progra
                 ))
             }
             71 => {
-                let args = call.arguments(524, take)?;
+                let args = call.arguments(4236, take)?;
                 Ok(call.answer(
                     async move { service.disk_begin(&session, args).await },
                     |result, out| result.pack(out),

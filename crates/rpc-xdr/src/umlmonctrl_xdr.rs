@@ -1919,6 +1919,12 @@ pub enum DiskVerb {
     Import = 6,
     /// makes a flat image of a copy-on-write image and its backing file
     Commit = 7,
+    /// keeps copies of images under a label
+    Snapshot = 8,
+    /// gives all images of a snapshot the content that they had then
+    Rollback = 9,
+    /// removes a snapshot
+    Forget = 10,
 }
 
 impl Pack for DiskVerb {
@@ -1938,7 +1944,43 @@ impl Unpack for DiskVerb {
             5 => Self::Resize,
             6 => Self::Import,
             7 => Self::Commit,
+            8 => Self::Snapshot,
+            9 => Self::Rollback,
+            10 => Self::Forget,
             other => return Err(XdrError::Value(other.into())),
+        })
+    }
+}
+
+/// Images in /disks, and the label of their copies.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DiskSnapshot {
+    /// `label`
+    ///
+    /// At most 64 bytes.
+    pub label: CtlName,
+    /// `disks`
+    ///
+    /// At most 16 elements.
+    pub disks: Vec<DiskFile>,
+}
+
+impl Pack for DiskSnapshot {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
+        pack_string(&self.label, 64, out)?;
+        pack_list(&self.disks, 16, out, |item, out| {
+            pack_opaque(item, 255, out)
+        })?;
+
+        Ok(())
+    }
+}
+
+impl Unpack for DiskSnapshot {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
+            label: unpack_string(input, 64)?,
+            disks: unpack_list(input, 16, |input| unpack_opaque(input, 255))?,
         })
     }
 }
@@ -1959,6 +2001,14 @@ pub enum DiskTask {
     Copy(DiskPair),
     /// makes a flat image of a copy-on-write image and its backing file
     Commit(DiskPair),
+    /// keeps copies of images under a label
+    Snapshot(DiskSnapshot),
+    /// gives all images of a snapshot the content that they had then
+    Rollback(DiskSnapshot),
+    /// removes a snapshot
+    ///
+    /// At most 64 bytes.
+    Forget(CtlName),
     /// removes an image
     ///
     /// At most 255 bytes.
@@ -1992,6 +2042,18 @@ impl Pack for DiskTask {
                 DiskVerb::Commit.pack(out)?;
                 value.pack(out)?
             }
+            Self::Snapshot(value) => {
+                DiskVerb::Snapshot.pack(out)?;
+                value.pack(out)?
+            }
+            Self::Rollback(value) => {
+                DiskVerb::Rollback.pack(out)?;
+                value.pack(out)?
+            }
+            Self::Forget(value) => {
+                DiskVerb::Forget.pack(out)?;
+                pack_string(value, 64, out)?
+            }
             Self::Delete(value) => {
                 DiskVerb::Delete.pack(out)?;
                 pack_opaque(value, 255, out)?
@@ -2010,6 +2072,9 @@ impl Unpack for DiskTask {
             DiskVerb::Import => Self::Import(take(input)?),
             DiskVerb::Copy => Self::Copy(take(input)?),
             DiskVerb::Commit => Self::Commit(take(input)?),
+            DiskVerb::Snapshot => Self::Snapshot(take(input)?),
+            DiskVerb::Rollback => Self::Rollback(take(input)?),
+            DiskVerb::Forget => Self::Forget(unpack_string(input, 64)?),
             DiskVerb::Delete => Self::Delete(unpack_opaque(input, 255)?),
         })
     }

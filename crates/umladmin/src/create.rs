@@ -212,7 +212,7 @@ fn carry_out(plan: Plan, report: &Report) -> Result<Config, Failure> {
     let backing = backing.transpose()?;
     let mut client = Client::at(&vm, config.global.ctrl(&vm)).with_limit(ANSWER);
     for task in tasks(backing.as_ref().map(Backing::disk), disk) {
-        disk_work::perform(&mut client, &task, &|| interruption.check()).map_err(failed)?;
+        disk_work::perform(&mut client, &task, &mut |_| interruption.check())?;
     }
     let made = config.vm(&vm).map_err(bad_config)?;
     let account = account::of(&config.global, &made)?;

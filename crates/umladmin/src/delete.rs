@@ -2,7 +2,6 @@
 //!
 //! The directory goes first. If something prevents its removal, the section is still there to try again.
 
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -15,7 +14,7 @@ use rpc_xdr::umlmonctrl::VmState;
 
 use crate::report::Report;
 use crate::rewrite::{Rewrite, difference};
-use crate::{furnish, selection, stop};
+use crate::{ask, furnish, selection, stop};
 
 /// How long a monitor may take to tell the state of its VM.
 const STATE: Duration = Duration::from_secs(10);
@@ -43,7 +42,7 @@ pub(crate) fn run(
     if !line.has("stop") {
         must_be_inactive(&config, &vm)?;
     }
-    if !line.has("yes") && !agreed(&plan, &vm)? {
+    if !line.has("yes") && !ask::agreed(&format!("{}\nDelete {vm}?", plan.describe()))? {
         return Err(Failure::new(
             Exit::Failed,
             format_args!("{vm} is left as it is"),
@@ -217,18 +216,4 @@ pub(crate) fn bring_down(
         true => Ok(()),
         false => Err(failed(&"it is left as it is, as it does not end")),
     }
-}
-
-/// Shows what is removed, and asks.
-fn agreed(plan: &Plan, vm: &VmName) -> Result<bool, Failure> {
-    let stdin = io::stdin();
-    if !stdin.is_terminal() {
-        let why = format!("{vm} is not deleted: nobody can be asked here; -yes deletes it unasked");
-        return Err(Failure::new(Exit::Failed, why));
-    }
-    let mut stderr = io::stderr();
-    write!(stderr, "{}\nDelete {vm}? [y/N] ", plan.describe())?;
-    let mut answer = String::new();
-    stdin.lock().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "yes"))
 }

@@ -1,32 +1,32 @@
 //! Work on the disks of a VM, which its monitor has done in the jail, as the VM's user (umladmin).
 
+use cli::{Exit, Failure};
 use client::Client;
-use rpc_xdr::umlmonctrl::{DiskTask, DiskWaitArgs};
+use rpc_xdr::umlmonctrl::{DiskProgress, DiskTask, DiskWaitArgs};
 
-/// How long a monitor is waited for between two looks at whether to go on.
+/// How long a monitor is waited for between two looks at how far it is, and whether to go on.
 const LOOK_MS: u32 = 200;
 
-/// Has it done, and waits for the end. It is cancelled if `goes_on` becomes false, with this as the error.
+/// Has it done, and waits for the end. It is cancelled if `look` at how far it is fails, with this as the error.
 pub(crate) fn perform(
     client: &mut Client,
     task: &DiskTask,
-    goes_on: &dyn Fn() -> Result<(), String>,
-) -> Result<(), String> {
+    look: &mut dyn FnMut(&DiskProgress) -> Result<(), String>,
+) -> Result<(), Failure> {
     let begun = client.call(|monitor| Ok(monitor.disk_begin(task)?.into_result()));
-    let job = begun.map_err(|failure| failure.message)?.job;
     let args = DiskWaitArgs {
-        job,
+        job: begun?.job,
         wait_ms: LOOK_MS,
     };
     loop {
-        let waited = client.call(|monitor| Ok(monitor.disk_wait(&args)?.into_result()));
-        if waited.map_err(|failure| failure.message)?.finished {
+        let progress = client.call(|monitor| Ok(monitor.disk_wait(&args)?.into_result()))?;
+        if progress.finished {
             return Ok(());
         }
-        if let Err(why) = goes_on() {
+        if let Err(why) = look(&progress) {
             // The monitor cancels what is left of a connection that ends.
             client.disconnect();
-            return Err(why);
+            return Err(Failure::new(Exit::Failed, why));
         }
     }
 }

@@ -5,6 +5,7 @@
 //! deadlines. The steps to bring a VM down are data in `ladder`.
 
 mod account;
+mod ask;
 mod busybox;
 mod check;
 mod clone;

@@ -8,7 +8,8 @@ use cli::{Arg, Exit, Failure, Kind, Line, Word, similar};
 use config::Config;
 
 use crate::{
-    check, clone, create, delete, edit, effective, elsewhere, events, image, kernelcheck, list, machines, metrics, password, rename, selection, snapshot, start, stop, top, update,
+    check, clone, create, delete, edit, effective, elsewhere, events, image, kernelcheck, list,
+    machines, metrics, password, rename, selection, snapshot, start, stop, top, update,
 };
 
 /// A mode of operation: what the first operand of umladmin can be.

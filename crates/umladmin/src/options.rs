@@ -155,12 +155,20 @@ pub const PROGRAM: Program = Program {
             ],
         },
         Section {
-            heading: "For delete, rollback and snapshot",
-            words: &[
-                Word::new("stop", None, "Shuts the VM down first, if it runs"),
-                Word::new("yes", None, "Does not ask"),
-                Word::new("delete", None, "Deletes this snapshot"),
-            ],
+            heading: "For delete",
+            words: &[Word::new(
+                "stop",
+                None,
+                "Shuts the VM down first, if it runs",
+            )],
+        },
+        Section {
+            heading: "For delete and rollback",
+            words: &[Word::new("yes", None, "Does not ask")],
+        },
+        Section {
+            heading: "For snapshot",
+            words: &[Word::new("delete", None, "Deletes this snapshot")],
         },
         Section {
             heading: "For create, clone, rename, delete and edit",

@@ -1,22 +1,21 @@
-//! `umladmin snapshot`, `snapshots` and `rollback`: the disks of a VM as they were at a time. The monitor does the work,
-//! as the user of the VM (umladmin).
+//! `umladmin snapshot`, `snapshots` and `rollback`: the disks of a VM as they were at a time. The monitor does the
+//! work, as the user of the VM (umladmin).
 
 use std::fs;
-use std::io::{self, BufRead as _, IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
-use cli::{Exit, Failure, Line, printable};
+use cli::{Exit, Failure, Line};
 use client::Client;
 use client::when::{size, utc};
 use config::{Config, DiskKind, DiskName, SnapshotLabel, Vm, VmName};
-use rpc_xdr::umlmonctrl::{DiskSnapshot, DiskTask, DiskWaitArgs};
+use rpc_xdr::umlmonctrl::{DiskSnapshot, DiskTask};
 
 use crate::report::{Report, table};
 use crate::selection::bad_config;
+use crate::{ask, disk_work};
 
-/// How long the monitor waits before it tells the progress.
-const STEP_MS: u32 = 500;
 /// What ends the name of the list of a snapshot, and stands before the name of a disk in that of its copy.
 const MARK: char = '~';
 
@@ -117,7 +116,7 @@ pub(crate) fn roll_back(config: &Config, names: &[&str], line: &Line) -> Result<
         utc(snapshot.time),
         snapshot.label
     );
-    if !line.has("yes") && !is_agreed(&what)? {
+    if !line.has("yes") && !ask::agreed(&format!("{what}\nGo on?"))? {
         let why = format_args!("{} is left as it is", vm.name);
         return Err(Failure::new(Exit::Failed, why));
     }
@@ -224,31 +223,21 @@ fn find(vm: &Vm) -> Result<Vec<Snapshot>, Failure> {
 /// Has the monitor do it, and shows the progress on a terminal. CTRL-C ends the connection, and that cancels it.
 fn perform(config: &Config, vm: &VmName, task: &DiskTask) -> Result<(), Failure> {
     let mut client = Client::at(vm, config.global.ctrl(vm));
-    let begun = client.call(|monitor| Ok(monitor.disk_begin(task)?.into_result()));
-    let job = begun.map_err(|failure| explained(failure, vm))?.job;
-    let args = DiskWaitArgs {
-        job,
-        wait_ms: STEP_MS,
-    };
     let is_shown = io::stderr().is_terminal();
     let mut is_begun = false;
-    let result = loop {
-        let waited = client.call(|monitor| Ok(monitor.disk_wait(&args)?.into_result()));
-        match waited {
-            Err(failure) => break Err(failure),
-            Ok(progress) if progress.finished => break Ok(()),
-            Ok(progress) if is_shown && progress.total > 0 => {
-                is_begun = true;
-                let (done, total) = (size(progress.done), size(progress.total));
-                let _ = write!(io::stderr(), "\r{vm}: {done} of {total}\x1b[K");
-            }
-            Ok(_) => {}
+    let result = disk_work::perform(&mut client, task, &mut |progress| {
+        if is_shown && progress.total > 0 {
+            is_begun = true;
+            let (done, total) = (size(progress.done), size(progress.total));
+            // If it cannot be shown, the work goes on.
+            let _ = write!(io::stderr(), "\r{vm}: {done} of {total}\x1b[K");
         }
-    };
+        Ok(())
+    });
     if is_begun {
         let _ = write!(io::stderr(), "\r\x1b[K");
     }
-    result
+    result.map_err(|failure| explained(failure, vm))
 }
 
 /// The disks are in use as long as the VM runs.
@@ -263,21 +252,4 @@ fn explained(failure: Failure, vm: &VmName) -> Failure {
         },
         false => failure,
     }
-}
-
-/// Without a terminal, nothing is done unasked.
-fn is_agreed(what: &str) -> Result<bool, Failure> {
-    let stdin = io::stdin();
-    if !stdin.is_terminal() {
-        let why = "nobody can be asked here; -yes does it unasked";
-        return Err(Failure::new(Exit::Failed, why));
-    }
-    write!(
-        io::stderr(),
-        "{}\nGo on? [y/N] ",
-        printable(what.as_bytes())
-    )?;
-    let mut answer = String::new();
-    stdin.lock().read_line(&mut answer)?;
-    Ok(matches!(answer.trim(), "y" | "yes"))
 }

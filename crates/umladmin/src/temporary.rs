@@ -79,16 +79,14 @@ impl Temporary {
         let task = DiskTask::CreateCow(DiskBacking { disk, backing });
         let until = Instant::now() + COW;
         let seconds = COW.as_secs();
-        disk_work::perform(
-            &mut self.client().with_limit(ANSWER),
-            &task,
-            &|| match Instant::now() < until {
-                true => Ok(()),
-                false => Err(format!(
-                    "a copy-on-write image cannot be made within {seconds} seconds"
-                )),
-            },
-        )
+        let mut client = self.client().with_limit(ANSWER);
+        let made = disk_work::perform(&mut client, &task, &mut |_| match Instant::now() < until {
+            true => Ok(()),
+            false => Err(format!(
+                "a copy-on-write image cannot be made within {seconds} seconds"
+            )),
+        });
+        made.map_err(|failure| failure.message)
     }
 
     /// Ends the monitor, and leaves the directory, which is returned.

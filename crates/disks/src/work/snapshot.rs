@@ -5,7 +5,7 @@
 //! snapshot. No disk has such a name. The list comes last: without it, copies are what is left of unfinished work.
 //!
 //! A rollback makes the new files `.~root.dsk`, and then the list `.~`. From then on it is only completed: each file
-//! gets its name. Who is killed before leaves that to [`Task::Settle`](super::Task::Settle).
+//! gets its name. Who is killed before leaves that to [`Snapshot::Settle`].
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -14,12 +14,13 @@ use std::io::{Read as _, Write as _};
 use config::{DiskName, SnapshotLabel};
 use rustix::fs::{AtFlags, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 use super::copy::{Target, data_of, fill, set_time};
 use super::draft::flush;
 use super::error::failed;
 use super::workplace::Image;
-use super::{Error, Watch, Workplace, space};
+use super::{Error, Watch, Workplace, list, space};
 
 /// Stands between label and name.
 const MARK: char = '~';
@@ -29,6 +30,42 @@ const PARTIAL: &str = "part";
 const MAX_LIST: u64 = 4096;
 /// As a new disk.
 const MODE: Mode = Mode::RUSR.union(Mode::WUSR).union(Mode::RGRP);
+
+/// What is done about a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Snapshot {
+    /// Makes one.
+    Make {
+        /// The label, which must be new.
+        label: SnapshotLabel,
+        /// The images, in `/disks`.
+        disks: Vec<DiskName>,
+    },
+    /// Gives images the content that they had then, all or none.
+    Restore {
+        /// The snapshot.
+        label: SnapshotLabel,
+        /// All images of the snapshot.
+        disks: Vec<DiskName>,
+    },
+    /// Removes one.
+    Forget {
+        /// The snapshot.
+        label: SnapshotLabel,
+    },
+    /// Completes the restoring, and removes what is not complete, of a process that was killed.
+    Settle,
+}
+
+impl Snapshot {
+    /// The images that it is about.
+    pub(super) fn disks(&self) -> &[DiskName] {
+        match self {
+            Snapshot::Make { disks, .. } | Snapshot::Restore { disks, .. } => disks,
+            Snapshot::Forget { .. } | Snapshot::Settle => &[],
+        }
+    }
+}
 
 /// Whether this name in `/disks` belongs to a snapshot or a rollback.
 pub fn is_of_snapshot(name: &[u8]) -> bool {
@@ -196,7 +233,10 @@ impl Workplace {
     pub(super) fn settle(&self) -> Result<(), Error> {
         self.complete()?;
         let mut kept = BTreeSet::new();
-        let names = self.names(&is_of_snapshot)?;
+        let names = list::names(self.own(), "/disks", &|name| {
+            let text = std::str::from_utf8(name).ok()?;
+            is_of_snapshot(name).then(|| text.to_owned())
+        })?;
         for list in names.iter().filter_map(|name| name.strip_suffix(MARK)) {
             let label = list.strip_prefix('.').unwrap_or(list);
             kept.insert(list_name(label));

@@ -206,14 +206,6 @@ impl Workplace {
         check_regular(disk, &self.stat(disk)?)
     }
 
-    /// The names in the own directory that are wanted.
-    pub(super) fn names(&self, is_wanted: &dyn Fn(&[u8]) -> bool) -> Result<Vec<String>, Error> {
-        super::list::names(self.own(), "/disks", &|name| {
-            let text = std::str::from_utf8(name).ok()?;
-            is_wanted(name).then(|| text.to_owned())
-        })
-    }
-
     fn image<'a>(&self, disk: &'a DiskName, access: OFlags) -> Result<Image<'a>, Error> {
         // This check first: devices are not opened, and the messages are better.
         let stat = self.stat(disk)?;

@@ -202,9 +202,7 @@ async fn follow(work: &Work, progress: &watch::Sender<Progress>) -> Option<Resul
 async fn killed(setup: &Setup, task: &Task, work: &Work) -> String {
     work.end().await;
     let cleared = match (task, task.makes()) {
-        (Task::Snapshot { .. } | Task::Rollback { .. } | Task::Forget { .. }, _) => {
-            process::settle(setup).await
-        }
+        (Task::Snapshot(_), _) => process::settle(setup).await,
         (_, Some(disk)) => process::discard(setup, disk.clone()).await,
         (_, None) => Ok(()),
     };

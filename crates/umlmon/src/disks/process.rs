@@ -4,7 +4,7 @@ use std::io;
 use std::time::Duration;
 
 use config::DiskName;
-use disks::work::{CowEntry, Entry, MAX_LISTED, Task};
+use disks::work::{CowEntry, Entry, MAX_LISTED, Snapshot, Task};
 use sys::Network;
 use tokio::time::timeout;
 
@@ -128,7 +128,9 @@ pub async fn tidy(setup: &Setup) -> Result<(), Failure> {
 /// # Errors
 /// [`Failure::Failed`].
 pub async fn settle(setup: &Setup) -> Result<(), Failure> {
-    at_once(setup, Task::Settle).await.map(drop)
+    at_once(setup, Task::Snapshot(Snapshot::Settle))
+        .await
+        .map(drop)
 }
 
 /// Removes what a process that was killed has left of a disk that it was to make.

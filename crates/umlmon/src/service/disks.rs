@@ -2,7 +2,7 @@
 //! (umlmon, the monitor process).
 
 use config::{DiskKind, DiskName, SnapshotLabel};
-use disks::work::{CowEntry, Entry, Task, megabytes};
+use disks::work::{CowEntry, Entry, Snapshot, Task, megabytes};
 use disks::{Access, Holder};
 use rpc_xdr::umlmonctrl::*;
 use tokio::time::timeout;
@@ -43,10 +43,11 @@ fn label(text: &str) -> Result<SnapshotLabel, Failure> {
 
 fn snapshot(
     it: &DiskSnapshot,
-    task: fn(SnapshotLabel, Vec<DiskName>) -> Task,
+    step: fn(SnapshotLabel, Vec<DiskName>) -> Snapshot,
 ) -> Result<Task, Failure> {
     let disks = it.disks.iter().map(|disk| name(disk));
-    Ok(task(label(&it.label)?, disks.collect::<Result<_, _>>()?))
+    let disks = disks.collect::<Result<_, _>>()?;
+    Ok(Task::Snapshot(step(label(&it.label)?, disks)))
 }
 
 /// The command that asks for a task, and the task, unless its names or sizes are wrong.
@@ -86,13 +87,16 @@ fn parse(task: &DiskTask) -> (&'static str, Result<Task, Failure>) {
         ),
         DiskTask::Snapshot(it) => (
             "snapshot",
-            snapshot(it, |label, disks| Task::Snapshot { label, disks }),
+            snapshot(it, |label, disks| Snapshot::Make { label, disks }),
         ),
         DiskTask::Rollback(it) => (
             "rollback",
-            snapshot(it, |label, disks| Task::Rollback { label, disks }),
+            snapshot(it, |label, disks| Snapshot::Restore { label, disks }),
         ),
-        DiskTask::Forget(it) => ("snapshot", label(it).map(|label| Task::Forget { label })),
+        DiskTask::Forget(it) => (
+            "snapshot",
+            label(it).map(|label| Task::Snapshot(Snapshot::Forget { label })),
+        ),
         DiskTask::Commit(it) => (
             "disk-commit",
             pair(it, |source, destination| Task::Commit {
