@@ -18,5 +18,5 @@ pub use log_dir::LogDir;
 pub use log_file::{Appended, LogFile, OLD};
 pub use mark::Mark;
 pub use replacement::Replacement;
-pub use sparse::{copy_sparse, read_sparse};
+pub use sparse::{PIECE, copy_sparse, read_sparse};
 pub use tree::{Contents, Tree};

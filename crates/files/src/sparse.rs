@@ -7,8 +7,8 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use rustix::fs::{SeekFrom as Offset, ioctl_ficlone, seek};
 use rustix::io::Errno;
 
-/// How much is copied before it is looked again whether to go on, in bytes.
-const PIECE: usize = 1 << 20;
+/// How much is read at most before it is looked again whether to go on, in bytes.
+pub const PIECE: usize = 1 << 20;
 
 /// Copies content, length and time of modification into a file that is empty. It is given up when `goes_on` becomes
 /// false.
@@ -19,41 +19,25 @@ pub fn copy_sparse(from: &File, to: &File, goes_on: &dyn Fn() -> bool) -> io::Re
     let original = from.metadata()?;
     if ioctl_ficlone(to, from).is_err() {
         to.set_len(original.len())?;
-        copy_data(from, to, original.len(), goes_on)?;
+        copy_data(from, to, goes_on)?;
     }
     to.set_times(FileTimes::new().set_modified(original.modified()?))
 }
 
-fn copy_data(
-    mut from: &File,
-    mut to: &File,
-    length: u64,
-    goes_on: &dyn Fn() -> bool,
-) -> io::Result<()> {
-    let mut piece = vec![0; PIECE];
-    let mut end = 0;
-    while end < length {
-        let begin = match seek(from, Offset::Data(end)) {
-            // Nothing but a hole is left.
-            Err(Errno::NXIO) => return Ok(()),
-            found => found?,
-        };
-        end = seek(from, Offset::Hole(begin))?;
-        from.seek(SeekFrom::Start(begin))?;
-        to.seek(SeekFrom::Start(begin))?;
-        let mut left = from.take(end.saturating_sub(begin));
-        loop {
-            if !goes_on() {
-                return Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted"));
-            }
-            let read = left.read(&mut piece)?;
-            if read == 0 {
-                break;
-            }
-            to.write_all(piece.get(..read).unwrap_or_default())?;
+fn copy_data(from: &File, mut to: &File, goes_on: &dyn Fn() -> bool) -> io::Result<()> {
+    to.rewind()?;
+    walk(from, &mut |part| {
+        if !goes_on() {
+            return Err(io::Error::new(io::ErrorKind::Interrupted, "interrupted"));
         }
-    }
-    Ok(())
+        match part {
+            Part::Hole(length) => {
+                let length = i64::try_from(length).unwrap_or(i64::MAX);
+                to.seek(SeekFrom::Current(length)).map(drop)
+            }
+            Part::Data(piece) => to.write_all(piece),
+        }
+    })
 }
 
 /// Reads a whole file. Holes are given as zeros without being read: the pages of the host's memory that they would take
@@ -61,25 +45,44 @@ fn copy_data(
 ///
 /// # Errors
 /// Those of lseek(2), read(2) and `visit`.
-pub fn read_sparse(
-    mut file: &File,
-    visit: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-) -> io::Result<()> {
-    let length = file.metadata()?.len();
+pub fn read_sparse(file: &File, visit: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> io::Result<()> {
     let zeros = vec![0; PIECE];
-    let mut piece = zeros.clone();
+    walk(file, &mut |part| match part {
+        Part::Data(piece) => visit(piece),
+        Part::Hole(mut left) => {
+            while left > 0 {
+                let length = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
+                visit(zeros.get(..length).unwrap_or_default())?;
+                left -= length as u64;
+            }
+            Ok(())
+        }
+    })
+}
+
+/// What comes next in a file.
+enum Part<'a> {
+    /// So many bytes that were never written.
+    Hole(u64),
+    /// Up to [`PIECE`] bytes.
+    Data(&'a [u8]),
+}
+
+/// Reads the data of a file, from its beginning to its end.
+fn walk(mut file: &File, visit: &mut dyn FnMut(Part<'_>) -> io::Result<()>) -> io::Result<()> {
+    let length = file.metadata()?.len();
+    let mut piece = vec![0; PIECE];
     let mut at = 0;
     while at < length {
         let data = match seek(file, Offset::Data(at)) {
+            // Nothing but a hole is left.
             Err(Errno::NXIO) => length,
             found => found?,
         };
-        while at < data {
-            let zeros = zeros.get(..usize::try_from(data - at).unwrap_or(PIECE).min(PIECE));
-            let zeros = zeros.unwrap_or_default();
-            visit(zeros)?;
-            at += zeros.len() as u64;
+        if data > at {
+            visit(Part::Hole(data - at))?;
         }
+        at = data;
         if at >= length {
             break;
         }
@@ -91,7 +94,7 @@ pub fn read_sparse(
             if read == 0 {
                 break;
             }
-            visit(piece.get(..read).unwrap_or_default())?;
+            visit(Part::Data(piece.get(..read).unwrap_or_default()))?;
             at += read as u64;
         }
         if at < hole {

@@ -30,9 +30,6 @@ const KNOWN: [(u64, &[u8]); 6] = [
 /// What disks of others begin with.
 const QCOW2: &[u8] = b"QFI\xfb";
 
-/// As long as any piece of a file that is read.
-const ZEROS: &[u8] = &[0; 1 << 20];
-
 /// Copies a file into the directory of the builder, and makes it an image.
 pub(super) fn import(builder: &Builder<'_>, path: &Path) -> Result<(), Stopped> {
     let failed = |error: io::Error| cannot("read", path, &error);
@@ -142,6 +139,8 @@ fn copy(from: &File, to: &mut File, signals: &Signals, progress: &Progress) -> R
     let failed = |error: io::Error| Stopped::Failed(format!("cannot copy the image: {error}"));
     let size = from.metadata().map_err(failed)?.len();
     progress.bytes("Copying the image", size);
+    // As long as any piece that is read.
+    let zeros = vec![0; files::PIECE];
     let mut done = 0;
     let mut signal = None;
     let copied = files::read_sparse(from, &mut |piece| {
@@ -150,7 +149,7 @@ fn copy(from: &File, to: &mut File, signals: &Signals, progress: &Progress) -> R
             return Err(io::ErrorKind::Interrupted.into());
         }
         done += piece.len() as u64;
-        match ZEROS.starts_with(piece) {
+        match zeros.starts_with(piece) {
             true => to.seek(SeekFrom::Start(done)).map(drop)?,
             false => to.write_all(piece)?,
         }
