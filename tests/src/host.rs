@@ -3,7 +3,7 @@
 //! (the end-to-end tests).
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
@@ -85,6 +85,24 @@ pub fn install() {
     }
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../init.d/umlmon");
     fs::copy(script, "/etc/init.d/umlmon").unwrap();
+}
+
+/// Installs what `umladmin run` and `umladmin image` need below this directory. Returns umladmin.
+///
+/// # Panics
+/// If that is not possible.
+pub fn install_below(prefix: &Path) -> PathBuf {
+    let helper = helper_in(&helper_target());
+    for (from, to) in [
+        (program("umladmin"), "sbin/umladmin"),
+        (program("umlmon"), "sbin/umlmon"),
+        (helper, "lib/umlmon/umlguest"),
+    ] {
+        let to = prefix.join(to);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(&from, &to).expect("`cargo xtask guest` builds the helper");
+    }
+    prefix.join("sbin/umladmin")
 }
 
 /// A host between its boot and its end: PID and mount namespaces in which an own PID 1 runs. Files outlast it.

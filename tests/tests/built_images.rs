@@ -7,9 +7,9 @@ use std::os::unix::fs::{MetadataExt as _, chown};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use e2e::{Outcome, SmallDisk, World, program, real_kernel, run, wait_for};
+use e2e::host::install_below;
+use e2e::{Outcome, SmallDisk, World, real_kernel, run, wait_for};
 use serde_json::Value;
-use xtask::guest;
 
 const NOBODY: u32 = 65534;
 
@@ -22,18 +22,7 @@ struct Site {
 impl Site {
     fn new() -> Option<Site> {
         let world = World::with_real_kernel()?;
-        let helper = guest::helper_in(&guest::helper_target());
-        let prefix = world.path().join("prefix");
-        for (from, to) in [
-            (program("umladmin"), "sbin/umladmin"),
-            (program("umlmon"), "sbin/umlmon"),
-            (helper, "lib/umlmon/umlguest"),
-        ] {
-            let to = prefix.join(to);
-            fs::create_dir_all(to.parent().unwrap()).unwrap();
-            fs::copy(&from, &to).expect("`cargo xtask guest` builds the helper");
-        }
-        let umladmin = prefix.join("sbin/umladmin");
+        let umladmin = install_below(&world.path().join("prefix"));
         Some(Site { world, umladmin })
     }
 

@@ -10,10 +10,9 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use e2e::host::install_below;
 use e2e::network::{enter, ip};
-use e2e::{
-    Login, Outcome, SmallDisk, Terminal, World, pass_through, program, real_kernel, run, wait_for,
-};
+use e2e::{Login, Outcome, SmallDisk, Terminal, World, pass_through, real_kernel, run, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 use xtask::guest;
 
@@ -27,22 +26,12 @@ struct Site {
 impl Site {
     fn new() -> Option<Site> {
         let world = World::with_real_kernel()?;
-        let helper = guest::helper_in(&guest::helper_target());
-        let prefix = world.path().join("prefix");
-        for (from, to) in [
-            (program("umladmin"), "sbin/umladmin"),
-            (program("umlmon"), "sbin/umlmon"),
-            (helper, "lib/umlmon/umlguest"),
-        ] {
-            let to = prefix.join(to);
-            fs::create_dir_all(to.parent().unwrap()).unwrap();
-            fs::copy(&from, &to).expect("`cargo xtask guest` builds the helper");
-        }
+        let umladmin = install_below(&world.path().join("prefix"));
         let temporary = world.path().join("tmp");
         fs::create_dir(&temporary).unwrap();
         fs::write(world.path().join("empty"), "").unwrap();
         Some(Site {
-            umladmin: prefix.join("sbin/umladmin"),
+            umladmin,
             temporary,
             world,
         })

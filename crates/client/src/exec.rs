@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use rustix::stdio::{stdin, stdout};
 use rustix::termios::isatty;
 
-use crate::guest::{Event, Running};
+use crate::guest::{Event, PATIENCE_MS, Running};
 use crate::signals::Signals;
 use crate::stream::Monitor;
 use crate::terminal::{self, RawTerminal};
@@ -19,9 +19,6 @@ use crate::waiting::{self, Came};
 /// The exit status if a command cannot be run, or its connection breaks: that of the container tools, as the command
 /// itself may end with any of ours.
 pub const CANNOT: u8 = 125;
-
-/// How long a guest that has just been started may take until its helper runs, in milliseconds.
-const PATIENCE_MS: u32 = 60_000;
 
 /// How often a signal is passed on to a command that does not end, before it ends this program.
 const PASSED_ON: u32 = 2;

@@ -21,6 +21,9 @@ use crate::stream::{Monitor, Stream};
 /// How long one poll for output may wait, in milliseconds.
 const POLL_MS: u32 = 30_000;
 
+/// How long a guest that has just been started may take until its helper runs, in milliseconds.
+pub(crate) const PATIENCE_MS: u32 = 60_000;
+
 /// What a command does.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {

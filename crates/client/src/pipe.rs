@@ -7,13 +7,10 @@ use cli::{Exit, Failure};
 use guest_line::{Command, Ending};
 use nix::sys::signal::Signal;
 
-use crate::guest::{Event, Running};
+use crate::guest::{Event, PATIENCE_MS, Running};
 use crate::signals::Signals;
 use crate::stream::Monitor;
 use crate::waiting::Came;
-
-/// How long a guest that has just been started may take until its helper runs, in milliseconds.
-const PATIENCE_MS: u32 = 60_000;
 
 /// How much of its error output is kept.
 const SAID: usize = 16 << 10;

@@ -41,7 +41,7 @@ use error::refused;
 pub use list::MAX_LISTED;
 use size::is_possible;
 pub use size::{MAX_BYTES, MIN_BYTES};
-pub use snapshot::{Snapshot, is_of_snapshot};
+pub use snapshot::{Snapshot, is_of_snapshot, snapshot_parts};
 pub use watch::{CowEntry, Entry, Watch};
 pub use workplace::Workplace;
 

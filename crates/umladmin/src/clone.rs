@@ -5,7 +5,6 @@ use std::io::{self, Read as _};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::Path;
-use std::time::Duration;
 
 use cli::{Exit, Failure, Line};
 use config::{Config, DiskKind, DiskName, Document, Vm, VmName};
@@ -17,7 +16,7 @@ use jail::Account;
 use rustix::fs::{Mode, OFlags, openat};
 
 use crate::account;
-use crate::delete::{bring_down, must_be_inactive, must_be_root};
+use crate::delete::{end_monitor, must_be_root};
 use crate::rename::{move_changes, must_be_free};
 use crate::report::Report;
 use crate::rewrite::Rewrite;
@@ -26,8 +25,6 @@ use crate::selection::bad_config;
 use crate::start::{self, Group};
 use crate::undo::{Directory, Interruption, Section};
 
-/// How long a monitor whose VM does not run may take to end.
-const END: Duration = Duration::from_secs(10);
 /// How many disks are copied, with the images that they are based on.
 const MOST: usize = 64;
 /// What is its own for each VM: directories, and networks, which have interfaces and addresses.
@@ -58,10 +55,7 @@ pub(crate) fn run(path: &Path, line: &Line, names: &[&str]) -> Result<Exit, Fail
         rewrite.finish(&report)?;
         return Ok(Exit::Done);
     }
-    must_be_inactive(&config, &old)?;
-    let home = Home::of_monitor(&config.global, &old);
-    let ran = home.holder().map_err(failed)?.is_some();
-    bring_down(&config, &old, END, &Report::quiet())?;
+    let ran = end_monitor(&config, &old)?;
     let made = carry_out(rewrite, &config, &original, &new, &report);
     if ran {
         let program = start::monitor_program();

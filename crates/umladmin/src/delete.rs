@@ -18,6 +18,8 @@ use crate::{ask, furnish, selection, stop};
 
 /// How long a monitor may take to tell the state of its VM.
 const STATE: Duration = Duration::from_secs(10);
+/// How long a monitor whose VM does not run may take to end.
+const END: Duration = Duration::from_secs(10);
 /// The files in `shared` that say what a VM holds: their directories, and how their names go on after its name.
 const HELD: [(&str, &str); 3] = [("locks", ""), ("locks", ".cows"), ("macpool", "")];
 
@@ -216,4 +218,13 @@ pub(crate) fn bring_down(
         true => Ok(()),
         false => Err(failed(&"it is left as it is, as it does not end")),
     }
+}
+
+/// Ends the monitor of a VM that does not run, so that nothing of it is in use. Returns whether it had one.
+pub(crate) fn end_monitor(config: &Config, vm: &VmName) -> Result<bool, Failure> {
+    must_be_inactive(config, vm)?;
+    let home = Home::of_monitor(&config.global, vm);
+    let ran = home.holder().map_err(|error| failed(&error))?.is_some();
+    bring_down(config, vm, END, &Report::quiet())?;
+    Ok(ran)
 }

@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
 
 use cli::{Exit, Failure, Line};
 use config::{Config, Document, VmName};
@@ -10,15 +9,12 @@ use daemon::Home;
 use disks::Locks;
 use files::Replacement;
 
-use crate::delete::{bring_down, forget, must_be_inactive, must_be_root};
+use crate::delete::{end_monitor, forget, must_be_root};
 use crate::furnish::cannot;
 use crate::report::Report;
 use crate::rewrite::Rewrite;
 use crate::selection::bad_config;
 use crate::start::{self, Group};
-
-/// How long a monitor whose VM does not run may take to end.
-const END: Duration = Duration::from_secs(10);
 
 pub(crate) fn run(path: &Path, line: &Line, names: &[&str]) -> Result<Exit, Failure> {
     let &[old, new] = names else {
@@ -42,10 +38,7 @@ pub(crate) fn run(path: &Path, line: &Line, names: &[&str]) -> Result<Exit, Fail
         rewrite.finish(&report)?;
         return Ok(Exit::Done);
     }
-    must_be_inactive(&config, &old)?;
-    let home = Home::of_monitor(&config.global, &old);
-    let ran = home.holder().map_err(failed)?.is_some();
-    bring_down(&config, &old, END, &Report::quiet())?;
+    let ran = end_monitor(&config, &old)?;
     carry_out(rewrite, &config, &old, &new)?;
     report.line(old.as_str(), &format!("is {new} from now on"));
     if ran {

@@ -10,14 +10,12 @@ use cli::{Exit, Failure, Line};
 use client::Client;
 use client::when::{size, utc};
 use config::{Config, DiskKind, DiskName, SnapshotLabel, Vm, VmName};
+use disks::work::snapshot_parts;
 use rpc_xdr::umlmonctrl::{DiskSnapshot, DiskTask};
 
 use crate::report::{Report, table};
 use crate::selection::bad_config;
 use crate::{ask, disk_work};
-
-/// What ends the name of the list of a snapshot, and stands before the name of a disk in that of its copy.
-const MARK: char = '~';
 
 /// A snapshot, as its files are found.
 struct Snapshot {
@@ -184,10 +182,7 @@ fn find(vm: &Vm) -> Result<Vec<Snapshot>, Failure> {
     for entry in fs::read_dir(&directory).map_err(cannot)? {
         let entry = entry.map_err(cannot)?;
         let name = entry.file_name();
-        let Some((label, disk)) = name
-            .to_str()
-            .and_then(|name| name.strip_prefix('.')?.split_once(MARK))
-        else {
+        let Some((label, disk)) = name.to_str().and_then(snapshot_parts) else {
             continue;
         };
         let Ok(metadata) = entry.metadata() else {

@@ -72,6 +72,11 @@ pub fn is_of_snapshot(name: &[u8]) -> bool {
     name.starts_with(b".") && name.contains(&b'~')
 }
 
+/// The label and the name of the disk in the name of a copy in `/disks`; of a list, the latter is empty.
+pub fn snapshot_parts(name: &str) -> Option<(&str, &str)> {
+    name.strip_prefix('.')?.split_once(MARK)
+}
+
 /// The name of the list of a snapshot, or, without a label, of a rollback.
 fn list_name(label: &str) -> String {
     format!(".{label}{MARK}")
