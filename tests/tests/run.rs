@@ -229,14 +229,16 @@ fn a_vm_that_ends_before_its_command_is_told() {
     let why = site.run(&["--", "poweroff", "-f"]).fails(137);
     assert!(why.starts_with(begins), "{why}");
     // Its monitor, and everything with it.
-    let mut child = begin(&site, "echo up; sleep 1000");
+    let child = begin(&site, "echo up; sleep 1000");
     let directory = site.temporary.join(&site.left()[0]);
     let pid = fs::read_to_string(directory.join("run/run.pid")).unwrap();
     let pid = Pid::from_raw(pid.trim().parse().unwrap()).unwrap();
     let group = xtask::leftovers::groups(&directory.join("var"));
     kill_process(pid, Signal::KILL).unwrap();
-    assert_eq!(child.wait().unwrap().code(), Some(137));
-    assert_eq!(site.left(), [""; 0]);
+    let ended = child.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(137), "{told}");
+    assert_eq!(site.left(), [""; 0], "{told}");
     let places = group
         .iter()
         .filter_map(|line| line.strip_prefix("control group "));

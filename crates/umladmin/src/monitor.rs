@@ -15,6 +15,8 @@ use crate::wait;
 
 /// How soon it is checked again, if it is still held after the process has ended.
 const AGAIN: Duration = Duration::from_millis(20);
+/// How long a process that ends may have no files any more, and still their locks.
+const ENDING: Duration = Duration::from_secs(1);
 
 /// The VMs whose monitors run, configured or not; sorted. Each has a directory below `vardir`, or a file in `rundir`.
 pub(crate) fn running(config: &Config) -> io::Result<Vec<VmName>> {
@@ -79,14 +81,18 @@ impl<'a> Process<'a> {
             Err(e) => return Err(e.into()),
         }
         let process = Process { home, pid, fd };
-        if process.fd.is_some()
+        let until = Instant::now() + ENDING;
+        while process.fd.is_some()
             && !home.is_of(pid)?
             && process.is_running().map_err(io::Error::other)?
         {
-            return Err(io::Error::other(format!(
-                "it is another process; who has locked {0} is not known (fuser -v {0} shows it)",
-                home.pid_file().display()
-            )));
+            if Instant::now() >= until {
+                return Err(io::Error::other(format!(
+                    "it is another process; who has locked {0} is not known (fuser -v {0} shows it)",
+                    home.pid_file().display()
+                )));
+            }
+            std::thread::sleep(AGAIN);
         }
         Ok(process)
     }
