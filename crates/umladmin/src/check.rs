@@ -33,6 +33,7 @@ const CHECKS: &[Check] = &[
     kernel::check,
     disks::check,
     host::memory,
+    host::mappings,
     host::networks,
     host::services,
     walls::check,

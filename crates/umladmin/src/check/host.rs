@@ -11,6 +11,11 @@ use net::user::PROGRAM;
 use super::subject::{Finding, Subject};
 
 const TUN: &str = "/dev/net/tun";
+const MAPPINGS: &str = "/proc/sys/vm/max_map_count";
+/// As many mappings as a large build in a guest needs, and as newer distributions allow.
+const ENOUGH_MAPPINGS: u64 = 1_048_576;
+/// Pages of 4 KB in a megabyte.
+const PAGES: u64 = 256;
 
 /// Memory for the guests, and a file system that can hold it.
 pub(super) fn memory(subject: &Subject) -> Vec<Finding> {
@@ -65,6 +70,31 @@ fn too_much(subject: &Subject, total: u64) -> Vec<Finding> {
         ));
     }
     findings
+}
+
+/// As many mappings as a process of a guest may need: each piece of its memory is one on the host.
+pub(super) fn mappings(subject: &Subject) -> Vec<Finding> {
+    let allowed = fs::read_to_string(MAPPINGS).ok();
+    let allowed = allowed.and_then(|number| number.trim().parse().ok());
+    allowed.map_or_else(Vec::new, |allowed| too_few(subject, allowed))
+}
+
+/// A piece has at least one page, so a guest whose pages are fewer than the mappings never has too few of them.
+fn too_few(subject: &Subject, allowed: u64) -> Vec<Finding> {
+    let largest = subject.vms.iter().max_by_key(|vm| vm.mem);
+    let note = largest.filter(|vm| allowed < ENOUGH_MAPPINGS.min(u64::from(vm.mem) * PAGES));
+    let note = note.map(|vm| {
+        Finding::note(
+            MAPPINGS,
+            format!(
+                "{allowed} mappings for each process are few for the {} MB of {}: large programs of the guest, such as \
+                 compilers, end with SIGSEGV",
+                vm.mem, vm.name
+            ),
+            format!("sysctl vm.max_map_count={ENOUGH_MAPPINGS}"),
+        )
+    });
+    note.into_iter().collect()
 }
 
 /// The tun device, and the interfaces that networks are attached to.
@@ -233,6 +263,27 @@ mod tests {
             found.starts_with("umlmon:6: a is configured with 1001 MB"),
             "{found}"
         );
+    }
+
+    #[test]
+    fn mappings_of_a_process() {
+        let dir = Path::new("/nonexistent");
+        let vms = "[a]\nvmuser = nobody\nmem = 64\n[b]\nvmuser = nobody\nmem = 256\n";
+        let check: fn(&Subject) -> Vec<Finding> = |subject| too_few(subject, 65_530);
+        assert_eq!(
+            findings(check, vms, dir),
+            [
+                "/proc/sys/vm/max_map_count: note: 65530 mappings for each process are few for the 256 MB of b: large \
+                 programs of the guest, such as compilers, end with SIGSEGV; sysctl vm.max_map_count=1048576\n"
+            ]
+        );
+        let enough: fn(&Subject) -> Vec<Finding> = |subject| too_few(subject, 65_536);
+        assert_eq!(findings(enough, vms, dir), [""; 0]);
+        let large = vms.replace("256", "8G");
+        assert_eq!(findings(enough, &large, dir).len(), 1);
+        let more: fn(&Subject) -> Vec<Finding> = |subject| too_few(subject, ENOUGH_MAPPINGS);
+        assert_eq!(findings(more, &large, dir), [""; 0]);
+        assert_eq!(findings(check, "", dir), [""; 0]);
     }
 
     #[test]
