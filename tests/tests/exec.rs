@@ -2,6 +2,7 @@
 
 use std::io::Read as _;
 use std::process::Stdio;
+use std::time::{Duration, Instant};
 
 use e2e::{Login, Outcome, Terminal, Vm, World, pass_through, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
@@ -48,6 +49,33 @@ fn a_command_has_its_outputs_its_status_and_its_words() {
         outcome.stderr,
         "umlwatch: vm1: cannot run a command: the VM is not running (-start starts it)\n"
     );
+}
+
+#[test]
+fn a_guest_that_has_booted_without_a_helper_is_not_waited_for() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("vm1").monitor();
+    vm.start();
+    for wish in [&["-exec", "true"][..], &["-pull", "/x", "/nowhere"]] {
+        let asked = Instant::now();
+        let outcome = vm.umlwatch(wish);
+        let waited = asked.elapsed();
+        assert!(waited < Duration::from_secs(30), "{waited:?}");
+        assert!(
+            outcome.stderr.contains("the guest has no helper"),
+            "{outcome:#?}"
+        );
+    }
+    vm.kill();
+    let vm = world.vm("vm2").line("ssl63 = pty").monitor();
+    vm.start();
+    let outcome = vm.umlwatch(&["-exec", "true"]);
+    assert_eq!(outcome.status, Some(125), "{outcome:#?}");
+    assert!(
+        outcome.stderr.contains("ssl63 is configured"),
+        "{outcome:#?}"
+    );
+    vm.kill();
 }
 
 #[test]

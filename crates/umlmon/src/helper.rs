@@ -5,7 +5,7 @@
 
 mod line;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as Socket;
@@ -27,6 +27,11 @@ use crate::helper::line::{Line, Received};
 pub const LINE: ChannelName = ChannelName::Ssl(NUMBER);
 const NUMBER: u8 = ChannelName::MAX_SSL;
 
+/// How long a guest may take to boot until its helper runs.
+const BOOT: Duration = Duration::from_secs(60);
+/// How long a client waits for the helper of a guest that has booted: it may be starting again.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// How many streams clients have open at most.
 const MAX_STREAMS: usize = 64;
 
@@ -39,6 +44,8 @@ pub fn has_line(vm: &Vm) -> bool {
 #[derive(Debug, Default)]
 pub struct Helper {
     line: RefCell<Option<Rc<RefCell<Line>>>>,
+    /// When the guest will have booted, or has.
+    booted: Cell<Option<Instant>>,
     /// Something has changed that a call may wait for.
     changed: Notify,
     /// There is something to write.
@@ -91,6 +98,7 @@ impl Helper {
         let socket = UnixStream::from_std(ours)?;
         let line = Rc::<RefCell<Line>>::default();
         self.line.replace(Some(Rc::clone(&line)));
+        self.booted.set(Some(Instant::now() + BOOT));
         let carrier = carry(Rc::clone(self), Rc::clone(&line), socket);
         let line = HelperLine {
             helper: Rc::clone(self),
@@ -100,17 +108,36 @@ impl Helper {
         Ok((line, kernels.into()))
     }
 
+    /// The guest has said that it has booted.
+    pub fn guest_is_ready(&self) {
+        self.booted.set(Some(Instant::now()));
+        self.changed.notify_waiters();
+    }
+
+    /// Until when a call that may wait `until` then waits for the helper, if it has come at `now`.
+    fn awaited(&self, now: Instant, until: Instant) -> Instant {
+        let booted = self.booted.get().unwrap_or(now);
+        until.min(booted.max(now) + GRACE)
+    }
+
     /// The line of the kernel that runs.
     fn line(&self) -> Result<Rc<RefCell<Line>>, Denied> {
         self.line.borrow().clone().ok_or(Denied::NotRunning)
     }
 
-    /// Opens a stream, as soon as the helper has reported itself.
+    /// Opens a stream, as soon as the helper has reported itself. A guest that has booted without one is not waited for
+    /// longer than [`GRACE`].
     ///
     /// # Errors
     /// If there is no helper within this time, or too much is open.
     pub async fn open(self: &Rc<Self>, patience: Duration) -> Result<Stream, Failure> {
-        let until = Instant::now() + patience;
+        if self.line.borrow().is_none() {
+            return Err(Failure::NotFound(format!(
+                "the VM has no line to a helper, as {LINE} is configured for something else"
+            )));
+        }
+        let now = Instant::now();
+        let until = || self.awaited(now, now + patience);
         let version = self
             .when(until, |line| Ok(line.helper()))
             .await?
@@ -140,10 +167,10 @@ impl Helper {
         })
     }
 
-    /// Waits until `look` finds something on the line; nothing if the time is over.
+    /// Waits until `look` finds something on the line; nothing if the time is over, which can change meanwhile.
     async fn when<T>(
         &self,
-        until: Instant,
+        until: impl Fn() -> Instant,
         mut look: impl FnMut(&mut Line) -> Result<Option<T>, Failure>,
     ) -> Result<Option<T>, Failure> {
         loop {
@@ -151,7 +178,7 @@ impl Helper {
             if let Some(found) = look(&mut self.line()?.borrow_mut())? {
                 return Ok(Some(found));
             }
-            if timeout_at(until, changed).await.is_err() {
+            if timeout_at(until(), changed).await.is_err() && Instant::now() >= until() {
                 return Ok(None);
             }
         }
@@ -160,8 +187,7 @@ impl Helper {
 
 fn no_helper() -> Failure {
     Failure::NotFound(
-        "the guest has no helper, or it has not started yet (umlguest is to run in the guest)"
-            .into(),
+        "the guest has no helper, or it does not run: see umlguest(8) for how to install it".into(),
     )
 }
 
@@ -184,7 +210,7 @@ impl Stream {
         let until = Instant::now() + patience;
         let sent = self
             .helper
-            .when(until, |line| line.send(self.number, piece).map_err(gone))
+            .when(|| until, |line| line.send(self.number, piece).map_err(gone))
             .await?;
         self.helper.output.notify_one();
         sent.ok_or_else(|| Failure::Failed("the guest's helper does not read".into()))
@@ -196,9 +222,10 @@ impl Stream {
     /// If the VM has ended, or the helper has begun anew.
     pub async fn receive(&self, most: usize, patience: Duration) -> Result<Received, Failure> {
         let until = Instant::now() + patience;
-        let received = self
-            .helper
-            .when(until, |line| line.receive(self.number, most).map_err(gone));
+        let received = self.helper.when(
+            || until,
+            |line| line.receive(self.number, most).map_err(gone),
+        );
         Ok(received.await?.unwrap_or_default())
     }
 }
@@ -237,5 +264,27 @@ async fn carry(helper: Rc<Helper>, line: Rc<RefCell<Line>>, socket: UnixStream) 
         if written.is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock) {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_helper_of_a_guest_is_waited_for_as_long_as_it_may_boot() {
+        let helper = Helper::default();
+        let start = Instant::now();
+        let after = |seconds| start + Duration::from_secs(seconds);
+        let waits = |from: u64, patience: u64| {
+            let until = helper.awaited(after(from), after(from + patience));
+            until.duration_since(after(from)).as_secs()
+        };
+        helper.booted.set(Some(start + BOOT));
+        assert_eq!([waits(0, 60), waits(0, 1), waits(40, 60)], [60, 1, 25]);
+        assert_eq!([waits(60, 60), waits(1000, 60), waits(1000, 0)], [5, 5, 0]);
+        // It has said that it is ready.
+        helper.booted.set(Some(after(10)));
+        assert_eq!([waits(8, 60), waits(20, 60)], [7, 5]);
     }
 }

@@ -354,6 +354,7 @@ impl Monitor {
         if !self.status.borrow().ready {
             self.setup.events.tell(Happening::Ready);
             self.status.send_modify(|status| status.ready = true);
+            self.setup.helper.guest_is_ready();
         }
     }
 
