@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use e2e::{Login, Outcome, Terminal, Vm, World, pass_through, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
+use rustix::time::{ClockId, clock_gettime, clock_settime};
 
 fn guest(world: &World) -> Vm<'_> {
     let vm = world.vm("vm1").con(1).guest(Login::Password).monitor();
@@ -148,4 +149,29 @@ fn a_guest_that_ends_ends_its_commands() {
     let outcome = exec(&vm, &["poweroff; sleep 1000"]);
     assert_eq!(outcome.status, Some(125), "{outcome:#?}");
     vm.wait_inactive();
+}
+
+#[test]
+fn the_clock_of_the_guest_follows_that_of_the_host() {
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
+    let vm = guest(&world);
+    let apart = || {
+        let guest: i64 = exec(&vm, &["date", "+%s"]).ok().trim().parse().unwrap();
+        (clock_gettime(ClockId::Realtime).tv_sec - guest).abs()
+    };
+    let set_wrong = || {
+        exec(&vm, &["date", "-s", "@1000000000"]).ok();
+        assert!(apart() > 1_000_000);
+    };
+    let is_right = || wait_for("the time of the host", || (apart() <= 1).then_some(()));
+    set_wrong();
+    vm.umlwatch(&["-suspend", "-continue"]).ok();
+    is_right();
+    // The host's clock is set to what it is, as good as that can be done; its kernel tells that as any other jump.
+    set_wrong();
+    clock_settime(ClockId::Realtime, clock_gettime(ClockId::Realtime)).unwrap();
+    is_right();
+    vm.kill();
 }

@@ -1,6 +1,7 @@
 //! The life of the VM: what may follow what, a run of the kernel, and how it ended (umlmon, the monitor process).
 
-pub(crate) mod connections;
+pub(crate) mod clock;
+mod connections;
 pub(crate) mod directories;
 pub(crate) mod ending;
 pub(crate) mod kernel_args;

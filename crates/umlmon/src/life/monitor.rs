@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::events::Happening;
 use crate::failure::{Denied, Failure};
+use crate::life::clock::{self, HostClock};
 use crate::life::ending::{self, Evidence};
 use crate::life::kernels::{self, Seen};
 use crate::life::run::{Look, Run, RunEvent, SILENCE, Start};
@@ -159,6 +160,7 @@ impl Monitor {
 
     /// Runs until a [`state::Ask::Quit`] has been carried out.
     pub async fn run(mut self) {
+        let clock = HostClock::watch();
         loop {
             let start_settled = self.starter.as_ref().map(|(_, until)| *until);
             let exit = tokio::select! {
@@ -168,6 +170,7 @@ impl Monitor {
                 () = at(start_settled) => self.started(),
                 () = at(self.silent_from) => self.silent(),
                 kernel = ready(&mut self.reboot) => self.relaunch(kernel),
+                () = clock.jumped() => self.set_guests_clock(),
             };
             if exit {
                 return;
@@ -199,7 +202,19 @@ impl Monitor {
     fn on_event(&mut self, event: Event) -> bool {
         let (next, action) = state::happened(self.state, event);
         self.enter(next);
+        if event == Event::Resumed {
+            self.set_guests_clock();
+        }
         self.act(action, Asker(None))
+    }
+
+    /// A suspended guest is told when it goes on.
+    fn set_guests_clock(&self) -> bool {
+        if self.state.phase == Phase::Running {
+            let helper = Rc::clone(&self.setup.helper);
+            tokio::task::spawn_local(clock::set_guests(helper));
+        }
+        false
     }
 
     fn enter(&mut self, next: State) {
