@@ -175,3 +175,14 @@ fn the_clock_of_the_guest_follows_that_of_the_host() {
     is_right();
     vm.kill();
 }
+
+#[test]
+fn a_guest_that_ignores_ctrl_alt_del_is_powered_off_by_its_helper() {
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
+    let vm = guest(&world);
+    exec(&vm, &["sed -i '/ctrlaltdel/d' /etc/inittab && kill -HUP 1"]).ok();
+    let said = world.umladmin(&["-timeout", "120", "stop", "vm1"]).ok();
+    assert!(said.contains("(power off)"), "{said}");
+}

@@ -8,6 +8,8 @@ use std::time::Duration;
 /// One thing done to a kernel, through its monitor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum KernelStep {
+    /// Has the guest's helper power it off.
+    PowerOff,
     /// Asks the guest's init for a shutdown.
     CtrlAltDel,
     /// A system request to the guest's kernel.
@@ -30,7 +32,9 @@ pub(crate) enum MonitorStep {
 /// How long a rung may take, its steps included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Limit {
-    /// The value of `-timeout`.
+    /// So many seconds, but not more than half of `-timeout`.
+    Part(u64),
+    /// What is left of `-timeout`, which begins with the first rung.
     Timeout,
     /// A fixed number of seconds.
     Seconds(u64),
@@ -45,8 +49,17 @@ pub(crate) struct Rung<Step: 'static> {
     pub(crate) limit: Limit,
 }
 
+/// The name of the rung that a guest without a helper does not have.
+const POWER_OFF: &str = "power off";
+
 /// From a running kernel to an inactive VM.
 pub(crate) const KERNEL: &[Rung<KernelStep>] = &[
+    // A guest that takes longer to shut down goes on with that.
+    Rung {
+        name: POWER_OFF,
+        steps: &[KernelStep::PowerOff],
+        limit: Limit::Part(60),
+    },
     Rung {
         name: "CTRL-ALT-DEL",
         steps: &[KernelStep::CtrlAltDel],
@@ -96,6 +109,8 @@ pub(crate) enum Outcome {
     TimeOver,
     /// The administrator does not want to wait any longer.
     Escalated,
+    /// There is nothing that could do it, as is usual.
+    Lacking,
     /// It cannot be done, for this reason.
     Failed(String),
 }
@@ -122,15 +137,18 @@ pub(crate) fn climb<T: Stoppable>(
     target: &mut T,
 ) -> Option<&'static str> {
     let mut before = None;
+    let begin = target.now();
     for rung in ladder {
-        let limit = match rung.limit {
-            Limit::Timeout => timeout,
-            Limit::Seconds(n) => Duration::from_secs(n),
+        let now = target.now();
+        let until = match rung.limit {
+            Limit::Part(n) => now.saturating_add(Duration::from_secs(n).min(timeout / 2)),
+            Limit::Timeout => begin.saturating_add(timeout),
+            Limit::Seconds(n) => now.saturating_add(Duration::from_secs(n)),
         };
-        let until = target.now().saturating_add(limit);
         target.enter(rung.name, until, before.as_ref());
         match stand_on(rung, until, target) {
             Outcome::Ended => return Some(rung.name),
+            Outcome::Lacking => {}
             other => before = Some(other),
         }
     }
@@ -159,6 +177,8 @@ mod tests {
         obeys: Option<(KernelStep, u64)>,
         /// It ends at this time, whatever is done.
         dies_at: Option<u64>,
+        /// It has a helper.
+        helper: bool,
         /// Steps that are answered with an error.
         refuses: Vec<KernelStep>,
         /// Second Ctrl-C at these times.
@@ -173,6 +193,7 @@ mod tests {
                 now: Duration::ZERO,
                 obeys: None,
                 dies_at: None,
+                helper: false,
                 refuses: vec![],
                 escalates: vec![],
                 ends_at: None,
@@ -194,6 +215,9 @@ mod tests {
         }
 
         fn enter(&mut self, rung: &'static str, until: Duration, _why: Option<&Outcome>) {
+            if rung == POWER_OFF && !self.helper {
+                return;
+            }
             let (now, until) = (self.now.as_secs(), until.as_secs());
             self.seen.push(format!("{now}-{until} {rung}"));
         }
@@ -202,6 +226,9 @@ mod tests {
             assert!(self.now <= until);
             if self.ends_at.is_some_and(|end| end <= self.now) {
                 return Outcome::Ended;
+            }
+            if step == KernelStep::PowerOff && !self.helper {
+                return Outcome::Lacking;
             }
             if self.refuses.contains(&step) {
                 return Outcome::Failed("no answer".into());
@@ -234,6 +261,26 @@ mod tests {
         assert_eq!(vm.stop(), Some("CTRL-ALT-DEL"));
         assert_eq!(vm.seen, ["0-300 CTRL-ALT-DEL"]);
         assert_eq!(vm.now.as_secs(), 4);
+    }
+
+    #[test]
+    fn a_helper_is_asked_first_and_has_a_part_of_the_time() {
+        let mut vm = Fake::new();
+        vm.helper = true;
+        vm.obeys = Some((KernelStep::PowerOff, 4));
+        assert_eq!(vm.stop(), Some("power off"));
+        assert_eq!(vm.now.as_secs(), 4);
+
+        let mut vm = Fake::new();
+        vm.helper = true;
+        vm.obeys = Some((KernelStep::CtrlAltDel, 4));
+        assert_eq!(vm.stop(), Some("CTRL-ALT-DEL"));
+        assert_eq!(vm.seen, ["0-60 power off", "60-300 CTRL-ALT-DEL"]);
+
+        let mut vm = Fake::new();
+        vm.helper = true;
+        climb(KERNEL, Duration::from_secs(10), &mut vm);
+        assert_eq!(vm.seen[..2], ["0-5 power off", "5-10 CTRL-ALT-DEL"]);
     }
 
     #[test]
@@ -274,7 +321,7 @@ mod tests {
     #[test]
     fn it_may_die_on_any_rung() {
         for (dies_at, rung) in [
-            (0, "CTRL-ALT-DEL"),
+            (0, "power off"),
             (299, "CTRL-ALT-DEL"),
             (305, "sync and umount"),
             (320, "halt"),
@@ -305,7 +352,7 @@ mod tests {
         use KernelStep::*;
         assert_eq!(
             steps(KERNEL),
-            [CtrlAltDel, Sysrq('s'), Sysrq('u'), Halt, Kill]
+            [PowerOff, CtrlAltDel, Sysrq('s'), Sysrq('u'), Halt, Kill]
         );
         assert_eq!(steps(MONITOR), [MonitorStep::Terminate, MonitorStep::Kill]);
     }

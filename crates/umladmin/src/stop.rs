@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use cli::{Exit, Failure};
-use client::{Client, Monitor, Stream};
+use client::{Client, Monitor, Stream, guest};
 use config::{Config, VmName};
 use daemon::Home;
 use rpc_xdr::client::{ClientError, Ticket};
@@ -55,7 +55,7 @@ pub(crate) fn stop_all(
     }
     let interrupts = Interrupts::watch(|| {
         Report::new().warn(
-            "press Ctrl-C again to take the next step at once, for all VMs that still run (CTRL-ALT-DEL, sync and umount, halt, kill, end of the monitor)",
+            "press Ctrl-C again to take the next step at once, for all VMs that still run (power off, CTRL-ALT-DEL, sync and umount, halt, kill, end of the monitor)",
         );
     })
     .map_err(|e| Failure::from(e).about("cannot watch for Ctrl-C"))?;
@@ -209,7 +209,7 @@ impl<'a> Pace<'a> {
         let why = match why {
             Outcome::Failed(text) => text.as_str(),
             Outcome::Escalated => "Ctrl-C",
-            Outcome::TimeOver | Outcome::Done | Outcome::Ended => "still up",
+            Outcome::TimeOver | Outcome::Done | Outcome::Ended | Outcome::Lacking => "still up",
         };
         let text = format!("{why}; next: {rung}, up to {} s", round(limit));
         self.report.line(self.vm, &text);
@@ -261,6 +261,22 @@ impl Kernel<'_> {
         Client::at(self.vm, self.ctrl.clone())
     }
 
+    /// One whose connection does not take longer than this to accept or answer.
+    fn client_until(&self, until: Duration) -> Client {
+        let left = until.saturating_sub(self.pace.now());
+        let limit = left.clamp(Duration::from_millis(1), ACCEPT);
+        self.client().with_limit(limit)
+    }
+
+    /// Asks the helper; whatever prevents that, the next rung needs none.
+    fn power_off(&self, until: Duration) -> Outcome {
+        let connection = self.client_until(until).connect();
+        match connection.and_then(|it| guest::power_off(it.monitor)) {
+            Ok(()) => Outcome::Done,
+            Err(_) => Outcome::Lacking,
+        }
+    }
+
     /// One call on a connection of its own: one that was cancelled must not disturb the next.
     fn call<R>(
         &self,
@@ -272,9 +288,7 @@ impl Kernel<'_> {
             // If that fails, the read reports the reason.
             wait::readable(stream, self.pace.at(until), &go_on).unwrap_or(true)
         };
-        let left = until.saturating_sub(self.pace.now());
-        let limit = left.clamp(Duration::from_millis(1), ACCEPT);
-        let answer = self.client().with_limit(limit).call_while(send, wait);
+        let answer = self.client_until(until).call_while(send, wait);
         answer.map_err(|failure| match self.home.holder() {
             // The monitor has ended, and its VM with it.
             Ok(None) => Outcome::Ended,
@@ -295,14 +309,20 @@ impl Stoppable for Kernel<'_> {
     }
 
     fn step(&mut self, step: KernelStep, until: Duration) -> Outcome {
-        let result = self.call(until, |monitor| match step {
-            KernelStep::CtrlAltDel => monitor.send_vm_ctrlaltdel(&VmCtrlaltdelArgs { stop: true }),
-            KernelStep::Sysrq(letter) => monitor.send_vm_sysrq(&VmSysrqArgs {
-                letter: letter.to_string(),
-            }),
-            KernelStep::Halt => monitor.send_vm_halt(),
-            KernelStep::Kill => monitor.send_vm_kill(),
-        });
+        let result = match step {
+            KernelStep::PowerOff => return self.power_off(until),
+            KernelStep::CtrlAltDel => {
+                let args = VmCtrlaltdelArgs { stop: true };
+                self.call(until, |monitor| monitor.send_vm_ctrlaltdel(&args))
+            }
+            KernelStep::Sysrq(letter) => {
+                let letter = letter.to_string();
+                let args = VmSysrqArgs { letter };
+                self.call(until, |monitor| monitor.send_vm_sysrq(&args))
+            }
+            KernelStep::Halt => self.call(until, |monitor| monitor.send_vm_halt()),
+            KernelStep::Kill => self.call(until, |monitor| monitor.send_vm_kill()),
+        };
         match result {
             Ok(CtlResult::Ok) => Outcome::Done,
             Ok(CtlResult::Error(error)) => match error.code {
