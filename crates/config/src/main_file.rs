@@ -174,10 +174,12 @@ impl Config {
         Ok(config)
     }
 
-    /// The effective configuration of a VM, as [`Config::vm`] has it, for display: the sections of other VMs are not
-    /// read, so that it takes no longer with a thousand of them. Whether it conflicts with them is only checked by
-    /// [`Config::load`].
-    pub fn look_at_vm(path: &Path, name: &VmName) -> Result<Vm> {
+    /// Reads only what is about one VM, for display: the sections of other VMs are passed over, so that it takes little
+    /// longer with a thousand of them. Whether it conflicts with them is only checked by [`Config::load`].
+    ///
+    /// # Errors
+    /// As those of [`Config::load`].
+    pub fn load_only(path: &Path, name: &VmName) -> Result<Config> {
         let text = only(&ini::read(path)?, |_, section, _| {
             section.is_none_or(|section| {
                 section == "GLOBAL"
@@ -185,7 +187,7 @@ impl Config {
                     || template::name_in(section).is_some()
             })
         });
-        Config::parse_sound(&text, path)?.vm(name)
+        Config::parse_sound(&text, path)
     }
 
     /// Reads the text of a file in which everything must be right; the path is for messages.

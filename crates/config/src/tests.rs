@@ -408,15 +408,15 @@ fn a_look_at_one_vm_reads_that_one_only() {
     let path = dir.path().join("umlmon");
     let text = "[GLOBAL]\nvardir = /v\n[vm1]\nvmuser = anna\nmem = 64\n[vm2]\nnonsense\n[vm3]\nmem = lots\n[ vm4 ]\nvmuser = bert\nmem = 32\n[no end\n";
     std::fs::write(&path, text).unwrap();
-    let look = |name: &str| Config::look_at_vm(&path, &name.parse().unwrap());
+    let look = |vm: &str| Config::load_only(&path, &name(vm))?.vm(&name(vm));
     assert_eq!(
         (look("vm1").unwrap().mem, look("vm4").unwrap().mem),
         (64, 32)
     );
     assert_eq!(look("vm1").unwrap().jaildir, Path::new("/v/vm1/jail"));
     // The line numbers are those of the file.
-    for (name, line) in [("vm2", ":7:"), ("vm3", ":9:")] {
-        let fault = look(name).unwrap_err().to_string();
+    for (vm, line) in [("vm2", ":7:"), ("vm3", ":9:")] {
+        let fault = look(vm).unwrap_err().to_string();
         assert!(fault.contains(line), "{fault}");
     }
     assert!(matches!(look("vm5"), Err(Error::UnknownVm { .. })));

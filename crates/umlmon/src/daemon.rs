@@ -28,6 +28,7 @@ use crate::disks::jobs::Jobs;
 use crate::disks::process;
 use crate::disks::storage::Storage;
 use crate::events::Happening;
+use crate::kept::Kept;
 use crate::last_look::LastLook;
 use crate::life::monitor::{Ask, Handle, Monitor};
 use crate::life::run::group_name;
@@ -276,6 +277,7 @@ async fn serve(parts: Box<Parts>, readiness: Rc<Readiness>, manner: Manner) -> a
         screens: Turns::default(),
         log,
         since: Instant::now(),
+        next: Kept::default(),
         economy: Notify::new(),
         port: remote.port(),
         passwords: Rc::default(),

@@ -13,6 +13,7 @@ mod disks;
 mod events;
 mod failure;
 mod helper;
+mod kept;
 mod last_look;
 pub mod life;
 pub mod mconsole;

@@ -5,7 +5,6 @@
 //! there are, they do not affect authenticated clients and the control socket.
 
 mod gate;
-mod kept;
 mod names;
 mod tls;
 

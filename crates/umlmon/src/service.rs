@@ -22,7 +22,7 @@ mod wire;
 use std::rc::Rc;
 use std::time::Duration;
 
-use config::ChannelName;
+use config::{ChannelName, Vm};
 use daemon::LogHandle;
 use pty::Channel;
 use tokio::sync::Notify;
@@ -31,6 +31,7 @@ use tokio::time::Instant;
 use crate::disks::jobs::Jobs;
 use crate::events::{Happening, Wish};
 use crate::failure::Failure;
+use crate::kept::Kept;
 use crate::life::monitor::Handle;
 use crate::passwords::Passwords;
 use crate::service::session::Session;
@@ -67,6 +68,8 @@ pub struct Service {
     pub port: Option<u16>,
     /// The passwords, and who has tried them.
     pub passwords: Rc<Passwords>,
+    /// The configuration for the next start, as it was read for the last call about it.
+    pub next: Kept<Vm>,
     /// Notified when a call has needed much memory for a moment.
     pub economy: Notify,
 }

@@ -96,7 +96,7 @@ fn a_fault_in_a_template_is_one_of_the_vms_that_use_it() {
     assert!(config.vm(&name("vm1")).is_ok() && !config.is_faultless());
     let fault = config.vm(&name("web1")).unwrap_err().to_string();
     assert!(fault.contains(":14: mem_limit: \"lots\""), "{fault}");
-    let look = |vm: &str| Config::look_at_vm(&path, &name(vm));
+    let look = |vm: &str| Config::load_only(&path, &name(vm))?.vm(&name(vm));
     assert!(look("vm1").is_ok());
     assert_eq!(look("web1").unwrap_err().to_string(), fault);
     let (faults, rest) = lint(&path).unwrap();

@@ -16,9 +16,9 @@ use rpc_xdr::umlmonctrl::{AuthBeginArgs, AuthStartArgs, CtlCode, CtlError};
 use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 
-use super::kept::Kept;
 use super::names::is_this_host;
 use super::tls;
+use crate::kept::Kept;
 use crate::passwords::{Attempt, Passwords, Which};
 use crate::setup::Setup;
 use crate::shares::Caller;

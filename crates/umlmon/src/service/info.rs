@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use config::{Config, DiskName, Nic, Setting, Terminal, Vm};
+use config::{DiskName, Nic, Setting, Terminal, Vm};
 use pty::{Channel, ClientInfo};
 use rpc_xdr::umlmonctrl::*;
 
@@ -26,7 +26,7 @@ impl Service {
             Some(look) => Some(look.mconsole.call("version", RESPONSE).await),
             None => None,
         };
-        let next = Config::look_at_vm(&self.setup.configured.file, self.setup.name());
+        let next = self.next();
         let shown = match (&look, &next) {
             (Some(look), _) => &look.vm,
             (None, Ok(next)) => next,
@@ -49,8 +49,6 @@ impl Service {
             Ok(next) => info.pending = differences(shown, next),
             Err(fault) => info.fault = wire::text(fault.to_string()),
         }
-        // The text of a configuration with a thousand VMs, of which one was wanted, is to be freed.
-        self.economy.notify_one();
         info
     }
 

@@ -1,6 +1,8 @@
 //! The procedures for the settings of the VM's user (umlmon, the monitor process).
 
-use config::{Config, Origin, Setting, UserChanges};
+use std::rc::Rc;
+
+use config::{Config, Origin, Setting, UserChanges, Vm};
 use rpc_xdr::umlmonctrl::*;
 
 use crate::failure::Failure;
@@ -8,8 +10,20 @@ use crate::service::{Service, wire};
 
 impl Service {
     pub(super) fn settings(&self) -> Result<Vec<ConfigSetting>, Failure> {
-        let vm = Config::look_at_vm(&self.setup.configured.file, self.setup.name())?;
-        Ok(vm.settings().iter().map(setting).collect())
+        Ok(self.next()?.settings().iter().map(setting).collect())
+    }
+
+    /// How the VM is configured for its next start.
+    pub(super) fn next(&self) -> Result<Rc<Vm>, config::Error> {
+        let (file, name) = (&self.setup.configured.file, self.setup.name());
+        self.next.get(|marks| {
+            // The text of a configuration with a thousand VMs, of which one was wanted, is to be freed.
+            self.economy.notify_one();
+            marks.mark(file);
+            let config = Config::load_only(file, name)?;
+            marks.mark(&config.global.user_file(name));
+            config.vm(name)
+        })
     }
 
     pub(super) fn set(&self, args: ConfigSetArgs) -> Result<(), Failure> {

@@ -1,5 +1,5 @@
-//! What is made of files for connections of strangers, and made again only when a file is another one or has changed
-//! (umlmon, the monitor process): however many strangers there are, they do not let the monitor read all the time.
+//! What is made of files, and made again only when a file is another one or has changed (umlmon, the monitor process):
+//! a list of many VMs lets no monitor read a large configuration again, and strangers cannot let it read all the time.
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
