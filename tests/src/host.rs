@@ -77,10 +77,11 @@ pub fn install() {
         fs::copy(program(name), Path::new("/usr/local/sbin").join(name)).unwrap();
     }
     fs::copy(program("umlwatch"), "/usr/local/bin/umlwatch").unwrap();
+    fs::create_dir_all("/usr/local/lib/umlmon").unwrap();
+    fs::copy(program("umlkeep"), "/usr/local/lib/umlmon/umlkeep").unwrap();
     // Only commands in guests need it, and only `cargo xtask` builds it.
     let helper = helper_in(&helper_target());
     if helper.exists() {
-        fs::create_dir_all("/usr/local/lib/umlmon").unwrap();
         fs::copy(helper, "/usr/local/lib/umlmon/umlguest").unwrap();
     }
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../init.d/umlmon");
@@ -96,6 +97,7 @@ pub fn install_below(prefix: &Path) -> PathBuf {
     for (from, to) in [
         (program("umladmin"), "sbin/umladmin"),
         (program("umlmon"), "sbin/umlmon"),
+        (program("umlkeep"), "lib/umlmon/umlkeep"),
         (helper, "lib/umlmon/umlguest"),
     ] {
         let to = prefix.join(to);

@@ -198,3 +198,17 @@ fn a_vm_lives_as_usual_when_a_hostile_caller_starts_everything() {
     ))
     .ok();
 }
+
+#[test]
+fn a_monitor_without_its_second_program_says_where_it_looked() {
+    let Some(world) = World::new() else { return };
+    world.vm("vm1").configure();
+    let whole = world.command("umlmon", &["vm1"]);
+    let alone = world.path().join("umlmon-alone");
+    fs::copy(whole.get_program(), &alone).unwrap();
+    let mut command = Command::new(&alone);
+    let why = run(command.args(whole.get_args())).fails(1);
+    let beside = alone.with_file_name("umlkeep");
+    assert!(why.contains(&beside.display().to_string()), "{why}");
+    assert!(why.ends_with("; install umlmon again\n"), "{why}");
+}

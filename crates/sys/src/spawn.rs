@@ -78,8 +78,8 @@ pub fn spawn_with_oom_score(score: i32) {
     let _ = OOM_SCORE_OF_CHILDREN.set(score.to_string());
 }
 
-/// Starts this program again (`/proc/self/exe`: the same inode, also after the package was upgraded) as first process
-/// of new PID, mount, IPC and UTS namespaces, with an empty environment and default signal settings.
+/// Starts a program as first process of new PID, mount, IPC and UTS namespaces, with an empty environment and default
+/// signal settings.
 ///
 /// It is in the `network` given. It has exactly the descriptors of `fds`, each at the number given with it. It gets
 /// SIGKILL when the calling thread ends, until it changes its user. The caller should have one thread only.
@@ -87,6 +87,7 @@ pub fn spawn_with_oom_score(score: i32) {
 /// # Errors
 /// The step that failed; `EPERM` of clone without `CAP_SYS_ADMIN`.
 pub fn spawn_namespaced(
+    program: &CStr,
     argv: &[CString],
     fds: &[(BorrowedFd<'_>, RawFd)],
     network: Network<'_>,
@@ -107,7 +108,7 @@ pub fn spawn_namespaced(
         session: false,
         randomize: true,
     };
-    start(c"/proc/self/exe", argv, &[], fds, how)
+    start(program, argv, &[], fds, how)
 }
 
 /// Starts `program` in a session of its own, without address space randomisation (the kernel's memory layout depends on

@@ -34,6 +34,7 @@ use crate::life::monitor::{Ask, Handle, Monitor};
 use crate::life::run::group_name;
 use crate::privilege;
 use crate::remote::Sockets;
+use crate::second::keeper::Keeper;
 use crate::service::Service;
 use crate::service::access::Guarded;
 use crate::service::session::Session;
@@ -193,6 +194,7 @@ struct Parts {
     /// Where the directory service listens.
     directory: PathBuf,
     jail: Jail,
+    keeper: Keeper,
     storage: Storage,
     records: Rc<Records>,
     log: LogHandle,
@@ -210,6 +212,7 @@ impl Parts {
         manner: Manner,
     ) -> anyhow::Result<Box<Parts>> {
         let name = &vm.name;
+        let keeper = Keeper::find()?;
         let jail = prepare_jail(&global, &vm)?;
         ControlGroup::remove_left(&group_name(&jail, name));
         let disks = Disks::open(&vm.jaildir, &global.shared)?;
@@ -227,6 +230,7 @@ impl Parts {
                 shared: global.shared,
             },
             jail,
+            keeper,
             storage: Storage::new(disks, locks, devices),
             records,
             log,
@@ -242,6 +246,7 @@ impl Parts {
             helper: Rc::default(),
             configured: self.configured,
             jail: self.jail,
+            keeper: self.keeper,
             last_look: LastLook::default(),
             storage: self.storage,
             records: self.records,

@@ -1,7 +1,7 @@
 //! umlmon, the monitor daemon of one virtual machine: `umlmon [-fg] [-boot] [-config FILE] VM`.
 //!
-//! The same program is also the second process, which stops being root and supervises the kernel: see
-//! `second/child.rs`.
+//! The same program does work that root should not do, in a process of its own: see `second/worker.rs`. The one that
+//! supervises the kernel is umlkeep.
 
 use std::process::ExitCode;
 
@@ -11,8 +11,8 @@ use umlmon::PROGRAM;
 use umlmon::daemon::Manner;
 
 fn main() -> ExitCode {
-    if umlmon::second::child::is_child() {
-        return umlmon::second::child::main();
+    if umlmon::second::worker::is_worker() {
+        return umlmon::second::worker::main();
     }
     cli::main(&PROGRAM, run)
 }

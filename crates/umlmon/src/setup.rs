@@ -15,6 +15,7 @@ use crate::failure::Failure;
 use crate::helper::Helper;
 use crate::last_look::LastLook;
 use crate::reading::Reading;
+use crate::second::keeper::Keeper;
 
 /// What the monitor holds as long as it lives, and every run uses.
 pub struct Setup {
@@ -22,6 +23,8 @@ pub struct Setup {
     pub configured: Configured,
     /// The prepared jail.
     pub jail: Jail,
+    /// The program that supervises the kernel.
+    pub keeper: Keeper,
     /// The kernel that was looked at last.
     pub last_look: LastLook,
     /// The disks.

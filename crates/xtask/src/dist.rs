@@ -19,7 +19,7 @@ use elf::endian::AnyEndian;
 use tempfile::TempDir;
 
 use crate::deb::{self, Description};
-use crate::install::{self, PROGRAMS};
+use crate::install::{self, KEEPER, PROGRAMS};
 use crate::steps::{heading, output, repository, target_dir};
 use crate::{kernel, kernel_package, setup, trial};
 
@@ -125,7 +125,11 @@ fn package(programs: &Path, directory: &Path) -> anyhow::Result<PathBuf> {
     fs::set_permissions(root.path(), Permissions::from_mode(0o755))?;
     let installed = install::place(programs, root.path(), "/usr")?;
     let mut needs = Needs::default();
-    for (program, _) in PROGRAMS {
+    for program in PROGRAMS
+        .map(|(program, _)| program)
+        .into_iter()
+        .chain([KEEPER])
+    {
         let path = programs.join(program);
         needs
             .add(&fs::read(&path)?)

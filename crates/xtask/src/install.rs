@@ -24,7 +24,8 @@ pub(crate) const PROGRAMS: [(&str, &str); 4] = [
     ("umlwatch", "bin"),
 ];
 
-/// The program for guests.
+/// Programs that only programs of ours start: beside each kernel, and in guests.
+pub(crate) const KEEPER: &str = "umlkeep";
 const HELPER: &str = "umlguest";
 
 /// The configuration of an administrator, which is never replaced by a sample.
@@ -185,12 +186,14 @@ fn entries(programs: &Path, prefix: &str) -> anyhow::Result<Vec<Entry>> {
         });
         entries.extend(completions_of(program, prefix)?);
     }
-    let helper = programs.join(HELPER);
-    entries.push(Entry {
-        to: prefix.join("lib/umlmon").join(HELPER),
-        mode: 0o755,
-        content: fs::read(&helper).with_context(|| format!("cannot read {}", helper.display()))?,
-    });
+    for program in [KEEPER, HELPER] {
+        let path = programs.join(program);
+        entries.push(Entry {
+            to: prefix.join("lib/umlmon").join(program),
+            mode: 0o755,
+            content: fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?,
+        });
+    }
     let mut pages: Vec<_> = fs::read_dir(repository().join("man"))?.collect::<Result<_, _>>()?;
     pages.sort_by_key(fs::DirEntry::file_name);
     for page in pages {
@@ -297,7 +300,7 @@ mod tests {
     fn stand_ins(directory: &Path) {
         let help = "Usage: it VM\n  -config FILE            a\n  -version                b\n  -help                   c\n";
         let programs = PROGRAMS.iter().map(|(program, _)| *program);
-        for program in programs.chain([HELPER]) {
+        for program in programs.chain([KEEPER, HELPER]) {
             let path = directory.join(program);
             fs::write(&path, format!("#!/bin/sh\nprintf '%s' '{help}'\n")).unwrap();
             fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();

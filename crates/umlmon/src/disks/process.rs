@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::failure::Failure;
 use crate::second::confined::{Confined, printable};
-use crate::second::orders::{DiskOrder, FromWorker, ToChild};
+use crate::second::orders::{DiskOrder, FromWorker, OWN_PROGRAM, ToWorker};
 use crate::setup::Setup;
 
 /// How long looking at the disks, or removing what is half-made, may take. A few files are read; only a file system
@@ -31,8 +31,8 @@ impl Work {
     pub fn begin(setup: &Setup, task: Task) -> io::Result<Work> {
         let title = format!("umlmon: {} {}", setup.name(), task.command());
         let confinement = setup.jail.confinement_for_disks();
-        let order = ToChild::Work(Box::new(DiskOrder { confinement, task }));
-        let process = Confined::launch(&title, &order, &[], Network::Host)?;
+        let order = ToWorker::Work(Box::new(DiskOrder { confinement, task }));
+        let process = Confined::launch(OWN_PROGRAM, &title, &order, &[], Network::Host)?;
         Ok(Work { process })
     }
 

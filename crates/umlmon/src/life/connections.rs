@@ -30,7 +30,7 @@ use tokio::time::{Instant, sleep};
 use crate::failure::Failure;
 use crate::second::confined::{Confined, printable};
 use crate::second::connector::{DIRECTORY, NETWORK, READY};
-use crate::second::orders::{ConnectOrder, ToChild};
+use crate::second::orders::{ConnectOrder, OWN_PROGRAM, ToWorker};
 use crate::setup::Setup;
 
 /// How long it may take until it is ready, and to carry out an order. It takes milliseconds.
@@ -121,8 +121,14 @@ impl Wanted {
             &directory,
             &its_ready,
         ];
-        let order = ToChild::Connect(Box::new(self.order.clone()));
-        let confined = Confined::launch(&self.title, &order, &ends.map(AsFd::as_fd), Network::Host);
+        let order = ToWorker::Connect(Box::new(self.order.clone()));
+        let confined = Confined::launch(
+            OWN_PROGRAM,
+            &self.title,
+            &order,
+            &ends.map(AsFd::as_fd),
+            Network::Host,
+        );
         let process = Process {
             confined: confined.map_err(cannot)?,
             output,

@@ -188,7 +188,7 @@ impl Run {
         let helpers = helpers_end.as_ref().map(OwnedFd::as_fd);
         let ends = slaves.chain(helpers).chain(wiring.queues());
         let ends: Vec<_> = ends.chain(directories.mounts()).collect();
-        let link = Link::launch(&launch, &ends, wiring.network())
+        let link = Link::launch(&setup.keeper, &launch, &ends, wiring.network())
             .map_err(cannot("create the second process"))?;
         let network = (!wiring.on_host).then(|| link.network()).flatten();
         let mconsole = Mconsole::new(root, setup.name().as_str()).in_network(network);

@@ -1,8 +1,8 @@
 //! The second process of a running VM: PID 1 of its namespaces. It stops being root, executes the kernel, supervises
-//! the VM's processes, and ends all of them when it ends (umlmon, the child process; this file is all of it).
+//! the VM's processes, and ends all of them when it ends (umlkeep; this file is all of it).
 //!
-//! It is this program, executed anew: no runtime, no threads, only the descriptors it was given. Work on disks is done
-//! by a process that begins in the same way, and continues in `disk_worker.rs`.
+//! It is a program of its own, as small as it can be, for each running VM has one: no runtime, no threads, only the
+//! descriptors it was given.
 //!
 //! ```text
 //! monitor == pipe (descriptor 3) ==> confine, execute the kernel, say so, then wait for
@@ -21,41 +21,28 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, poll};
-use rustix::io::{Errno, retry_on_intr};
-use rustix::net::{RecvFlags, recv};
+use rustix::io::Errno;
 
 use crate::second::orders::{
-    ARGUMENT, FIRST_END_FD, Failed, FromChild, Launch, MAX_ORDER, PIPE_FD, ToChild, confine, report,
+    FIRST_END_FD, Failed, FromChild, Launch, PIPE_FD, ToChild, confine, receive, receive_order,
+    report,
 };
-use crate::second::{connector, disk_worker, kernel_worker};
 
 /// What helps if the kernel cannot have a process.
 const TOO_MANY: &str = "the user of the VM cannot have more processes: see pids_limit in umlmon(5), what else runs as \
                         this user, and the limit on processes that the monitor was started with (ulimit -u)";
 
-/// Whether this process is a second process.
-#[must_use]
-pub fn is_child() -> bool {
-    let mut args = std::env::args_os().skip(1);
-    args.next()
-        .is_some_and(|arg| arg.as_encoded_bytes() == ARGUMENT.to_bytes())
-        && args.next().is_none()
-}
-
-/// The whole life of the second process. To be called first in `main`.
+/// The whole life of the process.
 #[must_use]
 pub fn main() -> ExitCode {
     let Ok(pipe) = sys::inherited_fd(PIPE_FD) else {
-        eprintln!("umlmon: --child is for the monitor only");
+        eprintln!("umlkeep: it is started by umlmon only");
         return ExitCode::from(2);
     };
-    // The name is "exe" otherwise, after the path it was executed by.
+    // The name is a number otherwise, after the path it was executed by.
     let _ = rustix::thread::set_name(c"umlmon");
     let ended = match receive_order(&pipe) {
         Ok(ToChild::Launch(launch, ends)) => keep_kernel(&pipe, *launch, ends),
-        Ok(ToChild::Work(order)) => return disk_worker::work(&pipe, &order),
-        Ok(ToChild::Look(order)) => return kernel_worker::look(&pipe, &order),
-        Ok(ToChild::Connect(order)) => return connector::become_program(&order),
         Ok(ToChild::Nudge) => Err(Failed {
             step: "read the task".to_owned(),
             error: "the first message is another one".to_owned(),
@@ -88,23 +75,6 @@ fn keep_kernel(pipe: &OwnedFd, launch: Launch, ends: usize) -> Result<(), Failed
     sys::release_free_memory();
     watch(pipe, &signals, kernel);
     Ok(())
-}
-
-fn receive_order(pipe: &OwnedFd) -> Result<ToChild, Failed> {
-    let receive = || {
-        let mut buffer = vec![0; MAX_ORDER];
-        let length = receive(pipe, &mut buffer)?;
-        let order = buffer
-            .get(..length)
-            .ok_or_else(|| io::Error::other("it is too long"))?;
-        Ok(serde_json::from_slice(order)?)
-    };
-    receive().map_err(Failed::at("read the task"))
-}
-
-/// Receives one message; gives its whole length, even if the buffer is shorter.
-fn receive(pipe: &OwnedFd, buffer: &mut [u8]) -> rustix::io::Result<usize> {
-    retry_on_intr(|| recv(pipe, &mut *buffer, RecvFlags::TRUNC)).map(|(_, length)| length)
 }
 
 /// SIGCHLD as a descriptor. The kernel does not inherit the blocked signal.

@@ -1,11 +1,11 @@
-//! A second process of the monitor: this program executed anew in namespaces of its own, and the pipe to it (umlmon,
-//! the monitor process).
+//! A second process of the monitor: a program in namespaces of its own, and the pipe to it (umlmon, the monitor
+//! process).
 //!
 //! Messages are JSON, one per packet of a `SOCK_SEQPACKET` pair. The process runs as the VM's user, like anything that
 //! has broken out of a guest, so it is not trusted: its messages have a maximum length, and the receiver checks them.
 
 use std::cell::Cell;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -42,12 +42,13 @@ pub struct Confined {
 }
 
 impl Confined {
-    /// Starts it, shown as `title` in process listings, and gives it its order. It inherits `ends` as the descriptors
-    /// from [`FIRST_END_FD`] on. It is in this network.
+    /// Starts this program, shown as `title` in process listings, and gives it its order. It inherits `ends` as the
+    /// descriptors from [`FIRST_END_FD`] on. It is in this network.
     ///
     /// # Errors
     /// If a process cannot be started, or the order is too long.
     pub fn launch(
+        program: &CStr,
         title: &str,
         order: &impl Serialize,
         ends: &[BorrowedFd<'_>],
@@ -65,7 +66,7 @@ impl Confined {
         let mut fds = vec![(null, 0), (null, 1), (null, 2), (theirs.as_fd(), PIPE_FD)];
         fds.extend(ends.iter().copied().zip(FIRST_END_FD..));
         let argv = [CString::new(title)?, ARGUMENT.to_owned()];
-        let child = sys::spawn_namespaced(&argv, &fds, network).map_err(explained)?;
+        let child = sys::spawn_namespaced(program, &argv, &fds, network).map_err(explained)?;
         Self::of(child, ours)
     }
 

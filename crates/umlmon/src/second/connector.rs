@@ -1,6 +1,6 @@
 //! The process that makes the connections of a VM becomes another program: slirp4netns(1), as the VM's user, with power
 //! in nothing but the network namespace of the VM (umlmon, the child process; this file is what it does after
-//! `child.rs`).
+//! `worker.rs`).
 //!
 //! Its sockets are in the host's network. It keeps two doors open: its tap in the VM's network, and a socket for orders
 //! in a directory that only the monitor has open, too.

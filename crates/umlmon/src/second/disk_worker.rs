@@ -1,5 +1,5 @@
 //! The process that works on disks: it becomes the VM's user in the jail, does one task, says how it went, and ends
-//! (umlmon, the child process; this file is what it does after `child.rs`).
+//! (umlmon, the child process; this file is what it does after `worker.rs`).
 //!
 //! ```text
 //! monitor == pipe (descriptor 3) ==> confine, then work

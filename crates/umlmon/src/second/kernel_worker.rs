@@ -1,5 +1,5 @@
 //! The process that looks at a kernel: it becomes the VM's user in the jail, says what the file is and needs, and ends
-//! (umlmon, the child process; this file is what it does after `child.rs`).
+//! (umlmon, the child process; this file is what it does after `worker.rs`).
 //!
 //! The file may belong to any user, and its content may take over the process. So the process can only read what the
 //! VM's user can read, and the monitor trusts none of its results.

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use sys::Network;
 
 use crate::second::confined::{Confined, printable};
+use crate::second::keeper::Keeper;
 use crate::second::listening::Listening;
 use crate::second::orders::{FromChild, Launch, ToChild};
 
@@ -38,13 +39,14 @@ impl Link {
     /// # Errors
     /// If a process cannot be started, or the arguments are too long.
     pub fn launch(
+        keeper: &Keeper,
         launch: &Launch,
         ends: &[BorrowedFd<'_>],
         network: Network<'_>,
     ) -> io::Result<Self> {
         let order = ToChild::Launch(Box::new(launch.clone()), ends.len());
         let title = format!("umlmon: {}", launch.name);
-        match Confined::launch(&title, &order, ends, network) {
+        match Confined::launch(&keeper.path(), &title, &order, ends, network) {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::TOOBIG) => Err(
                 io::Error::other("the kernel's arguments are too long; shorten kernelarg"),
             ),

@@ -10,10 +10,13 @@ use std::os::fd::OwnedFd;
 use disks::work::{Entry, Task};
 use jail::{Account, Confinement, Features, Inspection};
 use rustix::io::retry_on_intr;
-use rustix::net::{SendFlags, send};
+use rustix::net::{RecvFlags, SendFlags, recv, send};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// The argument that tells this process from the monitor.
+/// The monitor's own program: the same inode, also after the package was upgraded.
+pub(crate) const OWN_PROGRAM: &CStr = c"/proc/self/exe";
+/// The argument that tells a second process from the monitor.
 pub(crate) const ARGUMENT: &CStr = c"--child";
 
 /// The number under which the second process inherits its end of the pipe.
@@ -75,19 +78,24 @@ pub struct ConnectOrder {
     pub arguments: Vec<String>,
 }
 
-/// From the monitor to a second process.
+/// From the monitor to the process that supervises the kernel.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum ToChild {
     /// As first message: start the kernel, with this number of channels and, after them, mounts of shared directories.
     Launch(Box<Launch>, usize),
-    /// As first message: work on disks, then end.
-    Work(Box<DiskOrder>),
-    /// As first message: look at a kernel, then end.
-    Look(Box<LookOrder>),
-    /// As first message: make the connections of the VM.
-    Connect(Box<ConnectOrder>),
     /// Make the kernel look at its descriptors again (SIGIO).
     Nudge,
+}
+
+/// From the monitor to any other second process, once.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum ToWorker {
+    /// Work on disks, then end.
+    Work(Box<DiskOrder>),
+    /// Look at a kernel, then end.
+    Look(Box<LookOrder>),
+    /// Make the connections of the VM.
+    Connect(Box<ConnectOrder>),
 }
 
 /// From the second process to the monitor: `Started` or `Failed`, then, if it was started, `Exited`.
@@ -148,6 +156,24 @@ pub struct Looked {
     pub inspection: Inspection,
     /// What it can do, if that matters.
     pub features: Features,
+}
+
+/// Receives the first message of the monitor.
+pub(crate) fn receive_order<T: DeserializeOwned>(pipe: &OwnedFd) -> Result<T, Failed> {
+    let receive = || {
+        let mut buffer = vec![0; MAX_ORDER];
+        let length = receive(pipe, &mut buffer)?;
+        let order = buffer
+            .get(..length)
+            .ok_or_else(|| io::Error::other("it is too long"))?;
+        Ok(serde_json::from_slice(order)?)
+    };
+    receive().map_err(Failed::at("read the task"))
+}
+
+/// Receives one message; gives its whole length, even if the buffer is shorter.
+pub(crate) fn receive(pipe: &OwnedFd, buffer: &mut [u8]) -> rustix::io::Result<usize> {
+    retry_on_intr(|| recv(pipe, &mut *buffer, RecvFlags::TRUNC)).map(|(_, length)| length)
 }
 
 /// A step that failed, to be reported.

@@ -150,7 +150,7 @@ pub(crate) fn no_library_that_a_user_can_exchange_is_bound(world: &World) {
     }];
     let why_not = || {
         in_time(async {
-            let link = Link::launch(&launch, &[], sys::Network::Host).unwrap();
+            let link = Link::launch(&crate::keeper(), &launch, &[], sys::Network::Host).unwrap();
             match link.next_message().await {
                 Some(FromChild::Failed { error, .. }) => error,
                 message => panic!("{message:?}"),
@@ -181,7 +181,13 @@ pub(crate) fn no_library_that_a_user_can_exchange_is_bound(world: &World) {
 async fn start(world: &World, launch: &Launch) -> Vm {
     let tmp = world.jail.mount_tmp(8).unwrap();
     let (con0, theirs) = UnixStream::pair().unwrap();
-    let link = Link::launch(launch, &[theirs.as_fd()], sys::Network::Host).unwrap();
+    let link = Link::launch(
+        &crate::keeper(),
+        launch,
+        &[theirs.as_fd()],
+        sys::Network::Host,
+    )
+    .unwrap();
     let message = link.next_message().await;
     let Some(FromChild::Started { kernel_pid }) = message else {
         panic!("{message:?}")

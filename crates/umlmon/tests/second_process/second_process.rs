@@ -1,7 +1,7 @@
 //! The second process against /proc: how it and the kernel are confined, how they end, and that nothing is left.
 //!
-//! It is this program executed anew, as in the monitor; hence there is a `main` here and no test harness. Busybox plays
-//! the kernel. Everything happens in a mount namespace of the test's own.
+//! A test needs a monitor that can be killed, which is this program executed anew; hence there is a `main` here and no
+//! test harness. Busybox plays the kernel. Everything happens in a mount namespace of the test's own.
 #![allow(
     missing_docs,
     dead_code,
@@ -12,14 +12,15 @@
 
 #[path = "../../src/second"]
 mod second {
-    pub(crate) mod child;
     pub(crate) mod confined;
     pub(crate) mod connector;
     mod disk_worker;
+    pub(crate) mod keeper;
     mod kernel_worker;
     pub(crate) mod link;
     pub(crate) mod listening;
     pub(crate) mod orders;
+    pub(crate) mod worker;
 }
 
 mod confinement;
@@ -41,7 +42,7 @@ use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{PidfdFlags, pidfd_open};
-use second::child;
+use second::keeper::Keeper;
 use second::link::Link;
 use second::orders::{FromChild, Launch};
 use sys::Network;
@@ -108,10 +109,12 @@ const TESTS: &[Test] = &[
     ),
 ];
 
+/// The program under test.
+fn keeper() -> Keeper {
+    Keeper::open(Path::new(env!("CARGO_BIN_EXE_umlkeep"))).unwrap()
+}
+
 fn main() -> ExitCode {
-    if child::is_child() {
-        return child::main();
-    }
     let args: Vec<String> = env::args().collect();
     if let [_, mode, directory] = &args[..]
         && mode == MONITOR
@@ -232,6 +235,7 @@ impl World {
         let (_con1, kernel_con1) = UnixStream::pair().unwrap();
         con0.set_read_timeout(Some(DEADLINE)).unwrap();
         let link = Link::launch(
+            &keeper(),
             launch,
             &[kernel_con0.as_fd(), kernel_con1.as_fd()],
             Network::Host,
@@ -450,7 +454,7 @@ fn what_cannot_be_executed_is_named(world: &World) {
         let mut launch = world.launch("");
         launch.kernel = "/shared/kernels/none".to_owned();
         let (_con0, theirs) = UnixStream::pair().unwrap();
-        let link = Link::launch(&launch, &[theirs.as_fd()], Network::Host).unwrap();
+        let link = Link::launch(&keeper(), &launch, &[theirs.as_fd()], Network::Host).unwrap();
         let message = link.next_message().await;
         let Some(FromChild::Failed { step, error }) = message else {
             panic!("{message:?}")
@@ -469,7 +473,8 @@ fn a_step_that_fails_is_named(world: &World) {
     in_time(async {
         let mut launch = world.launch("");
         launch.confinement.uid = 0;
-        let link = Link::launch(&launch, &[] as &[BorrowedFd<'_>], Network::Host).unwrap();
+        let link =
+            Link::launch(&keeper(), &launch, &[] as &[BorrowedFd<'_>], Network::Host).unwrap();
         let message = link.next_message().await;
         assert!(
             matches!(&message, Some(FromChild::Failed { error, .. }) if error.contains("user ID")),
@@ -481,14 +486,15 @@ fn a_step_that_fails_is_named(world: &World) {
             source: jail::Source::Host("/nonexistent/libc.so.6".into()),
             target: "/lib/libc.so.6".into(),
         });
-        let link = Link::launch(&launch, &[] as &[BorrowedFd<'_>], Network::Host).unwrap();
+        let link =
+            Link::launch(&keeper(), &launch, &[] as &[BorrowedFd<'_>], Network::Host).unwrap();
         let Some(FromChild::Failed { error, .. }) = link.next_message().await else {
             panic!()
         };
         assert!(error.contains("/nonexistent: No such file"), "{error}");
         launch.argv = vec!["x".repeat(100_000)];
         assert!(
-            Link::launch(&launch, &[], Network::Host)
+            Link::launch(&keeper(), &launch, &[], Network::Host)
                 .unwrap_err()
                 .to_string()
                 .contains("too long")

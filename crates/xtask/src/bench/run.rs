@@ -59,6 +59,7 @@ impl Site {
         for (from, to) in [
             (program("umladmin"), "sbin/umladmin"),
             (program("umlmon"), "sbin/umlmon"),
+            (program("umlkeep"), "lib/umlmon/umlkeep"),
             (helper_in(&helper_target()), "lib/umlmon/umlguest"),
         ] {
             let to = directory.path().join(to);
