@@ -7,10 +7,33 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown, lchown, sy
 use std::path::{Path, PathBuf};
 
 use e2e::{Login, Outcome, Vm, World};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 
 /// The owner of what is shared: neither root nor the user of the VM.
 const OWNER: u32 = 4711;
+
+/// The user and the group of the VM.
+const NOBODY: (u32, u32) = (65534, 65534);
+
+/// A directory with a file system of its own, until this is dropped.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    fn new(world: &World, name: &str, kind: &str) -> Mounted {
+        let path = world.path().join(name);
+        fs::create_dir(&path).unwrap();
+        let none = None::<&str>;
+        mount(Some(kind), &path, Some(kind), MsFlags::empty(), none).unwrap();
+        Mounted(path)
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = umount2(&self.0, MntFlags::MNT_DETACH);
+    }
+}
 
 /// A directory with one file, of this owner.
 fn directory(world: &World, name: &str) -> PathBuf {
@@ -90,6 +113,53 @@ fn a_guest_works_in_the_directories_it_is_given() {
     );
     assert!(seen.stderr.contains("Operation not permitted"), "{seen:#?}");
     vm.kill();
+}
+
+#[test]
+fn the_page_says_as_whom_the_guest_acts() {
+    let Some(world) = World::new() else { return };
+    let (mapped, own) = (directory(&world, "mapped"), directory(&world, "own"));
+    chown(&own, Some(NOBODY.0), Some(NOBODY.1)).unwrap();
+    // A file system that maps no owners.
+    let scratch = Mounted::new(&world, "unmapped", "ramfs");
+    chown(&scratch.0, Some(OWNER), Some(OWNER)).unwrap();
+    let vm = world
+        .vm("vm1")
+        .line(&line(0, &mapped, ":/src:ro"))
+        .line(&line(1, &own, ""))
+        .line(&line(2, &scratch.0, ""))
+        .monitor();
+    let owners = || {
+        let info = vm.info();
+        let shares = info["shares"].as_array().unwrap().iter();
+        let of = |share: &serde_json::Value| {
+            let owner = share["owner"].as_str().unwrap().to_owned();
+            (owner, share["uid"].as_u64().unwrap())
+        };
+        shares.map(of).collect::<Vec<_>>()
+    };
+    let unknown = || ("unknown".to_owned(), 0);
+    assert_eq!(owners(), [unknown(), unknown(), unknown()]);
+    vm.start();
+    let is = |owner: &str, uid: u32| (owner.to_owned(), u64::from(uid));
+    assert_eq!(
+        owners(),
+        [
+            is("mapped", OWNER),
+            is("same", NOBODY.0),
+            is("unmapped", NOBODY.0)
+        ]
+    );
+    let page = vm.umlwatch(&["-info"]).ok();
+    for told in [
+        "at /src, read only, as its owner, user 4711: owners are mapped\n",
+        "as its owner, the VM's user 65534\n",
+        "as user 65534, not as its owner\n         its file system cannot map owners: the guest reads and changes",
+    ] {
+        assert!(page.contains(told), "{told}: {page}");
+    }
+    vm.kill();
+    vm.wait_inactive();
 }
 
 /// What the user of a VM tries in the jail, with busybox. What should work is tried first.

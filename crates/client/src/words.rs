@@ -2,7 +2,9 @@
 //! JSON and in events. Runs in the clients.
 
 use cli::printable;
-use rpc_xdr::umlmonctrl::{ConfigOrigin, DiskDurable, EventKind, VmEnd, VmLastEnd, VmState};
+use rpc_xdr::umlmonctrl::{
+    ConfigOrigin, DiskDurable, EventKind, ShareOwner, VmEnd, VmLastEnd, VmState,
+};
 
 /// The state as the manual calls it.
 pub fn state(state: VmState) -> &'static str {
@@ -35,6 +37,16 @@ pub fn durable(durable: DiskDurable) -> &'static str {
         DiskDurable::Write => "write",
         DiskDurable::Flush => "flush",
         DiskDurable::Never => "never",
+    }
+}
+
+/// As whom a VM acts in a directory of the host, in a word.
+pub fn owner(owner: ShareOwner) -> &'static str {
+    match owner {
+        ShareOwner::Unknown => "unknown",
+        ShareOwner::Same => "same",
+        ShareOwner::Mapped => "mapped",
+        ShareOwner::Unmapped => "unmapped",
     }
 }
 

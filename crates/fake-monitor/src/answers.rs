@@ -95,6 +95,15 @@ pub(crate) fn info(state: VmState, held: bool) -> VmInfo {
             note: String::new(),
             link: Some(nic_link()),
         }],
+        shares: vec![ShareInfo {
+            share: "share0".into(),
+            directory: b"/srv/job".to_vec(),
+            path: b"/src".to_vec(),
+            read_only: false,
+            owner: ShareOwner::Unmapped,
+            uid: 1000,
+            note: "its file system cannot map owners".into(),
+        }],
         settings: vec![
             setting("mem", "64", ConfigOrigin::Main),
             setting("start", "manual", ConfigOrigin::Default),

@@ -42,6 +42,6 @@ pub use library::LIBRARIES;
 pub use mounts::{TmpMount, socket_directory};
 pub use processors::{Place, Processors, allowed, processors_of};
 pub use seccomp::Calls;
-pub use share::{SHARES, Shared, Wanted};
+pub use share::{Owner, SHARES, Shared, Wanted};
 pub use stamp::Stamp;
 pub use user_pool::UserPool;

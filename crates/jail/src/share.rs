@@ -39,7 +39,18 @@ pub struct Wanted<'a> {
 #[derive(Debug)]
 pub struct Shared {
     mount: OwnedFd,
-    unmapped: Option<String>,
+    owner: Owner,
+}
+
+/// As whom the processes act in a shared directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// As their own user, to whom it belongs.
+    Same,
+    /// As its owner, who has this number.
+    Mapped(u32),
+    /// As their own user, to whom it does not belong, and why.
+    Unmapped(String),
 }
 
 impl Shared {
@@ -68,11 +79,8 @@ impl Shared {
         sys::restrict_mount(&mount, attr | MountAttr::NO_SYMFOLLOW)
             .or_else(|_| sys::restrict_mount(&mount, attr))
             .map_err(mounting)?;
-        let unmapped = map(&mount, &found.stat, account).err();
-        Ok(Shared {
-            mount,
-            unmapped: unmapped.map(|error| error.to_string()),
-        })
+        let owner = map(&mount, &found.stat, account);
+        Ok(Shared { mount, owner })
     }
 
     /// The mount, to be passed to the second process.
@@ -81,22 +89,28 @@ impl Shared {
         &self.mount
     }
 
-    /// Why the processes do not act as the owner of the directory, but as their own user, if that is so.
+    /// As whom the processes act in it.
     #[must_use]
-    pub fn unmapped(&self) -> Option<&str> {
-        self.unmapped.as_deref()
+    pub fn owner(&self) -> &Owner {
+        &self.owner
     }
 }
 
-/// Has the account act as the owner of the directory.
-fn map(mount: &OwnedFd, directory: &Stat, account: &Account) -> io::Result<()> {
+/// Has the account act as the owner of the directory, if that is possible.
+fn map(mount: &OwnedFd, directory: &Stat, account: &Account) -> Owner {
     let (user, group) = (account.uid, account.gid);
     if (directory.st_uid, directory.st_gid) == (user, group) {
-        return Ok(());
+        return Owner::Same;
     }
     let of = |stored, seen| Mapped { stored, seen };
-    let namespace = sys::user_namespace(of(directory.st_uid, user), of(directory.st_gid, group))?;
-    sys::map_owners(mount, namespace)
+    let namespace = sys::user_namespace(of(directory.st_uid, user), of(directory.st_gid, group));
+    match namespace.and_then(|namespace| sys::map_owners(mount, namespace)) {
+        Ok(()) => Owner::Mapped(directory.st_uid),
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => {
+            Owner::Unmapped("its file system cannot map owners".to_owned())
+        }
+        Err(error) => Owner::Unmapped(format!("owners cannot be mapped here: {error}")),
+    }
 }
 
 /// Attaches shares in the jail, for the processes of this mount namespace only: each at its number.

@@ -35,7 +35,7 @@ pub const UMLMONCTRL_V1_PROCEDURES: &[Procedure] = &[
         name: "VM_INFO",
         doc: "Configuration and run-time state.",
         max_args: 0,
-        max_result: 10265828,
+        max_result: 10414760,
     },
     Procedure {
         number: 2,
@@ -325,7 +325,7 @@ impl<S: Stream> UmlmonctrlV1Client<S> {
 
     /// Sends VM_INFO without waiting for its result.
     pub fn send_vm_info(&mut self) -> std::result::Result<Ticket<VmInfoResult>, ClientError> {
-        self.rpc.send(1, 10265828, |_| Ok(()), take)
+        self.rpc.send(1, 10414760, |_| Ok(()), take)
     }
 
     /// Starts the kernel; answers when it is executing, or why it is not.

@@ -46,6 +46,9 @@ pub const CTL_DISKS_MAX: u32 = 16;
 /// eth0..eth15
 pub const CTL_NICS_MAX: u32 = 16;
 
+/// share0..share15
+pub const CTL_SHARES_MAX: u32 = 16;
+
 /// sizes of a window that are kept
 pub const CTL_SIZES_MAX: u32 = 64;
 
@@ -1329,6 +1332,93 @@ impl Unpack for NicInfo {
     }
 }
 
+/// As whom a VM acts in a directory of the host that it uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ShareOwner {
+    /// it does not use it now
+    Unknown = 0,
+    /// as its user, to whom the directory belongs
+    Same = 1,
+    /// as the owner of the directory, who is another user
+    Mapped = 2,
+    /// as its user, to whom the directory does not belong
+    Unmapped = 3,
+}
+
+impl Pack for ShareOwner {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
+        (*self as i32).pack(out)?;
+        Ok(())
+    }
+}
+
+impl Unpack for ShareOwner {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<i32>(input)? {
+            0 => Self::Unknown,
+            1 => Self::Same,
+            2 => Self::Mapped,
+            3 => Self::Unmapped,
+            other => return Err(XdrError::Value(other.into())),
+        })
+    }
+}
+
+/// A directory of the host for the guest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ShareInfo {
+    /// "share0"
+    ///
+    /// At most 64 bytes.
+    pub share: CtlName,
+    /// on the host
+    ///
+    /// At most 4096 bytes.
+    pub directory: CtlValue,
+    /// where the guest's helper mounts it
+    ///
+    /// At most 4096 bytes.
+    pub path: CtlValue,
+    /// as configured
+    pub read_only: bool,
+    /// `owner`
+    pub owner: ShareOwner,
+    /// of the user to whom belongs what the guest makes; 0 if the owner is unknown
+    pub uid: u32,
+    /// for people; "" or why the owner is not mapped
+    ///
+    /// At most 1024 bytes.
+    pub note: CtlText,
+}
+
+impl Pack for ShareInfo {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
+        pack_string(&self.share, 64, out)?;
+        pack_opaque(&self.directory, 4096, out)?;
+        pack_opaque(&self.path, 4096, out)?;
+        self.read_only.pack(out)?;
+        self.owner.pack(out)?;
+        self.uid.pack(out)?;
+        pack_string(&self.note, 1024, out)?;
+
+        Ok(())
+    }
+}
+
+impl Unpack for ShareInfo {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
+            share: unpack_string(input, 64)?,
+            directory: unpack_opaque(input, 4096)?,
+            path: unpack_opaque(input, 4096)?,
+            read_only: take(input)?,
+            owner: take(input)?,
+            uid: take(input)?,
+            note: unpack_string(input, 1024)?,
+        })
+    }
+}
+
 /// All that is known about the VM.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VmInfo {
@@ -1414,6 +1504,10 @@ pub struct VmInfo {
     pub disk_read_bytes: u64,
     /// to them, likewise
     pub disk_written_bytes: u64,
+    /// `shares`
+    ///
+    /// At most 16 elements.
+    pub shares: Vec<ShareInfo>,
 }
 
 impl Pack for VmInfo {
@@ -1447,6 +1541,7 @@ impl Pack for VmInfo {
         self.cpu_ns.pack(out)?;
         self.disk_read_bytes.pack(out)?;
         self.disk_written_bytes.pack(out)?;
+        pack_list(&self.shares, 16, out, |item, out| item.pack(out))?;
 
         Ok(())
     }
@@ -1484,6 +1579,7 @@ impl Unpack for VmInfo {
             cpu_ns: take(input)?,
             disk_read_bytes: take(input)?,
             disk_written_bytes: take(input)?,
+            shares: unpack_list(input, 16, take)?,
         })
     }
 }

@@ -152,6 +152,7 @@ fn info() -> VmInfo {
         ],
         disks: vec![],
         nics: vec![],
+        shares: vec![],
         settings: vec![ConfigSetting {
             param: "mem".into(),
             value: b"64".into(),

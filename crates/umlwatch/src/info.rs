@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use cli::printable;
 use rpc_xdr::umlmonctrl::{
-    ConClient, ConInfo, ConfigOrigin, ConfigSetting, DiskDurable, DiskInfo, NicInfo, VmEnd, VmInfo,
-    VmLastEnd, VmState,
+    ConClient, ConInfo, ConfigOrigin, ConfigSetting, DiskDurable, DiskInfo, NicInfo, ShareInfo,
+    ShareOwner, VmEnd, VmInfo, VmLastEnd, VmState,
 };
 
 use client::when::{since, size, span, utc};
@@ -34,6 +34,12 @@ fn write_page(page: &mut String, info: &VmInfo) -> fmt::Result {
     heading(page, "Networks", info.nics.len())?;
     for nic in &info.nics {
         write_nic(page, nic)?;
+    }
+    if !info.shares.is_empty() {
+        heading(page, "Shared directories", info.shares.len())?;
+    }
+    for share in &info.shares {
+        write_share(page, share)?;
     }
     let title = match info.state {
         VmState::Inactive => "Configuration of the next start",
@@ -270,6 +276,38 @@ fn write_nic(page: &mut String, nic: &NicInfo) -> fmt::Result {
     );
     let sent = carried(link.sent_bytes, link.sent_packets, link.sent_dropped);
     note(page, &format!("received {received}, sent {sent}"))
+}
+
+fn write_share(page: &mut String, share: &ShareInfo) -> fmt::Result {
+    let (name, directory) = (
+        printable(share.share.as_bytes()),
+        printable(&share.directory),
+    );
+    let mut facts = Vec::new();
+    if share.path != share.directory {
+        facts.push(format!("at {}", printable(&share.path)));
+    }
+    if share.read_only {
+        facts.push("read only".to_owned());
+    }
+    let uid = share.uid;
+    facts.extend(match share.owner {
+        ShareOwner::Unknown => None,
+        ShareOwner::Same => Some(format!("as its owner, the VM's user {uid}")),
+        ShareOwner::Mapped => Some(format!("as its owner, user {uid}: owners are mapped")),
+        ShareOwner::Unmapped => Some(format!("as user {uid}, not as its owner")),
+    });
+    writeln!(page, "  {name:<6} {directory:<22} {}", facts.join(", "))?;
+    if share.owner != ShareOwner::Unmapped {
+        return note(page, &share.note);
+    }
+    let effect = match share.read_only {
+        true => format!("the guest reads only what user {uid} may read"),
+        false => format!(
+            "the guest reads and changes only what user {uid} may, and what it makes belongs to that user"
+        ),
+    };
+    note(page, &format!("{}: {effect}", share.note))
 }
 
 /// `without` is what an empty value means.

@@ -57,6 +57,15 @@ fn value(info: &VmInfo) -> Value {
             "note": nic.note,
             "link": nic.link.as_ref().map(link),
         })).collect::<Vec<_>>(),
+        "shares": info.shares.iter().map(|share| json!({
+            "share": share.share,
+            "directory": text(&share.directory),
+            "path": text(&share.path),
+            "read_only": share.read_only,
+            "owner": words::owner(share.owner),
+            "uid": share.uid,
+            "note": share.note,
+        })).collect::<Vec<_>>(),
         "settings": settings(&info.settings),
         "pending": settings(&info.pending),
     })

@@ -72,6 +72,18 @@ fn disk() -> DiskInfo {
     }
 }
 
+fn share() -> ShareInfo {
+    ShareInfo {
+        share: "share0".into(),
+        directory: b"/srv".to_vec(),
+        path: b"/srv".to_vec(),
+        read_only: true,
+        owner: ShareOwner::Mapped,
+        uid: 7,
+        note: String::new(),
+    }
+}
+
 fn last_end() -> VmLastEnd {
     VmLastEnd {
         how: VmEnd::Panicked,
@@ -135,6 +147,7 @@ fn info() -> VmInfo {
             note: String::new(),
             link: None,
         }],
+        shares: vec![share()],
         settings: vec![setting.clone(); 3],
         pending: vec![setting],
     }

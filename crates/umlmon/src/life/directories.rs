@@ -3,11 +3,12 @@
 //! They are opened at each start, and are mounts that are attached nowhere until the second process has them. So
 //! nothing has to be removed at the end, whoever is killed.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 
 use config::Vm;
-use jail::{Shared, Wanted};
+use jail::{Owner, Shared, Wanted};
 
 use crate::failure::Failure;
 use crate::reading::Reading;
@@ -38,7 +39,7 @@ impl Directories {
             let shared = Shared::open(wanted, account);
             let shared =
                 shared.map_err(|error| Failure::Failed(format!("share{number}: {error}")))?;
-            if let Some(why) = shared.unmapped() {
+            if let Owner::Unmapped(why) = shared.owner() {
                 tracing::warn!(
                     "share{number}: in {}, the guest acts as user {}, not as the owner of the directory: {why}",
                     share.directory.display(),
@@ -54,6 +55,14 @@ impl Directories {
     /// Their numbers.
     pub fn numbers(&self) -> Vec<u8> {
         self.0.iter().map(|(number, _)| *number).collect()
+    }
+
+    /// As whom the guest acts in each, by number.
+    pub fn owners(&self) -> BTreeMap<u8, Owner> {
+        let owners = self.0.iter();
+        owners
+            .map(|(number, shared)| (*number, shared.owner().clone()))
+            .collect()
     }
 
     /// Their mounts, in this order.

@@ -12,7 +12,8 @@ use std::time::Duration;
 use config::{Vm, VmName};
 use disks::{Claim, Lease};
 use jail::{
-    Bounds, ControlGroup, Features, Jail, Kernel, Place, Processors, Shortage, Terms, TmpMount,
+    Bounds, ControlGroup, Features, Jail, Kernel, Owner, Place, Processors, Shortage, Terms,
+    TmpMount,
 };
 use tokio::time::Instant;
 
@@ -95,6 +96,8 @@ pub struct Look {
     pub flushes: bool,
     /// The network interfaces that are connected with the host, by number.
     pub nics: BTreeMap<u8, NicLook>,
+    /// As whom the guest acts in the directories that it is given, by number.
+    pub owners: BTreeMap<u8, Owner>,
     /// When this kernel was started.
     pub started: Instant,
     /// The child process.
@@ -132,6 +135,7 @@ pub struct Run {
     start: Start,
     disks: Vec<Ubd>,
     flushes: bool,
+    owners: BTreeMap<u8, Owner>,
     exit: Exit,
     kernel_pid: u32,
     killed: bool,
@@ -175,8 +179,7 @@ impl Run {
         let slaves = setup.channels.kernel_slaves()?;
         let channels: Vec<_> = slaves.iter().map(|(name, _)| *name).collect();
         let ubds = (&*disks, features.flush);
-        let mut terms = terms(vm, wiring, group.as_ref(), place);
-        terms.shares = directories.numbers();
+        let terms = terms(vm, wiring, group.as_ref(), place, &directories);
         let launch = Launch {
             name: setup.name().to_string(),
             confinement: setup.jail.confinement(&kernel, terms)?,
@@ -204,6 +207,7 @@ impl Run {
             start,
             disks,
             flushes: features.flush,
+            owners: directories.owners(),
             exit: Exit::default(),
             kernel_pid: 0,
             killed: false,
@@ -329,6 +333,7 @@ impl Run {
                 .as_ref()
                 .map(|wiring| wiring.looks())
                 .unwrap_or_default(),
+            owners: self.owners.clone(),
             started: self.started,
             child_pid: self.link.pid(),
             kernel_pid: self.kernel_pid,
@@ -457,7 +462,13 @@ fn bound(setup: &Setup, vm: &Vm) -> Option<ControlGroup> {
     }
 }
 
-fn terms(vm: &Vm, wiring: &Wiring, group: Option<&ControlGroup>, place: Option<Place>) -> Terms {
+fn terms(
+    vm: &Vm,
+    wiring: &Wiring,
+    group: Option<&ControlGroup>,
+    place: Option<Place>,
+    directories: &Directories,
+) -> Terms {
     let limits = jail::Limits::default();
     Terms {
         scheduler: scheduler(vm),
@@ -471,7 +482,7 @@ fn terms(vm: &Vm, wiring: &Wiring, group: Option<&ControlGroup>, place: Option<P
             },
         },
         groups_to_join: group.map(ControlGroup::doors).unwrap_or_default(),
-        shares: Vec::new(),
+        shares: directories.numbers(),
     }
 }
 

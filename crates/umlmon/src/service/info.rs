@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use config::{DiskName, Nic, Setting, Terminal, Vm};
+use config::{DiskName, Nic, Setting, Share, Terminal, Vm};
+use jail::Owner;
 use pty::{Channel, ClientInfo};
 use rpc_xdr::umlmonctrl::*;
 
@@ -45,6 +46,7 @@ impl Service {
         let mut info = self.compose(look.as_ref(), version, shown);
         info.disks = self.disks(shown, look.as_ref(), flushes);
         info.nics = nics(shown, look.as_ref(), seen.as_ref());
+        info.shares = shares(shown, look.as_ref(), info.uid);
         match &next {
             Ok(next) => info.pending = differences(shown, next),
             Err(fault) => info.fault = wire::text(fault.to_string()),
@@ -105,6 +107,7 @@ impl Service {
             cpu_ns: u64::try_from(cpu.as_nanos()).unwrap_or(u64::MAX),
             disk_read_bytes: read,
             disk_written_bytes: written,
+            shares: Vec::new(),
         }
     }
 
@@ -171,6 +174,28 @@ fn nics(vm: &Vm, look: Option<&Look>, seen: Option<&Result<Seen, Failure>>) -> V
         }
     };
     vm.eth.iter().map(nic).collect()
+}
+
+/// The directories of the host for the guest, and as whom it acts in them. `user` is that of the VM.
+fn shares(vm: &Vm, look: Option<&Look>, user: u32) -> Vec<ShareInfo> {
+    let info = |(number, share): (&u8, &Share)| {
+        let (owner, uid, note) = match look.and_then(|look| look.owners.get(number)) {
+            None => (ShareOwner::Unknown, 0, String::new()),
+            Some(Owner::Same) => (ShareOwner::Same, user, String::new()),
+            Some(Owner::Mapped(uid)) => (ShareOwner::Mapped, *uid, String::new()),
+            Some(Owner::Unmapped(why)) => (ShareOwner::Unmapped, user, why.clone()),
+        };
+        ShareInfo {
+            share: format!("share{number}"),
+            directory: wire::value(&share.directory.to_string_lossy()),
+            path: wire::value(&share.path.to_string_lossy()),
+            read_only: share.read_only,
+            owner,
+            uid,
+            note: wire::text(note),
+        }
+    };
+    vm.shares.iter().map(info).collect()
 }
 
 /// What the next start would change: new and other values as they will be, removed ones with an empty value.

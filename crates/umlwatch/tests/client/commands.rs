@@ -167,6 +167,9 @@ fn the_page_says_state_first() {
         "\nNetworks\n  eth0   bridged(bridge_if=br0,proxy_if=p0)\n",
         "         guest: vec0 0A:12:BC:AF:32:00 (up, vec); host: p0 FE:00:00:00:00:01, port of br0\n",
         "         received 3 MB (2100 packets, 7 dropped), sent 90 bytes (1 packets)\n",
+        "\nShared directories\n  share0 /srv/job               at /src, as user 1000, not as its owner\n",
+        "         its file system cannot map owners: the guest reads and changes only what user 1000 may, and what it \
+         makes belongs to that user\n",
         "\nConfiguration in effect\n  mem = 64\n  start = manual  (default)\n",
         "\nPending changes, in effect from the next start on\n  mem = 128  (user change)\n",
     ] {
@@ -188,6 +191,7 @@ fn json_is_ascii_and_has_the_documented_members() {
     assert_eq!(document["state"], "running");
     assert_eq!(document["kernel_version"], "Linux 6.1 \u{9b}");
     assert_eq!(document["disks"][0]["file"], "/disks/r\u{fffd}oot.dsk");
+    assert_eq!(document["shares"][0]["owner"], "unmapped");
     assert_eq!(document["channels"][0]["writer"], serde_json::Value::Null);
     assert_eq!(document["nics"][0]["link"]["received_packets"], 2100);
     let man = include_str!("../../../../man/umlwatch.1");
