@@ -78,6 +78,28 @@ fn a_machine_is_created_used_and_deleted() {
 }
 
 #[test]
+fn machines_keep_an_image_that_is_deleted() {
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
+    let images = world.path().join("var/shared/images");
+    image_in(images.clone());
+    let other = images.join("other");
+    fs::copy(images.join("small.dsk"), &other).unwrap();
+    create(&world, "small.dsk", &[]).ok();
+    let kept = world.path().join("var/shared/disks/small.dsk");
+    let told = world.umladmin(&["image", "delete", "small.dsk", "other"]);
+    let kept = kept.display();
+    let wanted = format!("small.dsk: deleted, but stays as {kept}: disks of web are based on it\n");
+    assert_eq!(told.ok(), wanted);
+    assert!(fs::read_dir(images).unwrap().next().is_none());
+    world.umladmin(&["boot", "web"]).ok();
+    let args = ["web", "-wait-ready", "60", "-exec", "hostname"];
+    run(&mut world.command("umlwatch", &args)).ok();
+    world.umladmin(&["-stop", "-yes", "delete", "web"]).ok();
+}
+
+#[test]
 fn a_clone_and_a_renamed_machine_have_what_was_written() {
     let Some(world) = World::with_real_kernel() else {
         return;

@@ -9,9 +9,10 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use config::{DiskName, VmName};
+use files::HeldDir;
 use serde::{Deserialize, Serialize};
 
-use crate::locks::{Error, Identity, Locks};
+use crate::locks::{Error, Identity, LOCKS, Locks};
 
 /// The suffix of the file of a VM's images, after its name.
 const SUFFIX: &str = ".cows";
@@ -48,7 +49,7 @@ impl Locks {
     /// [`Error::Files`].
     pub fn note(&self, cow: Cow) -> Result<(), Error> {
         let _mutex = self.files().mutex()?;
-        let mut cows = self.read_cows(&self.own_cows())?;
+        let mut cows = read(self.files(), &self.own_cows())?;
         cows.retain(|known| known.disk != cow.disk);
         cows.push(cow);
         self.write_cows(&cows)
@@ -60,7 +61,7 @@ impl Locks {
     /// [`Error::Files`].
     pub fn take_over(&self, old: &VmName, from: &Path, to: &Path) -> Result<(), Error> {
         let _mutex = self.files().mutex()?;
-        let mut cows = self.read_cows(&format!("{old}{SUFFIX}"))?;
+        let mut cows = read(self.files(), &format!("{old}{SUFFIX}"))?;
         for cow in &mut cows {
             if let Ok(below) = cow.host.strip_prefix(from) {
                 cow.host = to.join(below);
@@ -92,35 +93,47 @@ impl Locks {
         write().map_err(|error| self.files().failed("write", &name)(error).into())
     }
 
-    fn read_cows(&self, name: &str) -> Result<Vec<Cow>, Error> {
-        let read = || -> io::Result<Vec<Cow>> {
-            match self.files().content(name) {
-                Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-                content => Ok(serde_json::from_slice(&content?)?),
-            }
-        };
-        read().map_err(|error| self.files().failed("read", name)(error).into())
-    }
-
     /// The images that rely on a file, also those of this VM, each with the name of the VM.
     ///
     /// # Errors
     /// [`Error::Files`].
     pub fn relying_on(&self, backing: &Identity) -> Result<Vec<(String, Cow)>, Error> {
-        let _mutex = self.files().mutex()?;
-        let mut relying = Vec::new();
-        for name in self.files().names()? {
-            let Some(vm) = name.strip_suffix(SUFFIX) else {
-                continue;
-            };
-            let cows = self.read_cows(&name)?;
-            let cows = cows.into_iter().filter(|cow| cow.backing == *backing);
-            // The file is only examined, by a path of which root owns all but the last directory.
-            let there = cows.filter(|cow| fs::symlink_metadata(&cow.host).is_ok());
-            relying.extend(there.map(|cow| (vm.to_owned(), cow)));
-        }
-        Ok(relying)
+        relying(self.files(), backing)
     }
+}
+
+/// The images of all VMs with this directory `shared` that rely on a file, each with the name of its VM.
+///
+/// # Errors
+/// [`Error::Files`].
+pub fn relying_on(shared: &Path, backing: &Identity) -> Result<Vec<(String, Cow)>, Error> {
+    relying(&HeldDir::open(&shared.join(LOCKS))?, backing)
+}
+
+fn relying(files: &HeldDir, backing: &Identity) -> Result<Vec<(String, Cow)>, Error> {
+    let _mutex = files.mutex()?;
+    let mut relying = Vec::new();
+    for name in files.names()? {
+        let Some(vm) = name.strip_suffix(SUFFIX) else {
+            continue;
+        };
+        let cows = read(files, &name)?;
+        let cows = cows.into_iter().filter(|cow| cow.backing == *backing);
+        // The file is only examined, by a path of which root owns all but the last directory.
+        let there = cows.filter(|cow| fs::symlink_metadata(&cow.host).is_ok());
+        relying.extend(there.map(|cow| (vm.to_owned(), cow)));
+    }
+    Ok(relying)
+}
+
+fn read(files: &HeldDir, name: &str) -> Result<Vec<Cow>, Error> {
+    let read = || -> io::Result<Vec<Cow>> {
+        match files.content(name) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+            content => Ok(serde_json::from_slice(&content?)?),
+        }
+    };
+    read().map_err(|error| files.failed("read", name)(error).into())
 }
 
 /// The list as it is written. It is never longer than the readers accept, for then the other VMs could read none of it:
@@ -165,7 +178,7 @@ mod tests {
         assert_eq!(two.relying_on(&base).unwrap(), []);
         one.note(cow.clone()).unwrap();
         one.note(cow).unwrap();
-        assert_eq!(one.read_cows("vm1.cows").unwrap().len(), 1);
+        assert_eq!(read(one.files(), "vm1.cows").unwrap().len(), 1);
         one.record(&[]).unwrap();
         assert!(!shared.path().join("locks/vm1.cows").exists());
     }

@@ -10,7 +10,7 @@ mod inspect;
 mod locks;
 pub mod work;
 
-pub use cows::Cow;
+pub use cows::{Cow, relying_on};
 pub use devices::{Devices, Error as DeviceError};
 pub use elsewhere::InUse;
 pub use inspect::{Disk, Disks, Error, Opener, ubd_argument};

@@ -18,6 +18,8 @@ use files::{HeldDir, HeldError};
 use rustix::fs::{FileType, Stat};
 use serde::{Deserialize, Serialize};
 
+/// The directory, in the one that all VMs share.
+pub(crate) const LOCKS: &str = "locks";
 /// The suffix of the file of a monitor's claims, after its VM's name.
 const SUFFIX: &str = ".held";
 
@@ -175,7 +177,7 @@ impl Locks {
     /// [`Error::Files`].
     pub fn open(shared: &Path, vm: &VmName) -> Result<Rc<Locks>, Error> {
         Ok(Rc::new(Locks {
-            files: HeldDir::open(&shared.join("locks"))?,
+            files: HeldDir::open(&shared.join(LOCKS))?,
             vm: vm.clone(),
             own: RefCell::default(),
         }))

@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use config::{Config, VmName};
-use disks::{Identity, Locks};
+use disks::{Identity, relying_on};
 use files::copy_sparse;
 use jail::Program;
 
@@ -104,7 +104,6 @@ impl Backing {
 /// that of the image it was made from: it is of no use without the VM.
 pub(crate) fn sole_backing(config: &Config, vm: &VmName) -> Option<PathBuf> {
     let shared = &config.global.shared;
-    let locks = Locks::open(shared, vm).ok()?;
     let named: BTreeSet<String> = config
         .vm_names()
         .filter_map(|vm| config.vm(vm).ok())
@@ -118,10 +117,34 @@ pub(crate) fn sole_backing(config: &Config, vm: &VmName) -> Option<PathBuf> {
         if stat.st_nlink < 2 || named.contains(&disk) {
             return None;
         }
-        let relying = locks.relying_on(&Identity::of(&stat)).ok()?;
+        let relying = relying_on(shared, &Identity::of(&stat)).ok()?;
         let is_sole = !relying.is_empty() && relying.iter().all(|(other, _)| *other == vm.as_str());
         is_sole.then_some(path)
     })
+}
+
+/// What stays of an image that is deleted: its other name, by which VMs have it.
+pub(crate) struct Kept {
+    /// The file among the shared disks.
+    pub(crate) path: PathBuf,
+    /// The VMs with copies on write of it, as far as their monitors have recorded them.
+    pub(crate) vms: BTreeSet<String>,
+}
+
+impl Kept {
+    /// None if the image has no other name there.
+    pub(crate) fn of(image: &Path, shared: &Path) -> Option<Kept> {
+        let stat = rustix::fs::lstat(image).ok()?;
+        let identity = Identity::of(&stat);
+        let disks = fs::read_dir(shared.join("disks")).ok()?.flatten();
+        let mut paths = disks.map(|entry| entry.path());
+        let path = paths.find(|path| {
+            rustix::fs::lstat(path).is_ok_and(|other| Identity::of(&other) == identity)
+        })?;
+        let relying = relying_on(shared, &identity).unwrap_or_default();
+        let vms = relying.into_iter().map(|(vm, _)| vm).collect();
+        Some(Kept { path, vms })
+    }
 }
 
 /// How many different images of one name there can be.

@@ -28,6 +28,7 @@ use file_system::Shape;
 use manifest::Kernel;
 use store::Store;
 
+use crate::report::Report;
 use crate::run::{self, choice};
 
 /// The image that needs no network.
@@ -230,10 +231,21 @@ fn build_busybox(store: &Store, name: &str) -> Result<Exit, Failure> {
     builder.finish(done)
 }
 
+/// No VM is harmed: those that were created from an image have it by another name, and go on with that.
 fn delete(store: &Store, names: &[&str]) -> Result<Exit, Failure> {
+    let report = Report::new();
     for name in names {
         let deleted = store.delete(name);
-        deleted.map_err(|why| Failure::new(Exit::Failed, why))?;
+        let kept = deleted.map_err(|why| Failure::new(Exit::Failed, why))?;
+        if let Some(kept) = kept {
+            let vms: Vec<_> = kept.vms.iter().map(String::as_str).collect();
+            let users = match vms.is_empty() {
+                true => "remove that if no VM uses it".to_owned(),
+                false => format!("disks of {} are based on it", vms.join(", ")),
+            };
+            let path = kept.path.display();
+            report.line(name, &format!("deleted, but stays as {path}: {users}"));
+        }
     }
     Ok(Exit::Done)
 }

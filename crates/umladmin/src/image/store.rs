@@ -17,7 +17,7 @@ use tempfile::TempDir;
 use super::file_system::IMAGE;
 use super::manifest::Manifest;
 use super::unpack::TREE;
-use crate::furnish::cannot;
+use crate::furnish::{Kept, cannot};
 
 /// How the directories in which images are built are called.
 const NEW: &str = ".new-";
@@ -29,6 +29,7 @@ pub(super) const MAX_MANIFEST: u64 = 64 << 10;
 /// The images of this host.
 pub(crate) struct Store {
     directory: PathBuf,
+    shared: PathBuf,
 }
 
 /// One of them.
@@ -52,6 +53,7 @@ impl Store {
     pub(crate) fn of(global: &Global) -> Store {
         Store {
             directory: global.shared.join("images"),
+            shared: global.shared.clone(),
         }
     }
 
@@ -197,8 +199,8 @@ impl Store {
         directory.sync_all().map_err(failed)
     }
 
-    /// Removes an image.
-    pub(super) fn delete(&self, name: &str) -> Result<(), String> {
+    /// Removes an image; returns what stays of it for VMs.
+    pub(super) fn delete(&self, name: &str) -> Result<Option<Kept>, String> {
         check_name(name)?;
         let path = self.path(name);
         match path.symlink_metadata() {
@@ -211,12 +213,13 @@ impl Store {
                 ));
             }
         }
+        let kept = Kept::of(&path, &self.shared);
         fs::remove_file(&path).map_err(|error| cannot("remove", &path, &error))?;
         match fs::remove_file(self.manifest_path(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(cannot("remove", &self.manifest_path(name), &error))
             }
-            _ => Ok(()),
+            _ => Ok(kept),
         }
     }
 }
