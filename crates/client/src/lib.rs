@@ -24,6 +24,7 @@
 //! Calls block, each until the monitor answers. All other procedures of `proto/umlmonctrl.x` can be called by
 //! [`Client::call`].
 
+pub mod bar;
 mod call;
 mod change;
 mod client;

@@ -13,7 +13,6 @@ mod files;
 mod list;
 mod manifest;
 mod oci;
-mod progress;
 mod store;
 mod transfer;
 mod unpack;

@@ -2,12 +2,13 @@
 //! work, as the user of the VM (umladmin).
 
 use std::fs;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use cli::{Exit, Failure, Line};
 use client::Client;
+use client::bar::Bar;
 use client::when::{size, utc};
 use config::{Config, DiskKind, DiskName, SnapshotLabel, Vm, VmName};
 use disks::work::snapshot_parts;
@@ -218,20 +219,12 @@ fn find(vm: &Vm) -> Result<Vec<Snapshot>, Failure> {
 /// Has the monitor do it, and shows the progress on a terminal. CTRL-C ends the connection, and that cancels it.
 fn perform(config: &Config, vm: &VmName, task: &DiskTask) -> Result<(), Failure> {
     let mut client = Client::at(vm, config.global.ctrl(vm));
-    let is_shown = io::stderr().is_terminal();
-    let mut is_begun = false;
+    let bar = Bar::default();
     let result = disk_work::perform(&mut client, task, &mut |progress| {
-        if is_shown && progress.total > 0 {
-            is_begun = true;
-            let (done, total) = (size(progress.done), size(progress.total));
-            // If it cannot be shown, the work goes on.
-            let _ = write!(io::stderr(), "\r{vm}: {done} of {total}\x1b[K");
-        }
+        bar.show(progress.done, progress.total);
         Ok(())
     });
-    if is_begun {
-        let _ = write!(io::stderr(), "\r\x1b[K");
-    }
+    drop(bar);
     result.map_err(|failure| explained(failure, vm))
 }
 

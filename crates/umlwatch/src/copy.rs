@@ -6,14 +6,13 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use cli::{Exit, Failure, printable};
+use client::bar::Bar;
 use client::pipe::{End, Pipe};
 use client::{Client, signals};
 use file_stream::{Error, Progress, Target, name_of, receive, send};
 use guest_line::{receiving, sending};
 use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
-
-use crate::bar::Bar;
 
 /// How much is read or written at once.
 const BUFFER: usize = 32 << 10;
@@ -71,7 +70,7 @@ fn finish(mut pipe: Pipe, shown: Shown, done: Result<(), Error>) -> Result<(), F
         Err(error @ Error::Stream(_)) => pipe.end().map(|end| (end, Some(error))),
         Err(error) => Err(ours(error)),
     };
-    shown.bar.remove();
+    drop(shown.bar);
     let said = pipe.said();
     let mut lines = said
         .trim_end()

@@ -5,6 +5,7 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use cli::{Exit, Failure, printable};
+use client::bar::Bar;
 use client::signals::{self, Signals};
 use client::when::size;
 use client::{Monitor, Stream, json, refused};
@@ -17,7 +18,6 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use serde_json::{Value, json};
 
-use crate::bar::Bar;
 use crate::run::Runner;
 
 /// How long one call waits for the end of a job; the bar is updated as often.
@@ -34,9 +34,9 @@ impl Runner {
             client.send_disk_begin(task)
         })?;
         let begun = begun.into_result().map_err(refused)?;
-        let mut bar = Bar::default();
-        let ended = self.follow(&begun, &mut signals, &mut bar);
-        bar.remove();
+        let bar = Bar::default();
+        let ended = self.follow(&begun, &mut signals, &bar);
+        drop(bar);
         drop(signals);
         match ended? {
             None => Ok(()),
@@ -50,7 +50,7 @@ impl Runner {
         &mut self,
         job: &DiskJob,
         signals: &mut Interruption,
-        bar: &mut Bar,
+        bar: &Bar,
     ) -> Result<Option<Signal>, Failure> {
         let args = DiskWaitArgs {
             job: job.job,

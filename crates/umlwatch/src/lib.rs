@@ -3,7 +3,6 @@
 
 mod argument;
 mod attach;
-mod bar;
 pub mod command;
 mod copy;
 mod disk_argument;

@@ -1,17 +1,17 @@
 //! The steps from files to an image in the directory of images (umladmin). Nothing is left of one that fails.
 
-use std::io::{Cursor, Read};
+use std::io::{self, Cursor, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use cli::{Exit, Failure};
+use client::bar::Bar;
 use client::signals::{self, Signals};
 use client::when;
 
 use super::apart::{self, Stopped, Work};
 use super::file_system::{self, Shape};
 use super::manifest::{Kernel, Manifest};
-use super::progress::{Counted, Progress};
 use super::store::{Place, Store};
 
 /// An image that is being built.
@@ -20,7 +20,7 @@ pub(super) struct Builder<'a> {
     name: &'a str,
     pub(super) place: Place,
     pub(super) signals: Signals,
-    pub(super) progress: Progress,
+    pub(super) bar: Bar,
 }
 
 /// An archive that is a part of an image.
@@ -50,7 +50,7 @@ impl<'a> Builder<'a> {
             store,
             name,
             signals,
-            progress: Progress::new(),
+            bar: Bar::default(),
         })
     }
 
@@ -67,7 +67,7 @@ impl<'a> Builder<'a> {
 
     /// Adds the files of an archive.
     pub(super) fn unpack(&self, part: Part<'_>) -> Result<(), Stopped> {
-        self.progress
+        self.bar
             .bytes(format!("Unpacking {}", part.what), part.size);
         let count = Arc::new(AtomicU64::new(0));
         let mut input = Counted {
@@ -78,7 +78,7 @@ impl<'a> Builder<'a> {
             decompressor: part.decompressor,
             layer: part.is_layer,
         };
-        let mut step = |_: &str| self.progress.at(count.load(Ordering::Relaxed));
+        let mut step = |_: &str| self.bar.at(count.load(Ordering::Relaxed));
         let directory = self.place.path();
         let said = apart::run(directory, &work, &mut input, &self.signals, &mut step);
         let about = |stopped| match stopped {
@@ -103,9 +103,9 @@ impl<'a> Builder<'a> {
         shape: Shape,
         kernel: Kernel,
     ) -> Result<(), Stopped> {
-        self.progress.step("Making the file system");
+        self.bar.step("Making the file system");
         file_system::make(self.place.path(), shape, &self.signals, &mut || {
-            self.progress.tick();
+            self.bar.tick();
         })?;
         let manifest = Manifest {
             source: source.into(),
@@ -119,8 +119,8 @@ impl<'a> Builder<'a> {
 
     /// Makes the finished file one of the images.
     pub(super) fn store(&self, manifest: &Manifest) -> Result<(), Stopped> {
-        self.progress.step("Writing the image");
-        let mut hashed = |_| self.progress.tick();
+        self.bar.step("Writing the image");
+        let mut hashed = |_| self.bar.tick();
         let published = self
             .store
             .publish(&self.place, self.name, manifest, &mut hashed);
@@ -134,9 +134,9 @@ impl<'a> Builder<'a> {
             name,
             place,
             signals,
-            progress,
+            bar,
         } = self;
-        drop(progress);
+        drop(bar);
         drop(place);
         drop(signals);
         result(name, done)?;
@@ -155,5 +155,19 @@ pub(super) fn result(name: &str, done: Result<(), Stopped>) -> Result<(), Failur
             signals::obey(signal)?;
             Err(Failure::new(Exit::Failed, ""))
         }
+    }
+}
+
+/// A reader that counts.
+struct Counted<R> {
+    reader: R,
+    count: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.reader.read(buffer)?;
+        self.count.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
     }
 }

@@ -98,11 +98,11 @@ pub(super) fn install(builder: &Builder<'_>, release: &str) -> Result<(), Stoppe
         network: true,
     };
     let title = format!("Installing Debian {release}");
-    builder.progress.step(title.clone());
+    builder.bar.step(title.clone());
     let mut step = |line: &str| {
         let line: String = cli::printable(line.as_bytes()).chars().take(60).collect();
-        builder.progress.step(format!("{title}: {line}"));
-        builder.progress.tick();
+        builder.bar.step(format!("{title}: {line}"));
+        builder.bar.tick();
     };
     let directory = builder.place.path();
     let done = apart::run(

@@ -6,6 +6,7 @@ use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
+use client::bar::Bar;
 use client::signals::Signals;
 use client::when;
 use nix::sys::signal::Signal;
@@ -14,7 +15,7 @@ use super::apart::Stopped;
 use super::builder::Builder;
 use super::file_system::IMAGE;
 use super::manifest::{Kernel, Manifest};
-use super::progress::Progress;
+
 use super::store::{MAX_MANIFEST, Store, sum};
 use crate::furnish::cannot;
 
@@ -37,8 +38,8 @@ pub(super) fn import(builder: &Builder<'_>, path: &Path) -> Result<(), Stopped> 
     check(&file).map_err(|why| format!("{}: {why}", path.display()))?;
     let described = described(path)?;
     if let Some(manifest) = &described {
-        builder.progress.step("Checking the sum");
-        let found = sum(&file, &mut |_| builder.progress.tick()).map_err(failed)?;
+        builder.bar.step("Checking the sum");
+        let found = sum(&file, &mut |_| builder.bar.tick()).map_err(failed)?;
         if found != manifest.sha256 {
             return Err(Stopped::Failed(format!(
                 "{}: its SHA-256 sum is not the one in {}: it is damaged",
@@ -49,7 +50,7 @@ pub(super) fn import(builder: &Builder<'_>, path: &Path) -> Result<(), Stopped> 
     }
     let to = builder.place.path().join(IMAGE);
     let mut made = File::create_new(&to).map_err(|error| cannot("write", &to, &error))?;
-    copy(&file, &mut made, &builder.signals, &builder.progress)?;
+    copy(&file, &mut made, &builder.signals, &builder.bar)?;
     builder.store(&described.unwrap_or_else(|| Manifest {
         source: format!("import {}", path.display()),
         size: 0,
@@ -63,9 +64,9 @@ pub(super) fn import(builder: &Builder<'_>, path: &Path) -> Result<(), Stopped> 
 pub(super) fn export(store: &Store, name: &str, path: &Path) -> Result<(), Stopped> {
     let from = store.path(name);
     let file = File::open(&from).map_err(|error| cannot("read", &from, &error))?;
-    let (signals, progress) = (
+    let (signals, bar) = (
         Signals::hold().map_err(|error| error.to_string())?,
-        Progress::new(),
+        Bar::default(),
     );
     let directory = path.parent().filter(|path| !path.as_os_str().is_empty());
     let directory = directory.unwrap_or(Path::new("."));
@@ -75,7 +76,7 @@ pub(super) fn export(store: &Store, name: &str, path: &Path) -> Result<(), Stopp
     }
     // It goes away with this process, unless it is whole.
     let mut new = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
-    copy(&file, new.as_file_mut(), &signals, &progress)?;
+    copy(&file, new.as_file_mut(), &signals, &bar)?;
     new.as_file().sync_all().map_err(failed)?;
     if let Some(manifest) = store.manifest(name) {
         let text = serde_json::to_string_pretty(&manifest).map_err(|error| error.to_string())?;
@@ -135,10 +136,10 @@ fn check(file: &File) -> Result<(), String> {
 }
 
 /// Copies a file; what are zeros takes no space.
-fn copy(from: &File, to: &mut File, signals: &Signals, progress: &Progress) -> Result<(), Stopped> {
+fn copy(from: &File, to: &mut File, signals: &Signals, bar: &Bar) -> Result<(), Stopped> {
     let failed = |error: io::Error| Stopped::Failed(format!("cannot copy the image: {error}"));
     let size = from.metadata().map_err(failed)?.len();
-    progress.bytes("Copying the image", size);
+    bar.bytes("Copying the image", size);
     // As long as any piece that is read.
     let zeros = vec![0; files::PIECE];
     let mut done = 0;
@@ -153,7 +154,7 @@ fn copy(from: &File, to: &mut File, signals: &Signals, progress: &Progress) -> R
             true => to.seek(SeekFrom::Start(done)).map(drop)?,
             false => to.write_all(piece)?,
         }
-        progress.at(done);
+        bar.at(done);
         Ok(())
     });
     if let Some(signal) = signal {
