@@ -160,7 +160,8 @@ impl Store {
         }
     }
 
-    /// Makes the image that has been built here one of the images. `manifest` gets its size and its sum.
+    /// Makes the image that has been built here one of the images. `manifest` gets its size, and its sum
+    /// if it has none.
     pub(super) fn publish(
         &self,
         place: &Place,
@@ -176,7 +177,10 @@ impl Store {
         let file = File::open(&image).map_err(failed)?;
         file.sync_all().map_err(failed)?;
         let size = file.metadata().map_err(failed)?.len();
-        let sha256 = sum(&file, hashed).map_err(failed)?;
+        let sha256 = match manifest.sha256.as_str() {
+            "" => sum(&file, hashed).map_err(failed)?,
+            known => known.to_owned(),
+        };
         let manifest = Manifest {
             size,
             sha256,
@@ -250,7 +254,7 @@ fn lock(directory: &Path, how: FlockOperation) -> io::Result<File> {
 }
 
 /// The SHA-256 sum of a file, in hexadecimal digits.
-pub(super) fn sum(file: &File, hashed: &mut dyn FnMut(u64)) -> io::Result<String> {
+fn sum(file: &File, hashed: &mut dyn FnMut(u64)) -> io::Result<String> {
     let mut sum = Sha256::new();
     let mut all = 0;
     read_sparse(file, &mut |piece| {
@@ -259,7 +263,12 @@ pub(super) fn sum(file: &File, hashed: &mut dyn FnMut(u64)) -> io::Result<String
         hashed(all);
         Ok(())
     })?;
-    Ok(format!("{:x}", sum.finalize()))
+    Ok(digits(sum))
+}
+
+/// The sum of all that was hashed, in hexadecimal digits.
+pub(super) fn digits(sum: Sha256) -> String {
+    format!("{:x}", sum.finalize())
 }
 
 #[cfg(test)]

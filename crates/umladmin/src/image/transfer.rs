@@ -10,13 +10,13 @@ use client::bar::Bar;
 use client::signals::Signals;
 use client::when;
 use nix::sys::signal::Signal;
+use sha2::{Digest as _, Sha256};
 
 use super::apart::Stopped;
 use super::builder::Builder;
 use super::file_system::IMAGE;
 use super::manifest::{Kernel, Manifest};
-
-use super::store::{MAX_MANIFEST, Store, sum};
+use super::store::{MAX_MANIFEST, Store, digits};
 use crate::furnish::cannot;
 
 /// Where file systems have what they are known by.
@@ -37,24 +37,25 @@ pub(super) fn import(builder: &Builder<'_>, path: &Path) -> Result<(), Stopped> 
     let file = File::open(path).map_err(failed)?;
     check(&file).map_err(|why| format!("{}: {why}", path.display()))?;
     let described = described(path)?;
-    if let Some(manifest) = &described {
-        builder.bar.step("Checking the sum");
-        let found = sum(&file, &mut |_| builder.bar.tick()).map_err(failed)?;
-        if found != manifest.sha256 {
-            return Err(Stopped::Failed(format!(
-                "{}: its SHA-256 sum is not the one in {}: it is damaged",
-                path.display(),
-                beside(path).display()
-            )));
-        }
-    }
     let to = builder.place.path().join(IMAGE);
     let mut made = File::create_new(&to).map_err(|error| cannot("write", &to, &error))?;
-    copy(&file, &mut made, &builder.signals, &builder.bar)?;
+    let mut sum = Sha256::new();
+    let (signals, bar) = (&builder.signals, &builder.bar);
+    copy(&file, &mut made, signals, bar, &mut |piece| {
+        sum.update(piece);
+    })?;
+    let sha256 = digits(sum);
+    if described.as_ref().is_some_and(|it| it.sha256 != sha256) {
+        return Err(Stopped::Failed(format!(
+            "{}: its SHA-256 sum is not the one in {}: it is damaged",
+            path.display(),
+            beside(path).display()
+        )));
+    }
     builder.store(&described.unwrap_or_else(|| Manifest {
         source: format!("import {}", path.display()),
         size: 0,
-        sha256: String::new(),
+        sha256,
         date: when::rfc3339(when::now()),
         kernel: Kernel::default(),
     }))
@@ -64,10 +65,8 @@ pub(super) fn import(builder: &Builder<'_>, path: &Path) -> Result<(), Stopped> 
 pub(super) fn export(store: &Store, name: &str, path: &Path) -> Result<(), Stopped> {
     let from = store.path(name);
     let file = File::open(&from).map_err(|error| cannot("read", &from, &error))?;
-    let (signals, bar) = (
-        Signals::hold().map_err(|error| error.to_string())?,
-        Bar::default(),
-    );
+    let signals = Signals::hold().map_err(|error| error.to_string())?;
+    let bar = Bar::default();
     let directory = path.parent().filter(|path| !path.as_os_str().is_empty());
     let directory = directory.unwrap_or(Path::new("."));
     let failed = |error: io::Error| cannot("write", path, &error);
@@ -76,7 +75,7 @@ pub(super) fn export(store: &Store, name: &str, path: &Path) -> Result<(), Stopp
     }
     // It goes away with this process, unless it is whole.
     let mut new = tempfile::NamedTempFile::new_in(directory).map_err(failed)?;
-    copy(&file, new.as_file_mut(), &signals, &bar)?;
+    copy(&file, new.as_file_mut(), &signals, &bar, &mut |_| ())?;
     new.as_file().sync_all().map_err(failed)?;
     if let Some(manifest) = store.manifest(name) {
         let text = serde_json::to_string_pretty(&manifest).map_err(|error| error.to_string())?;
@@ -135,8 +134,14 @@ fn check(file: &File) -> Result<(), String> {
     }
 }
 
-/// Copies a file; what are zeros takes no space.
-fn copy(from: &File, to: &mut File, signals: &Signals, bar: &Bar) -> Result<(), Stopped> {
+/// Copies a file, of which `each` piece is looked at; what are zeros takes no space.
+fn copy(
+    from: &File,
+    to: &mut File,
+    signals: &Signals,
+    bar: &Bar,
+    each: &mut dyn FnMut(&[u8]),
+) -> Result<(), Stopped> {
     let failed = |error: io::Error| Stopped::Failed(format!("cannot copy the image: {error}"));
     let size = from.metadata().map_err(failed)?.len();
     bar.bytes("Copying the image", size);
@@ -149,6 +154,7 @@ fn copy(from: &File, to: &mut File, signals: &Signals, bar: &Bar) -> Result<(), 
         if signal.is_some() {
             return Err(io::ErrorKind::Interrupted.into());
         }
+        each(piece);
         done += piece.len() as u64;
         match zeros.starts_with(piece) {
             true => to.seek(SeekFrom::Start(done)).map(drop)?,
