@@ -101,7 +101,12 @@ impl Vm {
 
     /// It runs as a user of its own from `user_pool`.
     pub fn has_auto_user(&self) -> bool {
-        self.vmuser == "auto"
+        self.named_user().is_none()
+    }
+
+    /// The user as which it runs; None if that is one of its own from `user_pool`.
+    pub fn named_user(&self) -> Option<&str> {
+        Some(self.vmuser.as_str()).filter(|user| *user != "auto")
     }
 
     /// Its kernel gets text about networks in its own words, a raw `eth` or a `kernelarg`, and so must see the network

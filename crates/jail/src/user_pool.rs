@@ -39,6 +39,23 @@ pub struct UserPool {
 }
 
 impl UserPool {
+    /// The account of a VM whose directory exists: of this user, or without one of a number
+    /// that it has, or gets now.
+    ///
+    /// # Errors
+    /// As [`Account::resolve`]; if the number of the VM belongs to somebody else by now, or if there is none left.
+    pub fn account(
+        &self,
+        vm: &str,
+        vmuser: Option<&str>,
+        vmgroup: Option<&str>,
+    ) -> Result<Account> {
+        match vmuser {
+            Some(vmuser) => Account::resolve(vmuser, vmgroup),
+            None => self.take(vm, vmgroup),
+        }
+    }
+
     /// The number that a VM has, if it has one; for those who only look. The files are readable by all users.
     ///
     /// # Errors
@@ -52,12 +69,8 @@ impl UserPool {
         }
     }
 
-    /// The account of a VM: the number that it has, or one that it gets now, whose directory must exist. Its group is
-    /// `vmgroup`, or the one of the same number.
-    ///
-    /// # Errors
-    /// If the number belongs to somebody else by now, or if there is none left.
-    pub fn take(&self, vm: &str, vmgroup: Option<&str>) -> Result<Account> {
+    /// The number that the VM has, or one that it gets now. Its group is `vmgroup`, or the one of the same number.
+    fn take(&self, vm: &str, vmgroup: Option<&str>) -> Result<Account> {
         let directory = open_path(&self.vardir, 0o755)?;
         let _lock = self.lock(&directory)?;
         let mut others = self.records(&directory)?;

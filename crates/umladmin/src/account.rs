@@ -15,10 +15,7 @@ pub(crate) fn pool(global: &Global) -> UserPool {
 
 /// The account of a VM whose directory exists; with `vmuser = auto`, it gets a number now if it has none.
 pub(crate) fn of(global: &Global, vm: &Vm) -> Result<Account, Failure> {
-    let group = vm.vmgroup.as_deref();
-    let account = match vm.has_auto_user() {
-        true => pool(global).take(vm.name.as_str(), group),
-        false => Account::resolve(&vm.vmuser, group),
-    };
+    let pool = pool(global);
+    let account = pool.account(vm.name.as_str(), vm.named_user(), vm.vmgroup.as_deref());
     account.map_err(|error| Failure::new(Exit::Failed, error))
 }

@@ -127,11 +127,7 @@ fn account(global: &Global, vm: &Vm) -> anyhow::Result<Account> {
         last: global.user_pool.last,
     };
     let resolve = || {
-        let group = vm.vmgroup.as_deref();
-        let account = match vm.has_auto_user() {
-            true => pool.take(vm.name.as_str(), group),
-            false => Account::resolve(&vm.vmuser, group),
-        };
+        let account = pool.account(vm.name.as_str(), vm.named_user(), vm.vmgroup.as_deref());
         serde_json::to_vec(&account.map_err(|error| error.to_string())).unwrap_or_default()
     };
     let answer = daemon::aside(resolve).context("cannot ask the user database")?;

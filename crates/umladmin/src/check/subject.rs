@@ -112,8 +112,8 @@ impl Subject {
     /// The account of a VM; None if it gets a number of its own when it is started for the first time.
     pub(super) fn account(&self, vm: &Vm) -> Option<jail::Result<Account>> {
         let group = vm.vmgroup.as_deref();
-        if !vm.has_auto_user() {
-            return Some(Account::resolve(&vm.vmuser, group));
+        if let Some(user) = vm.named_user() {
+            return Some(Account::resolve(user, group));
         }
         let pool = account::pool(&self.config.global);
         let uid = pool.recorded(vm.name.as_str()).transpose()?;
