@@ -63,6 +63,12 @@ impl Neighbour {
         neighbour
     }
 
+    /// Begins a command of the shell there.
+    fn begin(&self, line: &str) -> Helper {
+        let pid = self.0.0.id().to_string();
+        Helper::run("nsenter", &["-t", &pid, "-n", "sh", "-c", line])
+    }
+
     /// Runs a command there.
     #[track_caller]
     fn run(&self, words: &str) {
@@ -278,6 +284,96 @@ fn by_a_process_without_an_interface_of_the_host() {
     vm.wait_inactive();
     assert_eq!(snapshot(), before);
     assert!(TcpListener::bind(("127.0.0.1", port)).is_ok());
+}
+
+/// Sets an interface up by DHCP, as the guest of a test can: with what this script of udhcpc does.
+const BY_DHCP: &str = "mount -o remount,rw / 2> /dev/null; nic=$(basename /sys/class/net/[ve]*0); \
+     printf '#!/bin/sh\\n[ $1 = bound ] || exit 0\\nip addr add $ip/$mask dev $interface\\n\
+     ip route add default via $router\\necho nameserver $dns > /etc/resolv.conf\\n' > /tmp/dhcp && \
+     chmod +x /tmp/dhcp && ip link set $nic up && udhcpc -i $nic -n -q -s /tmp/dhcp";
+
+/// A guest in a network that the suite makes, with another one that has 10.86.0.2, cannot do everything.
+fn is_kept_apart(db: &mut Shell) {
+    // Whatever listens on the host.
+    let private = TcpListener::bind("0.0.0.0:5002").unwrap();
+    for address in ["10.86.0.1", "10.8.0.1", "127.0.0.1"] {
+        db.run(&format!("! nc -w 2 {address} 5002 < /dev/null"));
+    }
+    private.set_nonblocking(true).unwrap();
+    assert!(private.accept().is_err());
+
+    // The address of another one, and a hardware address that is not its own.
+    db.run("ip addr add 10.86.0.77/24 dev $nic; ! ping -c 2 -W 1 -I 10.86.0.77 web.uml");
+    db.run("ip addr del 10.86.0.77/24 dev $nic; ping -c 1 -W 10 web.uml");
+    db.run("mac=$(cat /sys/class/net/$nic/address)");
+    for (mac, reaches) in [("02:00:00:00:00:07", "!"), ("$mac", "")] {
+        db.run(&format!(
+            "ip link set $nic down; ip link set $nic address {mac} && ip link set $nic up; \
+             {reaches} ping -c 3 -W 1 10.86.0.2"
+        ));
+    }
+}
+
+/// In a network that the suite makes: addresses by DHCP, names, what is beyond the masquerade, forwarded ports; and
+/// what guests cannot reach.
+#[test]
+fn by_a_network_of_the_suite() {
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
+    enter();
+    let neighbour = Neighbour::new();
+    ip("route add default via 10.8.0.2");
+    let (before, load, port) = (snapshot(), e2e::flood(2 << 20), free_port());
+    let forwards = format!("forward={port}:7,forward=10.8.0.1:{port}:8");
+    let lines = [
+        ("web", format!("eth0 = nat({forwards})")),
+        ("db", "eth0 = nat()".to_owned()),
+    ];
+    let vms = lines.map(|(name, line)| {
+        let vm = world.vm(name).con(1).line(&line).disk(1, load.clone());
+        vm.guest(Login::RootShell).monitor()
+    });
+    let mut shells = vms.each_ref().map(|vm| {
+        vm.start();
+        let mut shell = Shell::of(vm);
+        shell.run(BY_DHCP);
+        shell
+    });
+    let [web, db] = &mut shells;
+    for address in ["10.86.0.1", "web.uml", "web", "10.8.0.2"] {
+        db.reaches("ping", address);
+    }
+    web.reaches("ping", "db.uml");
+
+    // The neighbour knows no way to the guests, so it is masqueraded.
+    let beyond = neighbour.begin("echo beyond | busybox nc -l -p 5001");
+    let said = db.run("until nc -w 5 10.8.0.2 5001 < /dev/null; do :; done");
+    assert!(said.contains("beyond"), "{said}");
+    drop(beyond);
+
+    is_kept_apart(db);
+    let line = "nc -l -p 7 < /dev/ubdb";
+    web.begin(line);
+    let connect = || TcpStream::connect(("127.0.0.1", port)).ok();
+    let stream = wait_for("nc in the guest", connect);
+    arrives("at a forwarded port from", stream, &load);
+    web.end(line);
+    let line = "echo hello | nc -l -p 8";
+    web.begin(line);
+    let from_outside =
+        format!("until busybox nc -w 5 10.8.0.1 {port} < /dev/null | grep hello; do :; done");
+    let outcome = neighbour.begin(&from_outside).0.wait().unwrap();
+    assert!(outcome.success());
+    web.end(line);
+
+    for (vm, shell) in vms.iter().zip(shells) {
+        shell.0.leave();
+        vm.umlwatch(&["-ctrlaltdel", "-wait", "60"]).ok();
+        vm.wait_inactive();
+    }
+    assert_eq!(snapshot(), before);
+    assert_eq!(run(Command::new("nft").args(["list", "ruleset"])).ok(), "");
 }
 
 /// Reads all that comes, and compares it.

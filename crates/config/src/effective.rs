@@ -93,6 +93,7 @@ impl Vm {
         check_logs(merged, &vm)?;
         check_proxies(merged, &vm)?;
         check_user_network(merged, &vm)?;
+        check_nat_networks(merged, &vm)?;
         vm.check_kernelargs(merged)?;
         Ok(vm)
     }
@@ -213,6 +214,15 @@ fn check_user_network(merged: &[Assignment], vm: &Vm) -> Result<()> {
         ))),
         _ => Ok(()),
     }
+}
+
+/// A VM has one address, and one name, in a network.
+fn check_nat_networks(merged: &[Assignment], vm: &Vm) -> Result<()> {
+    let network_of = |a: &Assignment| match (a.param.name, vm.eth.get(&a.index)) {
+        ("eth", Some(Nic::Nat { network, .. })) => Some(network.clone()),
+        _ => None,
+    };
+    distinct(merged, network_of, "the same network")
 }
 
 fn distinct<K: Ord>(

@@ -7,6 +7,7 @@ use crate::names::VmName;
 use crate::net::MacPool;
 use crate::password::Password;
 use crate::remote::{AuthPolicy, SealPolicy, TlsPolicy};
+use crate::subnet::Subnet;
 use crate::values::{Device, UserRange};
 
 /// The settings of `[GLOBAL]`, each as described in umlmon(5).
@@ -26,6 +27,8 @@ pub struct Global {
     pub devices: Vec<Device>,
     /// The MAC addresses given to network interfaces.
     pub pool: MacPool,
+    /// The addresses of the networks of `nat(...)`.
+    pub nat_pool: Subnet,
     /// The user IDs for VMs with `vmuser = auto`.
     pub user_pool: UserRange,
     /// The master password.
@@ -93,6 +96,7 @@ impl Global {
             tcp_redir: false,
             devices: Vec::new(),
             pool: MacPool::default(),
+            nat_pool: Subnet::default(),
             user_pool: UserRange::none(),
             password: None,
             sitecmd: None,

@@ -36,6 +36,7 @@ mod setting;
 mod share;
 mod size;
 mod sound;
+mod subnet;
 mod template;
 mod text;
 mod user;
@@ -53,8 +54,8 @@ pub use kernelarg::check_user_argument;
 pub use lint::lint;
 pub use main_file::{Config, Overview};
 pub use names::{
-    ChannelName, DiskKind, DiskName, GroupName, InterfaceName, JailPath, LogName, SnapshotLabel,
-    TemplateName, VmName,
+    ChannelName, DiskKind, DiskName, GroupName, InterfaceName, JailPath, LogName, NetworkName,
+    SnapshotLabel, TemplateName, VmName,
 };
 pub use net::{HwAddr, MacAddr, MacPool, Mtu, Nic, Transport};
 pub use password::{Password, Verifier};
@@ -63,6 +64,7 @@ pub use services::Service;
 pub use setting::{Origin, SectionKind, Setting};
 pub use share::{MAX_SHARE, Share};
 pub use size::megabytes;
+pub use subnet::Subnet;
 pub use text::is_printable;
 pub use user::UserChanges;
 pub use values::{

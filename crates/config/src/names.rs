@@ -103,6 +103,12 @@ checked_text! {
 }
 
 checked_text! {
+    /// The name of a network that the suite makes: 1 to 11 characters of `[a-z0-9]`, the first one a letter. It is part
+    /// of the names of interfaces, and the domain of the VMs.
+    NetworkName, check_network_name
+}
+
+checked_text! {
     /// The name of a group of VMs: `[A-Za-z0-9][A-Za-z0-9._-]{0,62}`.
     GroupName, check_group_name
 }
@@ -115,6 +121,18 @@ checked_text! {
 checked_text! {
     /// The label of a snapshot: `[A-Za-z0-9][A-Za-z0-9._-]{0,62}`.
     SnapshotLabel, check_snapshot_label
+}
+
+impl NetworkName {
+    /// Where `nat(...)` names none.
+    pub(crate) fn usual() -> NetworkName {
+        NetworkName("uml".into())
+    }
+
+    /// The bridge of the network.
+    pub fn bridge(&self) -> String {
+        format!("br-{self}")
+    }
 }
 
 impl VmName {
@@ -134,6 +152,18 @@ fn check_vm_name(text: &str) -> Result<()> {
         return Err(Error::value(WHAT, text, "this name is reserved"));
     }
     Ok(())
+}
+
+fn check_network_name(text: &str) -> Result<()> {
+    let is_letter = |c: char| c.is_ascii_lowercase();
+    let fits = (1..=11).contains(&text.len()) && text.starts_with(is_letter);
+    match fits && text.chars().all(|c| is_letter(c) || c.is_ascii_digit()) {
+        true => Ok(()),
+        false => {
+            let why = "it needs 1 to 11 lower-case letters and digits, and begins with a letter";
+            Err(Error::value("the name of a network", text, why))
+        }
+    }
 }
 
 fn check_group_name(text: &str) -> Result<()> {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::form::Form;
 use crate::forward::Forward;
-use crate::names::{InterfaceName, number};
+use crate::names::{InterfaceName, NetworkName, number};
 use crate::values::{one_of, unknown_form};
 
 /// A hardware (Ethernet) address of one interface, never a group address. Displays as `0A:12:BC:AF:32:00`.
@@ -277,6 +277,17 @@ pub enum Nic {
         /// Largest packet in bytes.
         mtu: Option<Mtu>,
     },
+    /// `nat`: an interface in a network of the host's VMs, which the host connects with the outside (masquerade).
+    Nat {
+        /// The network.
+        network: NetworkName,
+        /// Ports of the host that are forwarded to the VM.
+        forwards: Vec<Forward>,
+        /// Hardware address of the VM's end.
+        guest_hwaddr: Option<HwAddr>,
+        /// Largest packet in bytes, of both ends.
+        mtu: Option<Mtu>,
+    },
     /// Anything else: text passed to the kernel as `ethN=TEXT`.
     Raw(String),
 }
@@ -286,14 +297,17 @@ impl Nic {
     pub fn proxy_if(&self) -> Option<&InterfaceName> {
         match self {
             Nic::HostToHost { proxy_if, .. } | Nic::Bridged { proxy_if, .. } => Some(proxy_if),
-            Nic::User { .. } | Nic::Raw(_) => None,
+            Nic::Nat { .. } | Nic::User { .. } | Nic::Raw(_) => None,
         }
     }
 
     /// Largest packet in bytes, if it is configured.
     pub fn mtu(&self) -> Option<Mtu> {
         match self {
-            Nic::HostToHost { mtu, .. } | Nic::Bridged { mtu, .. } | Nic::User { mtu, .. } => *mtu,
+            Nic::HostToHost { mtu, .. }
+            | Nic::Bridged { mtu, .. }
+            | Nic::Nat { mtu, .. }
+            | Nic::User { mtu, .. } => *mtu,
             Nic::Raw(_) => None,
         }
     }
@@ -301,14 +315,14 @@ impl Nic {
     /// Ports of the host that are forwarded to the VM.
     pub fn forwards(&self) -> &[Forward] {
         match self {
-            Nic::User { forwards, .. } => forwards,
+            Nic::Nat { forwards, .. } | Nic::User { forwards, .. } => forwards,
             _ => &[],
         }
     }
 }
 
 /// The names of the forms.
-const FORMS: [&str; 3] = ["host_to_host", "bridged", "user"];
+const FORMS: [&str; 4] = ["host_to_host", "bridged", "nat", "user"];
 
 impl FromStr for Nic {
     type Err = Error;
@@ -331,6 +345,12 @@ impl FromStr for Nic {
                 bridge_if: form.required("bridge_if")?,
                 proxy_if: form.required("proxy_if")?,
                 proxy_hwaddr: form.optional("proxy_hwaddr")?,
+                guest_hwaddr: form.optional("guest_hwaddr")?,
+                mtu: form.optional("mtu")?,
+            },
+            "nat" => Nic::Nat {
+                network: form.optional("network")?.unwrap_or_else(NetworkName::usual),
+                forwards: form.every("forward")?,
                 guest_hwaddr: form.optional("guest_hwaddr")?,
                 mtu: form.optional("mtu")?,
             },
@@ -495,6 +515,22 @@ mod tests {
         assert!(refusal::<Nic>("user(forward=22)").contains("forward:"));
         assert!(refusal::<Nic>("user(mtu=1500,mtu=1500)").contains("given twice"));
         assert!(refusal::<Nic>("user(forwards=1:2)").contains("did you mean \"forward\""));
+    }
+
+    #[test]
+    fn networks_of_the_suite() {
+        let of = |text: &str| match text.parse::<Nic>().unwrap() {
+            Nic::Nat {
+                network, forwards, ..
+            } => (network.to_string(), forwards.len()),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(of("nat()"), ("uml".into(), 0));
+        assert_eq!(of("nat(network=lab2,forward=2222:22)"), ("lab2".into(), 1));
+        for bad in ["a-b", "2a", "Uml", "abcdefghijkl"] {
+            let said = refusal::<Nic>(&format!("nat(network={bad})"));
+            assert!(said.contains("network:"), "{said}");
+        }
     }
 
     #[test]

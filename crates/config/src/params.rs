@@ -11,6 +11,7 @@ use crate::remote::HostName;
 use crate::setting::SectionKind;
 use crate::share::MAX_SHARE;
 use crate::size::{kilobytes_from, megabytes_from};
+use crate::subnet::Subnet;
 use crate::values::{MAX_ETH, MAX_UBD, UserRange, absolute_path, account, boolean};
 use crate::vm::Vm;
 
@@ -244,6 +245,15 @@ pub const PARAMS: &[Param] = &[
         ..GLOBAL
     },
     Param {
+        name: "nat_pool",
+        default: Some(Subnet::DEFAULT),
+        value: "ADDRESS/BITS",
+        doc: "the addresses of the networks of nat(...)",
+        addition: true,
+        set: Set::Global(|g, v| put(&mut g.nat_pool, v)),
+        ..GLOBAL
+    },
+    Param {
         name: "user_pool",
         default: Some(UserRange::DEFAULT),
         value: "FIRST-LAST",
@@ -433,7 +443,7 @@ pub const PARAMS: &[Param] = &[
     Param {
         name: "eth",
         indexed: Some(MAX_ETH),
-        value: "host_to_host(...)|bridged(...)|user(...)|TEXT",
+        value: "host_to_host(...)|bridged(...)|nat(...)|user(...)|TEXT",
         doc: "a virtual network interface",
         set: Set::Vm(|vm, n, v| v.parse().map(|nic| drop(vm.eth.insert(n, nic)))),
         ..VM_PROTECTED

@@ -20,8 +20,9 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, renameat, statat,
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-/// How often the mutex is tried, and how long to wait in between: it is held for a millisecond.
-const TRIES: u32 = 400;
+/// How often the mutex is tried, and how long to wait in between: it is held for a millisecond, and for tens of them
+/// while a network is made, perhaps for many VMs one after the other.
+const TRIES: u32 = 2000;
 const PAUSE: Duration = Duration::from_millis(5);
 /// The longest content that is read, in bytes.
 const MAX_CONTENT: u64 = 4 << 20;
@@ -122,7 +123,7 @@ impl HeldDir {
     /// Excludes all other monitors from these files until the result is dropped.
     ///
     /// # Errors
-    /// [`HeldError::Stuck`] after two seconds; [`HeldError::File`].
+    /// [`HeldError::Stuck`] after ten seconds; [`HeldError::File`].
     pub fn mutex(&self) -> Result<File, HeldError> {
         const NAME: &str = "mutex";
         let file = self

@@ -7,7 +7,7 @@ use std::error::Error;
 use std::path::Path;
 use std::time::Instant;
 
-use config::{MacPool, Nic};
+use config::{MacPool, Nic, Subnet};
 use net::{Driver, Eth, Networks, Owner, Records};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -26,6 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         gid: 65534,
         uid: 65534,
         pool: MacPool::default(),
+        nat_pool: Subnet::default(),
         driver: Driver::Vec,
         on_host: false,
     };

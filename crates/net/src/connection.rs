@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 
-use config::{Forward, InterfaceName, MacAddr, MacPool, Mtu, Nic};
+use config::{Forward, InterfaceName, MacAddr, MacPool, Mtu, Nic, Subnet};
 
 use crate::apart::Apart;
 use crate::host::{Counters, Host};
@@ -33,6 +33,8 @@ pub struct Owner<'a> {
     pub gid: u32,
     /// Where addresses come from.
     pub pool: MacPool,
+    /// Where the addresses of the networks of `nat(...)` come from.
+    pub nat_pool: Subnet,
     /// The driver by which the kernel is connected.
     pub driver: Driver,
     /// Whether the kernel is in the network of the host; else it is in one of its own.
@@ -60,6 +62,8 @@ pub struct Connection {
     pub bridge_if: Option<InterfaceName>,
     /// The forwarded ports of the host, if a process there makes the connections of the VM.
     pub forwards: Option<Vec<Forward>>,
+    /// It is in a network of `nat(...)`, so the host's address is that of the bridge.
+    pub(crate) is_nat: bool,
     pub(crate) queue: Option<OwnedFd>,
     /// Where the tap is, if not on the host.
     pub(crate) apart: Option<Rc<Apart>>,
@@ -79,6 +83,7 @@ impl Connection {
             host_if: None,
             bridge_if: None,
             forwards: None,
+            is_nat: false,
             queue: None,
             apart: None,
         };
@@ -103,6 +108,11 @@ impl Connection {
             } => Some(Connection {
                 bridge_if: Some(bridge_if.clone()),
                 ..bare(proxy_if, mtu)
+            }),
+            // The names and addresses follow when it is planned.
+            Nic::Nat { mtu, .. } => Some(Connection {
+                is_nat: true,
+                ..bare(&"nat".parse().ok()?, mtu)
             }),
             Nic::User { forwards, mtu, .. } => {
                 // No interface of the host is in the same network.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use config::{InterfaceName, MacAddr};
+use config::{InterfaceName, MacAddr, NetworkName, Subnet};
 use files::HeldError;
 
 /// A refusal or a failure; the text names the interface, the reason and what to do.
@@ -62,6 +62,56 @@ pub enum Error {
     NoProgram {
         /// Which interface of the VM needs it.
         eth: String,
+    },
+    /// A program that `nat(...)` needs is missing.
+    #[error(
+        "{eth}: nat(...) needs {program}, which is not there; install it (apt install {package})"
+    )]
+    NoTool {
+        /// Which interface of the VM needs it.
+        eth: String,
+        /// The program.
+        program: &'static str,
+        /// The package of Debian that has it.
+        package: &'static str,
+    },
+    /// An interface that is not ours has the name of a network's bridge.
+    #[error(
+        "the network {network}: the host already has an interface {bridge}, not made by this installation of UMLMON; \
+         give the network another name, or remove that (ip link delete {bridge})"
+    )]
+    ForeignBridge {
+        /// The network.
+        network: NetworkName,
+        /// The interface.
+        bridge: String,
+    },
+    /// All addresses for networks overlap with others.
+    #[error(
+        "the network {network}: no 256 addresses of {pool} are free: the host has routes to them, or other networks \
+         have them (umladmin network list); give others by the parameter nat_pool of the section [GLOBAL]"
+    )]
+    NoSubnet {
+        /// The network.
+        network: NetworkName,
+        /// What is configured.
+        pool: Subnet,
+    },
+    /// No address of a network is left.
+    #[error("{eth}: all addresses of the network {network} are in use; use another network, too")]
+    NetworkFull {
+        /// Which interface of the VM wants one.
+        eth: String,
+        /// The network.
+        network: NetworkName,
+    },
+    /// VMs run on a network that is to be deleted.
+    #[error("the network {network} is in use by {vms}; stop that first")]
+    InUse {
+        /// The network.
+        network: NetworkName,
+        /// The VMs.
+        vms: String,
     },
     /// A port of the host cannot be forwarded.
     #[error("{eth}: forward: the port {port} cannot be had: {why}")]

@@ -4,6 +4,7 @@ use std::fs;
 use std::io;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::path::Path;
 
 use config::MacAddr;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
@@ -22,6 +23,9 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use rustix::io::Errno;
 
 use crate::netlink::Netlink;
+
+/// How much of a directory is in an alias; the kernel accepts 255 bytes in all (IFALIASZ).
+const MAX_DIRECTORY: usize = 240;
 
 /// Frames to link-local groups that a bridge can be set to forward: all but those of spanning trees, pauses and bonds,
 /// which the kernel never forwards (group_fwd_mask of ip-link(8)).
@@ -48,6 +52,7 @@ pub struct Counters {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Link {
     pub(crate) index: u32,
+    pub(crate) name: String,
     /// It is a tap, or an end of a pair: the kinds of interfaces that VMs have on the host.
     pub(crate) is_of_a_kind: bool,
     /// The other end of a pair, in its namespace.
@@ -123,6 +128,15 @@ pub(crate) enum Way {
     Other,
 }
 
+/// A route of the host.
+#[derive(Debug)]
+pub(crate) struct Route {
+    /// The addresses that it leads to: the first bits, and how many.
+    pub(crate) to: (Ipv4Addr, u8),
+    /// The interfaces that it leads through.
+    pub(crate) through: Vec<u32>,
+}
+
 /// The host's network.
 #[derive(Debug)]
 pub(crate) struct Host(Netlink);
@@ -138,6 +152,17 @@ impl Host {
         message
             .attributes
             .push(LinkAttribute::IfName(name.to_owned()));
+        self.look(message)
+    }
+
+    /// The interface of this number.
+    pub(crate) fn link_at(&mut self, index: u32) -> io::Result<Option<Link>> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        self.look(message)
+    }
+
+    fn look(&mut self, message: LinkMessage) -> io::Result<Option<Link>> {
         let asked = self.0.ask(RouteNetlinkMessage::GetLink(message), 0);
         let said = match asked {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::NODEV) => return Ok(None),
@@ -194,6 +219,15 @@ impl Host {
         )
     }
 
+    /// Makes a bridge between VMs. The frames that arrive at it are filtered, so it can learn addresses.
+    pub(crate) fn add_bridge(&mut self, name: &str) -> io::Result<()> {
+        let data = InfoData::Bridge(vec![InfoBridge::MulticastSnooping(false)]);
+        self.add(
+            name,
+            vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(data)],
+        )
+    }
+
     fn add(&mut self, name: &str, info: Vec<LinkInfo>) -> io::Result<()> {
         let mut message = LinkMessage::default();
         message.attributes = vec![
@@ -222,9 +256,24 @@ impl Host {
         own: Ipv4Addr,
         peer: Ipv4Addr,
     ) -> io::Result<()> {
+        self.add_addresses(index, own, peer, 32)
+    }
+
+    /// Gives an interface an address, and a route to all addresses with the same first bits.
+    pub(crate) fn add_subnet(&mut self, index: u32, own: Ipv4Addr, prefix: u8) -> io::Result<()> {
+        self.add_addresses(index, own, own, prefix)
+    }
+
+    fn add_addresses(
+        &mut self,
+        index: u32,
+        own: Ipv4Addr,
+        peer: Ipv4Addr,
+        prefix: u8,
+    ) -> io::Result<()> {
         let mut message = AddressMessage::default();
         message.header.family = AddressFamily::Inet;
-        message.header.prefix_len = 32;
+        message.header.prefix_len = prefix;
         message.header.index = index;
         message.attributes = vec![
             AddressAttribute::Local(own.into()),
@@ -234,6 +283,20 @@ impl Host {
         self.0
             .ask(RouteNetlinkMessage::NewAddress(message), flags)
             .map(drop)
+    }
+
+    /// All routes of the host, also those to its own addresses.
+    pub(crate) fn routes(&mut self) -> io::Result<Vec<Route>> {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        let said = self
+            .0
+            .ask(RouteNetlinkMessage::GetRoute(message), NLM_F_DUMP)?;
+        let routes = said.into_iter().filter_map(|message| match message {
+            RouteNetlinkMessage::NewRoute(route) => Some(read_route(route)),
+            _ => None,
+        });
+        Ok(routes.collect())
     }
 
     /// How the host would send to this address.
@@ -318,6 +381,28 @@ fn is_for(neighbour: &NeighbourMessage, index: u32, address: Ipv4Addr) -> bool {
     neighbour.header.ifindex == index && neighbour.attributes.contains(&destination)
 }
 
+fn read_route(message: RouteMessage) -> Route {
+    let mut route = Route {
+        to: (
+            Ipv4Addr::UNSPECIFIED,
+            message.header.destination_prefix_length,
+        ),
+        through: Vec::new(),
+    };
+    for attribute in message.attributes {
+        match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(address)) => route.to.0 = address,
+            RouteAttribute::Oif(index) => route.through.push(index),
+            RouteAttribute::MultiPath(hops) => {
+                let indices = hops.iter().map(|hop| hop.interface_index);
+                route.through.extend(indices);
+            }
+            _ => {}
+        }
+    }
+    route
+}
+
 fn read(message: LinkMessage) -> Link {
     let flags = message.header.flags;
     let mut link = Link {
@@ -328,6 +413,7 @@ fn read(message: LinkMessage) -> Link {
     };
     for attribute in message.attributes {
         match attribute {
+            LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::IfAlias(alias) => link.alias = alias,
             LinkAttribute::Link(peer) => link.peer = peer,
             LinkAttribute::Address(bytes) => {
@@ -358,6 +444,14 @@ fn counters(stats: &Stats64) -> Counters {
         sent_packets: stats.rx_packets,
         sent_dropped: stats.rx_dropped,
     }
+}
+
+/// The beginning of the alias of an interface that belongs to a directory, which tells it from those of others.
+pub(crate) fn mark(directory: &Path) -> String {
+    let directory = directory.to_string_lossy();
+    let excess = directory.len().saturating_sub(MAX_DIRECTORY);
+    let cut = directory.ceil_char_boundary(excess);
+    format!("umlmon {} ", directory.get(cut..).unwrap_or_default())
 }
 
 /// The process that has a tap open, as text for people, if it is known.

@@ -4,18 +4,18 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use config::{HwAddr, InterfaceName, MacAddr, Nic};
+use config::{Forward, HwAddr, InterfaceName, MacAddr, NetworkName, Nic, Subnet};
 use rustix::io::Errno;
 
 use crate::connection::{Connection, Eth, Owner};
 use crate::error::Error;
 use crate::host::{self, Host, Link, Way};
-use crate::records::{All, Holding, Memories, Proxy, Record, Records, Thing, namespace};
+use crate::member::{Book, Entry, Mapped, Member, for_vms, host_name, router};
+use crate::memory::Memories;
+use crate::nat;
+use crate::records::{All, Holding, Proxy, Record, Records, Thing, members, namespace};
 use crate::sysctl;
 use crate::user;
-
-/// How much of the VM's directory is in an alias; the kernel accepts 255 bytes in all (IFALIASZ).
-const MAX_DIRECTORY: usize = 240;
 
 /// What is planned so far.
 pub(crate) struct Planning<'a> {
@@ -25,7 +25,9 @@ pub(crate) struct Planning<'a> {
     others: &'a All,
     macs: BTreeSet<MacAddr>,
     /// The addresses of the pool, with those that were chosen.
-    pub(crate) memories: Memories,
+    pub(crate) memories: Memories<MacAddr>,
+    /// The networks of `nat(...)`, with those that are new.
+    pub(crate) book: Book,
     /// What the VM is to have.
     pub(crate) record: Record,
 }
@@ -44,6 +46,7 @@ impl<'a> Planning<'a> {
             others,
             macs: others.macs(),
             memories: records.memories(),
+            book: records.book(),
             record: Record {
                 namespace: namespace(),
                 ..Record::default()
@@ -75,12 +78,14 @@ impl<'a> Planning<'a> {
             connection.guest_mac = self.mac(&eth, "guest", guest)?;
             return Ok(Some(connection));
         }
-        let name = connection.proxy_if.clone();
-        self.hold(&eth, "proxy_if", Thing::Interface(name.to_string()))?;
-        self.check_name(&eth, &name)?;
-        self.record
-            .taps
-            .push((name.to_string(), alias(self.owner, interface.number)));
+        if let Nic::Nat {
+            network, forwards, ..
+        } = interface.nic
+        {
+            self.plan_nat(interface, &mut connection, network, forwards)?;
+            return Ok(Some(connection));
+        }
+        self.plan_interface(&eth, interface.number, &connection.proxy_if)?;
         if let Some(bridge) = &connection.bridge_if {
             self.check_bridge(&eth, bridge)?;
         }
@@ -96,6 +101,97 @@ impl<'a> Planning<'a> {
         connection.proxy_mac = self.mac(&eth, "proxy", proxy)?;
         connection.guest_mac = self.mac(&eth, "guest", guest)?;
         Ok(Some(connection))
+    }
+
+    /// The interface on the host.
+    fn plan_interface(&mut self, eth: &str, number: u8, name: &InterfaceName) -> Result<(), Error> {
+        self.hold(eth, "proxy_if", Thing::Interface(name.to_string()))?;
+        self.check_name(eth, name)?;
+        let tap = (name.to_string(), alias(self.owner, number));
+        self.record.taps.push(tap);
+        Ok(())
+    }
+
+    /// A place in a network of `nat(...)`, which may have to be made.
+    fn plan_nat(
+        &mut self,
+        interface: &Eth<'_>,
+        connection: &mut Connection,
+        network: &NetworkName,
+        forwards: &[Forward],
+    ) -> Result<(), Error> {
+        let number = interface.number;
+        let eth = format!("eth{number}");
+        let [_, hwaddr] = hardware(interface.nic);
+        nat::check_programs(&eth)?;
+        for forward in forwards {
+            self.hold(&eth, "forward", Thing::Port(user::port(forward)))?;
+            user::check_free(&eth, forward)?;
+        }
+        let subnet = nat::subnet(
+            self.host,
+            self.records,
+            network,
+            self.owner.nat_pool,
+            self.others,
+        )?;
+        let mac = self.mac(&eth, "guest", hwaddr)?;
+        let address = self.address(&eth, network, subnet)?;
+        let host_name = host_name(self.records.vm());
+        self.hold(&eth, "name", Thing::Name(format!("{host_name}.{network}")))?;
+        let port = format!("{network}-{}", address.octets()[3]);
+        let (port, bridge) = match (port.parse(), network.bridge().parse()) {
+            (Ok(port), Ok(bridge)) => (port, bridge),
+            (Err(error), _) | (_, Err(error)) => {
+                return Err(Error::Kernel(format!("{eth}: {error}")));
+            }
+        };
+        self.plan_interface(&eth, number, &port)?;
+        nat::own_bridge(self.host, self.records, network)?;
+        let outside = nat::outside(self.host);
+        let outside = outside.map_err(Error::host(format!("{eth}: list the routes")))?;
+        for interface in outside {
+            self.plan_forwarding(&eth, &interface)?;
+        }
+        self.record.members.extend(mac.map(|mac| Member {
+            network: network.clone(),
+            subnet,
+            address,
+            mac,
+            host_name,
+            port: port.to_string(),
+            forwards: forwards.iter().map(Mapped::from).collect(),
+        }));
+        connection.guest_mac = mac;
+        connection.proxy_if = port;
+        connection.bridge_if = Some(bridge);
+        connection.addresses = Some((router(subnet), address));
+        Ok(())
+    }
+
+    /// An address in a network: that of the last time, if it is free.
+    fn address(
+        &mut self,
+        eth: &str,
+        network: &NetworkName,
+        subnet: Subnet,
+    ) -> Result<Ipv4Addr, Error> {
+        let others = members(&self.others.running, network);
+        let taken = others.map(|(_, member)| member.address).collect();
+        let entry = self.book.0.entry(network.clone());
+        let entry = entry.or_insert_with(|| Entry::new(subnet));
+        entry.subnet = subnet;
+        let contains = |address| subnet.overlaps(address, 32);
+        let key = self.records.vm();
+        let chosen = entry
+            .addresses
+            .choose(for_vms(subnet), contains, &taken, key);
+        let address = chosen.ok_or_else(|| Error::NetworkFull {
+            eth: eth.to_owned(),
+            network: network.clone(),
+        })?;
+        self.hold(eth, "address", Thing::Address(address))?;
+        Ok(address)
     }
 
     fn check_bridge(&mut self, eth: &str, bridge: &InterfaceName) -> Result<(), Error> {
@@ -115,7 +211,7 @@ impl<'a> Planning<'a> {
     fn hold(&mut self, eth: &str, role: &str, thing: Thing) -> Result<(), Error> {
         let others = self.others.running.iter();
         let theirs = others.map(|(vm, record)| (vm.as_str(), record));
-        let everybody = theirs.chain([(self.records.vm().as_str(), &self.record)]);
+        let everybody = theirs.chain([(self.records.vm(), &self.record)]);
         let found = { everybody }.find_map(|(vm, record)| Some((vm, record.has(&thing)?)));
         if let Some((vm, holding)) = found {
             return Err(Error::OtherVm {
@@ -206,11 +302,16 @@ impl<'a> Planning<'a> {
                 ),
             });
         }
-        let host_if = host_if.to_string();
         self.record.proxies.push(Proxy {
-            host_if: host_if.clone(),
+            host_if: host_if.to_string(),
             address: guest,
         });
+        self.plan_forwarding(eth, host_if.as_str())
+    }
+
+    /// Plans to forward what arrives at an interface, if the host does not do that anyway.
+    fn plan_forwarding(&mut self, eth: &str, interface: &str) -> Result<(), Error> {
+        let host_if = interface.to_owned();
         let forwards = sysctl::forwards(&host_if);
         let forwards = forwards.map_err(Error::host(format!("{eth}: look at {host_if}")))?;
         let mut running = self.others.running.iter();
@@ -233,7 +334,9 @@ impl<'a> Planning<'a> {
             Some(HwAddr::Pool) => {
                 let key = format!("{} {eth} {end}", self.records.vm());
                 let pool = self.owner.pool;
-                let chosen = self.memories.choose(pool, &self.macs, &key);
+                let contains = |mac| pool.contains(mac);
+                let addresses = pool.addresses();
+                let chosen = self.memories.choose(addresses, contains, &self.macs, &key);
                 chosen.ok_or_else(|| Error::PoolExhausted {
                     eth: eth.to_owned(),
                     number: pool.number,
@@ -260,6 +363,7 @@ fn hardware(nic: &Nic) -> [Option<HwAddr>; 2] {
             guest_hwaddr,
             ..
         } => [*proxy_hwaddr, *guest_hwaddr],
+        Nic::Nat { guest_hwaddr, .. } => [None, Some(guest_hwaddr.unwrap_or(HwAddr::Pool))],
         Nic::User { guest_hwaddr, .. } => [None, *guest_hwaddr],
         Nic::Raw(_) => [None, None],
     }
@@ -267,10 +371,7 @@ fn hardware(nic: &Nic) -> [Option<HwAddr>; 2] {
 
 /// The mark of this VM's taps: its directory, of which there is one on the host.
 fn alias_of(owner: &Owner<'_>) -> String {
-    let directory = owner.vm_dir.to_string_lossy();
-    let excess = directory.len().saturating_sub(MAX_DIRECTORY);
-    let cut = directory.ceil_char_boundary(excess);
-    format!("umlmon {} ", directory.get(cut..).unwrap_or_default())
+    host::mark(owner.vm_dir)
 }
 
 pub(crate) fn alias(owner: &Owner<'_>, number: u8) -> String {
@@ -294,6 +395,7 @@ mod tests {
                 uid: 1,
                 gid: 1,
                 pool: MacPool::default(),
+                nat_pool: Subnet::default(),
                 driver: Driver::Vec,
                 on_host: false,
             };

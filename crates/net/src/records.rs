@@ -8,23 +8,26 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::net::Ipv4Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use config::{MacAddr, MacPool, VmName};
+use config::{MacAddr, NetworkName, VmName};
 use files::HeldDir;
 use rustix::fs::stat;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
+use crate::member::{Book, Member};
+use crate::memory::Memories;
 
 /// The directory below the shared one.
 const DIRECTORY: &str = "macpool";
 /// The suffix of the file of a VM's networks, after its name.
 const SUFFIX: &str = ".lease";
 const REMEMBERED: &str = "remembered";
-/// How many addresses are remembered at most.
-const MAX_REMEMBERED: usize = 4096;
+/// What is known of the networks of `nat(...)`, by name.
+const NETWORKS: &str = "networks";
 
 /// Something that only one VM can have.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +37,8 @@ pub(crate) enum Thing {
     Address(Ipv4Addr),
     /// As "tcp 127.0.0.1:2222".
     Port(String),
+    /// In the domain of a network, as "web.uml".
+    Name(String),
 }
 
 impl std::fmt::Display for Thing {
@@ -43,6 +48,7 @@ impl std::fmt::Display for Thing {
             Thing::Mac(mac) => write!(f, "the MAC address {mac}"),
             Thing::Address(address) => write!(f, "the address {address}"),
             Thing::Port(port) => write!(f, "the port {port}"),
+            Thing::Name(name) => write!(f, "the name {name}"),
         }
     }
 }
@@ -73,6 +79,9 @@ pub(crate) struct Record {
     pub(crate) proxies: Vec<Proxy>,
     /// Interfaces on which forwarding was switched on for VMs.
     pub(crate) forwarding: Vec<String>,
+    /// What it has in networks of `nat(...)`. Absent in records of older monitors.
+    #[serde(default)]
+    pub(crate) members: Vec<Member>,
 }
 
 impl Record {
@@ -81,19 +90,13 @@ impl Record {
     }
 }
 
-/// An address of the pool, and the last VM that had it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Memory {
-    /// "vm1 eth0 guest".
-    key: String,
-    mac: MacAddr,
-}
-
 /// The records of all VMs, as the monitor of one of them uses them.
 #[derive(Debug)]
 pub struct Records {
     files: HeldDir,
-    vm: VmName,
+    directory: PathBuf,
+    /// Empty for an administrator, who has none.
+    vm: String,
 }
 
 impl Records {
@@ -102,13 +105,32 @@ impl Records {
     /// # Errors
     /// [`Error::Files`].
     pub fn open(shared: &Path, vm: &VmName) -> Result<Rc<Records>, Error> {
-        Ok(Rc::new(Records {
-            files: HeldDir::open(&shared.join(DIRECTORY))?,
-            vm: vm.clone(),
-        }))
+        Records::open_for(shared, vm.to_string()).map(Rc::new)
     }
 
-    pub(crate) fn vm(&self) -> &VmName {
+    /// The same for an administrator, who has no VM.
+    ///
+    /// # Errors
+    /// [`Error::Files`].
+    pub fn open_without_vm(shared: &Path) -> Result<Records, Error> {
+        Records::open_for(shared, String::new())
+    }
+
+    fn open_for(shared: &Path, vm: String) -> Result<Records, Error> {
+        let directory = shared.join(DIRECTORY);
+        Ok(Records {
+            files: HeldDir::open(&directory)?,
+            directory,
+            vm,
+        })
+    }
+
+    /// The directory of the files.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    pub(crate) fn vm(&self) -> &str {
         &self.vm
     }
 
@@ -132,7 +154,7 @@ impl Records {
             let record = content.and_then(|content| Ok(serde_json::from_slice(&content)?));
             // The lock cannot be taken while we have the mutex.
             match (self.files.is_held(&name)?, record) {
-                (true, Ok(_)) if vm == self.vm.as_str() => {}
+                (true, Ok(_)) if vm == self.vm => {}
                 (true, Ok(record)) => all.running.push((vm.to_owned(), record)),
                 (true, Err(problem)) => {
                     return Err(Error::Damaged {
@@ -172,29 +194,45 @@ impl Records {
     }
 
     /// The pool, as it was used until now. If the file cannot be read, a new one is begun: it is for convenience only.
-    pub(crate) fn memories(&self) -> Memories {
-        let content = self.files.content(REMEMBERED);
-        let list = content.and_then(|content| Ok(serde_json::from_slice(&content)?));
-        Memories(list.unwrap_or_else(|problem: io::Error| {
-            if problem.kind() != io::ErrorKind::NotFound {
-                tracing::warn!(
-                    "cannot read which addresses of the pool belong to which VM: {DIRECTORY}/{REMEMBERED}: {problem}"
-                );
-            }
-            Vec::new()
-        }))
+    pub(crate) fn memories(&self) -> Memories<MacAddr> {
+        let what = "which addresses of the pool belong to which VM";
+        self.recall(REMEMBERED, what)
     }
 
     /// Writes the pool, if it has changed. After a failure, VMs may only get other addresses next time.
-    pub(crate) fn remember(&self, memories: &Memories) {
-        if self.memories() == *memories {
-            return;
+    pub(crate) fn remember(&self, memories: &Memories<MacAddr>) {
+        if self.memories() != *memories {
+            self.keep(REMEMBERED, memories);
         }
-        let written = serde_json::to_vec(&memories.0)
+    }
+
+    /// What is known of the networks of `nat(...)`; as for [`Records::memories`], what VMs have is in their records.
+    pub(crate) fn book(&self) -> Book {
+        self.recall(NETWORKS, "which addresses networks have")
+    }
+
+    /// Writes the book.
+    pub(crate) fn write_book(&self, book: &Book) {
+        self.keep(NETWORKS, book);
+    }
+
+    fn recall<T: DeserializeOwned + Default>(&self, name: &str, what: &str) -> T {
+        let content = self.files.content(name);
+        let read = content.and_then(|content| Ok(serde_json::from_slice(&content)?));
+        read.unwrap_or_else(|problem: io::Error| {
+            if problem.kind() != io::ErrorKind::NotFound {
+                tracing::warn!("cannot read {what}: {DIRECTORY}/{name}: {problem}");
+            }
+            T::default()
+        })
+    }
+
+    fn keep(&self, name: &str, value: &impl Serialize) {
+        let written = serde_json::to_vec(value)
             .map_err(io::Error::from)
-            .and_then(|text| self.files.replace(REMEMBERED, &text));
+            .and_then(|text| self.files.replace(name, &text));
         if let Err(problem) = written {
-            tracing::warn!("cannot write {DIRECTORY}/{REMEMBERED}: {problem}");
+            tracing::warn!("cannot write {DIRECTORY}/{name}: {problem}");
         }
     }
 }
@@ -206,6 +244,18 @@ pub(crate) struct All {
     pub(crate) running: Vec<(String, Record)>,
     /// By name of the file.
     pub(crate) left: Vec<(String, Record)>,
+}
+
+/// Those of these VMs that are on a network.
+pub(crate) fn members<'a>(
+    running: &'a [(String, Record)],
+    network: &'a NetworkName,
+) -> impl Iterator<Item = (&'a str, &'a Member)> {
+    running.iter().flat_map(move |(vm, record)| {
+        let members = record.members.iter();
+        let members = members.filter(move |member| member.network == *network);
+        members.map(move |member| (vm.as_str(), member))
+    })
 }
 
 impl All {
@@ -221,49 +271,6 @@ impl All {
     }
 }
 
-/// Which VM had which address of the pool, the latest last.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Memories(Vec<Memory>);
-
-impl Memories {
-    /// An address that is not `taken`: the one of the last time, else one that no VM had, else the one that has not
-    /// been used for the longest time.
-    pub(crate) fn choose(
-        &mut self,
-        pool: MacPool,
-        taken: &BTreeSet<MacAddr>,
-        key: &str,
-    ) -> Option<MacAddr> {
-        let free = |mac: MacAddr| pool.contains(mac) && !taken.contains(&mac);
-        let last_time = self.0.iter().find(|memory| memory.key == key);
-        let mac = match last_time.map(|memory| memory.mac).filter(|mac| free(*mac)) {
-            Some(mac) => mac,
-            None => {
-                let had: BTreeSet<MacAddr> = self.0.iter().map(|memory| memory.mac).collect();
-                let new = pool
-                    .addresses()
-                    .find(|mac| free(*mac) && !had.contains(mac));
-                let oldest = || {
-                    self.0
-                        .iter()
-                        .map(|memory| memory.mac)
-                        .find(|mac| free(*mac))
-                };
-                new.or_else(oldest)?
-            }
-        };
-        self.0
-            .retain(|memory| memory.key != key && memory.mac != mac);
-        let excess = (self.0.len() + 1).saturating_sub(MAX_REMEMBERED);
-        self.0.drain(..excess);
-        self.0.push(Memory {
-            key: key.to_owned(),
-            mac,
-        });
-        Some(mac)
-    }
-}
-
 /// The network namespace of this thread.
 pub(crate) fn namespace() -> u64 {
     stat("/proc/thread-self/ns/net").map_or(0, |stat| stat.st_ino)
@@ -272,59 +279,6 @@ pub(crate) fn namespace() -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn pool(number: u32) -> MacPool {
-        MacPool {
-            number,
-            ..MacPool::default()
-        }
-    }
-
-    #[test]
-    fn addresses_come_back_and_are_never_doubled() {
-        let mut memories = Memories::default();
-        let none = BTreeSet::new();
-        let one = memories.choose(pool(3), &none, "vm1 eth0 guest").unwrap();
-        let two = memories.choose(pool(3), &none, "vm2 eth0 guest").unwrap();
-        assert_ne!(one, two);
-        // No VM runs, and still each gets its own again.
-        for _ in 0..3 {
-            assert_eq!(memories.choose(pool(3), &none, "vm1 eth0 guest"), Some(one));
-            assert_eq!(memories.choose(pool(3), &none, "vm2 eth0 guest"), Some(two));
-        }
-        // Taken by a VM that has it in the configuration.
-        let taken = BTreeSet::from([one]);
-        let three = memories.choose(pool(3), &taken, "vm1 eth0 guest").unwrap();
-        assert!(three != one && three != two);
-        let taken = BTreeSet::from([one, two, three]);
-        assert_eq!(memories.choose(pool(3), &taken, "vm4 eth0 guest"), None);
-        // A new VM gets the one that has been unused for the longest time.
-        assert_eq!(
-            memories.choose(pool(3), &BTreeSet::from([three]), "vm4 eth0 guest"),
-            Some(one)
-        );
-        assert_eq!(
-            memories.choose(pool(3), &BTreeSet::from([three]), "vm5 eth0 guest"),
-            Some(two)
-        );
-        // An address that is not in the pool any more is ignored.
-        assert_ne!(memories.choose(pool(1), &none, "vm5 eth0 guest"), Some(two));
-    }
-
-    #[test]
-    fn the_memory_has_a_bound() {
-        let mut memories = Memories::default();
-        for n in 0..MAX_REMEMBERED + 10 {
-            memories
-                .choose(
-                    pool(1 << 16),
-                    &BTreeSet::new(),
-                    &format!("vm{n} eth0 guest"),
-                )
-                .unwrap();
-        }
-        assert_eq!(memories.0.len(), MAX_REMEMBERED);
-    }
 
     #[test]
     fn damage_is_told_or_forgotten() {

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::os::fd::BorrowedFd;
 use std::rc::Rc;
 
-use config::{InterfaceName, MacAddr};
+use config::{InterfaceName, MacAddr, NetworkName};
 use rustix::io::Errno;
 use sys::open_tap;
 
@@ -15,6 +15,7 @@ use crate::connection::{Connection, Eth, Owner};
 use crate::error::Error;
 use crate::host::{self, Change, Host};
 use crate::kernel::Driver;
+use crate::nat;
 use crate::plan::{Planning, alias};
 use crate::records::{All, Record, Records};
 use crate::sysctl;
@@ -67,7 +68,7 @@ impl Networks {
         for eth in interfaces {
             connections.extend(planning.plan(eth)?);
         }
-        let (record, memories) = (planning.record, planning.memories);
+        let (record, memories, book) = (planning.record, planning.memories, planning.book);
 
         // ... then do everything. From the first line on, the guard undoes it.
         let apart = separate(owner, &mut connections)?;
@@ -80,13 +81,18 @@ impl Networks {
             record,
         };
         records.remember(&memories);
-        for connection in &mut networks.connections {
-            if let Err(error) = connect(&mut host, owner, connection) {
+        records.write_book(&book);
+        let made = join_networks(&mut host, records, &networks.record, &all).and_then(|()| {
+            let mut connections = networks.connections.iter_mut();
+            connections.try_for_each(|connection| connect(&mut host, owner, connection))
+        });
+        match made {
+            Ok(()) => Ok(Some(networks)),
+            Err(error) => {
                 networks.release(&mut host, &all);
-                return Err(error);
+                Err(error)
             }
         }
-        Ok(Some(networks))
     }
 
     /// The driver by which the kernel is connected.
@@ -120,6 +126,11 @@ impl Networks {
         &self.connections
     }
 
+    /// The networks of `nat(...)` that the VM is on.
+    pub fn nat_networks(&self) -> impl Iterator<Item = &NetworkName> {
+        self.record.members.iter().map(|member| &member.network)
+    }
+
     /// Whether all interfaces are still there: an administrator may have removed one.
     pub fn are_intact(&self) -> bool {
         let Ok(mut host) = Host::open() else {
@@ -136,7 +147,8 @@ impl Networks {
         for connection in &mut self.connections {
             connection.queue = None;
         }
-        undo(host, &std::mem::take(&mut self.record), &all.running);
+        let record = std::mem::take(&mut self.record);
+        undo(host, &self.records, &record, &all.running);
         if let Err(error) = self.records.remove_own() {
             // It is not locked any more, so it is not valid.
             tracing::warn!("{error}");
@@ -154,6 +166,10 @@ impl Drop for Networks {
         let all = self.records.read();
         if let Some(error) = mutex.as_ref().err().or(all.as_ref().err()) {
             tracing::warn!("{error}");
+        }
+        if all.is_err() {
+            // Whoever else is on its networks must not lose them.
+            self.record.members.clear();
         }
         match Host::open() {
             Ok(mut host) => self.release(&mut host, &all.unwrap_or_default()),
@@ -183,6 +199,28 @@ fn separate(owner: &Owner<'_>, connections: &mut [Connection]) -> Result<Option<
     Ok(Some(apart))
 }
 
+/// Makes the networks that the VM is to be on fit it, too: their filters are there before its interfaces.
+fn join_networks(
+    host: &mut Host,
+    records: &Records,
+    record: &Record,
+    others: &All,
+) -> Result<(), Error> {
+    if record.members.is_empty() {
+        return Ok(());
+    }
+    let mut running = others.running.clone();
+    running.push((records.vm().to_owned(), record.clone()));
+    for member in &record.members {
+        nat::fit(host, records, &member.network, &running)?;
+    }
+    for interface in &record.forwarding {
+        let on = sysctl::set_forwarding(interface, true);
+        on.map_err(Error::host(format!("cannot forward at {interface}")))?;
+    }
+    Ok(())
+}
+
 /// Makes a connection that was planned.
 fn connect(host: &mut Host, owner: &Owner<'_>, connection: &mut Connection) -> Result<(), Error> {
     let name = connection.proxy_if.clone();
@@ -210,7 +248,7 @@ fn connect(host: &mut Host, owner: &Owner<'_>, connection: &mut Connection) -> R
     };
     sysctl::without_ipv6(name).map_err(cannot(&step))?;
     host.change(link.index, &change).map_err(cannot(&step))?;
-    if let Some((own, guest)) = connection.addresses {
+    if let Some((own, guest)) = connection.addresses.filter(|_| !connection.is_nat) {
         let step = format!("give {name} the address {own}");
         host.add_address(link.index, own, guest)
             .map_err(cannot(&step))?;

@@ -25,6 +25,11 @@ fn forwarding(interface: &str) -> String {
     format!("net/ipv4/conf/{interface}/forwarding")
 }
 
+/// Lets 127.0.0.1 of the host speak with what is at an interface, for its forwarded ports.
+pub(crate) fn route_loopback(interface: &str) -> io::Result<()> {
+    set(&format!("net/ipv4/conf/{interface}/route_localnet"), "1")
+}
+
 /// Disables IP version 6 of the host on an interface: the host would take addresses and routes from the VM.
 pub(crate) fn without_ipv6(interface: &str) -> io::Result<()> {
     match set(&format!("net/ipv6/conf/{interface}/disable_ipv6"), "1") {

@@ -6,12 +6,18 @@ use rustix::io::Errno;
 
 use crate::error::Error;
 use crate::host::Host;
+use crate::nat;
 use crate::records::{All, Record, Records, namespace};
 use crate::sysctl;
 
 /// Undoes everything in the record that still exists. What cannot be undone is logged, and the rest is undone
 /// nevertheless. `others` are the records of the VMs that run.
-pub(crate) fn undo(host: &mut Host, record: &Record, others: &[(String, Record)]) {
+pub(crate) fn undo(
+    host: &mut Host,
+    records: &Records,
+    record: &Record,
+    others: &[(String, Record)],
+) {
     for (name, alias) in &record.taps {
         log(
             &format!("remove the interface {name}"),
@@ -37,6 +43,11 @@ pub(crate) fn undo(host: &mut Host, record: &Record, others: &[(String, Record)]
         if !needed {
             let what = format!("switch forwarding off on {interface}");
             log(&what, sysctl::set_forwarding(interface, false));
+        }
+    }
+    for member in &record.members {
+        if let Err(error) = nat::fit(host, records, &member.network, others) {
+            tracing::warn!("{error}");
         }
     }
 }
@@ -67,7 +78,7 @@ fn log(what: &str, result: io::Result<()>) {
 /// Undoes what monitors that have ended have left. To be called with the mutex.
 pub(crate) fn clean(host: &mut Host, records: &Records, all: &mut All) -> Result<(), Error> {
     for (name, record) in std::mem::take(&mut all.left) {
-        undo(host, &record, &all.running);
+        undo(host, records, &record, &all.running);
         records.remove(&name)?;
     }
     Ok(())

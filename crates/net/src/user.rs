@@ -53,14 +53,26 @@ pub(crate) fn check_program(eth: &str) -> Result<(), Error> {
 
 /// Whether the host lets the program have this port.
 pub(crate) fn check_port(eth: &str, forward: &Forward) -> Result<(), Error> {
+    check_free(eth, forward)?;
     let first = fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start");
     let first = first.ok().and_then(|text| text.trim().parse().ok());
+    match forward.host.port() >= first.unwrap_or(1024) {
+        true => Ok(()),
+        false => Err(Error::Port {
+            eth: eth.to_owned(),
+            port: port(forward),
+            why: "only root can have it; give a higher port, or lower the sysctl \
+                  net.ipv4.ip_unprivileged_port_start"
+                .to_owned(),
+        }),
+    }
+}
+
+/// Whether no program of the host has this port.
+pub(crate) fn check_free(eth: &str, forward: &Forward) -> Result<(), Error> {
     let (address, protocol) = (forward.host, forward.protocol);
     let why = match bind(protocol, address) {
-        Ok(()) if address.port() >= first.unwrap_or(1024) => return Ok(()),
-        Ok(()) => "only root can have it; give a higher port, or lower the sysctl \
-                   net.ipv4.ip_unprivileged_port_start"
-            .to_owned(),
+        Ok(()) => return Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             let holder = holder(protocol, address.port());
             let holder = holder.unwrap_or_else(|| "another program".into());

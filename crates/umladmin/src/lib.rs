@@ -27,6 +27,7 @@ mod machines;
 mod metrics;
 mod modes;
 mod monitor;
+mod network;
 mod options;
 mod parallel;
 mod password;

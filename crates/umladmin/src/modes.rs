@@ -9,7 +9,7 @@ use config::Config;
 
 use crate::{
     check, clone, create, delete, edit, effective, elsewhere, events, image, kernelcheck, list,
-    machines, metrics, password, rename, selection, snapshot, start, stop, top, update,
+    machines, metrics, network, password, rename, selection, snapshot, start, stop, top, update,
 };
 
 /// A mode of operation: what the first operand of umladmin can be.
@@ -88,6 +88,15 @@ pub const MODES: &[Mode] = &[
         ),
         options: &["json"],
         run: |order| image::run(order.path(), order.line, order.names),
+    },
+    Mode {
+        word: Word::new(
+            "network",
+            Some(Arg::new("WORD", Kind::Text)),
+            "Lists and deletes the networks of VMs with nat(...)",
+        ),
+        options: &["json"],
+        run: |order| network::run(&order.config()?, order.line, order.names),
     },
     Mode {
         word: Word::new(

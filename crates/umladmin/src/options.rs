@@ -19,6 +19,8 @@ pub const PROGRAM: Program = Program {
         "image from-tar|from-oci|export NAME FILE",
         "image import FILE [NAME]",
         "image delete NAME...",
+        "[-json] network list",
+        "network delete NAME",
         "[OPTION]... clone|rename VM NAME",
         "[-dry-run] edit",
         "[-delete] snapshot VM [LABEL]",
@@ -64,7 +66,7 @@ pub const PROGRAM: Program = Program {
             ],
         },
         Section {
-            heading: "For list, events, image, top, check and kernelcheck",
+            heading: "For list, events, image, network, top, check and kernelcheck",
             words: &[Word::new("json", None, "Prints JSON")],
         },
         Section {
@@ -101,7 +103,7 @@ pub const PROGRAM: Program = Program {
                 Word::new(
                     "net",
                     Some(Arg::new("NETWORK", Kind::Text)),
-                    "Gives it a network, as eth0 in umlmon(5): user, for instance",
+                    "Gives it a network, as eth0 in umlmon(5): user, or for create nat",
                 ),
             ],
         },

@@ -1,5 +1,6 @@
 //! The life of the VM: what may follow what, a run of the kernel, and how it ended (umlmon, the monitor process).
 
+mod attendance;
 pub(crate) mod clock;
 mod connections;
 pub(crate) mod directories;

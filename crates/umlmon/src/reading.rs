@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use config::{Config, Device, MacPool, Vm, VmName};
+use config::{Config, Device, MacPool, Subnet, Vm, VmName};
 
 /// What a run of the kernel needs of the configuration.
 #[derive(Clone, Debug)]
@@ -18,6 +18,8 @@ pub struct Reading {
     pub vm_dir: PathBuf,
     /// The MAC addresses for its network interfaces.
     pub pool: MacPool,
+    /// The addresses for networks of `nat(...)`.
+    pub nat_pool: Subnet,
 }
 
 impl Reading {
@@ -33,6 +35,7 @@ impl Reading {
             devices: global.devices.iter().filter(used).cloned().collect(),
             vm_dir: global.vm_dir(name),
             pool: global.pool,
+            nat_pool: global.nat_pool,
             vm,
         })
     }

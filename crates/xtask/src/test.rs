@@ -21,7 +21,7 @@ const TIERS: [&str; 5] = ["unit", "process", "root", "real", "fuzz"];
 /// For how long each fuzz target runs.
 const FUZZ_SECONDS: &str = "5";
 
-const PACKAGES: [&str; 14] = [
+const PACKAGES: [&str; 16] = [
     "user-mode-linux",
     "uml-utilities",
     "mandoc",
@@ -30,6 +30,8 @@ const PACKAGES: [&str; 14] = [
     "util-linux",
     "iproute2",
     "slirp4netns",
+    "nftables",
+    "dnsmasq-base",
     "dmsetup",
     "gcc",
     "pkg-config",

@@ -114,8 +114,17 @@ fn networks_by(subject: &Subject, tun: &Path) -> Vec<Finding> {
                 Nic::Raw(_) => continue,
                 Nic::HostToHost { host_if, .. } => (host_if.as_ref(), false),
                 Nic::Bridged { bridge_if, .. } => (Some(bridge_if), true),
-                Nic::User { .. } => (None, false),
+                Nic::Nat { .. } | Nic::User { .. } => (None, false),
             };
+            let missing = net::networks::missing().filter(|_| matches!(nic, Nic::Nat { .. }));
+            if let Some((program, package)) = missing {
+                let problem = format!("nat(...) needs {program}, which is not there");
+                findings.push(Finding::new(
+                    &place,
+                    problem,
+                    format!("apt install {package}"),
+                ));
+            }
             if matches!(nic, Nic::User { .. }) && !Path::new(PROGRAM).exists() {
                 let problem = format!("user(...) needs {PROGRAM}, which is not there");
                 findings.push(Finding::new(&place, problem, "apt install slirp4netns"));

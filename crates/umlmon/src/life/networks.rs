@@ -14,6 +14,7 @@ use net::{Connection, Counters, Driver, Drivers, Eth, Networks, Owner};
 use sys::Network;
 
 use crate::failure::Failure;
+use crate::life::attendance::Attendance;
 use crate::life::connections::Connections;
 use crate::life::kernels::{Seen, is_connected};
 use crate::reading::Reading;
@@ -25,8 +26,9 @@ const TUNTAP_MTU: u32 = 1500;
 /// The connections of a kernel. Dropping it undoes them.
 #[derive(Debug)]
 pub struct Wiring {
-    /// First, because it uses the networks.
+    /// These first, because they use the networks.
     _connections: Option<Connections>,
+    _attendance: Option<Attendance>,
     networks: Option<Networks>,
     /// The kernel opens taps itself.
     pub tun: bool,
@@ -62,6 +64,7 @@ impl Wiring {
                     uid: setup.jail.account().uid,
                     gid: setup.jail.account().gid,
                     pool: reading.pool,
+                    nat_pool: reading.nat_pool,
                     driver,
                     on_host: own_text,
                 };
@@ -71,8 +74,13 @@ impl Wiring {
         };
         let end = networks.as_ref().and_then(Networks::user_end);
         let connections = end.map(|end| Connections::begin(setup, &end));
+        let connections = connections.transpose()?;
+        let attendance = networks
+            .as_ref()
+            .map(|networks| Attendance::begin(&setup.records, networks.nat_networks()));
         Ok(Wiring {
-            _connections: connections.transpose()?,
+            _connections: connections,
+            _attendance: attendance,
             networks,
             tun: attaches || own_text,
             on_host: own_text,
@@ -118,7 +126,9 @@ impl Wiring {
             // That is how the options of the vector driver begin.
             Nic::Raw(text) if text.starts_with("transport=") => Some(format!("vec{number}:{text}")),
             Nic::Raw(text) => Some(format!("eth{number}={text}")),
-            Nic::HostToHost { .. } | Nic::Bridged { .. } | Nic::User { .. } => None,
+            Nic::HostToHost { .. } | Nic::Bridged { .. } | Nic::Nat { .. } | Nic::User { .. } => {
+                None
+            }
         });
         let connections = self.connections().zip(first_fd..);
         let connected =
@@ -302,6 +312,7 @@ mod tests {
     fn text_for_the_kernel_stays_as_it_is() {
         let wiring = Wiring {
             _connections: None,
+            _attendance: None,
             networks: None,
             tun: true,
             on_host: true,
