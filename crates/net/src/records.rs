@@ -108,12 +108,15 @@ impl Records {
         Records::open_for(shared, vm.to_string()).map(Rc::new)
     }
 
-    /// The same for an administrator, who has no VM.
+    /// The same for an administrator, who has no VM; None if no monitor has made the directory yet.
     ///
     /// # Errors
     /// [`Error::Files`].
-    pub fn open_without_vm(shared: &Path) -> Result<Records, Error> {
-        Records::open_for(shared, String::new())
+    pub fn open_without_vm(shared: &Path) -> Result<Option<Records>, Error> {
+        match shared.join(DIRECTORY).try_exists() {
+            Ok(false) => Ok(None),
+            _ => Records::open_for(shared, String::new()).map(Some),
+        }
     }
 
     fn open_for(shared: &Path, vm: String) -> Result<Records, Error> {

@@ -26,20 +26,12 @@ pub(crate) fn run(config: &Config, line: &Line, operands: &[&str]) -> Result<Exi
     }
 }
 
-/// The records of networks; None if no VM had one yet.
-fn records(shared: &Path) -> Result<Option<Records>, Failure> {
-    match shared.try_exists() {
-        Ok(false) => Ok(None),
-        _ => Records::open_without_vm(shared).map(Some).map_err(failed),
-    }
-}
-
 fn failed(error: net::Error) -> Failure {
     Failure::new(Exit::Failed, error)
 }
 
 fn list(shared: &Path, as_json: bool) -> Result<Exit, Failure> {
-    let networks = match records(shared)? {
+    let networks = match Records::open_without_vm(shared).map_err(failed)? {
         Some(records) => networks::list(&records).map_err(failed)?,
         None => Vec::new(),
     };
@@ -84,7 +76,7 @@ fn object(network: &Network) -> Value {
 
 fn delete(shared: &Path, name: &str) -> Result<Exit, Failure> {
     let name: NetworkName = name.parse().map_err(Failure::usage)?;
-    if let Some(records) = records(shared)? {
+    if let Some(records) = Records::open_without_vm(shared).map_err(failed)? {
         networks::delete(&records, &name).map_err(failed)?;
     }
     let text = "nothing of the network is left";
