@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use e2e::host::install_below;
+use e2e::network::enter;
 use e2e::{Outcome, SmallDisk, World, real_kernel, run, wait_for};
 use serde_json::Value;
 
@@ -143,7 +144,9 @@ fn a_small_image_runs_a_command_and_boots_with_its_seed() {
         .con(1)
         .kernel(real_kernel())
         .disk(15, disk);
-    let vm = vm.line("ubd0 = /disks/root.dsk").monitor();
+    enter();
+    let vm = vm.line("ubd0 = /disks/root.dsk").line("eth0 = nat()");
+    let vm = vm.monitor();
     let root = vm.file("jail/disks/root.dsk");
     let image = site.directory().join("busybox");
     run(Command::new("cp")
@@ -156,6 +159,11 @@ fn a_small_image_runs_a_command_and_boots_with_its_seed() {
     let script = "hostname; cat /root/.ssh/authorized_keys; cut -c 1-8 /etc/shadow | head -1";
     let said = vm.umlwatch(&["-exec", "sh", "-c", script]).ok();
     assert_eq!(said, "web\nssh-ed25519 AAAA me\nroot:$6$\n");
+    // The interface has its address by DHCP, and the guest asks the server for names.
+    let script =
+        "until ping -c 1 -W 1 vm1.uml > /dev/null 2>&1; do sleep 0.1; done; cat /etc/resolv.conf";
+    let said = vm.umlwatch(&["-exec", "sh", "-c", script]).ok();
+    assert_eq!(said, "nameserver 10.86.0.1\n");
     let mut console = vm.connect("con1");
     console.expect("web login:");
     console.send("root\n");
