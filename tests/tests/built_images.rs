@@ -177,6 +177,27 @@ fn a_small_image_runs_a_command_and_boots_with_its_seed() {
 }
 
 #[test]
+fn a_machine_of_the_small_image_is_made_if_no_other_is_wanted() {
+    let Some(site) = Site::new() else { return };
+    let kernel = real_kernel().display().to_string();
+    let create = |args: &[&str], vm: &str| {
+        let fixed = ["-kernel", &kernel, "-mem", "64M"];
+        run(&mut site.command(&[args, &fixed, &["create", vm]].concat())).ok()
+    };
+    create(&["-dry-run"], "web");
+    assert!(!site.directory().exists());
+    let built = format!("{}\n", site.directory().join("busybox").display());
+    assert!(create(&[], "web").starts_with(&built));
+    assert!(create(&[], "www").starts_with("www: created\n"));
+    for vm in ["web", "www"] {
+        let args = [vm, "-start", "-wait-ready", "60", "-exec", "hostname"];
+        let said = run(&mut site.world.command("umlwatch", &args)).ok();
+        assert_eq!(said, format!("{vm}\n"));
+        run(&mut site.command(&["-stop", "-yes", "delete", vm])).ok();
+    }
+}
+
+#[test]
 fn images_are_made_of_archives_and_containers() {
     let Some(site) = Site::new() else { return };
     let path = |name: &str| site.world.path().join(name);

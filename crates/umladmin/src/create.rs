@@ -21,7 +21,7 @@ use crate::run::choice;
 use crate::selection::bad_config;
 use crate::start::{self, Group};
 use crate::undo::{Directory, Interruption, Section};
-use crate::{account, disk_work, look, rename, seed};
+use crate::{account, disk_work, image, look, rename, seed};
 
 /// What the VM has if nothing else is asked for.
 const MEMORY: &str = "512";
@@ -91,14 +91,12 @@ fn plan(path: &Path, line: &Line, vm: VmName) -> Result<Plan, Failure> {
     let config = rewrite.check()?;
     let global = &config.global;
     rename::must_be_free(&config, &vm)?;
-    let (image, disk) = (line.value("image"), line.value("disk"));
-    if image.is_none() && disk.is_none() {
-        return Err(Failure::usage(
-            "give an -image to boot, a file or the name of one in shared/images, or the size of an empty -disk",
-        ));
-    }
-    let image = image.map(|image| choice::image(global, Path::new(image)));
-    let disk = disk.map(megabytes).transpose()?;
+    let disk = line.value("disk").map(megabytes).transpose()?;
+    let image = match line.value("image") {
+        Some(image) => Some(choice::image(global, Path::new(image)).map_err(failed)?),
+        None if disk.is_some() || line.has("dry-run") => None,
+        None => Some(image::usual(global)?),
+    };
     let kernel = kernel(global, line.value("kernel").map(Path::new)).map_err(failed)?;
     let section = section(line, &config, &kernel, disk.is_some())?;
     let values: Vec<(&str, &str)> = section.iter().map(|(p, v)| (*p, v.as_str())).collect();
@@ -106,7 +104,7 @@ fn plan(path: &Path, line: &Line, vm: VmName) -> Result<Plan, Failure> {
     added.map_err(bad_config)?;
     rewrite.check()?;
     Ok(Plan {
-        image: image.transpose().map_err(failed)?,
+        image,
         vm,
         kernel,
         disk,

@@ -250,7 +250,6 @@ fn delete(store: &Store, names: &[&str]) -> Result<Exit, Failure> {
 }
 
 /// The file of the image from which machines are made if nobody says which. It is built if it is not there.
-#[allow(dead_code)] // for the modes that make machines
 pub(crate) fn usual(global: &Global) -> Result<std::path::PathBuf, Failure> {
     let store = Store::of(global);
     let path = store.path(BUSYBOX);
