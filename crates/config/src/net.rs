@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, did_you_mean, quoted};
 use crate::form::Form;
 use crate::forward::Forward;
 use crate::names::{InterfaceName, NetworkName, number};
@@ -321,6 +321,33 @@ impl Nic {
     }
 }
 
+/// What text for the kernel begins with: `ethN=TRANSPORT,...` (the `*_kern.c` of arch/um/drivers).
+const OF_ETH: [&str; 9] = [
+    "daemon", "ethertap", "mcast", "pcap", "slip", "slirp", "tuntap", "ucast", "vde",
+];
+/// And `vecN:transport=TRANSPORT,...` (vector_user.h there).
+const OF_VEC: [&str; 8] = ["bess", "fd", "gre", "hybrid", "l2tpv3", "raw", "tap", "vde"];
+
+impl Nic {
+    /// What is odd about text for the kernel, which is passed on nevertheless: no kernel that is known understands it.
+    pub fn doubt(&self) -> Option<String> {
+        let Nic::Raw(text) = self else { return None };
+        let (rest, known, others) = match text.strip_prefix("transport=") {
+            Some(rest) => (rest, &OF_VEC[..], &[][..]),
+            None => (text.as_str(), &OF_ETH[..], &FORMS[..]),
+        };
+        let word = rest.split(',').next().unwrap_or_default();
+        if known.contains(&word) {
+            return None;
+        }
+        let hint = did_you_mean(word, known.iter().chain(others).copied());
+        Some(format!(
+            "{} is no network transport of the kernel{hint}",
+            quoted(word)
+        ))
+    }
+}
+
 /// The names of the forms.
 const FORMS: [&str; 4] = ["host_to_host", "bridged", "nat", "user"];
 
@@ -546,6 +573,41 @@ mod tests {
         ));
         for bad in ["0", "575", "16385", "+9000", "9k"] {
             assert!(refusal::<Nic>(&nic(bad)).contains("mtu:"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn text_that_no_kernel_knows_is_doubted() {
+        let doubt = |text: &str| text.parse::<Nic>().unwrap().doubt();
+        for known in [
+            "tuntap,tap0,,10.0.0.1",
+            "daemon",
+            "mcast,,224.0.0.1",
+            "transport=tap,ifname=tap0",
+            "transport=gre,src=a",
+            "user()",
+        ] {
+            assert_eq!(doubt(known), None, "{known}");
+        }
+        for (text, said) in [
+            (
+                "tuntpa,tap0",
+                "\"tuntpa\" is no network transport of the kernel; did you mean \"tuntap\"?",
+            ),
+            (
+                "usr",
+                "\"usr\" is no network transport of the kernel; did you mean \"user\"?",
+            ),
+            (
+                "transport=tab,ifname=t",
+                "\"tab\" is no network transport of the kernel; did you mean \"tap\"?",
+            ),
+            (
+                "something",
+                "\"something\" is no network transport of the kernel",
+            ),
+        ] {
+            assert_eq!(doubt(text).as_deref(), Some(said));
         }
     }
 

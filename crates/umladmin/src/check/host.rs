@@ -110,6 +110,10 @@ fn networks_by(subject: &Subject, tun: &Path) -> Vec<Finding> {
             let place = subject
                 .places
                 .param(vm.name.as_str(), &format!("eth{number}"));
+            if let Some(doubt) = nic.doubt() {
+                let suggestion = "write one of the forms in umlmon(5), NETWORK INTERFACES, or what the kernel knows";
+                findings.push(Finding::new(&place, doubt, suggestion));
+            }
             let (interface, bridge) = match nic {
                 Nic::Raw(_) => continue,
                 Nic::HostToHost { host_if, .. } => (host_if.as_ref(), false),
@@ -308,6 +312,17 @@ mod tests {
         assert!(found.contains(
             "umlmon:8: there is no interface nobr7 on this host; create it: ip link add"
         ));
+    }
+
+    #[test]
+    fn text_that_no_kernel_knows() {
+        let text = "[a]\nvmuser = nobody\nmem = 64\neth0 = tuntpa,tap0\neth1 = tuntap,tap1\n";
+        let found = findings(networks, text, Path::new("/nonexistent"));
+        let [found] = &found[..] else {
+            panic!("{found:?}")
+        };
+        let wanted = "umlmon:7: \"tuntpa\" is no network transport of the kernel; did you mean \"tuntap\"?; write";
+        assert!(found.starts_with(wanted), "{found}");
     }
 
     #[test]

@@ -162,7 +162,8 @@ fn nics(vm: &Vm, look: Option<&Look>, seen: Option<&Result<Seen, Failure>>) -> V
         let eth = format!("eth{number}");
         let specification = settings.iter().find(|setting| setting.param == eth);
         let note = match (seen, nic) {
-            (None, _) | (_, Nic::Raw(_)) => String::new(),
+            (_, Nic::Raw(_)) => nic.doubt().unwrap_or_default(),
+            (None, _) => String::new(),
             (Some(seen), _) => networks::prospect(vm, seen, *number),
         };
         let running = look.and_then(|look| look.nics.get(number));
