@@ -84,7 +84,7 @@ pub(crate) fn tell_if_none(config: &Config, vms: &[VmName], report: &Report) {
     if vms.is_empty() {
         let file = config.path.display();
         report.warn(&format!(
-            "no VM is configured; add a section for one to {file}"
+            "no VM is configured; umladmin create vm1 makes one, or add a section to {file}"
         ));
         report.hint(FIRST_SECTION);
     }
