@@ -33,7 +33,7 @@ const CONFIGURATION: &str = "etc/umlmon";
 const DEFAULTS: &str = "etc/default/umlmon";
 
 /// Files of the repository under the prefix, as they are.
-const SHARED: [(&str, &str); 13] = [
+const SHARED: [(&str, &str); 19] = [
     ("etc/systemd/umldir.service", "lib/systemd/system"),
     ("etc/systemd/umlmon.service", "lib/systemd/system"),
     ("etc/systemd/umlmon@.service", "lib/systemd/system"),
@@ -47,6 +47,18 @@ const SHARED: [(&str, &str); 13] = [
     ("etc/services", "share/doc/umlmon/examples"),
     ("proto/umlmonctrl.x", "share/doc/umlmon/examples"),
     ("proto/umldir.x", "share/doc/umlmon/examples"),
+    ("contrib/README.md", "share/doc/umlmon/examples"),
+    (
+        "contrib/autopkgtest/README.md",
+        "share/doc/umlmon/examples/autopkgtest",
+    ),
+    (
+        "contrib/autopkgtest/autopkgtest-virt-umlmon",
+        "share/doc/umlmon/examples/autopkgtest",
+    ),
+    ("contrib/ci/README.md", "share/doc/umlmon/examples/ci"),
+    ("contrib/ci/github.yml", "share/doc/umlmon/examples/ci"),
+    ("contrib/ci/gitlab.yml", "share/doc/umlmon/examples/ci"),
 ];
 
 /// A file to install.
@@ -173,7 +185,11 @@ fn entries(programs: &Path, prefix: &str) -> anyhow::Result<Vec<Entry>> {
     ];
     for (from, directory) in SHARED {
         let name = Path::new(from).file_name().unwrap_or_default();
-        entries.push(from_file(prefix.join(directory).join(name), 0o644, from)?);
+        let mut entry = from_file(prefix.join(directory).join(name), 0o644, from)?;
+        if entry.content.starts_with(b"#!") {
+            entry.mode = 0o755;
+        }
+        entries.push(entry);
     }
     for (program, directory) in PROGRAMS {
         let path = programs.join(program);
@@ -335,7 +351,7 @@ mod tests {
 
     #[test]
     fn everything_that_a_host_needs_is_installed() {
-        // What lies in etc/ and is forgotten here would be missed on some host.
+        // What lies there and is forgotten here would be missed on some host.
         let known = |path: &Path| {
             let path = path
                 .strip_prefix(repository())
@@ -349,7 +365,7 @@ mod tests {
                 // What a kernel is built of.
                 || path.starts_with("etc/kernel/")
         };
-        let mut directories = vec![repository().join("etc")];
+        let mut directories = ["etc", "contrib"].map(|it| repository().join(it)).to_vec();
         while let Some(directory) = directories.pop() {
             for entry in fs::read_dir(directory).unwrap() {
                 let path = entry.unwrap().path();

@@ -21,7 +21,7 @@ const TIERS: [&str; 5] = ["unit", "process", "root", "real", "fuzz"];
 /// For how long each fuzz target runs.
 const FUZZ_SECONDS: &str = "5";
 
-const PACKAGES: [&str; 16] = [
+const PACKAGES: [&str; 18] = [
     "user-mode-linux",
     "uml-utilities",
     "mandoc",
@@ -38,6 +38,8 @@ const PACKAGES: [&str; 16] = [
     "libtirpc-dev",
     "rpcsvc-proto",
     "openssl",
+    "autopkgtest",
+    "make",
 ];
 
 /// What the command line says.

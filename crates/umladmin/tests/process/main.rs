@@ -264,7 +264,10 @@ fn an_empty_installation_says_what_is_missing() {
     for command in ["list", "start", "events"] {
         let (status, out, err) = world.said(&[command]);
         assert_eq!((status, out.as_str()), (0, ""));
-        assert!(err.contains("no VM is configured; umladmin create vm1 makes one, or add a section"), "{err}");
+        assert!(
+            err.contains("no VM is configured; umladmin create vm1 makes one, or add a section"),
+            "{err}"
+        );
         assert!(err.contains("umladmin check"), "{err}");
     }
     let (status, out, err) = world.said(&["list", "-json"]);
