@@ -10,7 +10,8 @@ use config::{Config, Overview, VmName};
 use rpc_xdr::auth::Key;
 use rpc_xdr::client::{ClientError, Ticket};
 use rpc_xdr::umlmonctrl::{
-    CtlError, VmCtrlaltdelArgs, VmInfo, VmStartArgs, VmSysrqArgs, VmWaitArgs, VmWaited,
+    CtlError, VmCtrlaltdelArgs, VmInfo, VmMemoryArgs, VmStartArgs, VmSysrqArgs, VmWaitArgs,
+    VmWaited,
 };
 
 use crate::call::answered;
@@ -186,6 +187,24 @@ impl Client {
         let letter = letter.to_string();
         let args = VmSysrqArgs { letter };
         self.call(|monitor| Ok(monitor.vm_sysrq(&args)?.into_result()))
+    }
+
+    /// Takes memory from the guest or gives it back, until it has so many megabytes.
+    ///
+    /// # Errors
+    /// As for [`Client::call`].
+    pub fn resize_memory(&mut self, megabytes: u32) -> Result<(), Failure> {
+        let args = VmMemoryArgs { megabytes };
+        self.call(|monitor| Ok(monitor.vm_memory(&args)?.into_result()))
+    }
+
+    /// Gives memory that the guest does not use to the host; returns how many bytes.
+    ///
+    /// # Errors
+    /// As for [`Client::call`].
+    pub fn reclaim(&mut self) -> Result<u64, Failure> {
+        self.call(|monitor| Ok(monitor.vm_reclaim()?.into_result()))
+            .map(|reclaimed| reclaimed.bytes)
     }
 
     /// Calls a procedure of the monitor; connects first if necessary. After a connection broke, the next call connects

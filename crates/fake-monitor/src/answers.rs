@@ -81,6 +81,8 @@ pub(crate) fn info(state: VmState, held: bool) -> VmInfo {
         kernel_version: "Linux 6.1 \u{9b}".into(),
         mem_mb: 64,
         mem_used: 20 << 20,
+        mem_now_mb: 64,
+        mem_available: 0,
         cpu_ns: 1_250_000_000,
         disk_read_bytes: 3 << 20,
         disk_written_bytes: 5 << 20,

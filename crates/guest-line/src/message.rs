@@ -68,6 +68,8 @@ pub enum ToGuest {
     PowerOff,
     /// The time is this many nanoseconds after 1970-01-01 UTC.
     SetClock(i64),
+    /// Forget what is kept of disks, and can be read again.
+    DropCaches,
 }
 
 /// What the helper says.

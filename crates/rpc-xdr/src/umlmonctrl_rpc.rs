@@ -35,7 +35,7 @@ pub const UMLMONCTRL_V1_PROCEDURES: &[Procedure] = &[
         name: "VM_INFO",
         doc: "Configuration and run-time state.",
         max_args: 0,
-        max_result: 10414760,
+        max_result: 10414772,
     },
     Procedure {
         number: 2,
@@ -99,6 +99,20 @@ pub const UMLMONCTRL_V1_PROCEDURES: &[Procedure] = &[
         doc: "Answers when the guest has said that it is ready, or the VM has ended, or the time is over.",
         max_args: 4,
         max_result: 1060,
+    },
+    Procedure {
+        number: 11,
+        name: "VM_MEMORY",
+        doc: "Takes memory from the running guest, or gives it back (mconsole config mem=). CTL_FAILED if the guest uses too much of it; then nothing has changed.",
+        max_args: 4,
+        max_result: 1036,
+    },
+    Procedure {
+        number: 12,
+        name: "VM_RECLAIM",
+        doc: "Gives memory that the guest does not use to the host; the guest can use it again at any time.",
+        max_args: 0,
+        max_result: 1036,
     },
     Procedure {
         number: 20,
@@ -325,7 +339,7 @@ impl<S: Stream> UmlmonctrlV1Client<S> {
 
     /// Sends VM_INFO without waiting for its result.
     pub fn send_vm_info(&mut self) -> std::result::Result<Ticket<VmInfoResult>, ClientError> {
-        self.rpc.send(1, 10414760, |_| Ok(()), take)
+        self.rpc.send(1, 10414772, |_| Ok(()), take)
     }
 
     /// Starts the kernel; answers when it is executing, or why it is not.
@@ -486,6 +500,43 @@ impl<S: Stream> UmlmonctrlV1Client<S> {
             },
             take,
         )
+    }
+
+    /// Takes memory from the running guest, or gives it back (mconsole config mem=). CTL_FAILED if the guest uses
+    /// too much of it; then nothing has changed.
+    pub fn vm_memory(
+        &mut self,
+        args: &VmMemoryArgs,
+    ) -> std::result::Result<CtlResult, ClientError> {
+        let ticket = self.send_vm_memory(args)?;
+        self.rpc.wait(ticket)
+    }
+
+    /// Sends VM_MEMORY without waiting for its result.
+    pub fn send_vm_memory(
+        &mut self,
+        args: &VmMemoryArgs,
+    ) -> std::result::Result<Ticket<CtlResult>, ClientError> {
+        self.rpc.send(
+            11,
+            1036,
+            |out| {
+                args.pack(out)?;
+                Ok(())
+            },
+            take,
+        )
+    }
+
+    /// Gives memory that the guest does not use to the host; the guest can use it again at any time.
+    pub fn vm_reclaim(&mut self) -> std::result::Result<VmReclaimResult, ClientError> {
+        let ticket = self.send_vm_reclaim()?;
+        self.rpc.wait(ticket)
+    }
+
+    /// Sends VM_RECLAIM without waiting for its result.
+    pub fn send_vm_reclaim(&mut self) -> std::result::Result<Ticket<VmReclaimResult>, ClientError> {
+        self.rpc.send(12, 1036, |_| Ok(()), take)
     }
 
     /// Attaches the connection to a channel; a repeated call changes the mode.
@@ -1162,6 +1213,13 @@ pub trait UmlmonctrlV1 {
     /// Answers when the guest has said that it is ready, or the VM has ended, or the time is over.
     async fn vm_ready(&self, session: &Self::Session, args: VmWaitArgs) -> VmReadyResult;
 
+    /// Takes memory from the running guest, or gives it back (mconsole config mem=). CTL_FAILED if the guest uses
+    /// too much of it; then nothing has changed.
+    async fn vm_memory(&self, session: &Self::Session, args: VmMemoryArgs) -> CtlResult;
+
+    /// Gives memory that the guest does not use to the host; the guest can use it again at any time.
+    async fn vm_reclaim(&self, session: &Self::Session) -> VmReclaimResult;
+
     /// Attaches the connection to a channel; a repeated call changes the mode.
     async fn con_open(&self, session: &Self::Session, args: ConOpenArgs) -> ConOpenResult;
 
@@ -1328,6 +1386,18 @@ pub trait PartialUmlmonctrlV1 {
     async fn vm_ready(&self, session: &Self::Session, args: VmWaitArgs) -> VmReadyResult {
         let _ = session;
         VmReadyResult::Error(self.refusal("VM_READY", &args))
+    }
+
+    /// Refuses VM_MEMORY.
+    async fn vm_memory(&self, session: &Self::Session, args: VmMemoryArgs) -> CtlResult {
+        let _ = session;
+        CtlResult::Error(self.refusal("VM_MEMORY", &args))
+    }
+
+    /// Refuses VM_RECLAIM.
+    async fn vm_reclaim(&self, session: &Self::Session) -> VmReclaimResult {
+        let _ = session;
+        VmReclaimResult::Error(self.refusal("VM_RECLAIM", &()))
     }
 
     /// Refuses CON_OPEN.
@@ -1538,6 +1608,12 @@ impl<T: PartialUmlmonctrlV1> UmlmonctrlV1 for T {
     async fn vm_ready(&self, session: &Self::Session, args: VmWaitArgs) -> VmReadyResult {
         PartialUmlmonctrlV1::vm_ready(self, session, args).await
     }
+    async fn vm_memory(&self, session: &Self::Session, args: VmMemoryArgs) -> CtlResult {
+        PartialUmlmonctrlV1::vm_memory(self, session, args).await
+    }
+    async fn vm_reclaim(&self, session: &Self::Session) -> VmReclaimResult {
+        PartialUmlmonctrlV1::vm_reclaim(self, session).await
+    }
     async fn con_open(&self, session: &Self::Session, args: ConOpenArgs) -> ConOpenResult {
         PartialUmlmonctrlV1::con_open(self, session, args).await
     }
@@ -1722,6 +1798,20 @@ impl<S: UmlmonctrlV1 + 'static> crate::server::Program<S> for UmlmonctrlV1Progra
                 let args = call.arguments(4, take)?;
                 Ok(call.answer(
                     async move { service.vm_ready(&session, args).await },
+                    |result, out| result.pack(out),
+                ))
+            }
+            11 => {
+                let args = call.arguments(4, take)?;
+                Ok(call.answer(
+                    async move { service.vm_memory(&session, args).await },
+                    |result, out| result.pack(out),
+                ))
+            }
+            12 => {
+                call.arguments(0, |_| Ok(()))?;
+                Ok(call.answer(
+                    async move { service.vm_reclaim(&session).await },
                     |result, out| result.pack(out),
                 ))
             }

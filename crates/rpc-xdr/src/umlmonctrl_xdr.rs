@@ -1508,6 +1508,10 @@ pub struct VmInfo {
     ///
     /// At most 16 elements.
     pub shares: Vec<ShareInfo>,
+    /// what the guest has of mem_mb now; less if VM_MEMORY has taken some of it
+    pub mem_now_mb: u32,
+    /// bytes that programs of the guest can still get; 0 if not known
+    pub mem_available: u64,
 }
 
 impl Pack for VmInfo {
@@ -1542,6 +1546,8 @@ impl Pack for VmInfo {
         self.disk_read_bytes.pack(out)?;
         self.disk_written_bytes.pack(out)?;
         pack_list(&self.shares, 16, out, |item, out| item.pack(out))?;
+        self.mem_now_mb.pack(out)?;
+        self.mem_available.pack(out)?;
 
         Ok(())
     }
@@ -1580,6 +1586,8 @@ impl Unpack for VmInfo {
             disk_read_bytes: take(input)?,
             disk_written_bytes: take(input)?,
             shares: unpack_list(input, 16, take)?,
+            mem_now_mb: take(input)?,
+            mem_available: take(input)?,
         })
     }
 }
@@ -1682,6 +1690,105 @@ impl Pack for VmCtrlaltdelArgs {
 impl Unpack for VmCtrlaltdelArgs {
     fn unpack(input: &mut Strict<'_>) -> Result<Self> {
         Ok(Self { stop: take(input)? })
+    }
+}
+
+/// The arguments of VM_MEMORY.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VmMemoryArgs {
+    /// what the guest is to have, at most mem_mb
+    pub megabytes: u32,
+}
+
+impl Pack for VmMemoryArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
+        self.megabytes.pack(out)?;
+
+        Ok(())
+    }
+}
+
+impl Unpack for VmMemoryArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
+            megabytes: take(input)?,
+        })
+    }
+}
+
+/// `struct vm_reclaimed`
+#[derive(Debug, Clone, PartialEq)]
+pub struct VmReclaimed {
+    /// so much less memory of the host is used than before
+    pub bytes: u64,
+}
+
+impl Pack for VmReclaimed {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
+        self.bytes.pack(out)?;
+
+        Ok(())
+    }
+}
+
+impl Unpack for VmReclaimed {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
+            bytes: take(input)?,
+        })
+    }
+}
+
+/// The result of VM_RECLAIM.
+#[derive(Debug, Clone, PartialEq)]
+pub enum VmReclaimResult {
+    /// `case CTL_OK`
+    Ok(VmReclaimed),
+    /// `case CTL_ERROR`
+    Error(CtlError),
+}
+
+impl Pack for VmReclaimResult {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
+        match self {
+            Self::Ok(value) => {
+                CtlStatus::Ok.pack(out)?;
+                value.pack(out)?
+            }
+            Self::Error(value) => {
+                CtlStatus::Error.pack(out)?;
+                value.pack(out)?
+            }
+        };
+        Ok(())
+    }
+}
+
+impl Unpack for VmReclaimResult {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(match take::<CtlStatus>(input)? {
+            CtlStatus::Ok => Self::Ok(take(input)?),
+            CtlStatus::Error => Self::Error(take(input)?),
+        })
+    }
+}
+
+impl VmReclaimResult {
+    /// The same as a `Result`.
+    pub fn into_result(self) -> std::result::Result<VmReclaimed, CtlError> {
+        match self {
+            Self::Ok(value) => Ok(value),
+            Self::Error(error) => Err(error),
+        }
+    }
+}
+
+impl<E: Into<CtlError>> From<std::result::Result<VmReclaimed, E>> for VmReclaimResult {
+    fn from(result: std::result::Result<VmReclaimed, E>) -> Self {
+        match result {
+            Ok(value) => Self::Ok(value),
+            Err(error) => Self::Error(error.into()),
+        }
     }
 }
 

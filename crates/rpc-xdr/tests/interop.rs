@@ -99,6 +99,16 @@ fn data(size: u32) -> Vec<u8> {
     (0..size).map(|index| index.to_le_bytes()[0]).collect()
 }
 
+fn last_end() -> VmLastEnd {
+    VmLastEnd {
+        how: VmEnd::Panicked,
+        exit_status: -1,
+        exit_signal: 6,
+        time: 1,
+        text: "Kernel panic: é".into(),
+    }
+}
+
 fn info() -> VmInfo {
     let root = ConClient {
         who: "root".into(),
@@ -114,13 +124,6 @@ fn info() -> VmInfo {
         rows: 24,
         columns: 80,
     };
-    let last_end = VmLastEnd {
-        how: VmEnd::Panicked,
-        exit_status: -1,
-        exit_signal: 6,
-        time: 1,
-        text: "Kernel panic: é".into(),
-    };
     VmInfo {
         vm: "vm1".into(),
         daemon_version: "0.1.0".into(),
@@ -134,12 +137,14 @@ fn info() -> VmInfo {
         uptime: 1,
         reboots: 0,
         ready: false,
-        last_end,
+        last_end: last_end(),
         child_pid: 2,
         kernel_pid: 3,
         kernel_version: "6.1".into(),
         mem_mb: 64,
         mem_used: 1,
+        mem_now_mb: 64,
+        mem_available: 0,
         cpu_ns: 1,
         disk_read_bytes: 2,
         disk_written_bytes: 3,

@@ -86,6 +86,16 @@ pub const METRICS: &[Metric] = &[
         "How much of the memory of the guest uses memory of the host.",
         |seen| seen.mem_used.map(float),
     ),
+    gauge(
+        "umlmon_vm_memory_current_bytes",
+        "What the guest has of its memory now.",
+        |seen| seen.mem_now_mb.map(|mb| f64::from(mb) * 1_048_576.0),
+    ),
+    gauge(
+        "umlmon_vm_memory_available_bytes",
+        "How much memory programs of the guest can still get.",
+        |seen| seen.mem_available.map(float),
+    ),
     counter(
         "umlmon_vm_cpu_seconds_total",
         "Processor time of the host that the VM has taken since its kernel was started.",

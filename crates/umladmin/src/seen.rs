@@ -32,6 +32,9 @@ pub(crate) struct Seen {
     pub(crate) mem_mb: Option<u32>,
     pub(crate) monitor_pid: Option<u32>,
     pub(crate) mem_used: Option<u64>,
+    /// What the guest has of its memory, and what its programs can still get, if it is known.
+    pub(crate) mem_now_mb: Option<u32>,
+    pub(crate) mem_available: Option<u64>,
     pub(crate) uptime: Option<u32>,
     /// The processors of the host on which it may run now.
     pub(crate) processors: Option<String>,
@@ -137,6 +140,8 @@ impl Seen {
         self.nics = info.nics.iter().filter_map(linked).collect();
         if info.state != VmState::Inactive {
             self.mem_used = Some(info.mem_used);
+            self.mem_now_mb = Some(info.mem_now_mb);
+            self.mem_available = Some(info.mem_available).filter(|bytes| *bytes > 0);
             self.uptime = Some(info.uptime);
             let counted = |count| Some(count).filter(|count| *count > 0);
             self.cpu_ns = counted(info.cpu_ns);
@@ -155,6 +160,8 @@ impl Seen {
             "monitor_pid": self.monitor_pid,
             "mem_mb": self.mem_mb,
             "mem_used": self.mem_used,
+            "mem_now_mb": self.mem_now_mb,
+            "mem_available": self.mem_available,
             "cpu_ns": self.cpu_ns,
             "disk_read_bytes": self.disk_read,
             "disk_written_bytes": self.disk_written,
@@ -207,6 +214,8 @@ pub(crate) mod tests {
             mem_mb: Some(64),
             monitor_pid: Some(4711),
             mem_used: Some(21 << 20),
+            mem_now_mb: Some(48),
+            mem_available: Some(30 << 20),
             uptime: Some(3723),
             processors: Some("1".into()),
             last_end: None,
@@ -223,7 +232,7 @@ pub(crate) mod tests {
         let text = seen("vm1", "running", "anna").json().to_string();
         assert_eq!(
             text,
-            r#"{"cpu_ns":1500000000,"disk_read_bytes":4096,"disk_written_bytes":null,"error":null,"last_end":null,"mem_mb":64,"mem_used":22020096,"monitor_pid":4711,"#
+            r#"{"cpu_ns":1500000000,"disk_read_bytes":4096,"disk_written_bytes":null,"error":null,"last_end":null,"mem_available":31457280,"mem_mb":64,"mem_now_mb":48,"mem_used":22020096,"monitor_pid":4711,"#
                 .to_string()
                 + r#""nics":[],"processors":"1","start":"boot","state":"running","uptime":3723,"vm":"vm1","vmuser":"anna"}"#
         );

@@ -1,5 +1,6 @@
 //! One stream: a client's words about one command (umlguest).
 
+use std::fs;
 use std::process::Child;
 
 use guest_line::{MAX_COMMAND, Nonsense, ToGuest, ToHost, decode};
@@ -82,6 +83,12 @@ impl Stream {
             (ToGuest::Resize(size), Stream::Runs(process)) => process.resize(size),
             (ToGuest::SetClock(nanoseconds), Stream::Told(_)) => {
                 set_clock(nanoseconds).map_err(|error| format!("cannot set the clock: {error}"))?;
+                *self = Stream::Over(None);
+                return Ok(vec![ToHost::Done]);
+            }
+            (ToGuest::DropCaches, Stream::Told(_)) => {
+                fs::write("/proc/sys/vm/drop_caches", "3")
+                    .map_err(|error| format!("cannot drop the caches: {error}"))?;
                 *self = Stream::Over(None);
                 return Ok(vec![ToHost::Done]);
             }

@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use config::{ChannelName, Vm};
-use guest_line::{MAX_PIECE, VERSION};
+use guest_line::{MAX_PIECE, ToGuest, VERSION, encode};
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 use tokio::sync::Notify;
@@ -31,6 +31,9 @@ const NUMBER: u8 = ChannelName::MAX_SSL;
 const BOOT: Duration = Duration::from_secs(60);
 /// How long a client waits for the helper of a guest that has booted: it may be starting again.
 const GRACE: Duration = Duration::from_secs(5);
+
+/// How long the helper may take for each step when the monitor itself tells it something.
+const STEP: Duration = Duration::from_secs(10);
 
 /// How many streams clients have open at most.
 const MAX_STREAMS: usize = 64;
@@ -165,6 +168,23 @@ impl Helper {
             helper: Rc::clone(self),
             number,
         })
+    }
+
+    /// Tells the helper something that is not for a command, and waits until it is done, or cannot be done.
+    ///
+    /// # Errors
+    /// If there is no helper within this time, or it does not read.
+    pub async fn tell(
+        self: &Rc<Self>,
+        message: &ToGuest,
+        patience: Duration,
+    ) -> Result<(), Failure> {
+        let stream = self.open(patience).await?;
+        let piece = encode(message, MAX_PIECE);
+        let piece = piece.map_err(|error| Failure::Failed(error.to_string()))?;
+        stream.send(&piece, STEP).await?;
+        // The stream must not end before.
+        stream.receive(1, STEP).await.map(drop)
     }
 
     /// Waits until `look` finds something on the line; nothing if the time is over, which can change meanwhile.

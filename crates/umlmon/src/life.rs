@@ -7,6 +7,7 @@ pub(crate) mod directories;
 pub(crate) mod ending;
 pub(crate) mod kernel_args;
 pub(crate) mod kernels;
+pub(crate) mod memory;
 pub(crate) mod monitor;
 pub(crate) mod networks;
 pub(crate) mod placement;

@@ -10,6 +10,7 @@ mod events;
 mod guest;
 mod info;
 mod logs;
+mod memory;
 mod password;
 mod procedures;
 mod screen;

@@ -66,6 +66,10 @@ pub(crate) enum Sign {
 #[derive(Debug, PartialEq)]
 pub(crate) struct Letter(pub(crate) char);
 
+/// The memory of a guest, in megabytes.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Memory(pub(crate) u32);
+
 /// Any bytes.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Text(pub(crate) Vec<u8>);
@@ -127,6 +131,18 @@ impl Argument for Seconds {
 
     fn read(given: &Given) -> Result<Seconds, Failure> {
         number(given, given.text()?).map(Seconds)
+    }
+}
+
+impl Argument for Memory {
+    const ARG: Option<Arg> = Some(Arg::new("SIZE", Kind::Value));
+
+    fn read(given: &Given) -> Result<Memory, Failure> {
+        let size = config::megabytes(given.text()?);
+        let size =
+            size.map_err(|error| Failure::usage(format_args!("-{}: {error}", given.name)))?;
+        // The monitor says that it is too much.
+        Ok(Memory(u32::try_from(size).unwrap_or(u32::MAX)))
     }
 }
 

@@ -6,7 +6,7 @@ use config::ChannelName;
 use rpc_xdr::umlmonctrl::*;
 
 use crate::argument::{
-    Argument, Letter, Log, Login, Paths, Ready, Recording, Seconds, Text, Words,
+    Argument, Letter, Log, Login, Memory, Paths, Ready, Recording, Seconds, Text, Words,
 };
 use crate::disk_argument::{backed, pair, sized};
 use crate::run::Runner;
@@ -207,6 +207,20 @@ pub const COMMANDS: &[Command] = &[
             let cannot = format!("send the system request {letter}");
             call(cannot, move |client| client.sysrq(letter))
         }),
+    ),
+    command(
+        "mem",
+        "Takes memory from the running guest, or gives it back",
+        &Action(|Memory(megabytes)| {
+            call("change the memory", move |client| {
+                client.resize_memory(megabytes)
+            })
+        }),
+    ),
+    command(
+        "reclaim",
+        "Gives memory that the guest does not use to the host",
+        &Action(|()| Task::new("reclaim memory", Runner::reclaim)),
     ),
     command(
         "rotate",
@@ -434,7 +448,7 @@ mod tests {
                 "tail" => "con0,5",
                 "connect" | "force-connect" | "watch" | "screen" => "con1",
                 "record" => "con1:/tmp/x",
-                "wait" | "wait-ready" => "9",
+                "wait" | "wait-ready" | "mem" => "9",
                 "sysrq" => "h",
                 "set" => "mem=32",
                 _ => match command.word.arg.map(|arg| arg.kind) {

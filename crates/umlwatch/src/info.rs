@@ -103,11 +103,7 @@ fn write_state(page: &mut String, info: &VmInfo) -> fmt::Result {
             &format!("{version}process {kernel}, child of {child}"),
         )?;
     }
-    let used = match info.state {
-        VmState::Inactive => String::new(),
-        _ => format!(", {} of it in use", size(info.mem_used)),
-    };
-    fact(page, "Memory", &format!("{} MB{used}", info.mem_mb))?;
+    fact(page, "Memory", &memory(info))?;
     write_usage(page, info)?;
     write_userspace(page, info)?;
     write_bounds(page, info)?;
@@ -118,6 +114,24 @@ fn write_state(page: &mut String, info: &VmInfo) -> fmt::Result {
         "Monitor",
         &format!("umlmon {version}, process {pid}, since {moment}"),
     )
+}
+
+/// What the guest has, what the host gives for it, and what is left in the guest.
+fn memory(info: &VmInfo) -> String {
+    let mut text = format!("{} MB", info.mem_now_mb);
+    if info.mem_now_mb != info.mem_mb {
+        text = format!("{text} of {} MB", info.mem_mb);
+    }
+    if info.state != VmState::Inactive {
+        text = format!("{text}, {} of it in use", size(info.mem_used));
+    }
+    if info.mem_available > 0 {
+        text = format!(
+            "{text}, {} available in the guest",
+            size(info.mem_available)
+        );
+    }
+    text
 }
 
 /// The value of a parameter in effect.

@@ -33,6 +33,8 @@ fn value(info: &VmInfo) -> Value {
         "kernel_version": info.kernel_version,
         "mem_mb": info.mem_mb,
         "mem_used": info.mem_used,
+        "mem_now_mb": info.mem_now_mb,
+        "mem_available": (info.mem_available > 0).then_some(info.mem_available),
         "cpu_ns": info.cpu_ns,
         "disk_read_bytes": info.disk_read_bytes,
         "disk_written_bytes": info.disk_written_bytes,

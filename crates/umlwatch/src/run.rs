@@ -161,6 +161,14 @@ impl Runner {
         Ok(())
     }
 
+    pub(crate) fn reclaim(&mut self) -> Result<(), Failure> {
+        let bytes = self.client_mut().reclaim()?;
+        self.print(&format!(
+            "{} are no memory of the host any more\n",
+            client::when::size(bytes)
+        ))
+    }
+
     pub(crate) fn port(&mut self) -> Result<(), Failure> {
         let tcp = self.call(|client| Ok(client.port_get()?.into_result()))?;
         self.print(&format!("{}\n", tcp.port))

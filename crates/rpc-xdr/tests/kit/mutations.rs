@@ -133,6 +133,8 @@ fn info() -> VmInfo {
         kernel_version: "6.1.0".into(),
         mem_mb: 64,
         mem_used: 1 << 20,
+        mem_now_mb: 64,
+        mem_available: 0,
         cpu_ns: 1 << 33,
         disk_read_bytes: 1 << 34,
         disk_written_bytes: 0,

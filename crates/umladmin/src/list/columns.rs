@@ -39,6 +39,12 @@ pub const COLUMNS: &[Column] = &[
     further("user", |seen| seen.vmuser.clone()),
     further("used", |seen| Some(client::when::size(seen.mem_used?)))
         .with_value(|seen| Some(seen.mem_used?.to_string())),
+    further("current", |seen| Some(format!("{} MB", seen.mem_now_mb?)))
+        .with_value(|seen| Some((u64::from(seen.mem_now_mb?) << 20).to_string())),
+    further("available", |seen| {
+        Some(client::when::size(seen.mem_available?))
+    })
+    .with_value(|seen| Some(seen.mem_available?.to_string())),
     further("processors", |seen| seen.processors.clone()),
     further("read", |seen| Some(client::when::size(seen.disk_read?)))
         .with_value(|seen| Some(seen.disk_read?.to_string())),
@@ -114,7 +120,10 @@ fn unknown(name: &str) -> Failure {
 fn memory(seen: &Seen) -> Option<String> {
     let used = seen.mem_used;
     let used = used.map_or(String::new(), |bytes| format!(" ({} used)", bytes >> 20));
-    Some(format!("{} MB{used}", seen.mem_mb?))
+    let all = seen.mem_mb?;
+    let now = seen.mem_now_mb.filter(|now| *now != all);
+    let now = now.map_or(String::new(), |now| format!("{now} of "));
+    Some(format!("{now}{all} MB{used}"))
 }
 
 fn cpu_seconds(seen: &Seen) -> Option<f64> {

@@ -33,6 +33,9 @@ pub(super) struct Rates {
     /// Bytes of the host's memory, and megabytes of the guest's.
     pub(super) mem_used: Option<u64>,
     pub(super) mem_mb: Option<u32>,
+    /// What the guest has of these, and bytes that its programs can still get.
+    pub(super) mem_now_mb: Option<u32>,
+    pub(super) mem_available: Option<u64>,
     /// Bytes per second.
     pub(super) disk_read: Option<f64>,
     pub(super) disk_written: Option<f64>,
@@ -68,6 +71,8 @@ impl Rates {
             cpu: per_second(|seen| seen.cpu_ns).map(|ns| ns / 1e9),
             mem_used: seen.mem_used,
             mem_mb: seen.mem_mb,
+            mem_now_mb: seen.mem_now_mb,
+            mem_available: seen.mem_available,
             disk_read: per_second(|seen| seen.disk_read),
             disk_written: per_second(|seen| seen.disk_written),
             received: per_second(|seen| {
@@ -90,6 +95,8 @@ impl Rates {
             "cpu": self.cpu,
             "mem_used": self.mem_used,
             "mem_mb": self.mem_mb,
+            "mem_now_mb": self.mem_now_mb,
+            "mem_available": self.mem_available,
             "disk_read": self.disk_read,
             "disk_written": self.disk_written,
             "received": self.received,

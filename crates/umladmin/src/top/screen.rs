@@ -147,7 +147,7 @@ fn row(rates: &Rates) -> [String; 10] {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".into());
     let speed = |rate: Option<f64>| or_dash(rate.map(per_second));
     let used = rates.mem_used.map(size);
-    let memory = used.zip(rates.mem_mb);
+    let memory = used.zip(rates.mem_now_mb);
     [
         rates.vm.clone(),
         words::for_people(rates.state),

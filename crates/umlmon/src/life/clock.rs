@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use guest_line::{MAX_PIECE, ToGuest, encode};
+use guest_line::ToGuest;
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create,
     timerfd_settime,
@@ -15,9 +15,8 @@ use tokio::io::unix::AsyncFd;
 
 use crate::helper::Helper;
 
-/// How long the helper of a guest that boots is waited for, and then each step of the talk with it.
+/// How long the helper of a guest that boots is waited for.
 const BOOT: Duration = Duration::from_secs(60);
-const STEP: Duration = Duration::from_secs(10);
 
 /// When the timer would be over: in the year 2255.
 const NEVER: i64 = 9_000_000_000;
@@ -70,18 +69,12 @@ fn timer() -> io::Result<AsyncFd<OwnedFd>> {
 
 /// Has the helper set the guest's clock, if there is one.
 pub async fn set_guests(helper: Rc<Helper>) {
-    let Ok(stream) = helper.open(BOOT).await else {
-        return;
-    };
     let Ok(now) = SystemTime::now().duration_since(UNIX_EPOCH) else {
         return;
     };
-    let now = i64::try_from(now.as_nanos()).map(ToGuest::SetClock);
-    let piece = now.ok().and_then(|now| encode(&now, MAX_PIECE).ok());
-    if let Some(piece) = piece
-        && stream.send(&piece, STEP).await.is_ok()
+    if let Ok(now) = i64::try_from(now.as_nanos())
+        && let Err(why) = helper.tell(&ToGuest::SetClock(now), BOOT).await
     {
-        // The stream must not end before the helper has heard of it.
-        let _ = stream.receive(1, STEP).await;
+        tracing::debug!("the guest's clock was not set: {why}");
     }
 }

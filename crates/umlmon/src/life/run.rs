@@ -26,6 +26,7 @@ use crate::life::directories::{self, Directories};
 use crate::life::ending::CON0_TAIL;
 use crate::life::kernel_args;
 use crate::life::kernels::Seen;
+use crate::life::memory::Memory;
 use crate::life::networks::{self, NicLook, Wiring};
 use crate::life::placement::{self, Placement};
 use crate::mconsole::{Mconsole, Notice, Notices};
@@ -118,6 +119,8 @@ pub struct Look {
     pub confined_by: Vec<&'static str>,
     /// The kernel has had time to report its mconsole, and has not.
     pub silent: bool,
+    /// The guest's memory.
+    pub memory: Rc<Memory>,
     /// The way to ask the kernel something.
     pub mconsole: Rc<Mconsole>,
 }
@@ -141,6 +144,8 @@ pub struct Run {
     killed: bool,
     panic: Option<String>,
     up: bool,
+    /// The guest's memory.
+    pub memory: Rc<Memory>,
     /// The kernel's mconsole.
     pub mconsole: Rc<Mconsole>,
     /// When it was started.
@@ -170,11 +175,7 @@ impl Run {
         let place = placement::place(vm, group.as_ref())?;
         let placement = (place == Some(Place::One)).then(Placement::new);
         let tmp = setup.jail.mount_tmp(vm.mem)?;
-        let hold = || tmp.root().try_clone_to_owned();
-        let notices = hold()
-            .and_then(|root| Notices::bind(&root))
-            .map_err(cannot("open the mconsole's notify socket"))?;
-        let root = hold().map_err(cannot("hold the jail's tmp"))?;
+        let (notices, root) = notices(&tmp)?;
         let (helper, helpers_end) = helper_line(setup, vm)?;
         let slaves = setup.channels.kernel_slaves()?;
         let channels: Vec<_> = slaves.iter().map(|(name, _)| *name).collect();
@@ -195,6 +196,8 @@ impl Run {
             .map_err(cannot("create the second process"))?;
         let network = (!wiring.on_host).then(|| link.network()).flatten();
         let mconsole = Mconsole::new(root, setup.name().as_str()).in_network(network);
+        let mconsole = Rc::new(mconsole);
+        let memory = Memory::new(vm.mem, Rc::clone(&mconsole), Rc::clone(&setup.helper));
         Ok(Run {
             link: Rc::new(link),
             notices,
@@ -213,7 +216,8 @@ impl Run {
             killed: false,
             panic: None,
             up: false,
-            mconsole: Rc::new(mconsole),
+            memory: Rc::new(memory),
+            mconsole,
             started: Instant::now(),
         })
     }
@@ -350,6 +354,7 @@ impl Run {
             silent: self
                 .silent_from()
                 .is_some_and(|from| Instant::now() >= from),
+            memory: Rc::clone(&self.memory),
             mconsole: Rc::clone(&self.mconsole),
         }
     }
@@ -375,6 +380,15 @@ fn seen(kernel: Option<Result<Seen, Failure>>) -> Result<Seen, Failure> {
             "nobody has looked at the kernel; try again".into(),
         ))
     })
+}
+
+/// The socket for the kernel's notices in the jail's `/tmp`, and a descriptor of that directory.
+fn notices(tmp: &TmpMount) -> Result<(Notices, OwnedFd), Failure> {
+    let root = tmp.root().try_clone_to_owned();
+    let root = root.map_err(cannot("hold the jail's tmp"))?;
+    let notices = Notices::bind(&root);
+    let notices = notices.map_err(cannot("open the mconsole's notify socket"))?;
+    Ok((notices, root))
 }
 
 /// The line of the helper and the kernel's end of it, if the VM has one.

@@ -11,11 +11,13 @@ use rpc_xdr::umlmonctrl::*;
 
 use crate::failure::Failure;
 use crate::life::kernels::{self, Seen};
+use crate::life::memory::Meminfo;
 use crate::life::networks::{self, NicLook};
 use crate::life::run::Look;
 use crate::mconsole;
 use crate::service::settings::setting;
 use crate::service::{Service, wire};
+use crate::status::Phase;
 
 /// How long the kernel may take to say its version before it counts as not responding.
 const RESPONSE: Duration = Duration::from_millis(500);
@@ -23,9 +25,9 @@ const RESPONSE: Duration = Duration::from_millis(500);
 impl Service {
     pub(super) async fn info(&self) -> VmInfo {
         let look = self.monitor.look().await;
-        let version = match &look {
-            Some(look) => Some(look.mconsole.call("version", RESPONSE).await),
-            None => None,
+        let (version, memory) = match &look {
+            Some(look) => self.ask_kernel(look).await,
+            None => (None, None),
         };
         let next = self.next();
         let shown = match (&look, &next) {
@@ -44,6 +46,7 @@ impl Service {
             (None, _) => None,
         };
         let mut info = self.compose(look.as_ref(), version, shown);
+        info.mem_available = memory.map_or(0, |memory| memory.available);
         info.disks = self.disks(shown, look.as_ref(), flushes);
         info.nics = nics(shown, look.as_ref(), seen.as_ref());
         info.shares = shares(shown, look.as_ref(), info.uid);
@@ -52,6 +55,19 @@ impl Service {
             Err(fault) => info.fault = wire::text(fault.to_string()),
         }
         info
+    }
+
+    /// What the kernel says of itself, and of the guest's memory. One that is suspended is not to do anything.
+    async fn ask_kernel(
+        &self,
+        look: &Look,
+    ) -> (Option<Result<String, mconsole::Error>>, Option<Meminfo>) {
+        let version = look.mconsole.call("version", RESPONSE);
+        if self.monitor.status().borrow().phase != Phase::Running {
+            return (Some(version.await), None);
+        }
+        let (version, memory) = tokio::join!(version, look.memory.look(RESPONSE));
+        (Some(version), memory.ok())
     }
 
     fn compose(
@@ -108,6 +124,8 @@ impl Service {
             disk_read_bytes: read,
             disk_written_bytes: written,
             shares: Vec::new(),
+            mem_now_mb: look.map_or(vm.mem, |look| look.memory.now()),
+            mem_available: 0,
         }
     }
 

@@ -66,6 +66,17 @@ impl UmlmonctrlV1 for Service {
         self.wait_ready(args.seconds).await.into()
     }
 
+    async fn vm_memory(&self, session: &Session, args: VmMemoryArgs) -> CtlResult {
+        let wish = Wish::new("mem", args.megabytes.to_string());
+        let resize = self.resize_memory(args.megabytes);
+        self.asked(session, wish, resize).await.into()
+    }
+
+    async fn vm_reclaim(&self, session: &Session) -> VmReclaimResult {
+        let reclaim = self.reclaim_memory();
+        self.asked(session, "reclaim", reclaim).await.into()
+    }
+
     async fn con_open(&self, session: &Session, args: ConOpenArgs) -> ConOpenResult {
         self.open_channel(session, &args).into()
     }

@@ -68,6 +68,8 @@ fn vm() -> Vec<Row> {
         ),
         row("kill", "", "VM_KILL", ()),
         row("sysrq", "s", "VM_SYSRQ", VmSysrqArgs { letter }),
+        row("mem", "2G", "VM_MEMORY", VmMemoryArgs { megabytes: 2048 }),
+        row("reclaim", "", "VM_RECLAIM", ()),
         row("wait", "7", "VM_WAIT", VmWaitArgs { seconds: 7 }),
         row("wait-ready", "8", "VM_READY", VmWaitArgs { seconds: 8 }),
         row(
