@@ -1,6 +1,7 @@
 //! Tier real: the memory of a guest while it runs: what it has, and what the host gets back.
 
-use e2e::{Login, Vm, World};
+use e2e::{Login, Vm, World, wait_for};
+use rustix::fs::statvfs;
 use serde_json::Value;
 
 const MB: u64 = 1 << 20;
@@ -67,6 +68,30 @@ fn memory_is_taken_from_a_guest_and_given_back() {
     vm.kill();
     vm.umlwatch(&["-start"]).ok();
     assert_eq!(number(&vm, "mem_now_mb"), 128);
+    vm.kill();
+}
+
+#[test]
+fn an_idle_guest_gives_memory_back_by_itself() {
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
+    let vm = world.vm("vm1").mem(128).line("memory = elastic");
+    let vm = vm.guest(Login::Password).monitor();
+    vm.umlwatch(&["-start", "-exec", "true"]).ok();
+    use_memory(&vm, 60);
+    let before = number(&vm, "mem_used");
+    assert!(before > 60 * MB, "{before}");
+    // It takes half a minute.
+    let tmp = vm.file("jail/tmp");
+    wait_for("the memory of an idle guest", || {
+        // A guest that is asked about it all the time is not idle.
+        let all = statvfs(&tmp).unwrap();
+        ((all.f_blocks - all.f_bfree) * all.f_frsize < 32 * MB).then_some(())
+    });
+    assert_eq!(number(&vm, "mem_now_mb"), 128);
+    // What it needs, it has at once.
+    use_memory(&vm, 90);
     vm.kill();
 }
 

@@ -68,8 +68,8 @@ pub use subnet::Subnet;
 pub use text::is_printable;
 pub use user::UserChanges;
 pub use values::{
-    Device, Identity, MAX_ETH, MAX_UBD, Scheduler, StartType, SyncDisks, Terminal, UserRange,
-    Userspace,
+    Device, Identity, MAX_ETH, MAX_UBD, MemoryUse, Scheduler, StartType, SyncDisks, Terminal,
+    UserRange, Userspace,
 };
 pub use vm::Vm;
 

@@ -364,6 +364,15 @@ pub const PARAMS: &[Param] = &[
         ..VM_PROTECTED
     },
     Param {
+        name: "memory",
+        default: Some("fixed"),
+        value: "fixed|elastic",
+        doc: "whether what an idle guest does not use of its memory is given back to the host",
+        addition: true,
+        set: Set::Vm(|vm, _, v| put(&mut vm.memory, v)),
+        ..VM_PROTECTED
+    },
+    Param {
         name: "con",
         indexed: Some(ChannelName::MAX_CON),
         value: "pty|pty:LOGFILE",

@@ -144,6 +144,23 @@ impl FromStr for Userspace {
     }
 }
 
+/// Whether the memory of the guest that it does not use stays that of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemoryUse {
+    /// What the guest has ever used is memory of the host.
+    Fixed,
+    /// What an idle guest does not use is given back.
+    Elastic,
+}
+
+impl FromStr for MemoryUse {
+    type Err = Error;
+    fn from_str(text: &str) -> Result<Self> {
+        let words = [("fixed", MemoryUse::Fixed), ("elastic", MemoryUse::Elastic)];
+        one_of("a use of memory", text, &words)
+    }
+}
+
 /// How far a VM is started when the system boots.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartType {

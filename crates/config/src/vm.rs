@@ -9,7 +9,7 @@ use crate::net::{Nic, Transport};
 use crate::password::Password;
 use crate::setting::Setting;
 use crate::share::Share;
-use crate::values::{Scheduler, StartType, SyncDisks, Terminal, Userspace};
+use crate::values::{MemoryUse, Scheduler, StartType, SyncDisks, Terminal, Userspace};
 
 /// The effective configuration of a VM, each field as described in umlmon(5).
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +38,8 @@ pub struct Vm {
     pub mem: u32,
     /// The limit for `mem`.
     pub mem_limit: Option<u32>,
+    /// Whether an idle guest gives memory back.
+    pub memory: MemoryUse,
     /// Consoles by number.
     pub con: BTreeMap<u8, Terminal>,
     /// Serial lines by number.
@@ -143,6 +145,7 @@ impl Vm {
             kernelargs: Vec::new(),
             mem: 0,
             mem_limit: None,
+            memory: MemoryUse::Fixed,
             con: BTreeMap::new(),
             ssl: BTreeMap::new(),
             history: 0,

@@ -4,6 +4,7 @@ mod attendance;
 pub(crate) mod clock;
 mod connections;
 pub(crate) mod directories;
+pub(crate) mod elastic;
 pub(crate) mod ending;
 pub(crate) mod kernel_args;
 pub(crate) mod kernels;

@@ -60,6 +60,7 @@ logfile = monitor
 kernel = /shared/kernels/linux
 kernelarg = ubd1=/x
 mem = 128
+# memory = fixed
 con0 = pty:con0
 # history = 256
 # log_limit = 100
@@ -118,6 +119,7 @@ fn value(param: &'static str, n: u8) -> BoxedStrategy<String> {
         "pids_limit" | "overhead_limit" | "cpu_limit" => {
             (64..9999u32).prop_map(|n| n.to_string()).boxed()
         }
+        "memory" => Just("elastic".into()).boxed(),
         "userspace" => Just("seccomp".into()).boxed(),
         "cpus" => Just("1".into()).boxed(),
         "group" => "[a-z][a-z0-9._-]{0,9}".boxed(),

@@ -28,6 +28,7 @@ fn user_changes_override() {
         ("kernelarg", "b", Origin::User),
         ("mem", "128", Origin::User),
         ("mem_limit", "128", Origin::Main),
+        ("memory", "fixed", Origin::Default),
         ("con0", "pty:con0", Origin::Main),
         ("con1", "pty", Origin::User),
         ("history", "256", Origin::Default),

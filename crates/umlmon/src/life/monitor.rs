@@ -344,7 +344,25 @@ impl Monitor {
                 self.on_notice(notice);
                 false
             }
+            RunEvent::Spare => {
+                self.reclaim();
+                false
+            }
             RunEvent::Ended(exit) => self.on_end(&exit),
+        }
+    }
+
+    /// A guest that is suspended must not run for that.
+    fn reclaim(&self) {
+        if let Some(run) = &self.run
+            && self.state.phase == Phase::Running
+        {
+            let memory = Rc::clone(&run.memory);
+            tokio::task::spawn_local(async move {
+                if let Err(why) = memory.reclaim().await {
+                    tracing::debug!("no memory was given back: {why}");
+                }
+            });
         }
     }
 

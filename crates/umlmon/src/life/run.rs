@@ -23,6 +23,7 @@ use crate::disks::holdings::{self, Cows, Ubd};
 use crate::failure::Failure;
 use crate::helper::{self, HelperLine};
 use crate::life::directories::{self, Directories};
+use crate::life::elastic::{Elastic, Use};
 use crate::life::ending::CON0_TAIL;
 use crate::life::kernel_args;
 use crate::life::kernels::Seen;
@@ -82,6 +83,8 @@ pub enum RunEvent {
     NotExecuted(String),
     /// The kernel has sent a notice.
     Notice(Notice),
+    /// The guest is idle, and is to give memory back.
+    Spare,
     /// Everything in the namespace has ended.
     Ended(Exit),
 }
@@ -134,6 +137,7 @@ pub struct Run {
     tmp: TmpMount,
     group: Option<ControlGroup>,
     placement: Option<Placement>,
+    elastic: Option<Elastic>,
     reading: Reading,
     start: Start,
     disks: Vec<Ubd>,
@@ -206,6 +210,7 @@ impl Run {
             tmp,
             group,
             placement,
+            elastic: Elastic::of(&reading.vm),
             reading,
             start,
             disks,
@@ -235,6 +240,9 @@ impl Run {
                     }
                 }
                 () = due(self.placement.as_ref()) => self.place_anew(),
+                () = look_due(self.elastic.as_ref()) => if self.has_spare() {
+                    return RunEvent::Spare;
+                },
                 message = self.link.next_message() => match message {
                     Some(FromChild::Started { kernel_pid }) => {
                         self.kernel_pid = kernel_pid;
@@ -252,6 +260,16 @@ impl Run {
                 }
             }
         }
+    }
+
+    /// Whether the guest is to give memory back now.
+    fn has_spare(&mut self) -> bool {
+        let seen = Use {
+            memory: self.tmp.used().unwrap_or(0),
+            cpu: self.group.as_ref().and_then(ControlGroup::processor_time),
+        };
+        let look = self.elastic.as_mut().map(|elastic| elastic.look(seen));
+        look.unwrap_or(false)
     }
 
     fn place_anew(&mut self) {
@@ -411,6 +429,14 @@ fn examine(
     }
     devices::provide(&setup.storage.devices, &reading.devices).map_err(Failure::Failed)?;
     holdings::usable(setup, &reading.vm, cows)
+}
+
+/// Waits until the use of memory is to be looked at; without end, if it never is.
+async fn look_due(elastic: Option<&Elastic>) {
+    match elastic {
+        Some(elastic) => elastic.due().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Waits until the VM may have to be moved; without end, if it never is.
