@@ -105,9 +105,14 @@ impl Installation {
         self.path.join("var").join(VM).join("jail")
     }
 
+    /// The log of a console of a VM.
+    pub(super) fn log_of(&self, vm: &str, console: &str) -> PathBuf {
+        self.path.join("var").join(vm).join("log").join(console)
+    }
+
     /// Appends to the log of a console, as if the guest had written it.
     pub(super) fn append_to_log(&self, console: &str, text: &[u8]) -> anyhow::Result<()> {
-        let log = self.path.join("var").join(VM).join("log").join(console);
+        let log = self.log_of(VM, console);
         let opened = File::options().append(true).open(&log);
         opened
             .and_then(|mut file| file.write_all(text))
@@ -168,8 +173,13 @@ impl Installation {
 
     /// Connects with con0; the connection outlasts kernels.
     pub(super) fn console(&self) -> anyhow::Result<Console> {
+        self.console_of(VM)
+    }
+
+    /// The same of another VM.
+    pub(super) fn console_of(&self, vm: &str) -> anyhow::Result<Console> {
         let mut child = self
-            .umlwatch(&["-connect", "con0"])
+            .command("umlwatch", &[vm, "-connect", "con0"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -230,6 +240,16 @@ pub(super) struct Console {
 }
 
 impl Console {
+    /// Logs in as root.
+    pub(super) fn log_in(&mut self) -> anyhow::Result<()> {
+        self.dialogue.log_in(PATIENCE).map(drop)
+    }
+
+    /// Types this.
+    pub(super) fn send(&mut self, text: &str) -> anyhow::Result<()> {
+        self.dialogue.send(text)
+    }
+
     /// Waits until `text` has been said; returns all that was, up to its end.
     pub(super) fn expect(&mut self, text: &str) -> anyhow::Result<String> {
         self.dialogue.expect(text, PATIENCE).with_context(|| {

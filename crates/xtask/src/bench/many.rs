@@ -66,7 +66,7 @@ fn measure() -> anyhow::Result<Vec<Figure>> {
 }
 
 /// The name of a VM, from 1 on; the first one is that of every installation.
-fn name(n: usize) -> String {
+pub(super) fn name(n: usize) -> String {
     match n {
         1 => VM.into(),
         n => format!("vm{n}"),

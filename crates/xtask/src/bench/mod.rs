@@ -30,6 +30,7 @@ mod spec;
 mod start;
 mod stats;
 mod subject;
+mod thousand;
 mod traffic;
 
 use std::collections::BTreeSet;
@@ -62,7 +63,7 @@ const SUBJECTS: &[Subject] = &[
 ];
 
 /// Those that take long, in the same order after them: they are measured only when they are named, on all processors.
-const LONG: &[Subject] = &[guest::SUBJECT, boots::SUBJECT];
+const LONG: &[Subject] = &[guest::SUBJECT, boots::SUBJECT, thousand::SUBJECT];
 
 pub(crate) fn run(names: &[&str]) -> anyhow::Result<()> {
     let subjects = chosen(names)?;
