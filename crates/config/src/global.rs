@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use crate::mac::MacPool;
 use crate::names::VmName;
-use crate::net::MacPool;
 use crate::password::Password;
 use crate::remote::{AuthPolicy, SealPolicy, TlsPolicy};
 use crate::subnet::Subnet;

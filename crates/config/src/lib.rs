@@ -25,6 +25,7 @@ mod global;
 mod ini;
 mod kernelarg;
 mod lint;
+mod mac;
 mod main_file;
 mod names;
 mod net;
@@ -52,12 +53,13 @@ pub use forward::{Forward, Protocol};
 pub use global::Global;
 pub use kernelarg::check_user_argument;
 pub use lint::lint;
+pub use mac::{HwAddr, MacAddr, MacPool};
 pub use main_file::{Config, Overview};
 pub use names::{
     ChannelName, DiskKind, DiskName, GroupName, InterfaceName, JailPath, LogName, NetworkName,
     SnapshotLabel, TemplateName, VmName,
 };
-pub use net::{HwAddr, MacAddr, MacPool, Mtu, Nic, Transport};
+pub use net::{Mtu, Nic, Transport};
 pub use password::{Password, Verifier};
 pub use remote::{AuthPolicy, SealPolicy, TlsPolicy};
 pub use services::Service;

@@ -4,8 +4,8 @@
 use crate::error::{Error, Result};
 use crate::global::Global;
 use crate::kernelarg::check_administrators_argument;
+use crate::mac::MacPool;
 use crate::names::{ChannelName, number};
-use crate::net::MacPool;
 use crate::password::Password;
 use crate::remote::HostName;
 use crate::setting::SectionKind;
