@@ -41,6 +41,10 @@ pub(super) struct Memory {
 /// How much of a program is in memory depends on where it happens to lie; each round has it anew.
 const ROUNDS: usize = 7;
 
+/// What is asked is what one more takes on a host with some, so there are others of each, which have their shares in
+/// programs and libraries. With few, what only one process happens to have mapped of them counts as its own.
+const NEIGHBOURS: usize = 9;
+
 /// What was measured in one round.
 struct Round {
     conmon: Memory,
@@ -52,17 +56,7 @@ struct Round {
 
 fn measure() -> anyhow::Result<Vec<Figure>> {
     let image = boot::Image::build()?;
-    // What is asked is what one more takes, so there is another of each, which has its share in program and libraries.
-    // Alone, conmon would have to pay for GLib.
-    let other = Conmon::start()?;
-    let rounds = installation::with(Path::new(boot::KERNEL), boot::LINES, |neighbour| {
-        boot_in(neighbour, &image)?;
-        let rounds: anyhow::Result<Vec<Round>> = (0..ROUNDS).map(|_| round(&image)).collect();
-        neighbour.kill()?;
-        rounds
-    });
-    other.kill()?;
-    let rounds = rounds?;
+    let rounds = among(NEIGHBOURS, &image)?;
     let figure = |metric, ours: fn(&Round) -> f64, peer: fn(&Round) -> f64| {
         let pairs = Pairs {
             ours: rounds.iter().map(ours).collect(),
@@ -76,6 +70,22 @@ fn measure() -> anyhow::Result<Vec<Figure>> {
         figure("memory-vm-uss", |r| r.vm.uss, |r| r.conmon.uss)?,
         figure("memory-vm-pss", |r| r.vm.pss, |r| r.conmon.pss)?,
     ])
+}
+
+/// The rounds, among so many others of each kind.
+fn among(neighbours: usize, image: &boot::Image) -> anyhow::Result<Vec<Round>> {
+    if neighbours == 0 {
+        return (0..ROUNDS).map(|_| round(image)).collect();
+    }
+    let other = Conmon::start()?;
+    let rounds = installation::with(Path::new(boot::KERNEL), boot::LINES, |neighbour| {
+        boot_in(neighbour, image)?;
+        let rounds = among(neighbours - 1, image);
+        neighbour.kill()?;
+        rounds
+    });
+    other.kill()?;
+    rounds
 }
 
 fn round(image: &boot::Image) -> anyhow::Result<Round> {
