@@ -361,11 +361,15 @@ fn a_monitor_goes_on_when_its_program_is_replaced() {
     let vm = world.vm("vm1").configure();
     let old = world.path().join("umlmon-old");
     fs::copy(program("umlmon"), &old).unwrap();
+    let keeper = old.with_file_name("umlkeep");
+    fs::copy(program("umlkeep"), &keeper).unwrap();
     let mut command = Command::new(&old);
     run(command.arg("-config").arg(world.configuration()).arg("vm1")).ok();
     vm.put_files();
-    fs::remove_file(&old).unwrap();
-    fs::write(&old, "#!/bin/false\n").unwrap();
+    for program in [old, keeper] {
+        fs::remove_file(&program).unwrap();
+        fs::write(&program, "#!/bin/false\n").unwrap();
+    }
     is_fine(&vm);
 }
 

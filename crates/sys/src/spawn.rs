@@ -78,8 +78,9 @@ pub fn spawn_with_oom_score(score: i32) {
     let _ = OOM_SCORE_OF_CHILDREN.set(score.to_string());
 }
 
-/// Starts a program as first process of new PID, mount, IPC and UTS namespaces, with an empty environment and default
-/// signal settings.
+/// Starts the program in a file that is open, or this program again, as first process of new PID, mount, IPC and UTS
+/// namespaces, with an empty environment and default signal settings. The file is the same one also after the package
+/// was upgraded.
 ///
 /// It is in the `network` given. It has exactly the descriptors of `fds`, each at the number given with it. It gets
 /// SIGKILL when the calling thread ends, until it changes its user. The caller should have one thread only.
@@ -87,7 +88,7 @@ pub fn spawn_with_oom_score(score: i32) {
 /// # Errors
 /// The step that failed; `EPERM` of clone without `CAP_SYS_ADMIN`.
 pub fn spawn_namespaced(
-    program: &CStr,
+    program: Option<BorrowedFd<'_>>,
     argv: &[CString],
     fds: &[(BorrowedFd<'_>, RawFd)],
     network: Network<'_>,
@@ -108,6 +109,7 @@ pub fn spawn_namespaced(
         session: false,
         randomize: true,
     };
+    let program = program.map_or(Program::Path(c"/proc/self/exe"), Program::File);
     start(program, argv, &[], fds, how)
 }
 
@@ -129,7 +131,7 @@ pub fn spawn_kernel(
         session: true,
         randomize: false,
     };
-    start(program, argv, env, fds, how)
+    start(Program::Path(program), argv, env, fds, how)
 }
 
 /// Starts `program` in a session of its own, with exactly the environment and the descriptors given and default signal
@@ -149,7 +151,15 @@ pub fn spawn_session(
         session: true,
         randomize: true,
     };
-    start(program, argv, env, fds, how)
+    start(Program::Path(program), argv, env, fds, how)
+}
+
+/// What is executed.
+#[derive(Clone, Copy)]
+enum Program<'a> {
+    Path(&'a CStr),
+    /// By execveat(2): no path leads to it in the new process.
+    File(BorrowedFd<'a>),
 }
 
 /// In what the kinds of processes differ.
@@ -177,7 +187,10 @@ const STEPS: [&str; 6] = [
 
 /// Everything the new process needs, made before it exists: it must not allocate.
 struct Plan<'a> {
+    /// Its path; empty for a file.
     program: &'a CStr,
+    /// The file that is open, above all targets.
+    file: Option<RawFd>,
     argv: Vec<*const c_char>,
     envp: Vec<*const c_char>,
     /// (source, target); all sources are above all targets.
@@ -191,7 +204,7 @@ struct Plan<'a> {
 }
 
 fn start(
-    program: &CStr,
+    program: Program<'_>,
     argv: &[CString],
     env: &[CString],
     fds: &[(BorrowedFd<'_>, RawFd)],
@@ -217,10 +230,18 @@ fn start(
     let (read_end, low) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)
         .map_err(|error| prepare(error.into()))?;
     let write_end = copy_above(low.as_raw_fd(), above).map_err(prepare)?;
+    let (path, file) = match program {
+        Program::Path(path) => (path, None),
+        Program::File(file) => (
+            c"",
+            Some(copy_above(file.as_raw_fd(), above).map_err(prepare)?),
+        ),
+    };
     // The end of the pipe is seen only when no copy of the writing end is left.
     drop(low);
     let plan = Plan {
-        program,
+        program: path,
+        file: file.as_ref().map(AsRawFd::as_raw_fd),
         argv: pointers(argv),
         envp: pointers(env),
         moves: copies
@@ -427,11 +448,18 @@ unsafe fn failing_step(plan: &Plan<'_>) -> u32 {
         if libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut()) == -1 {
             return 4;
         }
-        libc::execve(
+        let (program, argv, envp) = (
             plan.program.as_ptr(),
             plan.argv.as_ptr(),
             plan.envp.as_ptr(),
         );
+        match plan.file {
+            None => _ = libc::execve(program, argv, envp),
+            Some(file) => {
+                let flags = libc::AT_EMPTY_PATH;
+                libc::syscall(libc::SYS_execveat, file, program, argv, envp, flags);
+            }
+        }
         5
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::failure::Failure;
 use crate::second::confined::{Confined, printable};
-use crate::second::orders::{DiskOrder, FromWorker, OWN_PROGRAM, ToWorker};
+use crate::second::orders::{DiskOrder, FromWorker, ToWorker};
 use crate::setup::Setup;
 
 /// How long looking at the disks, or removing what is half-made, may take. A few files are read; only a file system
@@ -32,7 +32,7 @@ impl Work {
         let title = format!("umlmon: {} {}", setup.name(), task.command());
         let confinement = setup.jail.confinement_for_disks();
         let order = ToWorker::Work(Box::new(DiskOrder { confinement, task }));
-        let process = Confined::launch(OWN_PROGRAM, &title, &order, &[], Network::Host)?;
+        let process = Confined::launch(None, &title, &order, &[], Network::Host)?;
         Ok(Work { process })
     }
 

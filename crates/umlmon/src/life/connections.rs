@@ -30,7 +30,7 @@ use tokio::time::{Instant, sleep};
 use crate::failure::Failure;
 use crate::second::confined::{Confined, printable};
 use crate::second::connector::{DIRECTORY, NETWORK, READY};
-use crate::second::orders::{ConnectOrder, OWN_PROGRAM, ToWorker};
+use crate::second::orders::{ConnectOrder, ToWorker};
 use crate::setup::Setup;
 
 /// How long it may take until it is ready, and to carry out an order. It takes milliseconds.
@@ -123,7 +123,7 @@ impl Wanted {
         ];
         let order = ToWorker::Connect(Box::new(self.order.clone()));
         let confined = Confined::launch(
-            OWN_PROGRAM,
+            None,
             &self.title,
             &order,
             &ends.map(AsFd::as_fd),

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::failure::Failure;
 use crate::second::confined::{Confined, printable};
-use crate::second::orders::{FromLooker, LookOrder, Looked, OWN_PROGRAM, ToWorker};
+use crate::second::orders::{FromLooker, LookOrder, Looked, ToWorker};
 use crate::setup::Setup;
 
 /// How long it may take. A few megabytes are read.
@@ -91,7 +91,7 @@ async fn ask(setup: &Setup, order: &LookOrder) -> Result<Looked, String> {
     let cannot = |why: &str| format!("cannot look at the kernel {kernel}: {why}");
     let title = format!("umlmon: {} kernel", setup.name());
     let order = ToWorker::Look(Box::new(order.clone()));
-    let process = Confined::launch(OWN_PROGRAM, &title, &order, &[], Network::Host);
+    let process = Confined::launch(None, &title, &order, &[], Network::Host);
     let process = process.map_err(|error| cannot(&error.to_string()))?;
     let said = timeout(DEADLINE, process.next(Ok::<FromLooker, _>)).await;
     // Nothing of it is to be left when the kernel runs, or when the start is refused.

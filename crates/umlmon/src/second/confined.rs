@@ -5,7 +5,7 @@
 //! has broken out of a guest, so it is not trusted: its messages have a maximum length, and the receiver checks them.
 
 use std::cell::Cell;
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
@@ -42,13 +42,13 @@ pub struct Confined {
 }
 
 impl Confined {
-    /// Starts this program, shown as `title` in process listings, and gives it its order. It inherits `ends` as the
-    /// descriptors from [`FIRST_END_FD`] on. It is in this network.
+    /// Starts this program, or the monitor's own again, shown as `title` in process listings, and gives it its order. It
+    /// inherits `ends` as the descriptors from [`FIRST_END_FD`] on. It is in this network.
     ///
     /// # Errors
     /// If a process cannot be started, or the order is too long.
     pub fn launch(
-        program: &CStr,
+        program: Option<BorrowedFd<'_>>,
         title: &str,
         order: &impl Serialize,
         ends: &[BorrowedFd<'_>],

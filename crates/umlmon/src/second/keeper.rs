@@ -1,8 +1,7 @@
 //! The program of the second process of a running VM, umlkeep, as the monitor holds it (umlmon, the monitor process).
 
-use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -44,10 +43,9 @@ impl Keeper {
         Ok(Keeper(openat(CWD, path, flags, Mode::empty())?))
     }
 
-    /// A path by which a process that has none of our descriptors can execute it, as long as this is held.
+    /// The file, to be executed.
     #[must_use]
-    pub fn path(&self) -> CString {
-        let path = format!("/proc/{}/fd/{}", std::process::id(), self.0.as_raw_fd());
-        CString::new(path).unwrap_or_default()
+    pub fn program(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }

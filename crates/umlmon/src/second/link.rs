@@ -46,7 +46,7 @@ impl Link {
     ) -> io::Result<Self> {
         let order = ToChild::Launch(Box::new(launch.clone()), ends.len());
         let title = format!("umlmon: {}", launch.name);
-        match Confined::launch(&keeper.path(), &title, &order, ends, network) {
+        match Confined::launch(Some(keeper.program()), &title, &order, ends, network) {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::TOOBIG) => Err(
                 io::Error::other("the kernel's arguments are too long; shorten kernelarg"),
             ),

@@ -14,8 +14,6 @@ use rustix::net::{RecvFlags, SendFlags, recv, send};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-/// The monitor's own program: the same inode, also after the package was upgraded.
-pub(crate) const OWN_PROGRAM: &CStr = c"/proc/self/exe";
 /// The argument that tells a second process from the monitor.
 pub(crate) const ARGUMENT: &CStr = c"--child";
 
