@@ -82,7 +82,7 @@ pub(crate) fn info(state: VmState, held: bool) -> VmInfo {
         mem_mb: 64,
         mem_used: 20 << 20,
         mem_now_mb: 64,
-        mem_available: 0,
+        mem_available: 30 << 20,
         cpu_ns: 1_250_000_000,
         disk_read_bytes: 3 << 20,
         disk_written_bytes: 5 << 20,

@@ -158,7 +158,7 @@ mod tests {
                 "vm1",
                 "not responding",
                 "4711",
-                "64 MB (21 used)",
+                "48 of 64 MB (21 used)",
                 "1.5 s",
                 "1 h 2 min",
                 "boot",

@@ -171,13 +171,12 @@ impl Happening {
 
     /// Whether an administrator should look at it.
     fn is_trouble(&self) -> bool {
-        matches!(
-            self,
-            Happening::Panic(_)
-                | Happening::Hang
-                | Happening::Silent(_)
-                | Happening::Refused { .. }
-        )
+        match self {
+            Happening::Panic(_) | Happening::Hang | Happening::Silent(_) => true,
+            // Each stop tries the helper of the guest first; most that have none are in order.
+            Happening::Refused { wish, .. } => wish.verb != "exec",
+            _ => false,
+        }
     }
 }
 

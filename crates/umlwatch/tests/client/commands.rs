@@ -161,7 +161,7 @@ fn the_page_says_state_first() {
         "  Uptime     1 min 1 s, rebooted once\n",
         "  Last end   panicked: no\\x1b]0;x init (2026-11-24 03:32:32 UTC)\n",
         "  Kernel     Linux 6.1 \\u{9b}, process 102, child of 101\n",
-        "  Memory     64 MB, 20 MB of it in use\n",
+        "  Memory     64 MB, 20 MB of it in use, 30 MB available in the guest\n",
         "\nConsoles\n  con0   pty:con0       80x24, 2 KB so far\n",
         "\nDisks\n  ubd0   /disks/r\\xffoot.dsk    1 GB, 1 MB allocated, synchronous\n",
         "\nNetworks\n  eth0   bridged(bridge_if=br0,proxy_if=p0)\n",
