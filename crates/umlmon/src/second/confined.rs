@@ -42,8 +42,8 @@ pub struct Confined {
 }
 
 impl Confined {
-    /// Starts this program, or the monitor's own again, shown as `title` in process listings, and gives it its order. It
-    /// inherits `ends` as the descriptors from [`FIRST_END_FD`] on. It is in this network.
+    /// Starts this program, or the monitor's own again, shown as `title` in process listings, and gives it its order.
+    /// It inherits `ends` as the descriptors from [`FIRST_END_FD`] on. It is in this network.
     ///
     /// # Errors
     /// If a process cannot be started, or the order is too long.
