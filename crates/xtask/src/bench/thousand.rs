@@ -1,8 +1,7 @@
 //! What 1000 running VMs take on one host: until all are up, their memory, and how soon they answer (cargo xtask bench
 //! thousand).
 //!
-//! Guests are as small as can be; docs/GUIDE.md has the recipe for larger ones. The kernel is ours, with
-//! `userspace = seccomp`.
+//! Guests are as small as can be. The kernel is ours, with `userspace = seccomp`.
 
 use std::fmt::Write as _;
 use std::fs::{self, Permissions};
