@@ -79,13 +79,8 @@ fn a_guest_that_has_booted_without_a_helper_is_not_waited_for() {
     vm.kill();
 }
 
-/// Held by a test that sets the clock, and by one with a long stream: when the clocks of all guests are set, such a
-/// stream can stop.
-static CLOCK: std::sync::Mutex<()> = std::sync::Mutex::new(());
-
 #[test]
 fn what_is_piped_through_a_command_comes_back() {
-    let _alone = CLOCK.lock();
     let Some(world) = World::with_real_kernel() else {
         return;
     };
@@ -158,7 +153,6 @@ fn a_guest_that_ends_ends_its_commands() {
 
 #[test]
 fn the_clock_of_the_guest_follows_that_of_the_host() {
-    let _alone = CLOCK.lock();
     let Some(world) = World::with_real_kernel() else {
         return;
     };

@@ -128,7 +128,8 @@ impl Helper {
         self.line.borrow().clone().ok_or(Denied::NotRunning)
     }
 
-    /// Opens a stream, as soon as the helper has reported itself. A guest that has booted without one is not waited for
+    /// Opens a stream, as soon as the helper has reported itself. The helper learns of it at once: it takes a number that
+    /// is less than another one for that of a stream that has ended. A guest that has booted without one is not waited for
     /// longer than [`GRACE`].
     ///
     /// # Errors
@@ -151,6 +152,7 @@ impl Helper {
                  this release in the guest"
             )));
         }
+        let nothing = message(&ToGuest::Part(Vec::new()))?;
         let mut last = self.last.borrow_mut();
         let number = last.checked_add(1).ok_or_else(no_helper)?;
         let line = self.line()?;
@@ -164,6 +166,8 @@ impl Helper {
             return Err(Failure::Busy(why));
         }
         *last = number;
+        line.send(number, &nothing).map_err(gone)?;
+        self.output.notify_one();
         Ok(Stream {
             helper: Rc::clone(self),
             number,
@@ -174,15 +178,9 @@ impl Helper {
     ///
     /// # Errors
     /// If there is no helper within this time, or it does not read.
-    pub async fn tell(
-        self: &Rc<Self>,
-        message: &ToGuest,
-        patience: Duration,
-    ) -> Result<(), Failure> {
+    pub async fn tell(self: &Rc<Self>, what: &ToGuest, patience: Duration) -> Result<(), Failure> {
         let stream = self.open(patience).await?;
-        let piece = encode(message, MAX_PIECE);
-        let piece = piece.map_err(|error| Failure::Failed(error.to_string()))?;
-        stream.send(&piece, STEP).await?;
+        stream.send(&message(what)?, STEP).await?;
         // The stream must not end before.
         stream.receive(1, STEP).await.map(drop)
     }
@@ -203,6 +201,11 @@ impl Helper {
             }
         }
     }
+}
+
+/// The piece that says this.
+fn message(what: &ToGuest) -> Result<Vec<u8>, Failure> {
+    encode(what, MAX_PIECE).map_err(|error| Failure::Failed(error.to_string()))
 }
 
 fn no_helper() -> Failure {
@@ -289,6 +292,10 @@ async fn carry(helper: Rc<Helper>, line: Rc<RefCell<Line>>, socket: UnixStream) 
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
+
+    use guest_line::Frame;
+
     use super::*;
 
     #[test]
@@ -306,5 +313,48 @@ mod tests {
         // It has said that it is ready.
         helper.booted.set(Some(after(10)));
         assert_eq!([waits(8, 60), waits(20, 60)], [7, 5]);
+    }
+
+    #[test]
+    fn the_helper_learns_of_streams_in_the_order_of_their_numbers() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            let helper = Rc::<Helper>::default();
+            let (_line, guest) = helper.begin().unwrap();
+            let mut guest = Socket::from(guest);
+            let mut encoder = guest_line::Encoder::default();
+            let mut tell = |frame: Frame| {
+                let bytes = encoder.encode(&frame).unwrap();
+                guest.try_clone().unwrap().write_all(&bytes).unwrap();
+            };
+            let (version, nonce) = (VERSION, 7);
+            tell(Frame::Hello { version, nonce });
+            tell(Frame::Read(0));
+            let first = helper.open(STEP).await.unwrap();
+            let second = helper.open(STEP).await.unwrap();
+            second.send(b"second", STEP).await.unwrap();
+            first.send(b"first", STEP).await.unwrap();
+            let (mut decoder, mut said) = (guest_line::Decoder::default(), Vec::new());
+            guest.set_nonblocking(true).unwrap();
+            let end = Instant::now() + STEP;
+            while said.len() < 4 && Instant::now() < end {
+                tokio::task::yield_now().await;
+                let mut bytes = [0; 1000];
+                let Ok(length) = guest.read(&mut bytes) else {
+                    continue;
+                };
+                let frames = decoder.take(&bytes[..length]).into_iter().flatten();
+                said.extend(frames.filter_map(|frame| match frame {
+                    Frame::Piece { stream, .. } => Some(stream),
+                    _ => None,
+                }));
+            }
+            let (first, second) = (first.number(), second.number());
+            assert!(first < second);
+            assert_eq!(said, [first, second, second, first]);
+        });
     }
 }
