@@ -17,14 +17,13 @@ use rpc_xdr::server;
 use rpc_xdr::umlmonctrl::UMLMONCTRL_V1_MAX_ARGS;
 use tokio::net::UnixStream;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use tokio::task::LocalSet;
+use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::Instant;
 
 use crate::announce::announce;
 use crate::calls;
 use crate::channels::Channels;
 use crate::disks::holdings;
-use crate::disks::jobs::Jobs;
 use crate::disks::process;
 use crate::disks::storage::Storage;
 use crate::events::Happening;
@@ -51,6 +50,9 @@ const MAX_OF_USERS: (usize, usize) = (224, 96);
 const EVENTS: usize = 64;
 /// How long after a change of the state, or a call, memory is given back.
 const QUIET: Duration = Duration::from_millis(400);
+
+/// How long those who listen to the events may take to learn of the last ones.
+const LAST_EVENTS: Duration = Duration::from_secs(1);
 
 /// How the monitor of a VM is to run.
 #[derive(Clone, Copy, Debug)]
@@ -266,13 +268,11 @@ async fn serve(parts: Box<Parts>, readiness: Rc<Readiness>, manner: Manner) -> a
     let acceptor = ctrl.acceptor()?;
     let setup = Rc::new(setup);
     tidy(&setup).await;
-    let jobs = Rc::new(Jobs::default());
-    let events = Rc::clone(&setup.events);
     let (monitor, handle) = Monitor::new(Rc::clone(&setup));
     let service = Rc::new(Service {
         setup,
         monitor: handle.clone(),
-        jobs: Rc::clone(&jobs),
+        jobs: Rc::default(),
         users: Shares::new(MAX_OF_USERS.0, MAX_OF_USERS.1),
         sites: Shares::new(site::MAX_RUNNING.0, site::MAX_RUNNING.1),
         screens: Turns::default(),
@@ -283,7 +283,7 @@ async fn serve(parts: Box<Parts>, readiness: Rc<Readiness>, manner: Manner) -> a
         port: remote.port(),
         passwords: Rc::default(),
     });
-    let mut monitor = tokio::task::spawn_local(monitor.run());
+    let monitor = tokio::task::spawn_local(monitor.run());
     tokio::task::spawn_local(wake_channels(handle.clone(), Rc::clone(&service)));
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     tracing::info!("monitor {} started", env!("CARGO_PKG_VERSION"));
@@ -306,14 +306,21 @@ async fn serve(parts: Box<Parts>, readiness: Rc<Readiness>, manner: Manner) -> a
             },
         }
     }
-    events.tell(Happening::Shutdown);
     announcement.abort();
-    jobs.close().await;
-    // Denied only if the monitor is ending already.
-    let _ = handle.ask(Ask::Quit).await;
-    let _ = (&mut monitor).await;
-    tracing::info!("monitor ended");
+    end(&service, monitor).await;
     Ok(())
+}
+
+/// From the request to end until the VM has ended, and all who listen know it.
+async fn end(service: &Service, monitor: JoinHandle<()>) {
+    let events = &service.setup.events;
+    events.tell(Happening::Shutdown);
+    service.jobs.close().await;
+    // Denied only if the monitor is ending already.
+    let _ = service.monitor.ask(Ask::Quit).await;
+    let _ = monitor.await;
+    events.all_known(LAST_EVENTS).await;
+    tracing::info!("monitor ended");
 }
 
 fn open_channels(vm: &Vm) -> anyhow::Result<Rc<Channels>> {

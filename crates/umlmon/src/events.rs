@@ -7,10 +7,11 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant, SystemTime};
 
 use config::ChannelName;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use crate::remarks::{OF_CALLER, Remarks, Verdict};
@@ -218,6 +219,10 @@ pub struct Events {
     kept: RefCell<VecDeque<Event>>,
     last: watch::Sender<u64>,
     phase: Cell<Phase>,
+    /// Up to which number each listener knows the events.
+    known: RefCell<Vec<Weak<Cell<u64>>>>,
+    /// A listener has learned of some, or has gone.
+    moved: Notify,
     /// The recent lines that callers have caused.
     callers: RefCell<BTreeMap<Caller, Remarks>>,
 }
@@ -228,6 +233,8 @@ impl Default for Events {
             kept: RefCell::default(),
             last: watch::Sender::new(0),
             phase: Cell::new(Phase::Inactive),
+            known: RefCell::default(),
+            moved: Notify::new(),
             callers: RefCell::default(),
         }
     }
@@ -293,6 +300,35 @@ impl Events {
         self.last.send_replace(number);
     }
 
+    /// Somebody begins to listen.
+    pub fn listener(self: &Rc<Self>) -> Listener {
+        let known = Rc::default();
+        let mut all = self.known.borrow_mut();
+        all.retain(|other| other.strong_count() > 0);
+        all.push(Rc::downgrade(&known));
+        let events = Rc::clone(self);
+        Listener { known, events }
+    }
+
+    /// Waits until all who listen know what has happened, or have gone; not longer than this.
+    pub async fn all_known(&self, wait: Duration) {
+        let is_behind = |known: &Weak<Cell<u64>>| {
+            let known = known.upgrade();
+            known.is_some_and(|known| known.get() < *self.last.borrow())
+        };
+        let caught_up = async {
+            loop {
+                let moved = self.moved.notified();
+                if !self.known.borrow().iter().any(is_behind) {
+                    return;
+                }
+                moved.await;
+            }
+        };
+        // The others are too slow.
+        let _ = timeout(wait, caught_up).await;
+    }
+
     /// Up to `max` events after a number; waits if there is none. A number that is still to come means: from now on.
     pub async fn read(&self, after: u64, max: usize, wait: Duration) -> Page {
         let mut last = self.last.subscribe();
@@ -312,6 +348,29 @@ impl Events {
             missed: first - after - 1,
             events,
         }
+    }
+}
+
+/// Who reads the events one after the other.
+#[derive(Debug)]
+pub struct Listener {
+    known: Rc<Cell<u64>>,
+    events: Rc<Events>,
+}
+
+impl Listener {
+    /// It asks for what comes after this number, so it knows what was before.
+    pub fn knows(&self, number: u64) {
+        self.known.set(number.min(*self.events.last.borrow()));
+        self.events.moved.notify_waiters();
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        // It is behind no more.
+        self.known.set(u64::MAX);
+        self.events.moved.notify_waiters();
     }
 }
 
@@ -380,5 +439,27 @@ mod tests {
         events.tell(Happening::Guest("é".repeat(9999)));
         let kept = events.kept.borrow();
         assert_eq!(kept[0].what, Happening::Guest("é".repeat(WORDS / 2)));
+    }
+
+    #[tokio::test]
+    async fn the_end_waits_for_those_who_listen() {
+        let events = Rc::<Events>::default();
+        let long = Duration::from_secs(60);
+        let is_known = || timeout(AT_ONCE, events.all_known(long));
+        events.tell(Happening::Ready);
+        is_known().await.unwrap();
+        let (one, two) = (events.listener(), events.listener());
+        one.knows(u64::MAX);
+        two.knows(0);
+        assert!(is_known().await.is_err());
+        drop(two);
+        is_known().await.unwrap();
+        events.tell(Happening::Shutdown);
+        assert!(is_known().await.is_err());
+        one.knows(2);
+        is_known().await.unwrap();
+        // One that does not come back is not waited for without end.
+        events.tell(Happening::Ready);
+        events.all_known(AT_ONCE).await;
     }
 }

@@ -150,7 +150,8 @@ impl UmlmonctrlV1 for Service {
         self.list_disks(&args).await.into()
     }
 
-    async fn event_read(&self, _: &Session, args: EventReadArgs) -> EventReadResult {
+    async fn event_read(&self, session: &Session, args: EventReadArgs) -> EventReadResult {
+        session.listens(args.after);
         EventReadResult::Ok(self.read_events(&args).await)
     }
 

@@ -3,7 +3,7 @@
 //!
 //! The session ends with its connection, and with it every attachment, every right to write, and every job.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
@@ -12,7 +12,7 @@ use pty::Attachment;
 use rpc_xdr::pake::Proved;
 
 use crate::disks::jobs::Job;
-use crate::events::{Events, Happening};
+use crate::events::{Events, Happening, Listener};
 use crate::failure::Failure;
 use crate::helper::Stream;
 use crate::passwords::Change;
@@ -35,6 +35,7 @@ pub struct Session {
     jobs: RefCell<Kept>,
     streams: RefCell<BTreeMap<u32, Rc<Stream>>>,
     change: RefCell<Option<Change>>,
+    listener: OnceCell<Listener>,
 }
 
 /// Why a connection may command the VM.
@@ -80,7 +81,14 @@ impl Session {
             jobs: RefCell::default(),
             streams: RefCell::default(),
             change: RefCell::default(),
+            listener: OnceCell::new(),
         }
+    }
+
+    /// The client listens to the events, and asks for those after this number.
+    pub fn listens(&self, after: u64) {
+        let listener = self.listener.get_or_init(|| self.events.listener());
+        listener.knows(after);
     }
 
     /// The caller to which this connection is counted.
