@@ -25,7 +25,21 @@ pub fn ip(words: &str) -> String {
     run(Command::new("ip").args(words.split(' '))).ok()
 }
 
-/// The same in the network of a process.
+/// Gives the host a LAN: lan0, with the address 10.8.0.1/24. Its other end is lan1.
+///
+/// # Panics
+/// If that is not possible.
+pub fn join_lan() {
+    for words in [
+        "link add lan0 type veth peer name lan1",
+        "link set lan0 up",
+        "addr add 10.8.0.1/24 dev lan0",
+    ] {
+        ip(words);
+    }
+}
+
+/// As [`ip`], in the network of a process.
 ///
 /// # Panics
 /// If it fails.

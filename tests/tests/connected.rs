@@ -11,7 +11,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command};
 use std::time::Instant;
 
-use e2e::network::{enter, ip, snapshot};
+use e2e::network::{enter, ip, join_lan, snapshot};
 use e2e::{Console, Login, Vm, World, free_port, run, wait_for};
 
 /// What is transferred in each direction: so many megabytes as `UMLMON_TEST_TRANSFER` says.
@@ -42,9 +42,7 @@ struct Neighbour(Helper);
 
 impl Neighbour {
     fn new() -> Neighbour {
-        ip("link add lan0 type veth peer name lan1");
-        ip("link set lan0 up");
-        ip("addr add 10.8.0.1/24 dev lan0");
+        join_lan();
         let neighbour = Neighbour(Helper::run("unshare", &["--net", "sleep", "1000"]));
         let pid = neighbour.0.0.id();
         let of = |who: &str| fs::read_link(format!("/proc/{who}/ns/net")).ok();

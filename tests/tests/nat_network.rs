@@ -10,7 +10,7 @@ use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::process::Command;
 
-use e2e::network::{enter, ip, snapshot};
+use e2e::network::{enter, ip, join_lan, snapshot};
 use e2e::{Vm, World, free_port, run, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -19,14 +19,8 @@ use serde_json::Value;
 fn world() -> Option<World> {
     let world = World::new()?;
     enter();
-    for words in [
-        "link add lan0 type veth peer name lan1",
-        "link set lan0 up",
-        "addr add 10.8.0.1/24 dev lan0",
-        "route add default via 10.8.0.2",
-    ] {
-        ip(words);
-    }
+    join_lan();
+    ip("route add default via 10.8.0.2");
     Some(world)
 }
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use e2e::network::{enter, ip, ip_of, snapshot};
+use e2e::network::{enter, ip, ip_of, join_lan, snapshot};
 use e2e::{Vm, World, run, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -19,15 +19,9 @@ const BRIDGED: &str =
 fn world() -> Option<World> {
     let world = World::new()?;
     enter();
-    for words in [
-        "link add lan0 type veth peer name lan1",
-        "link set lan0 up",
-        "addr add 10.8.0.1/24 dev lan0",
-        "link add br0 type bridge",
-        "link set br0 up",
-    ] {
-        ip(words);
-    }
+    join_lan();
+    ip("link add br0 type bridge");
+    ip("link set br0 up");
     Some(world)
 }
 

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use e2e::host::install_below;
-use e2e::network::{enter, ip};
+use e2e::network::{enter, join_lan};
 use e2e::{Login, Outcome, SmallDisk, Terminal, World, pass_through, real_kernel, run, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 use xtask::guest;
@@ -263,9 +263,7 @@ fn a_command_that_takes_too_long_is_ended() {
 fn a_network_is_set_up_if_it_is_asked_for() {
     let Some(site) = Site::new() else { return };
     enter();
-    ip("link add lan0 type veth peer name lan1");
-    ip("link set lan0 up");
-    ip("addr add 10.8.0.1/24 dev lan0");
+    join_lan();
     let server = TcpListener::bind("10.8.0.1:5001").unwrap();
     let answering = std::thread::spawn(move || {
         let (mut client, _) = server.accept().unwrap();

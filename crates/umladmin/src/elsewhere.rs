@@ -4,12 +4,11 @@
 use std::time::Instant;
 
 use cli::{Exit, Failure, Line};
-use client::json::ascii;
 use client::{Directory, Host, LIMIT, Target};
 use config::{Config, Service, VmName};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::report::{Report, table};
+use crate::report::Report;
 
 /// The VMs on other hosts, if that is what the names of `list` mean.
 pub(crate) fn targets(names: &[&str]) -> Result<Option<Vec<(VmName, Host)>>, Failure> {
@@ -52,19 +51,14 @@ pub(crate) fn run(
         let direct = offer.direct.map_or(0, |at| at.port());
         found.push((vm, host, direct, offer.redirector.is_some()));
     }
-    let report = Report::new();
-    if line.has("json") {
-        let objects = found.iter().map(|(vm, host, port, redirector)| {
-            json!({"vm": vm.as_str(), "host": host.as_str(), "port": port, "redirector": redirector})
-        });
-        report.print(&ascii(&Value::Array(objects.collect())))?;
-    } else {
-        let heading = ["VM", "HOST", "REACHED"].map(String::from);
-        let rows = found.iter().map(|(vm, host, port, redirector)| {
-            [vm.to_string(), host.to_string(), ways(*port, *redirector)]
-        });
-        report.print(&table([heading].into_iter().chain(rows)))?;
-    }
+    let objects = found.iter().map(|(vm, host, port, redirector)| {
+        json!({"vm": vm.as_str(), "host": host.as_str(), "port": port, "redirector": redirector})
+    });
+    let rows = found.iter().map(|(vm, host, port, redirector)| {
+        [vm.to_string(), host.to_string(), ways(*port, *redirector)]
+    });
+    let heading = ["VM", "HOST", "REACHED"];
+    Report::new().list(line.has("json"), objects, heading, rows)?;
     Ok(Exit::Done)
 }
 

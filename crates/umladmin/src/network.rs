@@ -3,13 +3,12 @@
 use std::path::Path;
 
 use cli::{Exit, Failure, Line};
-use client::json::ascii;
 use config::{Config, NetworkName};
 use net::Records;
 use net::networks::{self, Network};
 use serde_json::{Value, json};
 
-use crate::report::{Report, table};
+use crate::report::Report;
 
 /// Carries out what the operands say.
 pub(crate) fn run(config: &Config, line: &Line, operands: &[&str]) -> Result<Exit, Failure> {
@@ -36,15 +35,12 @@ fn list(shared: &Path, as_json: bool) -> Result<Exit, Failure> {
         None => Vec::new(),
     };
     let report = Report::new();
-    if as_json {
-        let objects = networks.iter().map(object).collect();
-        report.print(&ascii(&Value::Array(objects)))?;
-    } else if networks.is_empty() {
+    if networks.is_empty() && !as_json {
         report.print("there are no networks; the first VM with nat(...) makes one\n")?;
     } else {
-        let heading = ["NETWORK", "BRIDGE", "ADDRESSES", "SERVER", "VMS"].map(String::from);
-        let rows = networks.iter().map(row);
-        report.print(&table([heading].into_iter().chain(rows)))?;
+        let heading = ["NETWORK", "BRIDGE", "ADDRESSES", "SERVER", "VMS"];
+        let (objects, rows) = (networks.iter().map(object), networks.iter().map(row));
+        report.list(as_json, objects, heading, rows)?;
     }
     Ok(Exit::Done)
 }

@@ -4,6 +4,8 @@ use std::io::IsTerminal as _;
 use std::sync::Mutex;
 
 use cli::{Exit, Failure, Output, printable};
+use client::json::ascii;
+use serde_json::Value;
 
 /// Standard output and standard error, shared by the threads.
 #[derive(Debug)]
@@ -52,6 +54,20 @@ impl Report {
         };
         let written = out.write(text.as_bytes());
         written.map_err(|e| Failure::from(e).about("cannot write to stdout"))
+    }
+
+    /// All things of a kind: as JSON, one object for each, or as a table, one row for each.
+    pub(crate) fn list<const N: usize>(
+        &self,
+        as_json: bool,
+        objects: impl Iterator<Item = Value>,
+        heading: [&str; N],
+        rows: impl Iterator<Item = [String; N]>,
+    ) -> Result<(), Failure> {
+        match as_json {
+            true => self.print(&ascii(&Value::Array(objects.collect()))),
+            false => self.print(&table([heading.map(String::from)].into_iter().chain(rows))),
+        }
     }
 
     /// A line about a VM while the work goes on. If stdout cannot be written, the work continues nevertheless.

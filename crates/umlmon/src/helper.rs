@@ -128,9 +128,9 @@ impl Helper {
         self.line.borrow().clone().ok_or(Denied::NotRunning)
     }
 
-    /// Opens a stream, as soon as the helper has reported itself. The helper learns of it at once: it takes a number that
-    /// is less than another one for that of a stream that has ended. A guest that has booted without one is not waited for
-    /// longer than [`GRACE`].
+    /// Opens a stream, as soon as the helper has reported itself. A guest that has booted without one is not waited for
+    /// longer than [`GRACE`]. The helper learns of the stream at once: a number that is less than that of a stream it
+    /// knows is to the helper that of one that has ended.
     ///
     /// # Errors
     /// If there is no helper within this time, or too much is open.

@@ -1,26 +1,22 @@
 //! `umladmin image list` (umladmin).
 
 use cli::{Exit, Failure};
-use client::json::ascii;
 use client::when::size;
 use serde_json::{Value, json};
 
 use super::store::{Image, Store};
-use crate::report::{Report, table};
+use crate::report::Report;
 
 pub(super) fn run(store: &Store, as_json: bool) -> Result<Exit, Failure> {
     let report = Report::new();
     let images = store.list();
     let images = images.map_err(|why| Failure::new(Exit::Failed, why))?;
-    if as_json {
-        let objects = images.iter().map(object).collect();
-        report.print(&ascii(&Value::Array(objects)))?;
-    } else if images.is_empty() {
+    if images.is_empty() && !as_json {
         report.print("there are no images; umladmin image build busybox makes a small one\n")?;
     } else {
-        let heading = ["IMAGE", "SIZE", "USED", "MADE", "SOURCE"].map(String::from);
-        let rows = images.iter().map(row);
-        report.print(&table([heading].into_iter().chain(rows)))?;
+        let heading = ["IMAGE", "SIZE", "USED", "MADE", "SOURCE"];
+        let (objects, rows) = (images.iter().map(object), images.iter().map(row));
+        report.list(as_json, objects, heading, rows)?;
     }
     Ok(Exit::Done)
 }

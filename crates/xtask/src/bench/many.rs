@@ -1,7 +1,6 @@
 //! A host with a thousand monitors whose VMs do not run: how long they take together, and how much memory
 //! (cargo xtask bench).
 
-use std::fmt::Write as _;
 use std::fs;
 use std::time::Instant;
 
@@ -34,16 +33,10 @@ const MONITORS: usize = 1000;
 const ROUNDS: usize = 11;
 
 fn measure() -> anyhow::Result<Vec<Figure>> {
-    let mut sections = String::new();
-    for n in 2..=MONITORS {
-        // Like that of the first one; writing to a String cannot fail.
-        let _ = write!(
-            sections,
-            "\n[{}]\nvmuser = nobody\nlogfile = monitor\nkernel = /shared/kernels/fake_linux\nmem = 64\n\
-             con0 = pty:con0\n",
-            name(n)
-        );
-    }
+    let sections = others(
+        MONITORS,
+        "vmuser = nobody\nlogfile = monitor\nkernel = /shared/kernels/fake_linux\nmem = 64\ncon0 = pty:con0\n",
+    );
     installation::with(&program("fake_linux"), &sections, |installation| {
         let start = seconds(installation, &["start"])?;
         let memory = all_memory(installation)?;
@@ -63,6 +56,12 @@ fn measure() -> anyhow::Result<Vec<Figure>> {
             Figure::alone("many-stop", "s", stop),
         ])
     })
+}
+
+/// The sections of all VMs but the first, each with these lines.
+pub(super) fn others(vms: usize, lines: &str) -> String {
+    let section = |n| format!("\n[{}]\n{lines}", name(n));
+    (2..=vms).map(section).collect()
 }
 
 /// The name of a VM, from 1 on; the first one is that of every installation.

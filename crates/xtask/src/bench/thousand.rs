@@ -3,7 +3,6 @@
 //!
 //! Guests are as small as can be. The kernel is ours, with `userspace = seccomp`.
 
-use std::fmt::Write as _;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::{Duration, Instant};
@@ -13,7 +12,7 @@ use anyhow::{Context as _, ensure};
 use super::boot::{Image, MARK};
 use super::guest::settings;
 use super::installation::{self, Installation, copy_image};
-use super::many::name;
+use super::many::{name, others};
 use super::report::Figure;
 use super::stats::median;
 use super::subject::{Subject, run_time};
@@ -46,11 +45,10 @@ fn measure() -> anyhow::Result<Vec<Figure>> {
     let (kernel, image) = (settings::our_kernel()?, Image::build()?);
     let file = kernel.file_name().context("the kernel has no name")?;
     let lines = LINES.replace("KERNEL", &file.to_string_lossy());
-    let mut sections = "userspace = seccomp\nubd0 = /disks/root.cow\n".to_owned();
-    for n in 2..=VMS {
-        // Writing to a String cannot fail.
-        let _ = write!(sections, "\n[{}]\n{lines}", name(n));
-    }
+    let sections = format!(
+        "userspace = seccomp\nubd0 = /disks/root.cow\n{}",
+        others(VMS, &lines)
+    );
     installation::with_memory(&kernel, 32, &sections, |installation| {
         output(&mut installation.command("umladmin", &["start"]))?;
         give_disks(installation, &image)?;
