@@ -400,8 +400,8 @@ fn a_flood_on_a_console_is_logged_byte_for_byte() {
     vm.wait_inactive();
 }
 
-/// Open files, and memory of its own in kilobytes, of a process. What it has of its program depends on what it did last,
-/// and on the host.
+/// Open files, and memory of its own in kilobytes, of a process. What it has of its program depends on what it did
+/// last, and on the host.
 fn usage(pid: i32) -> (usize, u64) {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status
