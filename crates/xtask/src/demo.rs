@@ -13,8 +13,8 @@ use xtask::dialogue::Dialogue;
 use xtask::guest::{self, Login};
 use xtask::leftovers;
 
-use crate::setup;
 use crate::steps::{self, heading, target_dir};
+use crate::{programs, setup};
 
 const KERNEL: &str = "/usr/bin/linux.uml";
 /// A user that every Debian has, and that owns nothing.
@@ -42,7 +42,7 @@ pub(crate) fn run(keep: bool) -> anyhow::Result<()> {
     )?;
     heading("What this machine needs");
     setup::install(&[["user-mode-linux"].as_slice(), &guest::PACKAGES].concat())?;
-    steps::build_release()?;
+    programs::build_release()?;
 
     let directory = tempfile::Builder::new()
         .prefix("umlmon-demo-")

@@ -14,12 +14,13 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail, ensure};
 use elf::ElfBytes;
-use elf::abi::{DF_BIND_NOW, DT_FLAGS, ET_DYN, PT_GNU_RELRO, PT_INTERP, SHT_SYMTAB};
+use elf::abi::{DF_BIND_NOW, DT_FLAGS, ET_DYN, PT_GNU_RELRO, SHT_SYMTAB};
 use elf::endian::AnyEndian;
 use tempfile::TempDir;
 
 use crate::deb::{self, Description};
-use crate::install::{self, KEEPER, PROGRAMS};
+use crate::install;
+use crate::programs::{KEEPER, PROGRAMS};
 use crate::steps::{heading, output, repository, target_dir};
 use crate::{kernel, kernel_package, setup, trial};
 
@@ -125,16 +126,14 @@ fn package(programs: &Path, directory: &Path) -> anyhow::Result<PathBuf> {
     fs::set_permissions(root.path(), Permissions::from_mode(0o755))?;
     let installed = install::place(programs, root.path(), "/usr")?;
     let mut needs = Needs::default();
-    for program in PROGRAMS
-        .map(|(program, _)| program)
-        .into_iter()
-        .chain([KEEPER])
-    {
+    for (program, _) in PROGRAMS {
         let path = programs.join(program);
         needs
             .add(&fs::read(&path)?)
             .with_context(|| path.display().to_string())?;
     }
+    let keeper = fs::read(programs.join(KEEPER))?;
+    hardened(&ElfBytes::minimal_parse(&keeper)?, keeper.len()).context(KEEPER)?;
     let script = |name| fs::read_to_string(repository().join(CONTROL).join(name));
     let description = Description {
         name: "umlmon",
@@ -221,7 +220,7 @@ fn hardened(file: &ElfBytes<'_, AnyEndian>, size: usize) -> anyhow::Result<()> {
     let segments = file.segments().context("without segments")?;
     let has = |kind| segments.iter().any(|segment| segment.p_type == kind);
     ensure!(
-        file.ehdr.e_type == ET_DYN && has(PT_INTERP),
+        file.ehdr.e_type == ET_DYN,
         "not a position independent program"
     );
     let flags = file

@@ -152,7 +152,12 @@ pub fn helper_target() -> PathBuf {
 
 /// Where the helper is that was built, without libraries, in this target directory.
 pub fn helper_in(target: &Path) -> PathBuf {
-    target.join(TARGET).join("release/umlguest")
+    static_in(target, "umlguest")
+}
+
+/// Where a program is that was built, without libraries, in this target directory.
+pub fn static_in(target: &Path, program: &str) -> PathBuf {
+    target.join(TARGET).join("release").join(program)
 }
 
 /// The target of programs without libraries, with which cargo does not build its own tools so.

@@ -11,22 +11,9 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail, ensure};
 use xtask::completions;
-use xtask::guest::helper_in;
 
-use crate::helper;
+use crate::programs::{self, HELPER, KEEPER, PROGRAMS};
 use crate::steps::{self, heading, output, repository, target_dir};
-
-/// Each program, and where it belongs under the prefix: `sbin` is for root.
-pub(crate) const PROGRAMS: [(&str, &str); 4] = [
-    ("umlmon", "sbin"),
-    ("umldir", "sbin"),
-    ("umladmin", "sbin"),
-    ("umlwatch", "bin"),
-];
-
-/// Programs that only programs of ours start: beside each kernel, and in guests.
-pub(crate) const KEEPER: &str = "umlkeep";
-const HELPER: &str = "umlguest";
 
 /// The configuration of an administrator, which is never replaced by a sample.
 const CONFIGURATION: &str = "etc/umlmon";
@@ -109,15 +96,14 @@ pub(crate) fn build(source: &Path, target: &Path) -> anyhow::Result<PathBuf> {
     let flags = flags.collect::<Vec<_>>().join("\u{1f}");
     let mut build = steps::cargo(&["build", "--release", "--locked", "--target-dir"]);
     build.arg(target).current_dir(source);
-    build.args(PROGRAMS.iter().flat_map(|(program, _)| ["-p", program]));
+    build.args(programs::packages());
     // The configuration of cargo is that of the sources.
     build
         .env("CARGO_ENCODED_RUSTFLAGS", &flags)
         .env_remove("RUSTFLAGS");
     steps::run(&mut build)?;
     let programs = target.join("release");
-    helper::build(source, target, &flags)?;
-    fs::copy(helper_in(target), programs.join(HELPER)).context("cannot copy the helper")?;
+    programs::add_static(source, target, &flags, &programs)?;
     Ok(programs)
 }
 

@@ -7,11 +7,11 @@ mod deb;
 mod demo;
 mod dist;
 mod r#gen;
-mod helper;
 mod install;
 mod kernel;
 mod kernel_package;
 mod kernels;
+mod programs;
 mod setup;
 mod steps;
 mod test;
@@ -83,6 +83,6 @@ fn make_guest(out: &str, rest: &[&str]) -> anyhow::Result<()> {
         _ => anyhow::bail!("{USAGE}"),
     };
     setup::install(&guest::PACKAGES)?;
-    helper::for_tests()?;
+    programs::for_tests()?;
     guest::build(Path::new(out), megabytes, login)
 }

@@ -15,13 +15,6 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
     command
 }
 
-/// Builds the programs, as they are released.
-pub(crate) fn build_release() -> anyhow::Result<()> {
-    let programs = ["umlmon", "umldir", "umlwatch", "umladmin"];
-    let mut build = cargo(&["build", "--release"]);
-    run(build.args(programs.iter().flat_map(|program| ["-p", program])))
-}
-
 /// A heading between steps.
 pub(crate) fn heading(text: &str) {
     println!("\n== {text}");

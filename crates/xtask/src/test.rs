@@ -13,7 +13,7 @@ use anyhow::{Context as _, bail, ensure};
 use xtask::guest;
 
 use crate::steps::{self, cargo, heading, repository, target_dir};
-use crate::{helper, kernels, setup};
+use crate::{kernels, programs, setup};
 
 /// In the order in which they run: the fastest first.
 const TIERS: [&str; 5] = ["unit", "process", "root", "real", "fuzz"];
@@ -98,7 +98,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     };
     // The end-to-end tests run the programs themselves, which `cargo test` alone does not build.
     steps::run(&mut cargo(&["build", "--workspace"]))?;
-    helper::for_tests()?;
+    programs::for_tests()?;
     steps::run(&mut cargo(&["test", "--workspace", "--no-run"]))?;
 
     let skips = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;

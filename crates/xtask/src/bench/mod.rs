@@ -39,8 +39,8 @@ use std::time::Instant;
 use anyhow::{Context as _, ensure};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::setup;
 use crate::steps::{self, cargo, heading};
+use crate::{programs, setup};
 use report::Figure;
 use subject::Subject;
 
@@ -77,7 +77,7 @@ pub(crate) fn run(names: &[&str]) -> anyhow::Result<()> {
         .copied()
         .collect();
     setup::install(&packages.into_iter().collect::<Vec<_>>())?;
-    steps::build_release()?;
+    programs::build_release()?;
     // Before we stay on one processor.
     let (long, others): (Vec<&Subject>, Vec<&Subject>) = subjects
         .into_iter()

@@ -17,7 +17,6 @@ use super::installation::{directory, nothing_left};
 use super::report::Figure;
 use super::stats;
 use super::subject::{Subject, program, run_time};
-use crate::helper;
 use crate::steps::output;
 
 pub(super) const SUBJECT: Subject = Subject {
@@ -34,7 +33,6 @@ const DEBIAN: &str = "/usr/bin/linux.uml";
 const IMAGE: &str = "localhost/umlmon-bench-busybox";
 
 fn measure() -> anyhow::Result<Vec<Figure>> {
-    helper::for_tests()?;
     let site = Site::new()?;
     println!("the kernel is {}", site.kernel.display());
     let bare = stats::alternate(ROUNDS, || site.ours(), || site.bare())?;
