@@ -420,7 +420,7 @@ impl Channel {
         }
     }
 
-    fn cannot(&self, what: &'static str, source: io::Error) -> Error {
+    pub(crate) fn cannot(&self, what: &'static str, source: io::Error) -> Error {
         Error::Terminal {
             what,
             channel: self.name,

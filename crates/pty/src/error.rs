@@ -16,6 +16,20 @@ pub enum Error {
         /// `ENOSPC`: /proc/sys/kernel/pty/max is reached; `EMFILE`: too many open files.
         source: io::Error,
     },
+    /// What a former monitor has left of the channel cannot be used.
+    #[error("cannot go on with {channel}: {source}")]
+    Adopt {
+        /// Which channel.
+        channel: ChannelName,
+        /// What is wrong with which descriptor.
+        source: io::Error,
+    },
+    /// The record of what a former monitor has left cannot be used.
+    #[error("cannot go on with the channels: {source}")]
+    Record {
+        /// What is wrong with it.
+        source: io::Error,
+    },
     /// The pseudo terminal refuses an operation.
     #[error("cannot {what} {channel}: {source}")]
     Terminal {

@@ -7,11 +7,13 @@
 //! than the kernel can handle. [`Nudge`] replaces the wake-ups that a pseudo terminal loses. A [`Screen`] is what a
 //! Linux console would show of the bytes.
 
+mod adopt;
 mod attachment;
 mod channel;
 mod clients;
 mod endpoint;
 mod error;
+mod held;
 mod history;
 mod intake;
 mod lines;
@@ -27,6 +29,7 @@ pub use channel::Channel;
 pub use clients::ClientInfo;
 pub use endpoint::Endpoint;
 pub use error::Error;
+pub use held::{Held, Identity};
 pub use history::{Chunk, HISTORY_BYTES, History};
 pub use intake::Standstill;
 pub use log::{Log, LogStyle};

@@ -11,13 +11,27 @@ use std::rc::Rc;
 
 use config::{ChannelName, LogName, Terminal, Vm};
 use files::{LogDir, OLD};
-use pty::{Channel, Error, Log, LogStyle, Nudge};
+use pty::{Channel, Error, Held, Identity, Log, LogStyle, Nudge};
+use serde::{Deserialize, Serialize};
 
 use crate::second::nudged::Nudged;
 
 /// The channel of the kernel's own messages. It exists even if it is not configured: the kernel's last messages are
 /// needed to know why it ended.
 pub const CON0: ChannelName = ChannelName::Con(0);
+
+/// What the record of a running VM says about one channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChannelRecord {
+    /// Its name.
+    pub name: String,
+    /// The name of its log file, if it has one.
+    pub logfile: Option<String>,
+    /// Where in its output the run of the kernel begins.
+    pub run_start: u64,
+    /// What tells its descriptors from others.
+    pub identity: Identity,
+}
 
 /// The channels of the VM.
 #[derive(Debug)]
@@ -37,17 +51,76 @@ impl Channels {
     /// # Errors
     /// If no pseudo terminal is available, or a log file cannot be opened.
     pub fn open(vm: &Vm, logdir: LogDir) -> Result<Channels, Error> {
+        let channels = Channels::none(logdir);
+        channels.adapt(vm)?;
+        Ok(channels)
+    }
+
+    fn none(logdir: LogDir) -> Channels {
         let nudged = Nudged::default();
-        let channels = Channels {
+        Channels {
             logdir,
             nudge: Nudge::new(nudged.clone()),
             nudged,
             style: Cell::default(),
             all: RefCell::default(),
             run_starts: RefCell::default(),
-        };
-        channels.adapt(vm)?;
+        }
+    }
+
+    /// What of each channel must outlive the monitor, con0 first: for the run that begins, after
+    /// [`Channels::kernel_slaves`]. The descriptors are for its second process, the rest for its record.
+    ///
+    /// # Errors
+    /// If no descriptors are left.
+    pub fn held(&self) -> Result<Vec<(ChannelRecord, Held)>, Error> {
+        let all = self.all.borrow();
+        let held = all.iter().map(|(name, (terminal, channel))| {
+            let held = channel.held()?;
+            let record = ChannelRecord {
+                name: name.to_string(),
+                logfile: terminal.logfile.as_ref().map(|log| log.to_string()),
+                run_start: self.run_start(*name),
+                identity: held.identity().map_err(|source| Error::Adopt {
+                    channel: *name,
+                    source,
+                })?,
+            };
+            Ok((record, held))
+        });
+        held.collect()
+    }
+
+    /// Goes on with the channels of a monitor that has ended, see [`Channel::adopt`]. `vm` is the configuration of the
+    /// run; a changed one is for [`Channels::apply`]. Needs the runtime and a `LocalSet`.
+    ///
+    /// # Errors
+    /// If a record or descriptor is not what it must be, or a log file cannot be opened.
+    pub fn adopt(
+        vm: &Vm,
+        logdir: LogDir,
+        held: Vec<(ChannelRecord, Held)>,
+    ) -> Result<Channels, Error> {
+        let channels = Channels::none(logdir);
+        channels.style.set(style(vm));
+        for (record, held) in held {
+            channels.adopt_one(&record, held)?;
+        }
         Ok(channels)
+    }
+
+    fn adopt_one(&self, record: &ChannelRecord, held: Held) -> Result<(), Error> {
+        let name: ChannelName = record.name.parse().map_err(unknown)?;
+        let logfile = record.logfile.as_deref().map(str::parse).transpose();
+        let terminal = Terminal {
+            logfile: logfile.map_err(unknown)?,
+        };
+        let log = self.log(&terminal)?;
+        let channel = Channel::adopt(name, held, &record.identity, log, Rc::clone(&self.nudge))?;
+        let start = record.run_start.min(channel.range().end);
+        self.run_starts.borrow_mut().insert(name, start);
+        self.all.borrow_mut().insert(name, (terminal, channel));
+        Ok(())
     }
 
     /// Adapts the channels to a configuration that may have changed: before each start.
@@ -189,6 +262,13 @@ impl Channels {
             .map(|(_, channel)| channel.reopen_log())
             .collect();
         results.into_iter().collect()
+    }
+}
+
+/// A name in a record that no version of this program writes.
+fn unknown(error: config::Error) -> Error {
+    Error::Record {
+        source: io::Error::new(io::ErrorKind::InvalidData, error.to_string()),
     }
 }
 

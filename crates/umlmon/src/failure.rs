@@ -74,10 +74,12 @@ pub enum Denied {
 
 impl From<pty::Error> for Failure {
     fn from(error: pty::Error) -> Failure {
-        use pty::Error::{Ended, Log, Open, Terminal};
+        use pty::Error::{Adopt, Ended, Log, Open, Record, Terminal};
         match error {
             Ended { .. } => Denied::NotRunning.into(),
-            Terminal { .. } | Open { .. } | Log { .. } => Failure::Failed(error.to_string()),
+            Adopt { .. } | Record { .. } | Terminal { .. } | Open { .. } | Log { .. } => {
+                Failure::Failed(error.to_string())
+            }
             _ => Failure::Busy(error.to_string()),
         }
     }
