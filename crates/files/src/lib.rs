@@ -15,7 +15,7 @@ mod tree;
 
 pub use held::{HeldDir, HeldError};
 pub use log_dir::LogDir;
-pub use log_file::{Appended, LogFile, OLD};
+pub use log_file::{Appended, LogEnd, LogFile, OLD};
 pub use mark::Mark;
 pub use replacement::Replacement;
 pub use sparse::{PIECE, copy_sparse, read_sparse};

@@ -91,6 +91,16 @@ impl LogDir {
         Ok(files)
     }
 
+    /// Device and inode of a file of the directory.
+    ///
+    /// # Errors
+    /// As [`LogDir::open`]; the error of fstatat(2), or `PermissionDenied` if `name` is not a plain file name.
+    pub fn identity(&self, name: &str) -> io::Result<(u64, u64)> {
+        plain(name)?;
+        let stat = statat(directory(&self.path)?, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok((stat.st_dev, stat.st_ino))
+    }
+
     /// Gives a file of the directory another name, replacing what has that one.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use crate::LogDir;
@@ -32,6 +33,17 @@ pub enum Appended {
     AllAfterGap(u64),
     /// They were not, like others before.
     Lost,
+}
+
+/// Where a log ends: what must be known to append a piece once only, although the process may end meanwhile.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogEnd {
+    /// Device and inode of the file.
+    pub file: (u64, u64),
+    /// Its size in bytes.
+    pub size: u64,
+    /// Bytes that could not be written since the last one that could.
+    pub lost: u64,
 }
 
 impl LogFile {
@@ -71,23 +83,79 @@ impl LogFile {
     /// stays in use then, until as much has been written once more.
     pub fn append(&mut self, data: &[u8]) -> io::Result<Appended> {
         let gap = std::mem::take(&mut self.lost);
-        if gap > 0 {
-            let text = format!("\r\n[{gap} bytes are missing here]\r\n");
-            if self.file.write_all(text.as_bytes()).is_err() {
-                self.lost = gap + data.len() as u64;
-                return Ok(Appended::Lost);
-            }
+        if self.file.write_all(gap_text(gap).as_bytes()).is_err() {
+            self.lost = gap.saturating_add(data.len() as u64);
+            return Ok(Appended::Lost);
         }
         self.write(data)?;
-        if self.limit > 0 && self.size >= self.limit {
-            self.begin_anew().map_err(|error| {
-                io::Error::new(error.kind(), format!("it cannot be begun anew: {error}"))
-            })?;
-        }
         Ok(match gap {
             0 => Appended::All,
             bytes => Appended::AllAfterGap(bytes),
         })
+    }
+
+    /// Where it ends.
+    ///
+    /// # Errors
+    /// That of fstat(2).
+    pub fn end(&self) -> io::Result<LogEnd> {
+        let stat = self.file.metadata()?;
+        Ok(LogEnd {
+            file: (stat.dev(), stat.ino()),
+            size: stat.len(),
+            lost: self.lost,
+        })
+    }
+
+    /// Appends what a process that has ended wanted to append when the log ended at `was`, and may have appended in
+    /// part or as a whole: only the rest. If the file has got another name in its directory meanwhile, the rest is
+    /// appended there; if it is not there any more, all is appended here.
+    ///
+    /// # Errors
+    /// As [`LogFile::append`].
+    pub fn append_rest(&mut self, was: &LogEnd, data: &[u8]) -> io::Result<Appended> {
+        if self.end()?.file == was.file {
+            return self.append_rest_here(was, data);
+        }
+        let Some(mut renamed) = self.renamed(was.file)? else {
+            self.lost = was.lost;
+            return self.append(data);
+        };
+        let appended = renamed.append_rest_here(was, data);
+        self.lost = renamed.lost;
+        appended
+    }
+
+    fn append_rest_here(&mut self, was: &LogEnd, data: &[u8]) -> io::Result<Appended> {
+        let whole = [gap_text(was.lost).as_bytes(), data].concat();
+        // A shorter file has been truncated by somebody else.
+        let there = self.file.metadata()?.len().saturating_sub(was.size);
+        let there = usize::try_from(there).unwrap_or(usize::MAX);
+        self.lost = 0;
+        let written = self.write(whole.get(there..).unwrap_or_default());
+        if written.is_err() {
+            let lost = self.lost.min(data.len() as u64);
+            self.lost = was.lost.saturating_add(lost);
+        }
+        written.map(|()| Appended::All)
+    }
+
+    /// Whether the last bytes could not be written.
+    pub fn has_gap(&self) -> bool {
+        self.lost > 0
+    }
+
+    /// The file of the directory that is this one by device and inode, to be finished under the name that it has now:
+    /// one that a rotation gives.
+    fn renamed(&self, file: (u64, u64)) -> io::Result<Option<Self>> {
+        for (name, _) in self.dir.files()? {
+            let added = name.strip_prefix(&self.name).unwrap_or_default();
+            let rotated = added.starts_with([OLD, '.', '-']);
+            if rotated && self.dir.identity(&name).is_ok_and(|there| there == file) {
+                return Self::open(self.dir.clone(), &name, 0).map(Some);
+            }
+        }
+        Ok(None)
     }
 
     fn write(&mut self, data: &[u8]) -> io::Result<()> {
@@ -104,6 +172,11 @@ impl LogFile {
                     return Err(error);
                 }
             }
+        }
+        if self.limit > 0 && self.size >= self.limit {
+            self.begin_anew().map_err(|error| {
+                io::Error::new(error.kind(), format!("it cannot be begun anew: {error}"))
+            })?;
         }
         Ok(())
     }
@@ -131,6 +204,14 @@ impl LogFile {
     }
 }
 
+/// What is written where bytes are missing.
+fn gap_text(lost: u64) -> String {
+    match lost {
+        0 => String::new(),
+        bytes => format!("\r\n[{bytes} bytes are missing here]\r\n"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,6 +229,45 @@ mod tests {
         assert_eq!(log.append(b"after").unwrap(), Appended::AllAfterGap(12));
         let text = std::fs::read_to_string(parent.path().join("log")).unwrap();
         assert_eq!(text, "before\r\n[12 bytes are missing here]\r\nafter");
+    }
+
+    /// A process ends after any number of bytes of a piece, with the file renamed or not: it is there once.
+    #[test]
+    fn what_was_cut_off_is_finished_once() {
+        for (written, lost) in (0..=5).flat_map(|n| [(n, 0), (n, 7)]) {
+            let parent = tempfile::tempdir().unwrap();
+            let dir = LogDir::open(parent.path()).unwrap();
+            let open = || LogFile::open(dir.clone(), "log", 0).unwrap();
+            let read = |name| std::fs::read_to_string(parent.path().join(name)).unwrap();
+            let mut log = open();
+            log.append(b"before ").unwrap();
+            log.lost = lost;
+            let was = log.end().unwrap();
+            let whole = [&gap_text(lost), "piece"].concat();
+            log.file.write_all(&whole.as_bytes()[..written]).unwrap();
+            open().append_rest(&was, b"piece").unwrap();
+            assert_eq!(read("log"), format!("before {whole}"));
+            // Once more, as the process that does this may end, too; and after a rotation.
+            open().append_rest(&was, b"piece").unwrap();
+            assert_eq!(read("log"), format!("before {whole}"));
+            std::fs::rename(parent.path().join("log"), parent.path().join("log.1")).unwrap();
+            log.file.set_len(was.size + written as u64).unwrap();
+            open().append_rest(&was, b"piece").unwrap();
+            assert_eq!(
+                (read("log.1"), read("log")),
+                (format!("before {whole}"), String::new())
+            );
+            // It is gone, or was truncated.
+            std::fs::remove_file(parent.path().join("log.1")).unwrap();
+            open().append_rest(&was, b"piece").unwrap();
+            assert_eq!(read("log"), whole);
+            let long = LogEnd {
+                size: 1 << 40,
+                ..open().end().unwrap()
+            };
+            open().append_rest(&long, b"!").unwrap();
+            assert_eq!(read("log"), whole + "!");
+        }
     }
 
     #[test]
