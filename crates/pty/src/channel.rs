@@ -13,18 +13,11 @@ use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
 use crate::clients::Clients;
+use crate::output::Output;
 use crate::pace::Pace;
 use crate::push::Push;
-use crate::sizes::Sizes;
-use crate::{
-    Chunk, ClientInfo, Endpoint, Error, HISTORY_BYTES, History, Log, Nudge, Screen, Standstill,
-    WindowSize,
-};
+use crate::{Chunk, ClientInfo, Endpoint, Error, Log, Nudge, Screen, Standstill, WindowSize};
 
-/// What one read(2) of the master returns at most, in bytes (N_TTY_BUF_SIZE of the host's tty layer).
-const READ_BYTES: usize = 4096;
-/// Reads in a row before other tasks may run.
-const READS_IN_A_ROW: usize = 16;
 /// How far back to search for output that paints a screen, in bytes: as far as a client shows former output.
 const LATELY: u64 = 4096;
 /// How much the screen answers until a client types, or another kernel starts, in bytes: a guest that asks and does not
@@ -39,11 +32,7 @@ pub struct Channel {
     name: ChannelName,
     endpoint: Rc<Endpoint>,
     nudge: Rc<Nudge>,
-    history: RefCell<History>,
-    /// The screen; there is none before the guest has written something.
-    screen: RefCell<Option<Screen>>,
-    sizes: RefCell<Sizes>,
-    log: RefCell<Option<Log>>,
+    output: Output,
     pub(crate) clients: RefCell<Clients>,
     /// Counts the notifications to readers besides data: changes of the writer, and calls of [`Channel::wake`].
     generation: Cell<u64>,
@@ -68,20 +57,30 @@ impl Channel {
     /// # Errors
     /// [`Error::Open`] if no pseudo terminal is available.
     pub fn open(name: ChannelName, log: Option<Log>, nudge: Rc<Nudge>) -> Result<Rc<Self>, Error> {
-        let endpoint = Endpoint::open().map_err(|source| Error::Open {
+        let cannot = |source| Error::Open {
             channel: name,
             source,
-        })?;
+        };
+        let endpoint = Endpoint::open().map_err(cannot)?;
+        let size = endpoint.size().map_err(cannot)?;
+        let output = Output::new(name, log, size).map_err(cannot)?;
+        Ok(Self::begin(name, endpoint, output, nudge))
+    }
+
+    /// Starts reading a terminal.
+    pub(crate) fn begin(
+        name: ChannelName,
+        endpoint: Endpoint,
+        output: Output,
+        nudge: Rc<Nudge>,
+    ) -> Rc<Self> {
         let endpoint = Rc::new(endpoint);
         let push = Rc::new(Push::new(endpoint.clone(), nudge.clone()));
         let channel = Rc::new(Self {
             name,
             endpoint,
             nudge,
-            history: RefCell::new(History::new(HISTORY_BYTES)),
-            screen: RefCell::default(),
-            sizes: RefCell::default(),
-            log: RefCell::new(log),
+            output,
             clients: RefCell::default(),
             generation: Cell::new(0),
             changed: Notify::new(),
@@ -102,9 +101,9 @@ impl Channel {
             tokio::task::spawn_local(pusher).abort_handle(),
         ];
         channel.tasks.get_or_init(|| tasks);
-        let (rows, columns) = channel.size()?;
-        channel.sizes.borrow_mut().push(0, rows, columns);
-        Ok(channel)
+        // Also shows what the host's kernel can do.
+        channel.drain();
+        channel
     }
 
     /// The name.
@@ -147,17 +146,17 @@ impl Channel {
 
     /// The offsets of the bytes kept in memory; the end is the number of bytes the guest has written.
     pub fn range(&self) -> Range<u64> {
-        self.history.borrow().range()
+        self.output.range()
     }
 
     /// Where the last `lines` lines of what is kept in memory begin.
     pub fn tail(&self, lines: u32) -> u64 {
-        self.history.borrow().tail(lines)
+        self.output.tail(lines)
     }
 
     /// Returns what is kept in memory from `offset` on, without waiting.
     pub fn peek(&self, offset: u64, max: usize) -> Chunk {
-        self.history.borrow().read(offset, max)
+        self.output.peek(offset, max)
     }
 
     /// Returns what the guest has written from `offset` on; waits for it if there is nothing yet. Empty if there was
@@ -292,21 +291,13 @@ impl Channel {
         self.endpoint
             .resize(rows, columns)
             .map_err(|e| self.cannot("set the window size of", e))?;
-        let offset = self.range().end;
-        self.sizes.borrow_mut().push(offset, rows, columns);
-        if let Some(screen) = &mut *self.screen.borrow_mut() {
-            screen.resize(rows, columns);
-        }
+        self.output.resized(rows, columns);
         Ok(())
     }
 
     /// Looks at the screen, which shows all up to [`Channel::range`]'s end.
     pub fn with_screen<T>(&self, look: impl FnOnce(&Screen) -> T) -> T {
-        look(
-            self.screen
-                .borrow_mut()
-                .get_or_insert_with(|| self.new_screen()),
-        )
+        self.output.with_screen(look)
     }
 
     /// Whether the latest output shows the same as the screen: the guest works line by line.
@@ -314,11 +305,6 @@ impl Channel {
         let end = self.range().end;
         let lately = self.peek(end.saturating_sub(LATELY), usize::MAX).data;
         self.with_screen(Screen::is_plain) && !addresses(&lately)
-    }
-
-    fn new_screen(&self) -> Screen {
-        let (rows, columns) = self.size().unwrap_or((24, 80));
-        Screen::new(rows, columns)
     }
 
     /// The window size: rows and columns.
@@ -333,22 +319,26 @@ impl Channel {
 
     /// The sizes that the window has had after the one with this number, the latest [`crate::SIZES_MAX`] of them.
     pub fn sizes_after(&self, number: u64) -> Vec<WindowSize> {
-        self.sizes.borrow().after(number)
+        self.output.sizes_after(number)
     }
 
     /// The log file, if one is configured.
     pub fn log(&self) -> Ref<'_, Option<Log>> {
-        self.log.borrow()
+        self.output.log()
     }
 
     /// Writes another log file from now on, or none: the configuration may change between two kernels.
     pub fn set_log(&self, log: Option<Log>) {
-        self.log.replace(log);
+        self.output.set_log(log);
     }
 
-    /// Keeps so many bytes in memory from now on.
-    pub fn resize_history(&self, bytes: usize) {
-        self.history.borrow_mut().resize(bytes);
+    /// Keeps so many bytes in memory from now on. Not while a second process holds what [`Channel::held`] returned.
+    ///
+    /// # Errors
+    /// [`Error::Terminal`] if the host has no memory or descriptors left; nothing is changed then.
+    pub fn resize_history(&self, bytes: usize) -> Result<(), Error> {
+        let resized = self.output.resize_history(bytes);
+        resized.map_err(|e| self.cannot("change the history of", e))
     }
 
     /// Opens the log file anew after a log rotation; without one nothing happens.
@@ -356,7 +346,7 @@ impl Channel {
     /// # Errors
     /// [`Error::Log`]; the old file stays in use.
     pub fn reopen_log(&self) -> Result<(), Error> {
-        self.log.borrow_mut().as_mut().map_or(Ok(()), Log::reopen)
+        self.output.reopen_log()
     }
 
     /// Makes all waiting reads of clients return, because something they report has changed, for example the state of
@@ -372,52 +362,40 @@ impl Channel {
     }
 
     /// Reads what is there, up to a limit; returns whether that was all.
-    fn drain(&self) -> bool {
-        let mut buffer = [0; READ_BYTES];
-        let mut any = false;
-        let mut empty = false;
-        for _ in 0..READS_IN_A_ROW {
-            match self.endpoint.read(&mut buffer) {
-                Ok(n @ 1..) => {
-                    any = true;
-                    self.keep(buffer.get(..n).unwrap_or_default());
-                }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                // Nothing there, for now; no other error occurs as long as a slave is open.
-                Ok(0) | Err(_) => {
-                    empty = true;
-                    break;
-                }
-            }
-        }
-        if any {
+    pub(crate) fn drain(&self) -> bool {
+        let answer = |answers: &[u8]| self.answer(answers);
+        let drained = self.output.drain(self.endpoint.master(), answer);
+        if drained.any {
             self.changed.notify_waiters();
             self.nudge.drained();
         }
-        empty
+        drained.all
     }
 
-    fn keep(&self, data: &[u8]) {
-        self.history.borrow_mut().push(data);
-        self.draw(data);
-        if let Some(log) = self.log.borrow_mut().as_mut() {
-            log.append(data);
-        }
-    }
-
-    /// Shows the bytes on the screen. Queries of the guest to its terminal are answered by that of the writer; if there
-    /// is no writer, the screen answers, so that a program does not wait without an answer.
-    fn draw(&self, data: &[u8]) {
-        let mut screen = self.screen.borrow_mut();
-        let screen = screen.get_or_insert_with(|| self.new_screen());
-        screen.feed(data);
-        let answers = screen.answers();
+    /// Queries of the guest to its terminal are answered by that of the writer; if there is no writer, the screen
+    /// answers, so that a program does not wait without an answer.
+    fn answer(&self, answers: &[u8]) {
         let answered = self.answered.get() + answers.len();
-        if !answers.is_empty() && self.writer().is_none() && answered <= ANSWERED_MAX {
+        if self.writer().is_none() && answered <= ANSWERED_MAX {
             self.answered.set(answered);
             // If there is no room, the guest does not read.
-            let _ = self.write(&answers);
+            let _ = self.write(answers);
         }
+    }
+
+    /// The output, and what has come of it.
+    pub(crate) fn output(&self) -> &Output {
+        &self.output
+    }
+
+    /// The terminal.
+    pub(crate) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Sees to it that the kernel takes what a former monitor has typed.
+    pub(crate) fn push_on(&self) {
+        self.push.push_on();
     }
 
     pub(crate) fn cannot(&self, what: &'static str, source: io::Error) -> Error {

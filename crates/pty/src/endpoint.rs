@@ -45,6 +45,20 @@ impl Endpoint {
         Ok(endpoint)
     }
 
+    /// The terminal of a former monitor, of which this is the master. A kernel may be using it, so its modes and what is
+    /// typed into it are left alone. Needs the runtime.
+    ///
+    /// # Errors
+    /// Those of ioctl_tty(2).
+    pub(crate) fn adopt(master: OwnedFd) -> io::Result<Self> {
+        fcntl_setfl(&master, fcntl_getfl(&master)? | OFlags::NONBLOCK)?;
+        let slave = RefCell::new(open_slave(&master)?);
+        Ok(Self {
+            master: sys::readable(master)?,
+            slave,
+        })
+    }
+
     /// Returns a slave descriptor for a kernel that is about to start, close-on-exec, of a description of its own: the
     /// kernel makes its description non-blocking. Input that the last kernel did not read is discarded.
     ///
@@ -101,9 +115,9 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Reads what the guest wrote. `WouldBlock`: nothing is there.
-    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
-        Ok(rustix::io::read(self.master.get_ref(), buffer)?)
+    /// The side that the guest's output is read from, and input is typed into. It does not block.
+    pub(crate) fn master(&self) -> BorrowedFd<'_> {
+        self.master.get_ref().as_fd()
     }
 
     /// Whether the kernel has read all that was typed into the terminal.
@@ -144,13 +158,16 @@ impl Endpoint {
 /// Opens another description of the slave and makes the terminal raw, except for the output processing that UML relies
 /// on: kernel messages are written with OPOST switched on, to become lines that end in CR LF.
 fn fresh_slave(master: &OwnedFd) -> io::Result<OwnedFd> {
-    let slave = ioctl_tiocgptpeer(
-        master,
-        OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC,
-    )?;
+    let slave = open_slave(master)?;
     let mut modes = tcgetattr(&slave)?;
     modes.make_raw();
     modes.output_modes |= OutputModes::ONLCR;
     tcsetattr(&slave, OptionalActions::Now, &modes)?;
     Ok(slave)
+}
+
+/// Opens another description of the slave.
+fn open_slave(master: &OwnedFd) -> io::Result<OwnedFd> {
+    let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
+    Ok(ioctl_tiocgptpeer(master, flags)?)
 }

@@ -2,15 +2,18 @@
 //! daemon.
 
 use std::convert::Infallible;
+use std::io;
 use std::ops::Range;
 
+use crate::held::refused;
 use crate::lines::last_lines;
+use crate::memory::Memory;
 
 /// How much of a channel is kept in memory by default, in bytes.
 pub const HISTORY_BYTES: usize = 256 * 1024;
 
-/// What the ring takes at first, in bytes; it doubles as data arrive.
-const FIRST_BYTES: usize = 4096;
+/// No guest writes that much, in bytes: sums of offsets do not overflow.
+const END_MAX: u64 = 1 << 60;
 
 /// A piece of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -22,72 +25,105 @@ pub struct Chunk {
     pub data: Vec<u8>,
 }
 
-/// A ring: the byte at stream offset `n` lies at index `(n - base) % capacity`. It grows with the data up to its
-/// capacity, so a channel without output needs no memory.
+/// A ring: the byte at stream offset `n` lies at index `n % capacity`. It takes memory as data arrive, so a channel
+/// without output needs none.
 #[derive(Debug)]
 pub struct History {
-    ring: Vec<u8>,
-    capacity: usize,
-    base: u64,
+    memory: Memory,
+    /// The first byte that is kept.
+    oldest: u64,
     end: u64,
 }
 
 impl History {
     /// An empty history that will keep the last `capacity` bytes (at least 1).
-    pub fn new(capacity: usize) -> Self {
-        Self {
-            ring: Vec::new(),
-            capacity: capacity.max(1),
-            base: 0,
+    ///
+    /// # Errors
+    /// Those of memfd_create(2) and ftruncate(2).
+    pub fn new(capacity: usize) -> io::Result<Self> {
+        Ok(Self {
+            memory: Memory::new(capacity)?,
+            oldest: 0,
             end: 0,
-        }
+        })
     }
 
-    /// Keeps the last `capacity` bytes (at least 1) from now on.
-    pub fn resize(&mut self, capacity: usize) {
+    /// What a former monitor has left: the bytes between these two offsets.
+    ///
+    /// # Errors
+    /// If the memory cannot keep them.
+    pub(crate) fn adopt(memory: Memory, kept: Range<u64>) -> io::Result<Self> {
+        let length = kept.end.checked_sub(kept.start);
+        if length.is_none_or(|length| length > memory.ring() as u64) || kept.end > END_MAX {
+            return Err(refused("the memory says that it has more than it can have"));
+        }
+        Ok(Self {
+            memory,
+            oldest: kept.start,
+            end: kept.end,
+        })
+    }
+
+    /// Where the bytes are.
+    pub(crate) fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// Keeps the last `capacity` bytes (at least 1) from now on, in another memory. Returns whether it is another.
+    ///
+    /// # Errors
+    /// As [`History::new`]; nothing is changed then.
+    pub fn resize(&mut self, capacity: usize) -> io::Result<bool> {
         let capacity = capacity.max(1);
-        if capacity == self.capacity {
-            return;
+        if capacity == self.memory.ring() {
+            return Ok(false);
         }
         let kept = self.read(self.end.saturating_sub(capacity as u64), capacity);
         let mut resized = Self {
-            base: kept.offset,
+            memory: Memory::new(capacity)?,
+            oldest: kept.offset,
             end: kept.offset,
-            ..Self::new(capacity)
         };
-        resized.push(&kept.data);
+        resized.push(&kept.data)?;
         *self = resized;
+        Ok(true)
     }
 
     /// The offsets of the bytes that are kept.
     pub fn range(&self) -> Range<u64> {
-        self.end - self.ring.len() as u64..self.end
+        self.oldest..self.end
     }
 
     /// Appends bytes to the stream; the oldest ones are forgotten when the capacity is reached.
-    pub fn push(&mut self, data: &[u8]) {
-        for piece in data.chunks(self.capacity) {
-            let at = self.index(self.end);
-            let (before, after) = piece
-                .split_at_checked(self.capacity - at)
-                .unwrap_or((piece, &[]));
-            self.put(at, before);
-            self.put(0, after);
-            self.end += piece.len() as u64;
+    ///
+    /// # Errors
+    /// `ENOMEM`, `ENOSPC`: the host has no memory left. What is kept begins after these bytes then.
+    pub fn push(&mut self, data: &[u8]) -> io::Result<()> {
+        let capacity = self.memory.ring();
+        let forgotten = data.len().saturating_sub(capacity);
+        let last = data.get(forgotten..).unwrap_or_default();
+        let at = self.index(self.end + forgotten as u64);
+        self.end += data.len() as u64;
+        let oldest = self.end.saturating_sub(capacity as u64);
+        self.oldest = self.oldest.max(oldest);
+        let written = self.memory.write(at, last);
+        if written.is_err() {
+            self.oldest = self.end;
         }
+        written
     }
 
-    /// Returns at most `max` bytes from `offset` on; from the oldest byte kept if `offset` is older.
+    /// Returns at most `max` bytes from `offset` on; from the oldest byte kept if `offset` is older. Nothing if the
+    /// memory cannot be read.
     pub fn read(&self, offset: u64, max: usize) -> Chunk {
         let kept = self.range();
         let offset = offset.clamp(kept.start, kept.end);
         let len = usize::try_from(kept.end - offset).map_or(max, |there| there.min(max));
-        let at = self.index(offset);
-        let older = self.ring.get(at..).unwrap_or_default();
-        let older = older.get(..len).unwrap_or(older);
-        let newer = self.ring.get(..len - older.len()).unwrap_or_default();
-        let data = [older, newer].concat();
-        Chunk { offset, data }
+        let data = self.memory.read(self.index(offset), len);
+        Chunk {
+            offset,
+            data: data.unwrap_or_default(),
+        }
     }
 
     /// Where the last `lines` lines begin.
@@ -109,37 +145,23 @@ impl History {
         reason = "the rest is smaller than the capacity, a usize"
     )]
     fn index(&self, offset: u64) -> usize {
-        ((offset - self.base) % self.capacity as u64) as usize
-    }
-
-    /// Writes at an index, which is either within the ring or, as long as it grows, its end.
-    fn put(&mut self, at: usize, part: &[u8]) {
-        if let Some(old) = self.ring.get_mut(at..at + part.len()) {
-            old.copy_from_slice(part);
-            return;
-        }
-        let needed = at + part.len();
-        if needed > self.ring.capacity() {
-            let size = needed.max(2 * self.ring.capacity()).max(FIRST_BYTES);
-            self.ring
-                .reserve_exact(size.min(self.capacity).max(needed) - self.ring.len());
-        }
-        self.ring.truncate(at);
-        self.ring.extend_from_slice(part);
+        (offset % self.memory.ring() as u64) as usize
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::MetadataExt as _;
+
     use super::*;
 
     #[test]
     fn offsets_are_absolute_and_old_bytes_are_skipped() {
-        let mut history = History::new(10);
+        let mut history = History::new(10).unwrap();
         assert_eq!(history.read(0, 100), Chunk::default());
-        history.push(b"hello ");
+        history.push(b"hello ").unwrap();
         assert_eq!(history.read(2, 2).data, b"ll");
-        history.push(b"world, again");
+        history.push(b"world, again").unwrap();
         assert_eq!(history.range(), 8..18);
         let chunk = history.read(0, 100);
         assert_eq!((chunk.offset, &chunk.data[..]), (8, &b"rld, again"[..]));
@@ -150,7 +172,7 @@ mod tests {
     #[test]
     fn equals_the_end_of_a_plain_vector() {
         let mut all = Vec::new();
-        let mut history = History::new(4500);
+        let mut history = History::new(4500).unwrap();
         for n in 0..9000_usize {
             let piece: Vec<u8> = (0..n * 37 % 5003)
                 .map(|i| ((i * 7 + n) % 251).to_le_bytes()[0])
@@ -158,54 +180,56 @@ mod tests {
             if n % 100 != 0 && piece.len() > 300 {
                 continue;
             }
-            history.push(&piece);
+            history.push(&piece).unwrap();
             all.extend_from_slice(&piece);
             let kept = all.len().min(4500);
             assert_eq!(history.range(), (all.len() - kept) as u64..all.len() as u64);
             assert!(history.read(0, usize::MAX).data == all[all.len() - kept..]);
         }
-        assert!(all.len() > 100_000 && history.ring.capacity() <= 4500);
+        assert!(all.len() > 100_000);
     }
 
     #[test]
     fn memory_grows_with_the_data_only() {
-        let mut history = History::new(HISTORY_BYTES);
-        assert_eq!(history.ring.capacity(), 0);
-        history.push(b"x");
-        assert_eq!(history.ring.capacity(), FIRST_BYTES);
+        let mut history = History::new(HISTORY_BYTES).unwrap();
+        let taken = |history: &History| history.memory.file().metadata().unwrap().blocks() * 512;
+        assert_eq!(taken(&history), 0);
+        history.push(b"x").unwrap();
+        assert!(taken(&history) <= 65536);
         for _ in 0..100 {
-            history.push(&[7; 4095]);
+            history.push(&[7; 4095]).unwrap();
         }
-        assert_eq!(history.ring.capacity(), HISTORY_BYTES);
+        let all = HISTORY_BYTES as u64;
+        assert!((all..all + 65536).contains(&taken(&history)));
     }
 
     #[test]
     fn a_history_can_be_made_longer_and_shorter() {
-        let mut history = History::new(10);
-        history.push(b"0123456789abc");
-        history.resize(20);
+        let mut history = History::new(10).unwrap();
+        history.push(b"0123456789abc").unwrap();
+        history.resize(20).unwrap();
         assert_eq!(history.range(), 3..13);
-        history.push(b"defghijklmnop");
+        history.push(b"defghijklmnop").unwrap();
         assert_eq!(history.range(), 6..26);
         assert_eq!(history.read(0, 100).data, b"6789abcdefghijklmnop");
-        history.resize(4);
+        history.resize(4).unwrap();
         let chunk = history.read(0, 100);
         assert_eq!((chunk.offset, &chunk.data[..]), (22, &b"mnop"[..]));
-        history.push(b"qrstu");
+        history.push(b"qrstu").unwrap();
         assert_eq!(history.read(0, 100).data, b"rstu");
-        History::new(10).resize(0);
+        History::new(10).unwrap().resize(0).unwrap();
     }
 
     #[test]
     fn the_last_lines() {
-        let mut history = History::new(100);
-        history.push(b"one\ntwo\nthree\n");
+        let mut history = History::new(100).unwrap();
+        history.push(b"one\ntwo\nthree\n").unwrap();
         assert_eq!(history.tail(0), 14);
         assert_eq!(history.tail(1), 8);
         assert_eq!(history.tail(2), 4);
         assert_eq!(history.tail(3), 0);
         assert_eq!(history.tail(u32::MAX), 0);
-        history.push(b"login: ");
+        history.push(b"login: ").unwrap();
         assert_eq!(history.tail(1), 14);
         assert_eq!(history.tail(2), 8);
     }

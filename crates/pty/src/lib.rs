@@ -18,11 +18,16 @@ mod history;
 mod intake;
 mod lines;
 mod log;
+mod memory;
 mod nudge;
+mod output;
 mod pace;
 mod push;
 mod screen;
 mod sizes;
+mod slots;
+mod state;
+mod transit;
 
 pub use attachment::Attachment;
 pub use channel::Channel;

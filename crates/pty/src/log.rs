@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use std::time::SystemTime;
 
 use config::LogName;
-use files::{Appended, LogDir, LogFile};
+use files::{Appended, LogDir, LogEnd, LogFile};
 
 use crate::lines::last_lines;
 use crate::{Chunk, Error};
@@ -21,6 +21,15 @@ pub struct LogStyle {
     pub limit: u64,
     /// Each line begins with the time.
     pub timestamps: bool,
+}
+
+/// Where a piece is about to be appended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Intent {
+    /// Where the file ends.
+    pub end: LogEnd,
+    /// The piece begins a line.
+    pub line_start: bool,
 }
 
 /// A file that a channel is copied to, byte by byte.
@@ -98,6 +107,40 @@ impl Log {
         }
     }
 
+    /// Where the next piece is going to be appended; None: that cannot be seen.
+    pub(crate) fn intent(&self) -> Option<Intent> {
+        Some(Intent {
+            end: self.file.end().ok()?,
+            line_start: self.line_start,
+        })
+    }
+
+    /// Appends what is not there yet of a piece that a former monitor was about to append. Times in it are those of
+    /// now; each is as long as any other.
+    pub(crate) fn append_rest(&mut self, intent: &Intent, data: &[u8]) {
+        self.line_start = intent.line_start;
+        let stamped;
+        let data = match self.timestamps {
+            true => {
+                stamped = self.stamped(data);
+                &stamped
+            }
+            false => data,
+        };
+        let result = self.file.append_rest(&intent.end, data);
+        self.tell(result);
+    }
+
+    /// Where it ends, if bytes are missing there of which the log does not tell yet.
+    pub(crate) fn gap(&self) -> Option<Intent> {
+        self.file.has_gap().then(|| self.intent())?
+    }
+
+    /// Goes on within a line, or at the beginning of one.
+    pub(crate) fn begins_line(&mut self, begins: bool) {
+        self.line_start = begins;
+    }
+
     /// The bytes with the time before each line.
     fn stamped(&mut self, data: &[u8]) -> Vec<u8> {
         let now = format!("{} ", humantime::format_rfc3339_seconds(SystemTime::now()));
@@ -113,9 +156,14 @@ impl Log {
     }
 
     fn write(&mut self, data: &[u8]) {
+        let result = self.file.append(data);
+        self.tell(result);
+    }
+
+    fn tell(&self, result: io::Result<Appended>) {
         let file = self.file.path();
         let file = file.display();
-        match self.file.append(data) {
+        match result {
             Ok(Appended::AllAfterGap(lost)) => {
                 tracing::info!(%file, lost, "log file can be written again");
             }

@@ -62,6 +62,12 @@ impl Push {
         Ok(written)
     }
 
+    /// Something may have been typed before.
+    pub(crate) fn push_on(&self) {
+        self.intake.left(self.endpoint.untaken());
+        self.typed.notify_one();
+    }
+
     /// The input that the kernel does not take, with `waiting` bytes that are not in the terminal yet. None: it takes
     /// what is typed, or has not had enough time.
     pub(crate) fn standstill(&self, waiting: usize) -> Option<Standstill> {

@@ -5,6 +5,9 @@ use std::collections::VecDeque;
 /// How many sizes are kept.
 pub const SIZES_MAX: usize = 64;
 
+/// No window is changed that often.
+const NUMBER_MAX: u64 = 1 << 60;
+
 /// A size that the window of a channel has had, in characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WindowSize {
@@ -41,6 +44,20 @@ impl Sizes {
         });
     }
 
+    /// Those of a former monitor, up to an offset; None if they are not in order.
+    pub(crate) fn adopt(sizes: Vec<WindowSize>, end: u64) -> Option<Self> {
+        let in_order =
+            sizes.is_sorted_by(|one, next| one.number < next.number && one.offset <= next.offset);
+        let last = sizes.last()?;
+        let possible = last.number < NUMBER_MAX && last.offset <= end;
+        (in_order && possible && sizes.len() <= SIZES_MAX).then(|| Self(sizes.into()))
+    }
+
+    /// The latest.
+    pub(crate) fn last(&self) -> Option<&WindowSize> {
+        self.0.back()
+    }
+
     /// Those with a greater number.
     pub(crate) fn after(&self, number: u64) -> Vec<WindowSize> {
         let later = self.0.iter().filter(|size| size.number > number);
@@ -73,5 +90,12 @@ mod tests {
         let latest = sizes.after(0);
         assert_eq!(latest.len(), SIZES_MAX);
         assert_eq!((latest[0].number, latest[63].rows), (40, 199));
+        let mut adopted = Sizes::adopt(latest.clone(), 30).unwrap();
+        assert_eq!(adopted.after(0), latest);
+        adopted.push(40, 1, 1);
+        assert_eq!(adopted.after(103).len(), 1);
+        assert!(Sizes::adopt(latest.clone(), 29).is_none());
+        assert!(Sizes::adopt(latest.into_iter().rev().collect(), 30).is_none());
+        assert!(Sizes::adopt(Vec::new(), 30).is_none());
     }
 }

@@ -73,6 +73,10 @@ impl Channels {
     ///
     /// # Errors
     /// If no descriptors are left.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for the record of a running VM")
+    )]
     pub fn held(&self) -> Result<Vec<(ChannelRecord, Held)>, Error> {
         let all = self.all.borrow();
         let held = all.iter().map(|(name, (terminal, channel))| {
@@ -96,6 +100,10 @@ impl Channels {
     ///
     /// # Errors
     /// If a record or descriptor is not what it must be, or a log file cannot be opened.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for the record of a running VM")
+    )]
     pub fn adopt(
         vm: &Vm,
         logdir: LogDir,
@@ -147,9 +155,14 @@ impl Channels {
                     channel.set_log(self.log(&terminal)?);
                     channel
                 }
-                None => Channel::open(name, self.log(&terminal)?, Rc::clone(&self.nudge))?,
+                None => {
+                    let channel =
+                        Channel::open(name, self.log(&terminal)?, Rc::clone(&self.nudge))?;
+                    tell_of_losses(&channel);
+                    channel
+                }
             };
-            channel.resize_history((vm.history as usize) << 10);
+            channel.resize_history((vm.history as usize) << 10)?;
             self.all.borrow_mut().insert(name, (terminal, channel));
         }
         Ok(())
@@ -262,6 +275,16 @@ impl Channels {
             .map(|(_, channel)| channel.reopen_log())
             .collect();
         results.into_iter().collect()
+    }
+}
+
+/// Says it if a kill of the monitor can lose output: once, as it is so for all channels.
+fn tell_of_losses(channel: &Channel) {
+    if channel.name() == CON0 && !channel.loses_nothing() {
+        tracing::warn!(
+            "the host's kernel cannot move the output of terminals (splice(2)): if the monitor is killed, what it has \
+             just read of a console is lost"
+        );
     }
 }
 
