@@ -203,3 +203,141 @@ fn nothing_is_lost_or_twice_whenever_a_monitor_is_killed() {
     check(&history, &shown, &flood);
     assert!(fs::read(dir.path().join("con1")).unwrap() == flood);
 }
+
+#[test]
+fn a_log_with_times_that_is_begun_anew_has_each_line_once() {
+    let kills = kills() / 3;
+    let flood = flood(kills as usize * 60_000);
+    let style = LogStyle {
+        limit: 400_000,
+        timestamps: true,
+    };
+    let (dir, history, shown) = Left::new(style).kill_many(kills, &flood);
+    check(&history, &shown, &flood);
+    let read = |name| fs::read(dir.path().join(name)).unwrap();
+    let logged = [read("con1~"), read("con1")].concat();
+    // A piece can end within a line, and so can the file; there is no time at the beginning of the next one then.
+    let is_time = |line: &[u8]| line.get(4) == Some(&b'-') && line.get(19..21) == Some(b"Z ");
+    let lines = logged.split_inclusive(|byte| *byte == b'\n');
+    let mut text = Vec::new();
+    for (n, line) in lines.enumerate() {
+        let stamped = is_time(line);
+        assert!(stamped || n == 0, "{}", line.escape_ascii());
+        text.extend_from_slice(if stamped { &line[21..] } else { line });
+    }
+    assert!(text.len() > 300_000 && flood.ends_with(&text));
+}
+
+#[test]
+fn other_descriptors_are_refused() {
+    let one = Left::new(LogStyle::default());
+    let two = Left::new(LogStyle::default());
+    run(async {
+        let refused = |held: Held| {
+            let error = adopt(held, &one.identity, None).unwrap_err().to_string();
+            assert!(error.starts_with("cannot go on with con1: "), "{error}");
+            error
+        };
+        let replaced = |which: usize, other: OwnedFd| {
+            let mut parts = copies(&one.held).into_parts();
+            parts[which] = other;
+            Held::from_parts(parts)
+        };
+        refused(copies(&two.held));
+        let copy = |fd: &OwnedFd| fd.try_clone().unwrap();
+        for which in 0..4 {
+            refused(replaced(which, copy(&two.held[which])));
+            for other in ["/dev/null", "/dev/zero", "/etc/passwd", "/", "/dev/ptmx"] {
+                let other = File::open(other).unwrap();
+                refused(replaced(which, other.into()));
+            }
+            for other in (0..4).filter(|other| *other != which) {
+                refused(replaced(which, copy(&one.held[other])));
+            }
+            refused(replaced(which, one.guest.try_clone().unwrap().into()));
+        }
+        // What belongs to it is adopted, as often as one likes.
+        for _ in 0..3 {
+            adopt(copies(&one.held), &one.identity, None).unwrap();
+        }
+    });
+}
+
+/// The kernel has ended while there was no monitor, and the terminal was hung up.
+#[test]
+fn the_last_words_of_a_kernel_are_read_by_the_next_monitor() {
+    let left = Left::new(LogStyle::default());
+    let slave = || left.guest.try_clone().unwrap();
+    let status = Command::new("setsid")
+        .args(["--ctty", "sh", "-c", "echo last words"])
+        .stdin(slave())
+        .stdout(slave())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let Left {
+        dir,
+        held,
+        identity,
+        guest,
+        ..
+    } = left;
+    drop(guest);
+    run(async {
+        let log = log(dir.path(), LogStyle::default());
+        let channel = adopt(Held::from_parts(held), &identity, Some(log)).unwrap();
+        channel.kernel_ended().unwrap();
+        assert_eq!(channel.peek(0, 100).data, b"last words\n");
+        assert_eq!(
+            fs::read(dir.path().join("con1")).unwrap(),
+            b"last words\n"
+        );
+        // The terminal serves the next one.
+        let mut kernel = File::from(channel.kernel_slave().unwrap());
+        kernel.write_all(b"next").unwrap();
+        let end = channel.range().end;
+        assert_eq!(
+            channel.read(end, 10, Duration::from_secs(10)).await.data,
+            b"next"
+        );
+        let client = channel.attach("me").unwrap();
+        client.take().unwrap();
+        client.write(b"typed").await.unwrap();
+        let mut typed = [0; 5];
+        std::io::Read::read_exact(&mut kernel, &mut typed).unwrap();
+        assert_eq!(&typed, b"typed");
+    });
+}
+
+/// What was typed stays in the terminal; its modes and its size stay as they are.
+#[test]
+fn a_terminal_is_left_alone() {
+    let left = Left::new(LogStyle::default());
+    run(async {
+        let channel = adopt(copies(&left.held), &left.identity, None).unwrap();
+        let client = channel.attach("me").unwrap();
+        client.take().unwrap();
+        client.write(b"typed").await.unwrap();
+        client.resize(50, 132).unwrap();
+    });
+    let modes = rustix::termios::tcgetattr(&left.guest).unwrap();
+    let mut others = modes.clone();
+    others.output_modes |= rustix::termios::OutputModes::OPOST;
+    let now = rustix::termios::OptionalActions::Now;
+    rustix::termios::tcsetattr(&left.guest, now, &others).unwrap();
+    run(async {
+        let channel = adopt(copies(&left.held), &left.identity, None).unwrap();
+        assert!(!channel.is_taken());
+        assert_eq!(channel.size().unwrap(), (50, 132));
+        let sizes = channel.sizes_after(0);
+        let sizes: Vec<_> = sizes.iter().map(|size| (size.number, size.rows)).collect();
+        assert_eq!(sizes, [(1, 24), (2, 50)]);
+        let there = rustix::termios::tcgetattr(&left.guest)
+            .unwrap()
+            .output_modes;
+        assert_eq!(there, others.output_modes);
+        let mut typed = [0; 5];
+        std::io::Read::read_exact(&mut &left.guest, &mut typed).unwrap();
+        assert_eq!(&typed, b"typed");
+    });
+}
