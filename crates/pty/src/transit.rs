@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use rustix::io::{Errno, read, retry_on_intr, write};
+use rustix::io::{Errno, ioctl_fionread, read, retry_on_intr, write};
 use rustix::pipe::{PipeFlags, SpliceFlags, pipe_with, splice, tee};
 
 /// What one read(2) of the master returns at most, in bytes (N_TTY_BUF_SIZE of the host's tty layer).
@@ -137,12 +137,16 @@ fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?)
 }
 
-/// Reads until the buffer is full.
+/// Reads until the buffer is full. That nothing is there is believed only if that is so: what stays would be processed
+/// again.
 fn take(pipe: BorrowedFd<'_>, mut buffer: &mut [u8]) -> io::Result<()> {
     while !buffer.is_empty() {
-        match retry_on_intr(|| read(pipe, &mut *buffer))? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            length => buffer = buffer.get_mut(length..).unwrap_or_default(),
+        match read(pipe, &mut *buffer) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(length) => buffer = buffer.get_mut(length..).unwrap_or_default(),
+            Err(Errno::INTR) => {}
+            Err(Errno::AGAIN) if ioctl_fionread(pipe)? > 0 => {}
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(())

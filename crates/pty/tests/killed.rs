@@ -288,10 +288,7 @@ fn the_last_words_of_a_kernel_are_read_by_the_next_monitor() {
         let channel = adopt(Held::from_parts(held), &identity, Some(log)).unwrap();
         channel.kernel_ended().unwrap();
         assert_eq!(channel.peek(0, 100).data, b"last words\n");
-        assert_eq!(
-            fs::read(dir.path().join("con1")).unwrap(),
-            b"last words\n"
-        );
+        assert_eq!(fs::read(dir.path().join("con1")).unwrap(), b"last words\n");
         // The terminal serves the next one.
         let mut kernel = File::from(channel.kernel_slave().unwrap());
         kernel.write_all(b"next").unwrap();
