@@ -41,8 +41,6 @@ pub(crate) struct Output {
     log: RefCell<Option<Log>>,
     /// How much of the output the view in the memory shows.
     viewed: Cell<u64>,
-    /// There may be something in the pipe.
-    left: Cell<bool>,
     /// An error of the memory has been told.
     told: Cell<bool>,
 }
@@ -100,7 +98,6 @@ impl Output {
         if let Some(screen) = &mut *output.screen.borrow_mut() {
             screen.resize(rows, columns);
         }
-        output.left.set(true);
         Ok(output)
     }
 
@@ -113,7 +110,6 @@ impl Output {
             sizes: RefCell::default(),
             log: RefCell::new(log),
             viewed: Cell::new(0),
-            left: Cell::new(false),
             told: Cell::new(false),
         }
     }
@@ -182,11 +178,13 @@ impl Output {
 
     /// Reads what the terminal has, up to a limit. `answer` gets what the screen answers to the guest.
     pub(crate) fn drain(&self, master: BorrowedFd<'_>, answer: impl Fn(&[u8])) -> Drained {
-        let mut any = self.left.take() && self.process(&answer);
+        let mut any = false;
         for _ in 0..PIECES_IN_A_ROW {
             let filled = self.transit.fill(master);
-            any |= filled.any && self.process(&answer);
-            if filled.all {
+            let processed = self.process(&answer);
+            any |= processed;
+            // A pipe that was full already takes nothing.
+            if filled.all && filled.any == processed {
                 return Drained { any, all: true };
             }
         }
@@ -195,19 +193,17 @@ impl Output {
 
     /// Does everything with what is in the pipe; returns whether there was something.
     fn process(&self, answer: &impl Fn(&[u8])) -> bool {
-        let mut any = false;
-        loop {
-            match self.transit.look() {
-                Ok(piece) if piece.is_empty() => return any,
-                Ok(piece) => self.take(piece, answer),
-                Err(error) => {
-                    // Tried again when more comes.
-                    self.left.set(true);
-                    tracing::warn!(channel = %self.name, %error, "cannot read the output");
-                    return any;
-                }
+        match self.transit.look() {
+            Ok(piece) if piece.is_empty() => false,
+            Ok(piece) => {
+                self.take(piece, answer);
+                true
             }
-            any = true;
+            // Tried again when more comes.
+            Err(error) => {
+                self.tell(Err(error));
+                false
+            }
         }
     }
 

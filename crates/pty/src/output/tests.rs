@@ -160,6 +160,19 @@ fn each_step_can_be_the_last() {
     }
 }
 
+/// A process of the VM's user fills the pipe; the guest is heard nevertheless.
+#[test]
+fn a_full_pipe_does_not_stop_the_output() {
+    let mut parts = Parts::new(LogStyle::default());
+    let output = Output::new(NAME, Some(parts.log()), SIZE).unwrap();
+    let (_, inlet) = output.transit.ends();
+    while rustix::io::write(inlet, &[b'x'; 4096]).is_ok() {}
+    parts.guest.write_all(b"the guest").unwrap();
+    while !logged(parts.dir.path(), false).ends_with(b"the guest") {
+        parts.drain(&output);
+    }
+}
+
 /// The screen is another than what is kept would draw: it was begun before that.
 #[test]
 fn the_screen_comes_back_although_its_beginning_is_forgotten() {
@@ -220,17 +233,12 @@ fn any_memory_is_adopted_or_refused() {
             _ => 1 << random.u8(..63),
         };
         let mut n = || number(&mut random);
-        let numbers = [
-            1,
-            n() % end,
-            n(),
-            n(),
-            n(),
-            stat.file.0,
-            stat.file.1,
-            n(),
-            n(),
-        ];
+        let (kept, pending) = match n() % 2 {
+            0 => (end, n() % 40),
+            _ => (n(), n()),
+        };
+        let log = [stat.file.0, stat.file.1, n(), n()];
+        let numbers = [&[1, n() % end, kept, pending, n()][..], &log].concat();
         let bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
         let (view, whole) = ([1, n(), n() % 70, n(), n(), n(), n()], n() % 2 == 0);
         let view: Vec<u8> = view.iter().flat_map(|n| n.to_le_bytes()).collect();
