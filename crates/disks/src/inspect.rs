@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use config::{DiskKind, DiskName};
 use rustix::fs::{Access, AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 use crate::Identity;
 
@@ -149,7 +150,7 @@ impl Opener<'_> {
 }
 
 /// What is known of a usable disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Disk {
     /// The identity of the disk, the same under every name.
     pub identity: Identity,

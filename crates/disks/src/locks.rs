@@ -4,12 +4,16 @@
 //! [`files::HeldDir`]) with the list of what it holds; when the monitor has ended, its claims are void. A claim is
 //! checked against all others and entered in one step.
 //!
+//! What a kernel has open is in a file of its own, `VM+run.held`. The process that keeps the kernel holds the lock on it, too:
+//! these claims last until the kernel has ended, whatever becomes of the monitor, and the next monitor takes them over.
+//!
 //! A disk is identified by what it is, not by its name: a file by device and inode, a block device by its number. So
 //! hard links and aliases of devices are the same disk.
 
 use std::cell::RefCell;
 use std::fs::File;
 use std::io;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -22,6 +26,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) const LOCKS: &str = "locks";
 /// The suffix of the file of a monitor's claims, after its VM's name.
 const SUFFIX: &str = ".held";
+/// What is before the suffix in the file of a kernel's claims. No name of a VM contains it.
+const OF_RUN: &str = "+run";
 
 /// The identity of a disk, the same under every name.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -157,10 +163,39 @@ pub struct Locks {
 /// What this monitor holds.
 #[derive(Debug, Default)]
 struct Own {
-    claims: Vec<(u64, Claim)>,
+    /// For work on disks.
+    jobs: Part,
+    /// For the kernel.
+    run: Part,
     next: u64,
+}
+
+/// What is held for one purpose.
+#[derive(Debug, Default)]
+struct Part {
+    claims: Vec<(u64, Claim)>,
     /// The locked file with the list; only as long as there is a claim.
     file: Option<File>,
+}
+
+/// What claims are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    Jobs,
+    Run,
+}
+
+impl Own {
+    fn part(&mut self, purpose: Purpose) -> &mut Part {
+        match purpose {
+            Purpose::Jobs => &mut self.jobs,
+            Purpose::Run => &mut self.run,
+        }
+    }
+
+    fn claims(&self) -> impl Iterator<Item = &(u64, Claim)> {
+        self.jobs.claims.iter().chain(&self.run.claims)
+    }
 }
 
 /// Claims that are held until this is dropped.
@@ -168,6 +203,7 @@ struct Own {
 pub struct Lease {
     locks: Rc<Locks>,
     number: u64,
+    purpose: Purpose,
 }
 
 impl Locks {
@@ -183,30 +219,80 @@ impl Locks {
         }))
     }
 
-    /// Claims disks, all or none.
+    /// Claims disks for work on them, all or none.
     ///
     /// # Errors
     /// [`Error::Other`] and [`Error::Own`] with the first one that is taken; [`Error::Files`].
     pub fn claim(self: &Rc<Self>, claims: Vec<Claim>) -> Result<Lease, Error> {
-        let number = {
-            let mut own = self.own.borrow_mut();
-            own.next += 1;
-            own.next
-        };
-        self.hold(number, claims)?;
+        self.claim_for(Purpose::Jobs, claims)
+    }
+
+    /// Claims disks for the kernel, all or none.
+    ///
+    /// # Errors
+    /// As [`Locks::claim`].
+    pub fn claim_for_run(self: &Rc<Self>, claims: Vec<Claim>) -> Result<Lease, Error> {
+        self.claim_for(Purpose::Run, claims)
+    }
+
+    fn claim_for(self: &Rc<Self>, purpose: Purpose, claims: Vec<Claim>) -> Result<Lease, Error> {
+        let number = self.next_number();
+        self.hold(purpose, number, claims)?;
         Ok(Lease {
             locks: Rc::clone(self),
             number,
+            purpose,
         })
     }
 
+    fn next_number(&self) -> u64 {
+        let mut own = self.own.borrow_mut();
+        own.next += 1;
+        own.next
+    }
+
+    /// Takes over the claims of a kernel that a former monitor has started. `file` is the locked file, as the process
+    /// that keeps the kernel holds it.
+    ///
+    /// # Errors
+    /// If it is another file, or is damaged; [`Error::Files`].
+    pub fn adopt_run(self: &Rc<Self>, file: File) -> Result<Lease, Error> {
+        let name = self.file_name(Purpose::Run);
+        let failed = self.files.failed("take over", &name);
+        let _mutex = self.files.mutex()?;
+        let check = || -> io::Result<Vec<Claim>> {
+            if !self.files.is_named(&name, &file)? || file.try_lock().is_err() {
+                return Err(io::Error::other("it is not that of the running VM"));
+            }
+            Ok(serde_json::from_slice(&self.files.content(&name)?)?)
+        };
+        let claims = check().map_err(failed)?;
+        let number = self.next_number();
+        let claims = claims.into_iter().map(|claim| (number, claim)).collect();
+        let file = Some(file);
+        self.own.borrow_mut().run = Part { claims, file };
+        Ok(Lease {
+            locks: Rc::clone(self),
+            number,
+            purpose: Purpose::Run,
+        })
+    }
+
+    fn file_name(&self, purpose: Purpose) -> String {
+        match purpose {
+            Purpose::Jobs => format!("{}{SUFFIX}", self.vm),
+            Purpose::Run => format!("{}{OF_RUN}{SUFFIX}", self.vm),
+        }
+    }
+
     /// Makes these the claims of a lease, instead of those it has. After an error it has those it had.
-    fn hold(&self, number: u64, claims: Vec<Claim>) -> Result<(), Error> {
+    fn hold(&self, purpose: Purpose, number: u64, claims: Vec<Claim>) -> Result<(), Error> {
         let _mutex = self.files.mutex()?;
         let others = self.others()?;
         let mut own = self.own.borrow_mut();
-        let rest = own.claims.iter().filter(|(lease, _)| *lease != number);
-        let mut held: Vec<(u64, Claim)> = rest.cloned().collect();
+        let rest = own.claims().filter(|(lease, _)| *lease != number);
+        let mut taken: Vec<(u64, Claim)> = rest.cloned().collect();
+        let mut held: Vec<(u64, Claim)> = Vec::new();
         for claim in claims {
             if let Some(held) = others.iter().find(|other| clash(&claim, &other.claim)) {
                 return Err(Error::Other {
@@ -214,7 +300,7 @@ impl Locks {
                     held: Box::new(held.clone()),
                 });
             }
-            if let Some((_, claimed)) = held.iter().find(|(_, held)| clash(&claim, held)) {
+            if let Some((_, claimed)) = taken.iter().find(|(_, held)| clash(&claim, held)) {
                 return Err(Error::Own {
                     disk: claim.disk,
                     claim: Box::new(claimed.clone()),
@@ -227,12 +313,21 @@ impl Locks {
                     claim.disk
                 );
             }
+            taken.push((number, claim.clone()));
             held.push((number, claim));
         }
-        let before = std::mem::replace(&mut own.claims, held);
-        let written = self.write(&mut own);
+        let part = own.part(purpose);
+        held.splice(
+            ..0,
+            part.claims
+                .iter()
+                .filter(|(lease, _)| *lease != number)
+                .cloned(),
+        );
+        let before = std::mem::replace(&mut part.claims, held);
+        let written = self.write(purpose, part);
         if written.is_err() {
-            own.claims = before;
+            part.claims = before;
         }
         written
     }
@@ -245,7 +340,7 @@ impl Locks {
         let _mutex = self.files.mutex()?;
         let mut holders = self.others()?;
         let own = self.own.borrow();
-        holders.extend(own.claims.iter().map(|(_, claim)| Holder {
+        holders.extend(own.claims().map(|(_, claim)| Holder {
             vm: self.vm.to_string(),
             claim: claim.clone(),
         }));
@@ -264,7 +359,8 @@ impl Locks {
     fn others(&self) -> Result<Vec<Holder>, Error> {
         let mut holders = Vec::new();
         for name in self.files.names()? {
-            match name.strip_suffix(SUFFIX) {
+            let vm = name.strip_suffix(SUFFIX);
+            match vm.map(|vm| vm.strip_suffix(OF_RUN).unwrap_or(vm)) {
                 Some(vm) if vm != self.vm.as_str() => {
                     let claims = self.held_in(&name)?;
                     holders.extend(claims.into_iter().map(|claim| Holder {
@@ -289,23 +385,23 @@ impl Locks {
         Ok(list.map_err(self.files.failed("read", name))?)
     }
 
-    /// Writes our list; without a claim there is no file.
-    fn write(&self, own: &mut Own) -> Result<(), Error> {
-        let name = format!("{}{SUFFIX}", self.vm);
-        if own.claims.is_empty() {
-            return match own.file.take() {
+    /// Writes the list of a part; without a claim there is no file.
+    fn write(&self, purpose: Purpose, part: &mut Part) -> Result<(), Error> {
+        let name = self.file_name(purpose);
+        if part.claims.is_empty() {
+            return match part.file.take() {
                 Some(_locked) => Ok(self.files.remove(&name)?),
                 None => Ok(()),
             };
         }
-        if own.file.is_none() {
+        if part.file.is_none() {
             self.files.check_no_namesake(&name)?;
         }
-        let claims: Vec<&Claim> = own.claims.iter().map(|(_, claim)| claim).collect();
+        let claims: Vec<&Claim> = part.claims.iter().map(|(_, claim)| claim).collect();
         let written = serde_json::to_vec(&claims)
             .map_err(io::Error::from)
             .and_then(|list| self.files.replace(&name, &list));
-        own.file = Some(written.map_err(self.files.failed("write", &name))?);
+        part.file = Some(written.map_err(self.files.failed("write", &name))?);
         Ok(())
     }
 }
@@ -316,14 +412,27 @@ impl Lease {
     /// # Errors
     /// As [`Locks::claim`]; it has what it had then.
     pub fn change(&self, claims: Vec<Claim>) -> Result<(), Error> {
-        self.locks.hold(self.number, claims)
+        self.locks.hold(self.purpose, self.number, claims)
+    }
+
+    /// Another descriptor of the locked file with the claims, for the process that keeps the kernel; None if there are
+    /// no claims.
+    ///
+    /// # Errors
+    /// As dup(2).
+    pub fn lock(&self) -> io::Result<Option<OwnedFd>> {
+        let mut own = self.locks.own.borrow_mut();
+        let file = own.part(self.purpose).file.as_ref();
+        let copy = file.map(|file| file.as_fd().try_clone_to_owned());
+        copy.transpose()
     }
 
     fn release(&self) -> Result<(), Error> {
         let mut own = self.locks.own.borrow_mut();
-        own.claims.retain(|(number, _)| *number != self.number);
+        let part = own.part(self.purpose);
+        part.claims.retain(|(number, _)| *number != self.number);
         let _mutex = self.locks.files.mutex()?;
-        self.locks.write(&mut own)
+        self.locks.write(self.purpose, part)
     }
 }
 

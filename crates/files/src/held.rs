@@ -16,7 +16,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, renameat, statat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, renameat, statat, unlinkat};
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
@@ -199,6 +199,16 @@ impl HeldDir {
         let file = self.open_file(name, false)?;
         file.take(MAX_CONTENT).read_to_end(&mut content)?;
         Ok(content)
+    }
+
+    /// Whether the open file is the one that has this name now.
+    ///
+    /// # Errors
+    /// Those of stat(2).
+    pub fn is_named(&self, name: &str, file: &File) -> io::Result<bool> {
+        let named = statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        let open = fstat(file)?;
+        Ok((named.st_dev, named.st_ino) == (open.st_dev, open.st_ino))
     }
 
     /// Whether a monitor holds the file; false if it is not there. Call this with the mutex, so that none takes it

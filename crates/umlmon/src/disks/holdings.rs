@@ -9,13 +9,14 @@ use std::collections::BTreeMap;
 use config::{DiskKind, DiskName, Vm, large_cow_maps};
 use disks::work::{CowEntry, Entry, Task};
 use disks::{Access, Claim, Cow, Disk, Lease};
+use serde::{Deserialize, Serialize};
 
 use crate::disks::process;
 use crate::failure::Failure;
 use crate::setup::Setup;
 
 /// A disk that was found usable.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Ubd {
     /// The N of ubdN.
     pub number: u8,
@@ -189,12 +190,23 @@ pub fn usable(setup: &Setup, vm: &Vm, cows: &Cows) -> Result<(Vec<Ubd>, Vec<Clai
 pub fn claim(setup: &Setup, held: Option<Lease>, claims: Vec<Claim>) -> Result<Lease, Failure> {
     let lease = match held {
         Some(lease) => lease.change(claims.clone()).map(|()| lease)?,
-        None => setup.storage.locks.claim(claims.clone())?,
+        None => setup.storage.locks.claim_for_run(claims.clone())?,
     };
-    for claim in &claims {
-        setup.storage.disks.check_unused(claim)?;
-    }
-    Ok(lease)
+    unused(setup, &claims).map(|()| lease)
+}
+
+/// The same for work on disks.
+///
+/// # Errors
+/// As [`claim`].
+pub fn claim_for_job(setup: &Setup, claims: Vec<Claim>) -> Result<Lease, Failure> {
+    let lease = setup.storage.locks.claim(claims.clone())?;
+    unused(setup, &claims).map(|()| lease)
+}
+
+fn unused(setup: &Setup, claims: &[Claim]) -> Result<(), Failure> {
+    let mut claims = claims.iter();
+    Ok(claims.try_for_each(|claim| setup.storage.disks.check_unused(claim))?)
 }
 
 fn backing(setup: &Setup, cow: &DiskName, cows: &Cows) -> Result<(DiskName, Disk), Failure> {

@@ -75,6 +75,11 @@ impl Default for Jobs {
 }
 
 impl Jobs {
+    /// Whether any job is under way.
+    pub fn are_under_way(&self) -> bool {
+        *self.running.borrow() > 0
+    }
+
     /// Begins a job: checks it, claims its disks, and starts it.
     ///
     /// # Errors
@@ -83,7 +88,7 @@ impl Jobs {
         task.check()
             .map_err(|error| Failure::Invalid(error.to_string()))?;
         let slot = Slot::take(self)?;
-        let lease = holdings::claim(setup, None, claims(setup, &task).await?)?;
+        let lease = holdings::claim_for_job(setup, claims(setup, &task).await?)?;
         let work = Work::begin(setup, task.clone())
             .map_err(|error| Failure::Failed(format!("cannot start a process for it: {error}")))?;
         let (progress, watched) = watch::channel(Progress::Running { done: 0, total: 0 });
