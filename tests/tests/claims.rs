@@ -50,14 +50,19 @@ fn a_disk_in_use_is_refused_to_others() {
     let users = listed(&two, "/shared/disks/data.dsk")["users"].clone();
     assert_eq!(users[0]["vm"], "vm1");
     assert_eq!(users[0]["writing"], true);
-    // What the other one writes is free as soon as it is down, however it ended.
+    // The end of a monitor is not the end of its VM.
+    let child = one.pid("child_pid");
     kill_process(Pid::from_raw(one.monitor_pid()).unwrap(), Signal::KILL).unwrap();
+    let refused = two.umlwatch(&["-start"]).fails(1);
+    assert!(refused.contains("is open read-write by vm1"), "{refused}");
+    // What the other one writes is free as soon as it is down, however it ended.
+    kill_process(Pid::from_raw(child).unwrap(), Signal::KILL).unwrap();
     wait_for("vm2 starts", || {
         (two.umlwatch(&["-start"]).status == Some(0)).then_some(())
     });
     let _ = fs::remove_file(one.pid_file());
     two.kill();
-    assert!(!two.file("jail/shared/locks/vm2.held").exists());
+    assert!(!two.file("jail/shared/locks/vm2+run.held").exists());
     one.start_monitor().ok();
 }
 

@@ -47,8 +47,10 @@ fn what_a_former_monitor_left_is_neither_believed_nor_in_the_way() {
     let Some(world) = World::new() else { return };
     let vm = world.vm("vm1").monitor();
     vm.start();
+    let child = vm.pid("child_pid");
     kill(vm.monitor_pid(), Signal::KILL);
-    wait_for("the VM goes with its monitor", || {
+    kill(child, Signal::KILL);
+    wait_for("nothing runs", || {
         xtask::leftovers::processes(world.path())
             .is_empty()
             .then_some(())
@@ -340,8 +342,11 @@ fn after_a_reboot_of_the_host_all_vms_that_shall_boot_do() {
         .map(|(name, user)| world.vm(name).user(user).line("start = boot").monitor())
         .collect();
     vms.iter().for_each(Vm::start);
-    vms.iter()
-        .for_each(|vm| kill(vm.monitor_pid(), Signal::KILL));
+    for vm in &vms {
+        let child = vm.pid("child_pid");
+        kill(vm.monitor_pid(), Signal::KILL);
+        kill(child, Signal::KILL);
+    }
     wait_for("nothing runs", || {
         xtask::leftovers::processes(world.path())
             .is_empty()

@@ -292,13 +292,17 @@ fn a_frozen_kernel_holds_up_nobody() {
 }
 
 #[test]
-fn what_ends_the_monitor_ends_the_vm() {
+fn a_vm_ends_with_its_monitor_and_what_is_left_is_no_obstacle() {
     let Some(world) = World::new() else { return };
     let vm = world.vm("vm1").monitor();
     for signal in [Signal::TERM, Signal::KILL] {
         vm.start();
-        let monitor = vm.monitor_pid();
+        let (monitor, child) = (vm.monitor_pid(), vm.pid("child_pid"));
         kill(monitor, signal);
+        if signal == Signal::KILL {
+            // It would go on without the monitor.
+            kill(child, signal);
+        }
         wait_for("the VM goes with its monitor", || {
             xtask::leftovers::processes(world.path())
                 .is_empty()

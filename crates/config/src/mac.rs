@@ -120,7 +120,7 @@ impl FromStr for HwAddr {
 }
 
 /// A range of hardware addresses.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MacPool {
     /// The lowest one.
     pub first: MacAddr,

@@ -6,6 +6,8 @@ use std::fmt;
 use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result, did_you_mean, quoted};
 use crate::form::Form;
 use crate::names::{DiskName, LogName, number};
@@ -243,7 +245,7 @@ impl fmt::Display for Scheduler {
 }
 
 /// What to do if a device node no longer refers to the host's device it was made for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Identity {
     /// Nothing.
     Ignore,
@@ -266,7 +268,7 @@ impl FromStr for Identity {
 }
 
 /// A block device of the host that the VMs see as `/shared/disks/NAME.dev`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
     /// As the VMs see it; shared, of kind [`crate::DiskKind::Dev`].
     pub name: DiskName,

@@ -7,7 +7,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use tokio::io::unix::AsyncFd;
 
-/// SIGTERM, SIGINT and SIGHUP, received in the event loop from a descriptor (signalfd(2)).
+/// SIGTERM, SIGINT, SIGHUP and SIGUSR2, received in the event loop from a descriptor (signalfd(2)).
 ///
 /// The event loop's own handling of signals keeps a record for each of the 64 signals there are; in a monitor without a
 /// running VM that was a tenth of all memory.
@@ -24,6 +24,8 @@ pub enum Told {
     End,
     /// SIGHUP: to open its logs anew; to one in the foreground, that its terminal is gone.
     HangUp,
+    /// To go on with the program that is on the disk now: SIGUSR2. A daemon that cannot do that ignores it.
+    Upgrade,
 }
 
 impl Signals {
@@ -35,7 +37,12 @@ impl Signals {
     /// # Panics
     /// Outside a tokio runtime with I/O enabled.
     pub fn receive() -> io::Result<Signals> {
-        let mask = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP]);
+        let mask = SigSet::from_iter([
+            Signal::SIGTERM,
+            Signal::SIGINT,
+            Signal::SIGHUP,
+            Signal::SIGUSR2,
+        ]);
         mask.thread_block()?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&mask, flags)?;
@@ -52,6 +59,7 @@ impl Signals {
             };
             match self.signals.read_signal() {
                 Ok(Some(info)) if info.ssi_signo == Signal::SIGHUP as u32 => return Told::HangUp,
+                Ok(Some(info)) if info.ssi_signo == Signal::SIGUSR2 as u32 => return Told::Upgrade,
                 Ok(Some(_)) => return Told::End,
                 Ok(None) | Err(_) => ready.clear_ready(),
             }

@@ -4,8 +4,9 @@
 //! [`files::HeldDir`]) with the list of what it holds; when the monitor has ended, its claims are void. A claim is
 //! checked against all others and entered in one step.
 //!
-//! What a kernel has open is in a file of its own, `VM+run.held`. The process that keeps the kernel holds the lock on it, too:
-//! these claims last until the kernel has ended, whatever becomes of the monitor, and the next monitor takes them over.
+//! What a kernel has open is in a file of its own, `VM+run.held`. The process that keeps the kernel holds the lock on
+//! it, too: these claims last until the kernel has ended, whatever becomes of the monitor, and the next monitor takes
+//! them over.
 //!
 //! A disk is identified by what it is, not by its name: a file by device and inode, a block device by its number. So
 //! hard links and aliases of devices are the same disk.

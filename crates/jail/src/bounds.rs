@@ -137,6 +137,25 @@ impl ControlGroup {
         }
     }
 
+    /// The group of a virtual machine that another monitor has started: with these directories and controllers, as
+    /// [`ControlGroup::parts`] gave them there.
+    #[must_use]
+    pub fn adopt(directories: Vec<PathBuf>, controllers: &[String]) -> ControlGroup {
+        let known = CONTROLLERS.into_iter();
+        let in_force = known.filter(|name| controllers.iter().any(|it| it == name));
+        ControlGroup {
+            directories,
+            in_force: in_force.collect(),
+        }
+    }
+
+    /// Its directories and the controllers in force, for [`ControlGroup::adopt`].
+    #[must_use]
+    pub fn parts(&self) -> (Vec<PathBuf>, Vec<String>) {
+        let names = self.in_force.iter().map(|name| (*name).to_owned());
+        (self.directories.clone(), names.collect())
+    }
+
     /// The controllers that limit it, as version 2 calls them.
     #[must_use]
     pub fn in_force(&self) -> &[&'static str] {

@@ -60,9 +60,8 @@ pub struct Jail {
     path: PathBuf,
     account: Account,
     root: OwnedFd,
-    tmp: OwnedFd,
     vm_dir: OwnedFd,
-    _shared: Mount,
+    shared: Mount,
 }
 
 impl Jail {
@@ -75,6 +74,19 @@ impl Jail {
     /// # Errors
     /// The directory or mount, and what to do.
     pub fn prepare(places: &Places, account: Account) -> Result<Self> {
+        Self::open(places, account, false)
+    }
+
+    /// The jail of a virtual machine that another monitor has started, and that runs. The mounts that are there stay,
+    /// also when this is dropped before [`Jail::take_over`].
+    ///
+    /// # Errors
+    /// As [`Jail::prepare`].
+    pub fn adopt(places: &Places, account: Account) -> Result<Self> {
+        Self::open(places, account, true)
+    }
+
+    fn open(places: &Places, account: Account, runs: bool) -> Result<Self> {
         let vm_dir = open_vm_dir(&places.vardir, &places.vm_dir)?;
         let root = open_path(&places.jail, 0o755)?;
         open_path(&places.logdir, 0o750)?;
@@ -88,8 +100,11 @@ impl Jail {
             open_below(&shared, name, &places.shared.join(name), Access::root(mode))?;
         }
         let inside = |name| places.jail.join(name);
-        for name in ["tmp", "shared"] {
-            mounts::detach_all(&root, name, &inside(name))?;
+        if !runs {
+            for name in ["tmp", "shared"] {
+                mounts::detach_all(&root, name, &inside(name))?;
+            }
+            open_below(&root, "tmp", &inside("tmp"), Access::root(0o755))?;
         }
         let of_the_vm = Access {
             uid: account.uid,
@@ -97,22 +112,23 @@ impl Jail {
             mode: 0o750,
         };
         open_below(&root, "disks", &inside("disks"), of_the_vm)?;
-        let tmp = open_below(&root, "tmp", &inside("tmp"), Access::root(0o755))?;
         let target = open_below(&root, "shared", &inside("shared"), Access::root(0o755))?;
-        let at = inside("shared");
-        let copy = mounts::copy_of(&shared, MountAttr::NO_SUID).map_err(|source| Error::Mount {
-            what: "bind mount the shared directory on",
-            at: at.clone(),
-            source,
-        })?;
+        let shared = match Mount::found(&root, "shared", &inside("shared"))? {
+            Some(mount) => mount,
+            None => bind_shared(&shared, target, &inside("shared"))?,
+        };
         Ok(Self {
             path: places.jail.clone(),
             account,
             root,
-            tmp,
             vm_dir,
-            _shared: Mount::attach(copy, target, &at)?,
+            shared,
         })
+    }
+
+    /// One that was adopted belongs to this from now on: dropping it removes the mounts.
+    pub fn take_over(&self) {
+        self.shared.take_over();
     }
 
     /// The jail's path on the host.
@@ -147,7 +163,16 @@ impl Jail {
     pub fn mount_tmp(&self, mem: u32) -> Result<TmpMount> {
         let at = self.path.join("tmp");
         mounts::detach_all(&self.root, "tmp", &at)?;
-        TmpMount::new(&self.tmp, &at, mem, &self.account)
+        let target = open_below(&self.root, "tmp", &at, Access::root(0o755))?;
+        TmpMount::new(target, &at, mem, &self.account)
+    }
+
+    /// The tmpfs on `tmp` of a run that another monitor has started. `device` is [`TmpMount::device`].
+    ///
+    /// # Errors
+    /// If another one or none is there.
+    pub fn adopt_tmp(&self, device: u64) -> Result<TmpMount> {
+        TmpMount::adopt(&self.root, &self.path.join("tmp"), device)
     }
 
     /// How the second process is to confine itself to run `kernel`.
@@ -221,4 +246,14 @@ impl Jail {
             calls: Calls::Disks,
         }
     }
+}
+
+/// Mounts the shared directory on `target` in a jail, shown as `at`.
+fn bind_shared(shared: &OwnedFd, target: OwnedFd, at: &Path) -> Result<Mount> {
+    let copy = mounts::copy_of(shared, MountAttr::NO_SUID).map_err(|source| Error::Mount {
+        what: "bind mount the shared directory on",
+        at: at.to_owned(),
+        source,
+    })?;
+    Mount::attach(copy, target, at)
 }

@@ -4,6 +4,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rustix::fs::{self, AtFlags, Mode, OFlags, ResolveFlags, StatxAttributes, StatxFlags, openat2};
 use rustix::io::Errno;
@@ -22,10 +23,15 @@ pub(crate) struct Mount {
     /// The root of the mount, so that exactly this one is removed, whatever lies over or under it.
     root: OwnedFd,
     at: PathBuf,
+    /// It was found, and stays when this is dropped.
+    stays: AtomicBool,
 }
 
 impl Drop for Mount {
     fn drop(&mut self) {
+        if self.stays.load(Ordering::Relaxed) {
+            return;
+        }
         // Lazily: a process that still has a file open there cannot delay it. If it fails, the next start removes the
         // mount.
         let _ = unmount(by_descriptor(&self.root), UnmountFlags::DETACH);
@@ -33,6 +39,37 @@ impl Drop for Mount {
 }
 
 impl Mount {
+    /// The mount that is on the directory `name` in `parent` already, shown as `at`; None if there is none. It stays
+    /// when this is dropped, unless [`Mount::take_over`] is called.
+    pub(crate) fn found(parent: &OwnedFd, name: &str, at: &Path) -> Result<Option<Self>> {
+        let failed = |source: Errno| Error::Mount {
+            what: "look for what is mounted on",
+            at: at.to_owned(),
+            source: source.into(),
+        };
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let root = fs::openat(parent, name, flags, Mode::empty()).map_err(failed)?;
+        let at = at.to_owned();
+        let stays = AtomicBool::new(true);
+        let found = is_mount(&root).map_err(failed)?;
+        Ok(found.then_some(Self { root, at, stays }))
+    }
+
+    /// From now on, dropping this removes the mount.
+    pub(crate) fn take_over(&self) {
+        self.stays.store(false, Ordering::Relaxed);
+    }
+
+    /// Device and inode of its root.
+    pub(crate) fn identity(&self) -> Result<(u64, u64)> {
+        let stat = fs::fstat(&self.root).map_err(|error| Error::Mount {
+            what: "look at",
+            at: self.at.clone(),
+            source: error.into(),
+        })?;
+        Ok((stat.st_dev, stat.st_ino))
+    }
+
     /// Attaches the detached mount `root` to the directory or file `target`, shown as `at`.
     pub(crate) fn attach(root: OwnedFd, target: impl AsFd, at: &Path) -> Result<Self> {
         attach(&root, target).map_err(|error| Error::Mount {
@@ -43,6 +80,7 @@ impl Mount {
         Ok(Self {
             root,
             at: at.to_owned(),
+            stays: AtomicBool::new(false),
         })
     }
 }
@@ -151,13 +189,17 @@ pub(crate) fn detach_all(parent: &OwnedFd, name: &str, shown: &Path) -> Result<(
             Err(Errno::NOENT) => return Ok(()),
             top => top.map_err(|error| failed(error.into()))?,
         };
-        let stat = fs::statx(&top, "", AtFlags::EMPTY_PATH, StatxFlags::empty());
-        let stat = stat.map_err(|error| failed(error.into()))?;
-        if !stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) {
+        if !is_mount(&top).map_err(|error| failed(error.into()))? {
             return Ok(());
         }
         unmount(by_descriptor(&top), UnmountFlags::DETACH).map_err(|error| failed(error.into()))?;
     }
+}
+
+/// Whether this is the root of a mount.
+fn is_mount(found: &OwnedFd) -> rustix::io::Result<bool> {
+    let stat = fs::statx(found, "", AtFlags::EMPTY_PATH, StatxFlags::empty())?;
+    Ok(stat.stx_attributes.contains(StatxAttributes::MOUNT_ROOT))
 }
 
 /// The name under which umount(2) takes a descriptor.
@@ -197,6 +239,33 @@ impl TmpMount {
         Ok(Self {
             mount: Mount::attach(root, target, at)?,
         })
+    }
+
+    /// That of a run which another monitor has started: what is mounted on `tmp` in the jail, if it is this device. It
+    /// stays when this is dropped, unless [`TmpMount::take_over`] is called.
+    pub(crate) fn adopt(jail: &OwnedFd, at: &Path, device: u64) -> Result<Self> {
+        let found = Mount::found(jail, "tmp", at)?;
+        match found {
+            Some(mount) if mount.identity()?.0 == device => Ok(Self { mount }),
+            _ => Err(Error::Mount {
+                what: "find the memory of the running VM on",
+                at: at.to_owned(),
+                source: io::ErrorKind::NotFound.into(),
+            }),
+        }
+    }
+
+    /// One that was found belongs to this from now on: dropping it unmounts it.
+    pub fn take_over(&self) {
+        self.mount.take_over();
+    }
+
+    /// The device that it is (st_dev): no other file system has the same as long as it exists.
+    ///
+    /// # Errors
+    /// As fstat(2).
+    pub fn device(&self) -> Result<u64> {
+        Ok(self.mount.identity()?.0)
     }
 
     /// The root of the tmpfs, to open files beneath it (openat2 with `RESOLVE_BENEATH`: the guest may create links).

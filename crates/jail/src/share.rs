@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, Stat, fstat, mkdirat, openat};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 use sys::{Mapped, MountAttr};
 
 use crate::directories::host;
@@ -43,7 +44,7 @@ pub struct Shared {
 }
 
 /// As whom the processes act in a shared directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Owner {
     /// As their own user, to whom it belongs.
     Same,

@@ -133,6 +133,7 @@ async fn serve(
                     }
                 }
                 Told::HangUp | Told::End => break,
+                Told::Upgrade => {}
             },
         }
     }

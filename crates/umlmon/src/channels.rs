@@ -73,7 +73,6 @@ impl Channels {
     ///
     /// # Errors
     /// If no descriptors are left.
-    #[expect(dead_code, reason = "for the record of a running VM")]
     pub fn held(&self) -> Result<Vec<(ChannelRecord, Held)>, Error> {
         let all = self.all.borrow();
         let held = all.iter().map(|(name, (terminal, channel))| {
@@ -97,7 +96,6 @@ impl Channels {
     ///
     /// # Errors
     /// If a record or descriptor is not what it must be, or a log file cannot be opened.
-    #[expect(dead_code, reason = "for the record of a running VM")]
     pub fn adopt(
         vm: &Vm,
         logdir: LogDir,

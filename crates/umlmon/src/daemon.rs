@@ -1,5 +1,6 @@
 //! The monitor daemon from its start to its end: the steps, whose order matters (umlmon, the monitor process).
 
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -23,14 +24,14 @@ use tokio::time::Instant;
 use crate::announce::announce;
 use crate::calls;
 use crate::channels::Channels;
-use crate::disks::holdings;
+use crate::disks::holdings::{self, Cows};
 use crate::disks::process;
 use crate::disks::storage::Storage;
 use crate::events::Happening;
 use crate::kept::Kept;
 use crate::last_look::LastLook;
 use crate::life::monitor::{Ask, Handle, Monitor};
-use crate::life::run::group_name;
+use crate::life::run::{Run, group_name};
 use crate::privilege;
 use crate::remote::Sockets;
 use crate::second::keeper::Keeper;
@@ -40,6 +41,8 @@ use crate::service::session::Session;
 use crate::service::site;
 use crate::setup::{Configured, Setup};
 use crate::shares::{Caller, Shares, Turns};
+use crate::survivor::{self, Survivor};
+use crate::upgrade;
 
 /// Connections to the control socket at once; a further one waits in the socket's queue.
 const MAX_CONNECTIONS: usize = 256;
@@ -59,6 +62,8 @@ const LAST_EVENTS: Duration = Duration::from_secs(1);
 pub struct Manner {
     /// It stays in the foreground, and logs to stderr as well.
     pub foreground: bool,
+    /// It goes on in the process of a monitor that has executed it.
+    pub in_place: bool,
     /// It boots the VM as soon as it is ready, if the configuration says `start = boot`.
     pub boot: bool,
 }
@@ -75,11 +80,8 @@ pub fn run(name: &VmName, config_path: &Path, manner: Manner) -> anyhow::Result<
     privilege::check()?;
     calls::check()?;
     let config_path = std::path::absolute(config_path)?;
-    let (vm, global) = configured(&config_path, name)?;
-    // The lock comes first: the process that holds it may clean up after an earlier monitor. It is released last.
-    let pid_files = lock(&global, name)?;
-    let parts = Parts::prepare(vm, global, config_path, manner)?;
-    let readiness = daemon::background(manner.foreground, &pid_files)?;
+    let (parts, pid_files) = begin(name, config_path, manner)?;
+    let readiness = daemon::background(manner.foreground || manner.in_place, &pid_files)?;
     // From here on this is the daemon: no thread or runtime may exist before.
     daemon::spare_when_memory_is_short();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -98,19 +100,34 @@ pub fn run(name: &VmName, config_path: &Path, manner: Manner) -> anyhow::Result<
     }
 }
 
-/// The part of the configuration that the monitor needs. The rest, about other VMs, is freed: a host may have a
-/// thousand VMs, and as many monitors.
-fn configured(path: &Path, name: &VmName) -> anyhow::Result<(Vm, Global)> {
-    let config = Config::load(path)?;
-    Ok((config.vm(name)?, config.global))
+/// Becomes the only monitor of the VM, and prepares its parts. The configuration of other VMs is freed: a host may have
+/// a thousand VMs, and as many monitors. That of a VM which runs without a monitor is what it was started with.
+fn begin(
+    name: &VmName,
+    config_path: PathBuf,
+    manner: Manner,
+) -> anyhow::Result<(Box<Parts>, [PidFile; 2])> {
+    let config = Config::load(&config_path)?;
+    let vm = config.vm(name);
+    let global = config.global;
+    let vm_dir = global.vm_dir(name);
+    if !vm_dir.join("run").exists() {
+        // Nothing is made for a VM that is not configured.
+        vm.as_ref().map_err(|error| anyhow::anyhow!("{error}"))?;
+    }
+    let opened = jail::open_vm_dir(&global.vardir, &vm_dir)?;
+    // The lock comes first: the process that holds it may clean up after an earlier monitor. It is released last.
+    let pid_files = Home::of_monitor(&global, name).take()?;
+    let survivor = survivor::find(opened.as_fd(), name)?;
+    let vm = match &survivor {
+        Some(survivor) => survivor.reading.vm.clone(),
+        None => vm?,
+    };
+    let parts = Parts::prepare(vm, global, config_path, manner, survivor)?;
+    Ok((parts, pid_files))
 }
 
-fn lock(global: &Global, name: &VmName) -> anyhow::Result<[PidFile; 2]> {
-    jail::open_vm_dir(&global.vardir, &global.vm_dir(name))?;
-    Ok(Home::of_monitor(global, name).take()?)
-}
-
-fn prepare_jail(global: &Global, vm: &Vm) -> anyhow::Result<Jail> {
+fn prepare_jail(global: &Global, vm: &Vm, runs: bool) -> anyhow::Result<Jail> {
     let places = jail::Places {
         vardir: global.vardir.clone(),
         vm_dir: global.vm_dir(&vm.name),
@@ -118,7 +135,11 @@ fn prepare_jail(global: &Global, vm: &Vm) -> anyhow::Result<Jail> {
         logdir: vm.logdir.clone(),
         shared: global.shared.clone(),
     };
-    Ok(Jail::prepare(&places, account(global, vm)?)?)
+    let account = account(global, vm)?;
+    Ok(match runs {
+        true => Jail::adopt(&places, account)?,
+        false => Jail::prepare(&places, account)?,
+    })
 }
 
 /// Asks the user database in a separate process: its modules and their libraries would stay loaded.
@@ -150,8 +171,8 @@ fn is_unfinished(name: &[u8]) -> bool {
 }
 
 /// Removes the half-made files of a monitor that was killed while it worked on disks, and does the steps that it may
-/// not have completed.
-async fn tidy(setup: &Setup) {
+/// not have completed. Returns the copy-on-write images.
+async fn tidy(setup: &Setup) -> Cows {
     let tidied = match setup.storage.disks.any(is_unfinished) {
         Ok(false) => Ok(()),
         Ok(true) => process::tidy(setup).await,
@@ -161,9 +182,10 @@ async fn tidy(setup: &Setup) {
         tracing::warn!("cannot remove incomplete disks of a former monitor: {failure}");
     }
     // It may not have recorded its last image; others may have been put there by hand.
-    if let Err(failure) = holdings::look(setup).await {
+    holdings::look(setup).await.unwrap_or_else(|failure| {
         tracing::warn!("cannot find out which images use which backing files: {failure}");
-    }
+        Cows::default()
+    })
 }
 
 fn open_log(vm: &Vm, foreground: bool) -> anyhow::Result<LogHandle> {
@@ -198,6 +220,7 @@ struct Parts {
     log: LogHandle,
     ctrl: CtrlSocket,
     remote: Sockets,
+    survivor: Option<Survivor>,
 }
 
 impl Parts {
@@ -208,11 +231,14 @@ impl Parts {
         global: Global,
         config_path: PathBuf,
         manner: Manner,
+        survivor: Option<Survivor>,
     ) -> anyhow::Result<Box<Parts>> {
         let name = &vm.name;
         let keeper = Keeper::find()?;
-        let jail = prepare_jail(&global, &vm)?;
-        ControlGroup::remove_left(&group_name(&jail, name));
+        let jail = prepare_jail(&global, &vm, survivor.is_some())?;
+        if survivor.is_none() {
+            ControlGroup::remove_left(&group_name(&jail, name));
+        }
         let disks = Disks::open(&vm.jaildir, &global.shared)?;
         let locks = Locks::open(&global.shared, name)?;
         let records = Records::open(&global.shared, name)?;
@@ -234,13 +260,14 @@ impl Parts {
             log,
             ctrl,
             remote,
+            survivor,
         }))
     }
 
     /// What every run of the kernel uses. Channels need the event loop.
-    fn into_setup(self) -> anyhow::Result<(Setup, CtrlSocket, Sockets)> {
+    fn into_setup(mut self) -> anyhow::Result<(Setup, CtrlSocket, Sockets, Option<Survivor>)> {
         let setup = Setup {
-            channels: open_channels(&self.configured.vm)?,
+            channels: open_channels(&self.configured.vm, self.survivor.as_mut())?,
             helper: Rc::default(),
             configured: self.configured,
             jail: self.jail,
@@ -250,7 +277,7 @@ impl Parts {
             records: self.records,
             events: Rc::default(),
         };
-        Ok((setup, self.ctrl, self.remote))
+        Ok((setup, self.ctrl, self.remote, self.survivor))
     }
 }
 
@@ -264,31 +291,31 @@ async fn serve(parts: Box<Parts>, readiness: Rc<Readiness>, manner: Manner) -> a
         parts.remote.port(),
     );
     let log = parts.log.clone();
-    let (setup, mut ctrl, mut remote) = parts.into_setup()?;
+    let (setup, mut ctrl, mut remote, survivor) = parts.into_setup()?;
     let acceptor = ctrl.acceptor()?;
     let setup = Rc::new(setup);
-    tidy(&setup).await;
-    let (monitor, handle) = Monitor::new(Rc::clone(&setup));
-    let service = Rc::new(Service {
-        setup,
-        monitor: handle.clone(),
-        jobs: Rc::default(),
-        users: Shares::new(MAX_OF_USERS.0, MAX_OF_USERS.1),
-        sites: Shares::new(site::MAX_RUNNING.0, site::MAX_RUNNING.1),
-        screens: Turns::default(),
-        log,
-        since: Instant::now(),
-        next: Kept::default(),
-        economy: Notify::new(),
-        port: remote.port(),
-        passwords: Rc::default(),
-    });
-    let monitor = tokio::task::spawn_local(monitor.run());
+    let cows = tidy(&setup).await;
+    let (mut monitor, handle) = Monitor::new(Rc::clone(&setup));
+    let service = service(setup, handle.clone(), log, remote.port());
     tokio::task::spawn_local(wake_channels(handle.clone(), Rc::clone(&service)));
     let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     tracing::info!("monitor {} started", env!("CARGO_PKG_VERSION"));
     remote.open(&service)?;
-    readiness.ready()?;
+    let boots = boots && survivor.is_none();
+    let adopts = survivor.is_some();
+    if let Some(survivor) = survivor {
+        let was = survivor.record.state.clone();
+        let run = Run::adopt(&service.setup, survivor, cows);
+        monitor.resume(run.context("cannot take the running VM over")?, &was);
+    }
+    if let Err(error) = readiness.ready() {
+        if adopts {
+            // The VM goes on without a monitor.
+            std::mem::forget(monitor);
+        }
+        return Err(error.into());
+    }
+    let monitor = tokio::task::spawn_local(monitor.run());
     tokio::task::spawn_local(economize(Rc::clone(&service)));
     if boots {
         tokio::task::spawn_local(boot(Rc::clone(&service)));
@@ -303,12 +330,55 @@ async fn serve(parts: Box<Parts>, readiness: Rc<Readiness>, manner: Manner) -> a
                 // For a daemon in the background, SIGHUP is the usual request to reopen logs.
                 Told::HangUp if !manner.foreground => service.reopen_logs(),
                 Told::HangUp | Told::End => break,
+                Told::Upgrade => if let Err(why) = upgrade(&service, manner).await {
+                    tracing::warn!("this monitor goes on: {why}");
+                },
             },
         }
     }
     announcement.abort();
     end(&service, monitor).await;
     Ok(())
+}
+
+/// What the clients may use.
+fn service(setup: Rc<Setup>, monitor: Handle, log: LogHandle, port: Option<u16>) -> Rc<Service> {
+    Rc::new(Service {
+        setup,
+        monitor,
+        jobs: Rc::default(),
+        users: Shares::new(MAX_OF_USERS.0, MAX_OF_USERS.1),
+        sites: Shares::new(site::MAX_RUNNING.0, site::MAX_RUNNING.1),
+        screens: Turns::default(),
+        log,
+        since: Instant::now(),
+        next: Kept::default(),
+        economy: Notify::new(),
+        port,
+        passwords: Rc::default(),
+    })
+}
+
+/// Goes on with the program that is on the disk now. Returns only if that is not possible.
+async fn upgrade(service: &Service, manner: Manner) -> Result<(), String> {
+    let program = upgrade::program()?;
+    upgrade::ask(&program).await?;
+    // From here on nothing waits, so that nothing happens between the answer and the execution.
+    if service.jobs.are_under_way() {
+        return Err("it works on disks; try again when that is done".to_owned());
+    }
+    if !service.monitor.may_leave().await {
+        return Err("the VM would not outlive it, or is starting or stopping".to_owned());
+    }
+    tracing::info!("going on with {}", program.display());
+    let configured = &service.setup.configured;
+    let name = configured.vm.name.as_str();
+    Err(upgrade::execute(
+        &program,
+        &configured.file,
+        manner.foreground,
+        name,
+    ))
 }
 
 /// From the request to end until the VM has ended, and all who listen know it.
@@ -323,8 +393,15 @@ async fn end(service: &Service, monitor: JoinHandle<()>) {
     tracing::info!("monitor ended");
 }
 
-fn open_channels(vm: &Vm) -> anyhow::Result<Rc<Channels>> {
-    Ok(Rc::new(Channels::open(vm, log_dir(vm)?)?))
+fn open_channels(vm: &Vm, survivor: Option<&mut Survivor>) -> anyhow::Result<Rc<Channels>> {
+    let channels = match survivor {
+        Some(survivor) => {
+            let held = survivor.take_channels().map_err(anyhow::Error::msg)?;
+            Channels::adopt(vm, log_dir(vm)?, held)?
+        }
+        None => Channels::open(vm, log_dir(vm)?)?,
+    };
+    Ok(Rc::new(channels))
 }
 
 /// Starts the kernel. If that fails, the monitor runs on: the VM can be started when the cause is removed.

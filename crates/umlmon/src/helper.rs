@@ -7,7 +7,7 @@ mod line;
 
 use std::cell::{Cell, RefCell};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream as Socket;
 use std::rc::Rc;
 use std::time::Duration;
@@ -62,7 +62,15 @@ pub struct Helper {
 pub struct HelperLine {
     helper: Rc<Helper>,
     line: Rc<RefCell<Line>>,
+    socket: Rc<UnixStream>,
     carrier: JoinHandle<()>,
+}
+
+impl HelperLine {
+    /// The monitor's end.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
 }
 
 impl Drop for HelperLine {
@@ -97,18 +105,31 @@ impl Helper {
     /// If there are no descriptors.
     pub fn begin(self: &Rc<Self>) -> io::Result<(HelperLine, OwnedFd)> {
         let (ours, kernels) = Socket::pair()?;
-        ours.set_nonblocking(true)?;
-        let socket = UnixStream::from_std(ours)?;
-        let line = Rc::<RefCell<Line>>::default();
+        Ok((self.attend(ours, Line::default())?, kernels.into()))
+    }
+
+    /// Goes on with the line of a kernel that another monitor has started. `socket` is the monitor's end. The helper is
+    /// asked to begin again: what was said on its streams is not known any more.
+    ///
+    /// # Errors
+    /// If there are no descriptors.
+    pub fn resume(self: &Rc<Self>, socket: OwnedFd) -> io::Result<HelperLine> {
+        self.attend(socket.into(), Line::resumed())
+    }
+
+    fn attend(self: &Rc<Self>, socket: Socket, line: Line) -> io::Result<HelperLine> {
+        socket.set_nonblocking(true)?;
+        let socket = Rc::new(UnixStream::from_std(socket)?);
+        let line = Rc::new(RefCell::new(line));
         self.line.replace(Some(Rc::clone(&line)));
         self.booted.set(Some(Instant::now() + BOOT));
-        let carrier = carry(Rc::clone(self), Rc::clone(&line), socket);
-        let line = HelperLine {
+        let carrier = carry(Rc::clone(self), Rc::clone(&line), Rc::clone(&socket));
+        Ok(HelperLine {
             helper: Rc::clone(self),
             line,
+            socket,
             carrier: tokio::task::spawn_local(carrier),
-        };
-        Ok((line, kernels.into()))
+        })
     }
 
     /// The guest has said that it has booted.
@@ -258,7 +279,7 @@ fn gone(_: line::NoStream) -> Failure {
 }
 
 /// Carries bytes between the line and its socket, until the kernel ends.
-async fn carry(helper: Rc<Helper>, line: Rc<RefCell<Line>>, socket: UnixStream) {
+async fn carry(helper: Rc<Helper>, line: Rc<RefCell<Line>>, socket: Rc<UnixStream>) {
     loop {
         let interest = match line.borrow().has_output() {
             true => Interest::READABLE | Interest::WRITABLE,

@@ -21,6 +21,7 @@ mod options;
 mod passwords;
 mod privilege;
 mod reading;
+mod record;
 mod remarks;
 mod remote;
 pub mod second;
@@ -28,5 +29,7 @@ mod service;
 mod setup;
 mod shares;
 mod status;
+mod survivor;
+pub mod upgrade;
 
 pub use options::PROGRAM;

@@ -11,6 +11,7 @@ pub(crate) mod kernels;
 pub(crate) mod memory;
 pub(crate) mod monitor;
 pub(crate) mod networks;
+pub(crate) mod outliving;
 pub(crate) mod placement;
 pub(crate) mod run;
 pub mod state;

@@ -18,6 +18,12 @@ fn main() -> ExitCode {
 }
 
 fn run(line: Line) -> Result<Exit, Failure> {
+    if let Some(format) = line.value(umlmon::upgrade::CAN_ADOPT) {
+        return Ok(match umlmon::upgrade::can_adopt(format) {
+            true => Exit::Done,
+            false => Exit::Failed,
+        });
+    }
     let name: VmName = line
         .one_operand(&PROGRAM, "VM")?
         .parse()
@@ -26,6 +32,7 @@ fn run(line: Line) -> Result<Exit, Failure> {
     let manner = Manner {
         foreground: line.has("fg"),
         boot: line.has("boot"),
+        in_place: line.has(umlmon::upgrade::IN_PLACE),
     };
     umlmon::daemon::run(&name, config, manner)
         .map_err(|error| Failure::from(error).about(&name))?;

@@ -12,13 +12,15 @@
 //! A guest process that has broken out owns both sockets, so everything read here is hostile: sizes are limited, each
 //! wait has a deadline, and no path is followed out of the jail's `/tmp`.
 
+use std::cell::Cell;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixDatagram as StdDatagram;
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use rustix::net::{AddressFamily, RecvFlags, SocketAddrUnix, SocketFlags, SocketType, recv};
+use tokio::io::Interest;
 use tokio::net::UnixDatagram;
 use tokio::time::timeout;
 
@@ -267,8 +269,15 @@ fn socket() -> io::Result<OwnedFd> {
 }
 
 /// The socket on which the kernel tells what happens to it.
+///
+/// A notice stays in the socket until the next one is asked for: if the monitor dies before it has acted on it, the
+/// next one reads it, too.
 #[derive(Debug)]
-pub struct Notices(UnixDatagram);
+pub struct Notices {
+    socket: UnixDatagram,
+    /// The first notice in the socket was read.
+    read: Cell<bool>,
+}
 
 impl Notices {
     /// Binds the socket in the fresh `/tmp` of the jail, where any user may write to it.
@@ -282,9 +291,28 @@ impl Notices {
         let umask = rustix::process::umask(Mode::empty());
         let socket = StdDatagram::bind(path);
         rustix::process::umask(umask);
-        let socket = socket?;
+        Notices::of(socket?)
+    }
+
+    /// The socket that another monitor has bound.
+    ///
+    /// # Errors
+    /// If it is no such socket.
+    pub fn adopt(socket: OwnedFd) -> io::Result<Notices> {
+        Notices::of(socket.into())
+    }
+
+    fn of(socket: StdDatagram) -> io::Result<Notices> {
         socket.set_nonblocking(true)?;
-        Ok(Notices(UnixDatagram::from_std(socket)?))
+        Ok(Notices {
+            socket: UnixDatagram::from_std(socket)?,
+            read: Cell::new(false),
+        })
+    }
+
+    /// The socket.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 
     /// The next notice; datagrams that are no notice are ignored.
@@ -294,7 +322,13 @@ impl Notices {
     pub async fn next(&self) -> io::Result<Notice> {
         let mut packet = [0; 16 + MAX_DATA];
         loop {
-            let len = self.0.recv(&mut packet).await?;
+            if self.read.take() {
+                // It was there a moment ago.
+                let _ = recv(&self.socket, &mut packet, RecvFlags::DONTWAIT);
+            }
+            let look = || Ok(recv(&self.socket, &mut packet, RecvFlags::PEEK)?);
+            let (len, _) = self.socket.async_io(Interest::READABLE, look).await?;
+            self.read.set(true);
             if let Ok(notice) = parse_notify(packet.get(..len).unwrap_or_default()) {
                 return Ok(notice);
             }

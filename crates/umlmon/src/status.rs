@@ -4,10 +4,11 @@
 
 use std::time::SystemTime;
 
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 /// Where the VM is in its life.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Phase {
     /// No kernel, no child process; nothing mounted but the shared directory.
     Inactive,
@@ -34,7 +35,7 @@ impl std::fmt::Display for Phase {
 }
 
 /// How a run of the kernel ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum How {
     /// The kernel has not run since the daemon was started.
     NeverRan,
@@ -53,7 +54,7 @@ pub enum How {
 }
 
 /// The end of the last run.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastEnd {
     /// In which way.
     pub how: How,

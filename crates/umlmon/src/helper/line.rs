@@ -66,6 +66,13 @@ pub(super) struct Line {
 }
 
 impl Line {
+    /// That of a kernel that has been running for some time: the helper is to begin again.
+    pub(super) fn resumed() -> Line {
+        let mut line = Line::default();
+        line.begin_again();
+        line
+    }
+
     /// The version of the helper that has reported itself.
     pub(super) fn helper(&self) -> Option<u32> {
         self.helper

@@ -3,6 +3,8 @@
 //! Requests of the clients, messages of the child and notices of the kernel arrive here one after the other. The state
 //! machine says what each means; this file carries the actions out.
 
+mod exchange;
+
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -46,6 +48,8 @@ enum Message {
     Ask(Ask, Reply),
     /// A look at the present run.
     Look(oneshot::Sender<Option<Look>>),
+    /// Whether the monitor may be exchanged now.
+    MayLeave(oneshot::Sender<bool>),
 }
 
 /// The clients' side of the monitor task.
@@ -73,6 +77,13 @@ impl Handle {
         let (reply, answer) = oneshot::channel();
         self.messages.send(Message::Look(reply)).await.ok()?;
         answer.await.ok()?
+    }
+
+    /// Whether the monitor may be exchanged now: without a run, or with one that outlives it.
+    pub async fn may_leave(&self) -> bool {
+        let (reply, answer) = oneshot::channel();
+        let asked = self.messages.send(Message::MayLeave(reply)).await;
+        asked.is_ok() && answer.await.unwrap_or(false)
     }
 
     /// The status, and its changes.
@@ -175,6 +186,7 @@ impl Monitor {
             if exit {
                 return;
             }
+            self.record();
         }
     }
 
@@ -183,6 +195,10 @@ impl Monitor {
             Message::Look(reply) => {
                 // A client that went away needs no answer.
                 let _ = reply.send(self.run.as_ref().map(Run::look));
+                false
+            }
+            Message::MayLeave(reply) => {
+                let _ = reply.send(self.may_leave());
                 false
             }
             Message::Ask(ask, reply) => match state::asked(self.state, ask) {

@@ -87,6 +87,23 @@ impl Wiring {
         })
     }
 
+    /// That of a kernel which another monitor has started, and which has no networks of the host.
+    pub fn without_networks(vm: &Vm) -> Wiring {
+        let own_text = vm.is_in_network_of_host();
+        Wiring {
+            _connections: None,
+            _attendance: None,
+            networks: None,
+            tun: own_text,
+            on_host: own_text,
+        }
+    }
+
+    /// Whether it is connected with networks of the host.
+    pub fn has_networks(&self) -> bool {
+        self.networks.is_some()
+    }
+
     /// The network that the kernel is to be in.
     pub fn network(&self) -> Network<'_> {
         let own = self.networks.as_ref().and_then(Networks::own);

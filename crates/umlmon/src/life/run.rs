@@ -2,7 +2,11 @@
 //! process).
 //!
 //! [`Run::start`] first validates everything and then does everything; each thing it acquires is a guard that undoes
-//! itself, so a start that fails half-way leaves nothing behind.
+//! itself, so a start that fails half-way leaves nothing behind. [`Run::adopt`] makes the same of a kernel that another
+//! monitor has started.
+
+mod adopt;
+mod hand_over;
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,7 +21,7 @@ use jail::{
 };
 use tokio::time::Instant;
 
-use crate::channels::{CON0, Channels};
+use crate::channels::CON0;
 use crate::disks::devices;
 use crate::disks::holdings::{self, Cows, Ubd};
 use crate::failure::Failure;
@@ -29,6 +33,7 @@ use crate::life::kernel_args;
 use crate::life::kernels::Seen;
 use crate::life::memory::Memory;
 use crate::life::networks::{self, NicLook, Wiring};
+use crate::life::outliving::Outliving;
 use crate::life::placement::{self, Placement};
 use crate::mconsole::{Mconsole, Notice, Notices};
 use crate::reading::Reading;
@@ -132,8 +137,7 @@ pub struct Look {
 pub struct Run {
     link: Rc<Link>,
     notices: Notices,
-    channels: Rc<Channels>,
-    _helper: Option<HelperLine>,
+    helper: Option<HelperLine>,
     tmp: TmpMount,
     group: Option<ControlGroup>,
     placement: Option<Placement>,
@@ -154,6 +158,9 @@ pub struct Run {
     pub mconsole: Rc<Mconsole>,
     /// When it was started.
     pub started: Instant,
+    setup: Rc<Setup>,
+    /// Last, as what it records is released before.
+    outliving: Option<Outliving>,
 }
 
 impl Run {
@@ -161,7 +168,7 @@ impl Run {
     ///
     /// # Errors
     /// [`Failure::Failed`] with the first thing that is missing or did not work; nothing is left behind.
-    pub fn start(setup: &Setup, reading: Reading, mut start: Start) -> Result<Run, Failure> {
+    pub fn start(setup: &Rc<Setup>, reading: Reading, mut start: Start) -> Result<Run, Failure> {
         let vm = &reading.vm;
         // Validate everything ...
         let Seen { kernel, features } = seen(start.kernel.take())?;
@@ -199,14 +206,12 @@ impl Run {
         let link = Link::launch(&setup.keeper, &launch, &ends, wiring.network())
             .map_err(cannot("create the second process"))?;
         let network = (!wiring.on_host).then(|| link.network()).flatten();
-        let mconsole = Mconsole::new(root, setup.name().as_str()).in_network(network);
-        let mconsole = Rc::new(mconsole);
+        let mconsole = Rc::new(Mconsole::new(root, setup.name().as_str()).in_network(network));
         let memory = Memory::new(vm.mem, Rc::clone(&mconsole), Rc::clone(&setup.helper));
         Ok(Run {
             link: Rc::new(link),
             notices,
-            channels: Rc::clone(&setup.channels),
-            _helper: helper,
+            helper,
             tmp,
             group,
             placement,
@@ -224,6 +229,8 @@ impl Run {
             memory: Rc::new(memory),
             mconsole,
             started: Instant::now(),
+            setup: Rc::clone(setup),
+            outliving: None,
         })
     }
 
@@ -246,8 +253,10 @@ impl Run {
                 message = self.link.next_message() => match message {
                     Some(FromChild::Started { kernel_pid }) => {
                         self.kernel_pid = kernel_pid;
+                        self.hand_over();
                         return RunEvent::Executing;
                     }
+                    Some(FromChild::Holds { numbers }) => self.is_held(numbers),
                     Some(FromChild::Failed { step, error }) => {
                         return RunEvent::NotExecuted(format!("{step}: {error}"));
                     }
@@ -291,7 +300,7 @@ impl Run {
         match notice {
             Notice::Ready => {
                 self.up = true;
-                self.channels.nudged().begin(&self.link);
+                self.setup.channels.nudged().begin(&self.link);
             }
             Notice::Panic(text) => self.panic = Some(text.clone()),
             Notice::Hang | Notice::Guest(_) => {}
@@ -326,12 +335,13 @@ impl Run {
 
     /// The kernel's last messages; called when it has ended.
     pub fn con0_tail(&self) -> String {
-        self.channels.kernel_ended();
-        let Some(con0) = self.channels.get(CON0) else {
+        self.setup.channels.kernel_ended();
+        let Some(con0) = self.setup.channels.get(CON0) else {
             return String::new();
         };
         let end = con0.range().end;
         let start = self
+            .setup
             .channels
             .run_start(CON0)
             .max(end.saturating_sub(CON0_TAIL as u64));
@@ -450,7 +460,7 @@ async fn due(placement: Option<&Placement>) {
 impl Drop for Run {
     fn drop(&mut self) {
         // The only other reference to the link: dropping it kills the child and waits for it.
-        self.channels.nudged().end();
+        self.setup.channels.nudged().end();
     }
 }
 
@@ -517,13 +527,19 @@ fn terms(
         limits: jail::Limits {
             processes: group.is_none().then(|| vm.pids_limit.into()),
             open_files: match vm.shares.is_empty() {
-                true => limits.open_files,
+                true => limits.open_files + held_for_channels(vm),
                 false => directories::OPEN_FILES,
             },
         },
         groups_to_join: group.map(ControlGroup::doors).unwrap_or_default(),
         shares: directories.numbers(),
     }
+}
+
+/// How many descriptors the second process holds for channels, con0 included.
+fn held_for_channels(vm: &Vm) -> u64 {
+    let channels = vm.con.len() + vm.ssl.len() + 1;
+    (channels * pty::Held::NAMES.len()) as u64
 }
 
 fn scheduler(vm: &Vm) -> Option<jail::Scheduler> {

@@ -7,13 +7,19 @@
 //! ```text
 //! monitor == pipe (descriptor 3) ==> confine, execute the kernel, say so, then wait for
 //!    a nudge            -> SIGIO to the kernel
-//!    the kernel's end   -> say how, exit
+//!    descriptors        -> hold them, the monitor's end of the pipe among them
+//!    "outlive"          -> no SIGKILL any more when the monitor ends
+//!    the kernel's end   -> end all that is left in the namespace, say how, wait until it is heard, exit
 //!    the monitor's end  -> exit (SIGKILL comes too; either is enough)
 //! ```
+//!
+//! When it has been told to outlive the monitor, it does nothing without one but hold: what the kernel writes stays in
+//! its terminals, what it says in the notify socket, and what this process reports in the pipe, both ends of which are
+//! here. The next monitor takes copies of the descriptors (pidfd_getfd(2)). It uses none of them itself.
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 use std::process::ExitCode;
 
 use nix::sys::signal::{SigSet, Signal, kill};
@@ -22,10 +28,11 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
+use rustix::process::set_parent_process_death_signal;
 
 use crate::second::orders::{
-    FIRST_END_FD, Failed, FromChild, Launch, PIPE_FD, ToChild, confine, receive, receive_order,
-    report,
+    FIRST_END_FD, Failed, FromChild, Launch, PIPE_FD, ToChild, confine, receive_order,
+    receive_word, report,
 };
 
 /// What helps if the kernel cannot have a process.
@@ -43,7 +50,7 @@ pub fn main() -> ExitCode {
     let _ = rustix::thread::set_name(c"umlmon");
     let ended = match receive_order(&pipe) {
         Ok(ToChild::Launch(launch, ends)) => keep_kernel(&pipe, *launch, ends),
-        Ok(ToChild::Nudge) => Err(Failed {
+        Ok(_) => Err(Failed {
             step: "read the task".to_owned(),
             error: "the first message is another one".to_owned(),
         }),
@@ -73,7 +80,13 @@ fn keep_kernel(pipe: &OwnedFd, launch: Launch, ends: usize) -> Result<(), Failed
     // Only the kernel keeps its channels open.
     drop((launch, ends));
     sys::release_free_memory();
-    watch(pipe, &signals, kernel);
+    let mut keeping = Keeping {
+        pipe,
+        kernel,
+        end: None,
+        held: Vec::new(),
+    };
+    keeping.watch(&signals);
     Ok(())
 }
 
@@ -115,38 +128,63 @@ fn execute(launch: &Launch, ends: &[OwnedFd]) -> Result<Pid, Failed> {
     Ok(Pid::from_raw(kernel.pid))
 }
 
-/// Waits for the end of the kernel or of the monitor, and serves both.
-fn watch(pipe: &OwnedFd, signals: &SignalFd, kernel: Pid) {
-    loop {
-        let mut events = [
-            PollFd::new(pipe, PollFlags::IN),
-            PollFd::new(signals, PollFlags::IN),
-        ];
-        match poll(&mut events, None) {
-            Ok(_) | Err(Errno::INTR) => {}
-            Err(_) => return,
-        }
-        let [from_monitor, child_ended] = events.map(|event| !event.revents().is_empty());
-        if child_ended && let Some(end) = reap(signals, kernel) {
-            report(pipe, &end);
-            return;
-        }
-        if from_monitor && !serve(pipe, kernel) {
-            return;
-        }
-    }
+/// The supervision of a kernel.
+struct Keeping<'a> {
+    pipe: &'a OwnedFd,
+    kernel: Pid,
+    /// How the kernel has ended.
+    end: Option<FromChild>,
+    /// What the next monitor needs.
+    held: Vec<OwnedFd>,
 }
 
-/// Carries out a message of the monitor; false if it has ended.
-fn serve(pipe: &OwnedFd, kernel: Pid) -> bool {
-    let mut buffer = [0; 256];
-    let Ok(length) = receive(pipe, &mut buffer) else {
-        return false;
-    };
-    match buffer.get(..length).map(serde_json::from_slice) {
-        // It has not been reaped, so the number is still its own.
-        Some(Ok(ToChild::Nudge)) => kill(kernel, Signal::SIGIO).is_ok(),
-        _ => false,
+impl Keeping<'_> {
+    /// Waits for the end of the kernel or of the monitor, and serves both.
+    fn watch(&mut self, signals: &SignalFd) {
+        loop {
+            let mut events = [
+                PollFd::new(self.pipe, PollFlags::IN),
+                PollFd::new(signals, PollFlags::IN),
+            ];
+            match poll(&mut events, None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(_) => return,
+            }
+            let [from_monitor, child_ended] = events.map(|event| !event.revents().is_empty());
+            if child_ended && let Some(end) = reap(signals, self.kernel) {
+                // Only processes of this namespace can be meant.
+                let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+                report(self.pipe, &end);
+                self.end = Some(end);
+            }
+            if from_monitor && !self.serve() {
+                return;
+            }
+        }
+    }
+
+    /// Carries out a message of the monitor; false if this process is to end.
+    fn serve(&mut self) -> bool {
+        let Ok((word, came)) = receive_word(self.pipe) else {
+            return false;
+        };
+        match (word, &self.end) {
+            // It has not been reaped, so the number is still its own.
+            (ToChild::Nudge, None) => kill(self.kernel, Signal::SIGIO).is_ok(),
+            (ToChild::Nudge, Some(_)) => true,
+            (ToChild::Hold, _) => {
+                let numbers = came.iter().map(|fd| fd.as_raw_fd()).collect();
+                self.held.extend(came);
+                report(self.pipe, &FromChild::Holds { numbers });
+                true
+            }
+            (ToChild::Outlive, _) => set_parent_process_death_signal(None).is_ok(),
+            (ToChild::Report, end) => {
+                end.iter().for_each(|end| report(self.pipe, end));
+                true
+            }
+            (ToChild::End | ToChild::Launch(..), _) => false,
+        }
     }
 }
 

@@ -39,6 +39,8 @@ pub struct Confined {
     pipe: AsyncFd<OwnedFd>,
     pidfd: AsyncFd<OwnedFd>,
     reaped: Cell<bool>,
+    /// Dropping this does not end the process.
+    is_let_go: Cell<bool>,
 }
 
 impl Confined {
@@ -72,14 +74,37 @@ impl Confined {
 
     /// The handle on a process that has been started, with our end of its pipe.
     pub(crate) fn of(child: sys::Child, pipe: OwnedFd) -> io::Result<Self> {
-        let parts = sys::readable(pipe).and_then(|pipe| Ok((pipe, sys::readable(child.pidfd)?)));
-        let (pipe, pidfd) = parts.inspect_err(|_| abandon(child.pid))?;
+        let pid = child.pid;
+        let process = Self::watch(child, pipe).inspect_err(|_| abandon(pid))?;
+        process.is_let_go.set(false);
+        Ok(process)
+    }
+
+    /// The same for a process that another monitor has started. Dropping the result does not end the process before
+    /// [`Confined::take_over`].
+    pub(crate) fn watch(child: sys::Child, pipe: OwnedFd) -> io::Result<Self> {
         Ok(Self {
             pid: child.pid,
-            pipe,
-            pidfd,
+            pipe: sys::readable(pipe)?,
+            pidfd: sys::readable(child.pidfd)?,
             reaped: Cell::new(false),
+            is_let_go: Cell::new(true),
         })
+    }
+
+    /// The process belongs to this handle from now on.
+    pub(crate) fn take_over(&self) {
+        self.is_let_go.set(false);
+    }
+
+    /// Our end of the pipe.
+    pub(crate) fn pipe(&self) -> &OwnedFd {
+        self.pipe.get_ref()
+    }
+
+    /// The process, to be watched or signalled.
+    pub(crate) fn pidfd(&self) -> &OwnedFd {
+        self.pidfd.get_ref()
     }
 
     /// Its process ID.
@@ -165,7 +190,7 @@ impl Confined {
 
     /// Kills it, and waits until no process of the namespace is left.
     pub(crate) fn end(&self) {
-        if self.reaped.get() {
+        if self.reaped.get() || self.is_let_go.get() {
             return;
         }
         self.kill();

@@ -5,7 +5,7 @@
 
 use std::cell::Cell;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -14,13 +14,17 @@ use sys::Network;
 use crate::second::confined::{Confined, printable};
 use crate::second::keeper::Keeper;
 use crate::second::listening::Listening;
-use crate::second::orders::{FromChild, Launch, ToChild};
+use crate::second::orders::{FromChild, Launch, MAX_HELD, ToChild, send_with};
 
 /// The monitor's handle on the second process of a running kernel. Dropping it kills all processes of the VM.
 #[derive(Debug)]
 pub struct Link {
     process: Confined,
     expected: Cell<Expected>,
+    /// How many descriptors it was given to hold, and has not said the numbers of.
+    asked: Cell<usize>,
+    /// Another monitor has started it, and may have heard some of what it says again.
+    adopted: bool,
 }
 
 /// What the second process may send next.
@@ -50,11 +54,73 @@ impl Link {
             Err(error) if Errno::from_io_error(&error) == Some(Errno::TOOBIG) => Err(
                 io::Error::other("the kernel's arguments are too long; shorten kernelarg"),
             ),
-            process => Ok(Self {
-                process: process?,
-                expected: Cell::new(Expected::Start),
-            }),
+            process => Ok(Self::to(process?, Expected::Start)),
         }
+    }
+
+    fn to(process: Confined, expected: Expected) -> Self {
+        Self {
+            process,
+            expected: Cell::new(expected),
+            asked: Cell::new(0),
+            adopted: false,
+        }
+    }
+
+    /// The link to a second process that keeps a kernel, and that another monitor has started. `pipe` is the monitor's
+    /// end. Dropping it ends nothing before [`Link::take_over`].
+    ///
+    /// # Errors
+    /// If it cannot be watched.
+    pub fn adopt(child: sys::Child, pipe: OwnedFd) -> io::Result<Self> {
+        Ok(Self {
+            adopted: true,
+            ..Self::to(Confined::watch(child, pipe)?, Expected::End)
+        })
+    }
+
+    /// The second process belongs to this link from now on. What a former monitor may have heard of it is told again.
+    pub fn take_over(&self) {
+        self.process.take_over();
+        self.process.tell(&ToChild::Report);
+    }
+
+    /// Has it hold our end of the pipe, and then these descriptors, until it ends. Their numbers come in one or more
+    /// [`FromChild::Holds`].
+    ///
+    /// # Errors
+    /// If they cannot be sent.
+    pub fn hold(&self, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        let pipe = self.process.pipe();
+        let all: Vec<_> = [pipe.as_fd()]
+            .into_iter()
+            .chain(descriptors.iter().copied())
+            .collect();
+        for some in all.chunks(MAX_HELD) {
+            send_with(pipe, &ToChild::Hold, some)?;
+            self.asked.set(self.asked.get() + some.len());
+        }
+        Ok(())
+    }
+
+    /// Whether all numbers that were asked for have come.
+    pub fn holds_all(&self) -> bool {
+        self.asked.get() == 0
+    }
+
+    /// Has it go on when this monitor dies.
+    pub fn outlive(&self) {
+        self.process.tell(&ToChild::Outlive);
+    }
+
+    /// Our end of the pipe to it.
+    pub fn pipe(&self) -> BorrowedFd<'_> {
+        self.process.pipe().as_fd()
+    }
+
+    /// A pidfd of it.
+    pub fn pidfd(&self) -> &OwnedFd {
+        self.process.pidfd()
     }
 
     /// The process ID of the second process.
@@ -85,7 +151,15 @@ impl Link {
                     error: printable(&error),
                 },
             ),
+            (Expected::End, FromChild::Holds { numbers }) if numbers.len() <= self.asked.get() => {
+                self.asked.set(self.asked.get() - numbers.len());
+                (Expected::End, FromChild::Holds { numbers })
+            }
             (Expected::End, message @ FromChild::Exited { .. }) => (Expected::Nothing, message),
+            // What a former monitor has not heard, and the answer to the question of this one.
+            (Expected::Nothing, message @ FromChild::Exited { .. }) if self.adopted => {
+                (Expected::Nothing, message)
+            }
             (expected, message) => {
                 return Err(io::Error::other(format!(
                     "it sent {message:?} where {expected:?} is expected"
@@ -93,6 +167,9 @@ impl Link {
             }
         };
         self.expected.set(next);
+        if let FromChild::Exited { .. } = message {
+            self.process.tell(&ToChild::End);
+        }
         Ok(message)
     }
 
@@ -173,10 +250,7 @@ mod tests {
         .unwrap();
         let argv = ["sleep", "1000"].map(|word| CString::new(word).unwrap());
         let child = sys::spawn_session(c"/bin/sleep", &argv, &[], &[]).unwrap();
-        let link = Link {
-            process: Confined::of(child, ours).unwrap(),
-            expected: Cell::new(Expected::Start),
-        };
+        let link = Link::to(Confined::of(child, ours).unwrap(), Expected::Start);
         (link, theirs)
     }
 

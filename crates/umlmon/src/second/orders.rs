@@ -4,13 +4,17 @@
 //! There is one enum per direction. Messages are JSON, one per packet of a `SOCK_SEQPACKET` pair.
 
 use std::ffi::CStr;
-use std::io;
-use std::os::fd::OwnedFd;
+use std::io::{self, IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use disks::work::{Entry, Task};
 use jail::{Account, Confinement, Features, Inspection};
 use rustix::io::retry_on_intr;
-use rustix::net::{RecvFlags, SendFlags, recv, send};
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recv, recvmsg, send, sendmsg,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -25,6 +29,10 @@ pub(crate) const FIRST_END_FD: i32 = 4;
 pub(crate) const MAX_ORDER: usize = 64 << 10;
 /// The longest report.
 pub(crate) const MAX_REPORT: usize = 8 << 10;
+/// The longest further message to the process that supervises the kernel.
+pub(crate) const MAX_WORD: usize = 256;
+/// How many descriptors one message can bring (the host's kernel allows 253, SCM_MAX_FD).
+pub(crate) const MAX_HELD: usize = 64;
 
 /// What the second process is to run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +91,14 @@ pub(crate) enum ToChild {
     Launch(Box<Launch>, usize),
     /// Make the kernel look at its descriptors again (SIGIO).
     Nudge,
+    /// Hold the descriptors that come with this message until the end, and answer with their numbers.
+    Hold,
+    /// Go on if the monitor dies: all that the next one needs is held, and recorded.
+    Outlive,
+    /// Another monitor has taken over: say once more how the kernel has ended, if it has.
+    Report,
+    /// The end of the kernel is known: end.
+    End,
 }
 
 /// From the monitor to any other second process, once.
@@ -96,7 +112,8 @@ pub(crate) enum ToWorker {
     Connect(Box<ConnectOrder>),
 }
 
-/// From the second process to the monitor: `Started` or `Failed`, then, if it was started, `Exited`.
+/// From the second process to the monitor: `Started` or `Failed`; if it was started, a `Holds` for each `Hold`, and at
+/// last `Exited`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FromChild {
     /// The kernel is executing.
@@ -110,6 +127,11 @@ pub enum FromChild {
         step: String,
         /// Why it did not work.
         error: String,
+    },
+    /// It holds the descriptors that it was given last.
+    Holds {
+        /// Their numbers, in the order in which they came.
+        numbers: Vec<i32>,
     },
     /// The kernel has ended.
     Exited {
@@ -172,6 +194,41 @@ pub(crate) fn receive_order<T: DeserializeOwned>(pipe: &OwnedFd) -> Result<T, Fa
 /// Receives one message; gives its whole length, even if the buffer is shorter.
 pub(crate) fn receive(pipe: &OwnedFd, buffer: &mut [u8]) -> rustix::io::Result<usize> {
     retry_on_intr(|| recv(pipe, &mut *buffer, RecvFlags::TRUNC)).map(|(_, length)| length)
+}
+
+/// Receives one message of at most [`MAX_WORD`] bytes, and the descriptors that come with it.
+pub(crate) fn receive_word<T: DeserializeOwned>(pipe: &OwnedFd) -> io::Result<(T, Vec<OwnedFd>)> {
+    let mut text = [0; MAX_WORD];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_HELD))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let received = retry_on_intr(|| {
+        let buffer = &mut [IoSliceMut::new(&mut text)];
+        recvmsg(pipe, buffer, &mut ancillary, RecvFlags::CMSG_CLOEXEC)
+    })?;
+    let came = ancillary.drain().flat_map(|message| match message {
+        RecvAncillaryMessage::ScmRights(came) => came.collect::<Vec<_>>(),
+        _ => Vec::new(),
+    });
+    let came = came.collect();
+    let text = text.get(..received.bytes).unwrap_or_default();
+    Ok((serde_json::from_slice(text)?, came))
+}
+
+/// Sends a message, and at most [`MAX_HELD`] descriptors with it. It does not wait.
+pub(crate) fn send_with(
+    pipe: &OwnedFd,
+    message: &impl Serialize,
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let text = serde_json::to_vec(message)?;
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_HELD))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(io::Error::other("too many descriptors for one message"));
+    }
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    let sent = sendmsg(pipe, &[IoSlice::new(&text)], &mut ancillary, flags);
+    Ok(sent.map(drop)?)
 }
 
 /// A step that failed, to be reported.

@@ -1,0 +1,55 @@
+//! What the task that owns the VM does for the next monitor, and with what the former one has left (umlmon, the monitor
+//! process).
+
+use crate::events::Happening;
+use crate::life::monitor::Monitor;
+use crate::life::run::Run;
+use crate::life::state::State;
+use crate::record::StateRecord;
+use crate::status::Phase;
+
+impl Monitor {
+    /// Goes on with a run that another monitor has started.
+    pub fn resume(&mut self, mut run: Run, was: &StateRecord) {
+        if was.phase == Phase::Stopping {
+            run.kill();
+        }
+        self.state = State {
+            phase: was.phase,
+            stop_pending: was.stop_pending,
+            ..State::INITIAL
+        };
+        self.silent_from = run.silent_from();
+        self.status.send_modify(|status| {
+            status.phase = was.phase;
+            status.since = run.started;
+            status.last_end = was.last_end.clone();
+            status.reboots = was.reboots;
+            status.ready = was.ready;
+        });
+        self.setup.events.tell(Happening::State(was.phase));
+        tracing::info!("adopted the running VM");
+        self.run = Some(run);
+    }
+
+    /// Records what another monitor must know, if this one dies.
+    pub(super) fn record(&mut self) {
+        if let Some(run) = &mut self.run {
+            let State {
+                phase,
+                stop_pending,
+                ..
+            } = self.state;
+            run.note_state(phase, stop_pending, &self.status.borrow());
+        }
+    }
+
+    /// Whether the monitor may be exchanged now.
+    pub(super) fn may_leave(&self) -> bool {
+        match (self.state.phase, &self.run) {
+            (Phase::Inactive, None) => true,
+            (Phase::Running | Phase::Suspended, Some(run)) => run.outlives(),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Going on with a run that another monitor has started (umlmon, the monitor process).
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use jail::ControlGroup;
+
+use crate::disks::holdings::Cows;
+use crate::failure::Failure;
+use crate::helper::HelperLine;
+use crate::life::elastic::Elastic;
+use crate::life::memory::Memory;
+use crate::life::networks::Wiring;
+use crate::life::outliving::Outliving;
+use crate::life::placement::Placement;
+use crate::life::run::{Exit, Run, Start, cannot};
+use crate::mconsole::{Mconsole, Notices};
+use crate::record::{self, Record};
+use crate::second::link::Link;
+use crate::setup::Setup;
+use crate::survivor::{Survivor, names};
+
+/// The descriptors of a run besides those of its channels.
+struct Ends {
+    pipe: OwnedFd,
+    notices: Notices,
+    helper: Option<HelperLine>,
+    claims: Option<File>,
+}
+
+impl Ends {
+    fn take(setup: &Setup, survivor: &mut Survivor) -> Result<Ends, Failure> {
+        let mut needed = |name: &str| {
+            let missing = || Failure::Failed(format!("the second process does not hold {name}"));
+            survivor.take(name).ok_or_else(missing)
+        };
+        let (pipe, notices) = (needed(names::PIPE)?, needed(names::NOTICES)?);
+        let notices = Notices::adopt(notices);
+        let helper = survivor.take(names::HELPER);
+        let helper = helper.map(|socket| setup.helper.resume(socket));
+        Ok(Ends {
+            pipe,
+            notices: notices.map_err(cannot("use the mconsole's notify socket"))?,
+            helper: helper
+                .transpose()
+                .map_err(cannot("use the line of the guest's helper"))?,
+            claims: survivor.take(names::CLAIMS).map(File::from),
+        })
+    }
+}
+
+impl Run {
+    /// Takes over a run, whose channels are in `setup` already. After an error the VM is as before.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub fn adopt(setup: &Rc<Setup>, mut survivor: Survivor, cows: Cows) -> Result<Run, Failure> {
+        let ends = Ends::take(setup, &mut survivor)?;
+        let (record, vm) = (survivor.record, &survivor.reading.vm);
+        let tmp = setup.jail.adopt_tmp(record.memory)?;
+        let wiring = Wiring::without_networks(vm);
+        let root = tmp.root().try_clone_to_owned();
+        let root = root.map_err(cannot("hold the jail's tmp"))?;
+        let link = Link::adopt(survivor.child, ends.pipe);
+        let link = Rc::new(link.map_err(cannot("watch the second process"))?);
+        let adopt = |file| setup.storage.locks.adopt_run(file);
+        let lease = ends.claims.map(adopt).transpose()?;
+        // Nothing fails any more: from here on the run is this monitor's.
+        setup.jail.take_over();
+        tmp.take_over();
+        link.take_over();
+        let network = (!wiring.on_host).then(|| link.network()).flatten();
+        let mconsole = Rc::new(Mconsole::new(root, setup.name().as_str()).in_network(network));
+        let memory = Memory::new(vm.mem, Rc::clone(&mconsole), Rc::clone(&setup.helper));
+        if record.state.up {
+            setup.channels.nudged().begin(&link);
+        }
+        if record.state.ready {
+            setup.helper.guest_is_ready();
+        }
+        Ok(Run {
+            link,
+            notices: ends.notices,
+            helper: ends.helper,
+            tmp,
+            group: group(&record),
+            placement: record.is_placed.then(Placement::new),
+            elastic: Elastic::of(vm),
+            reading: survivor.reading,
+            start: Start {
+                extra: record.extra.clone(),
+                cows,
+                lease,
+                wiring: Some(Box::new(wiring)),
+                ..Start::default()
+            },
+            disks: record.disks.clone(),
+            flushes: record.flushes,
+            owners: record.owners.clone(),
+            exit: Exit::default(),
+            kernel_pid: record.kernel,
+            killed: record.state.killed,
+            panic: record.state.panic.clone(),
+            up: record.state.up,
+            memory: Rc::new(memory),
+            mconsole,
+            started: record::at_clock(record.started),
+            setup: Rc::clone(setup),
+            outliving: Some(Outliving::adopted(setup, record)),
+        })
+    }
+}
+
+fn group(record: &Record) -> Option<ControlGroup> {
+    let group = record.group.clone()?;
+    Some(ControlGroup::adopt(group.directories, &group.controllers))
+}

@@ -1,0 +1,346 @@
+//! The record of a running VM, `VARDIR/VM/run`: all that the next monitor needs to take the VM over if this one dies
+//! (umlmon, the monitor process).
+//!
+//! It is root's, and is replaced as a whole. It is there as long as the second process would outlive the monitor, so it
+//! is no promise that the VM runs: the process is identified by the boot of the host, its number, and when it was
+//! started. It needs to survive no crash of the host, and is not synchronised with the disk.
+//!
+//! A monitor takes over what has its own format or the one before. A change that older monitors cannot read is a new
+//! format.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read as _, Write as _};
+use std::ops::RangeInclusive;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use jail::Owner;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, openat, renameat, unlinkat};
+use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use crate::channels::ChannelRecord;
+use crate::disks::holdings::Ubd;
+use crate::reading::Recorded;
+use crate::status::{LastEnd, Phase};
+
+/// The format of the records that are written.
+pub const FORMAT: u32 = 1;
+/// Those that are read: that and the one before.
+pub const FORMATS: RangeInclusive<u32> = 1..=FORMAT;
+/// The file, and what it is before it takes its place.
+const NAME: &str = "run";
+const DRAFT: &str = "run.new";
+/// The longest record, in bytes.
+const MAX: u64 = 1 << 20;
+
+/// A running VM.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// See [`FORMAT`].
+    pub format: u32,
+    /// The host's boot (`/proc/sys/kernel/random/boot_id`).
+    pub boot: String,
+    /// The second process.
+    pub child: Process,
+    /// The process ID of the kernel.
+    pub kernel: u32,
+    /// What the second process holds.
+    pub held: Vec<HeldFd>,
+    /// The channels, in the order of their descriptors.
+    pub channels: Vec<ChannelRecord>,
+    /// The configuration in effect.
+    pub configuration: Recorded,
+    /// Arguments of the kernel that a client gave.
+    pub extra: Vec<String>,
+    /// The disks as they were found at the start.
+    pub disks: Vec<Ubd>,
+    /// Whether the kernel carries out what the guest flushes.
+    pub flushes: bool,
+    /// As whom the guest acts in the directories that it is given, by number.
+    pub owners: BTreeMap<u8, Owner>,
+    /// The control group, if there is one.
+    pub group: Option<Group>,
+    /// The monitor chooses the processor of the host on which it runs.
+    pub is_placed: bool,
+    /// The device of its memory, see [`jail::TmpMount::device`].
+    pub memory: u64,
+    /// When the kernel was started, by the host's monotonic clock.
+    pub started: Duration,
+    /// What changes while it runs.
+    pub state: StateRecord,
+}
+
+/// A process of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Process {
+    /// Its number.
+    pub pid: i32,
+    /// When it was started (proc_pid_stat(5), starttime).
+    pub start: u64,
+}
+
+/// A descriptor that the second process holds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HeldFd {
+    /// What it is, as "notices" or "con0.terminal".
+    pub name: String,
+    /// Its number in that process.
+    pub number: i32,
+    /// What tells it from others.
+    pub identity: Identity,
+}
+
+/// What an open file is: sockets, pipes and memory have inodes of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    kind: u32,
+    device: u64,
+    inode: u64,
+    special: u64,
+}
+
+/// A control group: its directories, and the controllers in force.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    /// In each hierarchy.
+    pub directories: Vec<PathBuf>,
+    /// Their names.
+    pub controllers: Vec<String>,
+}
+
+/// What changes while a kernel runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StateRecord {
+    /// Where the VM is in its life.
+    pub phase: Phase,
+    /// A client wants the VM down.
+    pub stop_pending: bool,
+    /// The kernel's mconsole is up.
+    pub up: bool,
+    /// The VM was killed.
+    pub killed: bool,
+    /// The message of a panic.
+    pub panic: Option<String>,
+    /// Reboots of the guest since it was started.
+    pub reboots: u32,
+    /// The guest has said that it is ready.
+    pub ready: bool,
+    /// How the run before ended.
+    pub last_end: LastEnd,
+}
+
+impl Identity {
+    /// Looks at an open file.
+    ///
+    /// # Errors
+    /// As fstat(2).
+    pub fn of(open: impl AsFd) -> io::Result<Identity> {
+        let stat = fstat(open)?;
+        Ok(Identity {
+            kind: FileType::from_raw_mode(stat.st_mode).as_raw_mode(),
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            special: stat.st_rdev,
+        })
+    }
+}
+
+impl Process {
+    /// The process with this number, as it is now.
+    ///
+    /// # Errors
+    /// `NotFound` if there is none.
+    pub fn of(pid: i32) -> io::Result<Process> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // The name of the program can contain anything; what follows it begins with field 3.
+        let after = stat.rsplit_once(')').map(|(_, after)| after);
+        let start = after.and_then(|after| after.split_ascii_whitespace().nth(19));
+        let start = start.and_then(|start| start.parse().ok());
+        let start =
+            start.ok_or_else(|| io::Error::other("its entry in /proc is not understood"))?;
+        Ok(Process { pid, start })
+    }
+}
+
+/// The present boot of the host.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn boot() -> io::Result<String> {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    Ok(id.trim_end().to_owned())
+}
+
+/// What the host's monotonic clock said at this time.
+pub fn clock_at(time: Instant) -> Duration {
+    clock().saturating_sub(time.elapsed())
+}
+
+/// The time at which the host's monotonic clock said this.
+pub fn at_clock(then: Duration) -> Instant {
+    let now = Instant::now();
+    now.checked_sub(clock().saturating_sub(then)).unwrap_or(now)
+}
+
+fn clock() -> Duration {
+    Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default()
+}
+
+/// What can be read of a record of any format.
+#[derive(Debug, Deserialize)]
+struct Outline {
+    format: u32,
+    boot: String,
+    child: Process,
+}
+
+/// What is in the file.
+#[derive(Debug)]
+pub enum Content {
+    /// A record that can be used.
+    Record(Box<Record>),
+    /// One that cannot be read, and why; its boot and second process, if these can.
+    Unknown(String, Option<(String, Process)>),
+}
+
+impl Content {
+    /// Reads the record in the directory of a VM; None if there is none.
+    ///
+    /// # Errors
+    /// Those of open(2) and read(2), and if others than root can have written it.
+    pub fn read(vm_dir: BorrowedFd<'_>) -> io::Result<Option<Content>> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match openat(vm_dir, NAME, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(None),
+            file => File::from(file?),
+        };
+        let stat = fstat(&file)?;
+        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+        if !is_file || stat.st_uid != 0 || stat.st_mode & 0o077 != 0 || stat.st_nlink != 1 {
+            return Err(io::Error::other("it is no file that only root can write"));
+        }
+        let mut text = Vec::new();
+        file.take(MAX).read_to_end(&mut text)?;
+        Ok(Some(Content::of(&text)))
+    }
+
+    fn of(text: &[u8]) -> Content {
+        let outline: Outline = match serde_json::from_slice(text) {
+            Ok(outline) => outline,
+            Err(error) => return Content::Unknown(format!("it is damaged: {error}"), None),
+        };
+        let known = Some((outline.boot, outline.child));
+        if !FORMATS.contains(&outline.format) {
+            let why = format!(
+                "its record was written by another release of umlmon (format {}, and this one reads {} to {FORMAT})",
+                outline.format,
+                FORMATS.start()
+            );
+            return Content::Unknown(why, known);
+        }
+        match serde_json::from_slice(text) {
+            Ok(record) => Content::Record(Box::new(record)),
+            Err(error) => Content::Unknown(format!("it is damaged: {error}"), known),
+        }
+    }
+}
+
+impl Record {
+    /// Writes it into the directory of the VM.
+    ///
+    /// # Errors
+    /// Those of open(2), write(2) and rename(2); the old one stays.
+    pub fn write(&self, vm_dir: BorrowedFd<'_>) -> io::Result<()> {
+        let text = serde_json::to_vec(self)?;
+        if text.len() as u64 >= MAX {
+            return Err(io::Error::other("there is too much to record"));
+        }
+        let _ = unlinkat(vm_dir, DRAFT, AtFlags::empty());
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let mut draft = File::from(openat(vm_dir, DRAFT, flags, Mode::RUSR | Mode::WUSR)?);
+        let written = draft.write_all(&text);
+        let written = written.and_then(|()| Ok(renameat(vm_dir, DRAFT, vm_dir, NAME)?));
+        if written.is_err() {
+            let _ = unlinkat(vm_dir, DRAFT, AtFlags::empty());
+        }
+        written
+    }
+}
+
+/// Removes the record from the directory of a VM, if it is there.
+///
+/// # Errors
+/// As unlink(2).
+pub fn remove(vm_dir: BorrowedFd<'_>) -> io::Result<()> {
+    for name in [DRAFT, NAME] {
+        match unlinkat(vm_dir, name, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_another_format_still_tells_the_process() {
+        let text = br#"{"format":7,"boot":"b","child":{"pid":5,"start":9},"more":{"of":"it"}}"#;
+        let Content::Unknown(why, Some((boot, child))) = Content::of(text) else {
+            panic!("it is not understood");
+        };
+        assert!(why.contains("format 7"), "{why}");
+        assert_eq!((boot.as_str(), child), ("b", Process { pid: 5, start: 9 }));
+        for damaged in [&b"{"[..], b"", b"[1]", br#"{"format":1}"#] {
+            assert!(matches!(Content::of(damaged), Content::Unknown(_, None)));
+        }
+        let short = br#"{"format":1,"boot":"b","child":{"pid":5,"start":9}}"#;
+        assert!(matches!(Content::of(short), Content::Unknown(_, Some(_))));
+    }
+
+    #[test]
+    fn a_process_is_known_by_its_start() {
+        let own = i32::try_from(std::process::id()).unwrap();
+        assert_eq!(Process::of(own).unwrap(), Process::of(own).unwrap());
+        assert!(Process::of(own).unwrap().start > 0);
+        assert!(Process::of(i32::MAX).is_err());
+    }
+
+    #[test]
+    fn only_a_file_of_root_is_read() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+        let dir = tempfile::tempdir().unwrap();
+        let open = File::open(dir.path()).unwrap();
+        let path = dir.path().join(NAME);
+        assert!(Content::read(open.as_fd()).unwrap().is_none());
+        std::fs::write(&path, "{").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(Content::read(open.as_fd()).is_err());
+        remove(open.as_fd()).unwrap();
+        symlink("elsewhere", &path).unwrap();
+        assert!(Content::read(open.as_fd()).is_err());
+        remove(open.as_fd()).unwrap();
+        assert!(Content::read(open.as_fd()).unwrap().is_none());
+    }
+
+    #[test]
+    fn times_are_found_again() {
+        let then = Instant::now() - Duration::from_secs(5);
+        let again = at_clock(clock_at(then));
+        let difference = again.max(then) - again.min(then);
+        assert!(difference < Duration::from_secs(1));
+    }
+}
