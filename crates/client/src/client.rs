@@ -14,11 +14,12 @@ use rpc_xdr::umlmonctrl::{
     VmWaited,
 };
 
-use crate::call::answered;
+use crate::call::{answered, broken, tell};
 use crate::dial::LIMIT;
 use crate::far::Far;
 use crate::near::Near;
 use crate::options::Options;
+use crate::outage::Outage;
 use crate::stream::{Connection, Monitor, Stream};
 use crate::target::Target;
 
@@ -225,6 +226,63 @@ impl Client {
         answered(answer)
     }
 
+    /// As [`Client::call`], for a call that changes nothing: if the connection breaks before the answer, and the monitor
+    /// comes back, the call is made once more, and the user is told.
+    ///
+    /// # Errors
+    /// As for [`Client::call`] and [`Client::ask_again`].
+    pub fn ask<T>(
+        &mut self,
+        mut call: impl FnMut(&mut Monitor) -> Result<Result<T, CtlError>, ClientError>,
+    ) -> Result<T, Failure> {
+        loop {
+            match call(self.monitor()?) {
+                Err(error @ ClientError::Lost(_)) => {
+                    let pause = |time| {
+                        std::thread::sleep(time);
+                        Ok(())
+                    };
+                    // Before the call, which may take long.
+                    self.ask_again(error, pause, |monitor| monitor.ctl_null().map(Ok))?;
+                    self.tell_that_it_is_back();
+                }
+                answer => return self.call(|_| answer),
+            }
+        }
+    }
+
+    /// Connects again after a connection broke with `error`, and makes a call that is answered at once. `pause` waits for so long between attempts
+    /// to connect; its error ends them.
+    ///
+    /// # Errors
+    /// How the connection broke, if the monitor does not come back in time; that it refuses the call, or no longer
+    /// accepts the password.
+    pub fn ask_again<T>(
+        &mut self,
+        error: ClientError,
+        mut pause: impl FnMut(Duration) -> Result<(), Failure>,
+        mut call: impl FnMut(&mut Monitor) -> Result<Result<T, CtlError>, ClientError>,
+    ) -> Result<T, Failure> {
+        self.disconnect();
+        let mut outage = Outage::begin(error, false)?;
+        loop {
+            if let Some(mut connection) = self.attempt(&mut outage)? {
+                match call(&mut connection.monitor) {
+                    // It has come back only for a moment.
+                    Err(ClientError::Lost(_)) => {}
+                    answer => {
+                        self.connection = Some(connection);
+                        return self.call(|_| answer);
+                    }
+                }
+            }
+            if outage.is_noticed() {
+                tell(&self.what_is_missing());
+            }
+            pause(outage.waits())?;
+        }
+    }
+
     /// Sends a call, and reads its answer if `wait` returns true because there is one to read. Otherwise the connection
     /// is closed: the answer could not be distinguished from a later one.
     ///
@@ -235,13 +293,27 @@ impl Client {
         send: impl FnOnce(&mut Monitor) -> Result<Ticket<R>, ClientError>,
         wait: impl FnOnce(&Stream) -> bool,
     ) -> Result<R, Failure> {
-        self.call(|monitor| {
-            let ticket = send(monitor)?;
-            if !wait(monitor.rpc.stream()) {
-                return Err(ClientError::TimedOut);
-            }
-            monitor.rpc.wait(ticket).map(Ok)
-        })
+        self.try_while(send, wait)?.map_err(broken)
+    }
+
+    /// As [`Client::call_while`], for a caller that goes on after the connection broke.
+    ///
+    /// # Errors
+    /// As for [`Client::connect`].
+    pub fn try_while<R>(
+        &mut self,
+        send: impl FnOnce(&mut Monitor) -> Result<Ticket<R>, ClientError>,
+        wait: impl FnOnce(&Stream) -> bool,
+    ) -> Result<Result<R, ClientError>, Failure> {
+        let monitor = self.monitor()?;
+        let answer = send(monitor).and_then(|ticket| match wait(monitor.rpc.stream()) {
+            true => monitor.rpc.wait(ticket),
+            false => Err(ClientError::TimedOut),
+        });
+        if answer.is_err() {
+            self.disconnect();
+        }
+        Ok(answer)
     }
 
     /// Connects at once, so that a password is asked for before anything else, and a VM that does not exist is told. A
@@ -283,10 +355,14 @@ impl Client {
     /// If the monitor cannot be reached, or the password is not right. Each step may take as long as [`LIMIT`].
     pub fn connect(&self) -> Result<Connection, Failure> {
         let limit = self.limit.map_or(LIMIT, |limit| limit.min(LIMIT));
-        let connection = match &self.address {
+        self.prepared(match &self.address {
             Address::Near(near) => near.connect(limit),
             Address::Far(far) => far.connect(limit),
-        }?;
+        }?)
+    }
+
+    /// The connection, on which answers have the time limit of this client.
+    fn prepared(&self, connection: Connection) -> Result<Connection, Failure> {
         if self.limit.is_some() {
             let stream = connection.monitor.rpc.stream();
             stream.set_patience(self.limit)?;
@@ -297,13 +373,55 @@ impl Client {
     /// As [`Client::connect`], but without questions to the user, and with a short time limit, also for each call. None
     /// if that does not work.
     pub fn connect_quietly(&self, limit: Duration) -> Option<Monitor> {
-        let connection = match &self.address {
-            Address::Near(near) => near.connect(limit).ok()?,
-            Address::Far(far) => far.connect_quietly(limit)?,
-        };
-        let monitor = connection.monitor;
+        let monitor = self.connect_unasked(limit).ok()?.monitor;
         monitor.rpc.stream().set_patience(Some(limit)).ok()?;
         Some(monitor)
+    }
+
+    /// Tries to connect after an outage began, unless it is too early for it; None if there is no connection yet. The
+    /// user is asked nothing: a password that was given before is used again.
+    ///
+    /// # Errors
+    /// How the connection broke, if the monitor does not come back in time; that the password is no longer accepted.
+    pub fn attempt(&self, outage: &mut Outage) -> Result<Option<Connection>, Failure> {
+        let has_left = match &self.address {
+            // A monitor that ends as it was told to removes its socket.
+            Address::Near(near) => !near.socket.exists(),
+            Address::Far(_) => false,
+        };
+        outage.attempt(has_left, |limit| self.connect_unasked(limit))
+    }
+
+    fn connect_unasked(&self, limit: Duration) -> Result<Connection, Failure> {
+        self.prepared(match &self.address {
+            Address::Near(near) => near.connect(limit),
+            Address::Far(far) => far.connect_unasked(limit),
+        }?)
+    }
+
+    /// What has happened when an [`Outage`] is over, and `but` more about it: for people.
+    pub fn what_broke(&self, but: &str) -> String {
+        let vm = &self.vm;
+        let what = match &self.address {
+            Address::Near(_) => format!("the monitor of {vm} was restarted"),
+            // The network may have been the reason, too.
+            Address::Far(_) => format!("the connection to the monitor of {vm} was lost"),
+        };
+        format!("{what}{but}; connected again")
+    }
+
+    /// Tells the user that the connection broke and there is another one.
+    pub fn tell_that_it_is_back(&self) {
+        tell(&self.what_broke(""));
+    }
+
+    /// What an [`Outage`] waits for: for people.
+    pub fn what_is_missing(&self) -> String {
+        let vm = &self.vm;
+        match &self.address {
+            Address::Near(_) => format!("the monitor of {vm} is gone; waiting until it is back"),
+            Address::Far(_) => format!("no connection to the monitor of {vm}; trying again"),
+        }
     }
 
     /// Ends the connection; the next call connects anew.

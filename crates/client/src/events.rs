@@ -12,6 +12,55 @@ pub const WAIT_MS: u32 = 60_000;
 /// The number that stands for "only events from now on".
 pub const FROM_NOW: u64 = u64::MAX;
 
+/// Where a listener is among the events of a VM, so that it can go on after the monitor was restarted: the next one may
+/// have kept them, or count from 1 again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Place {
+    /// The number of the last event that the listener knows.
+    last: u64,
+    /// When that was, if it was shown.
+    time_ms: Option<u64>,
+}
+
+impl Place {
+    /// After the event with this number.
+    pub fn after(last: u64) -> Place {
+        let time_ms = None;
+        Place { last, time_ms }
+    }
+
+    /// The number to ask for later events with.
+    pub fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// The listener has got this page.
+    pub fn pass(&mut self, page: &EventPage) {
+        let time = page.events.last().map(|event| event.time_ms);
+        (self.last, self.time_ms) = (page.last, time.or(self.time_ms));
+    }
+
+    /// The number to ask another monitor with, for the page that [`Place::find`] takes.
+    pub fn before(&self) -> u64 {
+        self.last.saturating_sub(1)
+    }
+
+    /// Finds the place in the events of another monitor: all of them are new, unless the last known one is among them.
+    pub fn find(&mut self, page: &EventPage) {
+        let is_kept = match page.events.first() {
+            Some(event) if event.number == self.last => {
+                self.time_ms.is_none_or(|time| time == event.time_ms)
+            }
+            // There were so many since that the first ones are not kept any more.
+            Some(_) => true,
+            None => false,
+        };
+        if !is_kept {
+            *self = Place::after(0);
+        }
+    }
+}
+
 /// The state as an event, for a client that begins to listen.
 pub fn present_state(info: &VmInfo, number: u64) -> VmEvent {
     VmEvent {
@@ -78,4 +127,53 @@ fn value(vm: &str, event: &VmEvent) -> Value {
         "text": event.text,
         "detail": event.detail,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use rpc_xdr::umlmonctrl::VmState;
+
+    use super::*;
+
+    /// The events of a monitor with numbers from `first` to `last`, that come after one of them.
+    fn page(first: u64, last: u64, after: u64, time_ms: u64) -> EventPage {
+        let event = |number| VmEvent {
+            number,
+            time_ms,
+            kind: EventKind::Ready,
+            state: VmState::Running,
+            channel: String::new(),
+            verb: String::new(),
+            who: String::new(),
+            text: String::new(),
+            detail: String::new(),
+        };
+        EventPage {
+            missed: 0,
+            last,
+            events: (first.max(after + 1)..=last).map(event).collect(),
+        }
+    }
+
+    #[test]
+    fn a_place_is_found_if_the_events_were_kept() {
+        for (events, expected) in [
+            // The same, the same and more, so many that it is not kept.
+            ((1, 9, 7), 9),
+            ((1, 20, 7), 9),
+            ((15, 20, 7), 9),
+            // Those of another monitor: fewer, and as many.
+            ((1, 3, 8), 0),
+            ((1, 20, 8), 0),
+        ] {
+            let mut place = Place::after(3);
+            place.pass(&page(1, 9, 3, 7));
+            let (first, last, time) = events;
+            place.find(&page(first, last, place.before(), time));
+            assert_eq!(place.last(), expected, "{events:?}");
+        }
+        let mut place = Place::after(0);
+        place.find(&page(1, 2, place.before(), 7));
+        assert_eq!(place.last(), 0);
+    }
 }

@@ -116,11 +116,13 @@ impl Far {
         }
     }
 
-    /// Connects without questions to the user; all of it may take as long as `limit`. None if that does not work.
-    pub(crate) fn connect_quietly(&self, limit: Duration) -> Option<Connection> {
-        let key = self.key.borrow().clone()?;
-        let line = self.open(Instant::now() + limit).ok()?;
-        self.prove(line, &key).ok()
+    /// Connects without questions to the user; all of it may take as long as `limit`.
+    pub(crate) fn connect_unasked(&self, limit: Duration) -> Result<Connection, Failure> {
+        let unknown = || Failure::new(Exit::NotAuthorised, "no password was given");
+        let key = self.key.borrow().clone().ok_or_else(unknown)?;
+        let line = self.open(Instant::now() + limit)?;
+        self.prove(line, &key)
+            .map_err(|error| self.not_let_in(error))
     }
 
     /// The password has been changed to this one.

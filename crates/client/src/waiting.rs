@@ -1,5 +1,6 @@
 //! What a session waits for: the monitor, signals, and the user.
 
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use crate::signals::Signals;
@@ -21,12 +22,12 @@ pub struct Came {
 }
 
 impl Came {
-    /// Waits until something comes, on stdin only if `listening`, or the time is over.
+    /// Waits until something comes, on the connection if there is one, on stdin only if `listening`, or the time is over.
     ///
     /// # Errors
     /// Those of poll(2).
-    pub fn wait(
-        connection: &Stream,
+    pub fn wait<'a>(
+        connection: impl Into<Option<&'a Stream>>,
         signals: &Signals,
         listening: bool,
         timeout: Option<Duration>,
@@ -36,8 +37,10 @@ impl Came {
             tv_nsec: left.subsec_nanos().into(),
         });
         let stdin = stdin();
+        let connection = connection.into();
+        let stream = connection.map_or(signals.as_fd(), AsFd::as_fd);
         let mut fds = [
-            PollFd::new(connection, PollFlags::IN),
+            PollFd::from_borrowed_fd(stream, PollFlags::IN),
             PollFd::new(signals, PollFlags::IN),
             PollFd::new(&stdin, PollFlags::IN),
         ];
@@ -52,7 +55,7 @@ impl Came {
         }
         let [answer, signal, input] = fds.each_ref().map(|fd| !fd.revents().is_empty());
         Ok(Came {
-            answer,
+            answer: answer && connection.is_some(),
             signal,
             input,
         })

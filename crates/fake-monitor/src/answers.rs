@@ -174,29 +174,28 @@ pub(crate) fn events(after: u64) -> EventPage {
         text: text.into(),
         detail: detail.into(),
     };
-    let events = match after {
-        2 => vec![
-            event(
-                4,
-                EventKind::Request,
-                "sysrq",
-                "eva",
-                "sysrq h requested (eva)",
-                "h",
-            ),
-            event(
-                5,
-                EventKind::Guest,
-                "",
-                "",
-                "the guest says: \x1b[2Jhi",
-                "\x1b[2Jhi",
-            ),
-        ],
-        _ => Vec::new(),
-    };
+    let events = [
+        event(
+            4,
+            EventKind::Request,
+            "sysrq",
+            "eva",
+            "sysrq h requested (eva)",
+            "h",
+        ),
+        event(
+            5,
+            EventKind::Guest,
+            "",
+            "",
+            "the guest says: \x1b[2Jhi",
+            "\x1b[2Jhi",
+        ),
+    ];
+    let events = events.into_iter().filter(|event| event.number > after);
+    let events: Vec<VmEvent> = events.collect();
     EventPage {
-        missed: if events.is_empty() { 0 } else { 1 },
+        missed: u64::from(after < 3),
         last: events.last().map_or(2, |event| event.number),
         events,
     }

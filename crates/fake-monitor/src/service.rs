@@ -10,7 +10,7 @@ use rpc_xdr::umlmonctrl::*;
 use rpc_xdr::xdr::Pack as _;
 use tokio::net::UnixListener;
 use tokio::sync::Notify;
-use tokio::task::spawn_local;
+use tokio::task::{AbortHandle, JoinHandle, spawn_local};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::answers::{disks, events, info, last_end};
@@ -29,6 +29,8 @@ struct Guest {
     sizes: Vec<ConSize>,
     /// For so many seconds it has taken no input.
     standstill: Option<u32>,
+    /// The process that is the VM.
+    child: u32,
 }
 
 impl Guest {
@@ -70,6 +72,8 @@ pub struct Service {
     note: Box<dyn Fn(String)>,
     guest: RefCell<Guest>,
     changed: Notify,
+    /// The connections, which a restart breaks.
+    connections: RefCell<Vec<AbortHandle>>,
     /// What the authentication of a remote connection gave; None on the local socket.
     pub proved: RefCell<Option<Proved>>,
     offered: RefCell<Option<Offered>>,
@@ -91,6 +95,7 @@ impl Service {
             taken_by: String::new(),
             sizes: Vec::new(),
             standstill: None,
+            child: 101,
         };
         guest.resize(24, 80);
         guest.output = history;
@@ -99,6 +104,7 @@ impl Service {
             note: Box::new(note),
             guest: RefCell::new(guest),
             changed: Notify::new(),
+            connections: RefCell::default(),
             proved: RefCell::default(),
             offered: RefCell::default(),
         }
@@ -115,12 +121,43 @@ impl Service {
             }
             session += 1;
             let service = Rc::clone(&self);
-            spawn_local(serve_umlmonctrl_v1(
+            self.hold(&spawn_local(serve_umlmonctrl_v1(
                 stream,
                 service,
                 session,
                 UMLMONCTRL_V1_LIMITS,
-            ));
+            )));
+        }
+    }
+
+    /// A connection that a restart is to break.
+    pub fn hold<T>(&self, connection: &JoinHandle<T>) {
+        let mut connections = self.connections.borrow_mut();
+        connections.retain(|held| !held.is_finished());
+        connections.push(connection.abort_handle());
+    }
+
+    /// The monitor is another one from here on: all connections break. With `anew`, its VM is another one, too.
+    fn restart(&self, anew: bool) {
+        let mut guest = self.guest.borrow_mut();
+        guest.writer = None;
+        guest.taken_by.clear();
+        if anew {
+            guest.child += 100;
+            (guest.lost, guest.output) = (0, b"new boot".to_vec());
+        }
+        for connection in self.connections.take() {
+            connection.abort();
+        }
+    }
+
+    /// The guest writes so many numbered lines, one each millisecond.
+    pub async fn flood(&self, lines: u32) {
+        for line in 0..lines {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let text = format!("line {line}\n");
+            self.guest.borrow_mut().output.extend(text.bytes());
+            self.changed.notify_waiters();
         }
     }
 
@@ -202,10 +239,9 @@ impl PartialUmlmonctrlV1 for Service {
         if self.manner == Manner::Vague {
             return VmInfoResult::Error(error(CtlCode::Failed, "no configuration"));
         }
-        let info = info(
-            self.guest.borrow().state,
-            self.guest.borrow().writer.is_some(),
-        );
+        let guest = self.guest.borrow();
+        let mut info = info(guest.state, guest.writer.is_some());
+        info.child_pid = guest.child;
         VmInfoResult::Ok(info)
     }
     async fn vm_start(&self, _: &u32, args: VmStartArgs) -> CtlResult {
@@ -486,6 +522,11 @@ impl PartialUmlmonctrlV1 for Service {
         CtlResult::Ok
     }
     async fn site_run(&self, _: &u32, args: SiteRunArgs) -> SiteRunResult {
+        match args.arg.as_slice() {
+            b"restart" => self.restart(false),
+            b"restart anew" => self.restart(true),
+            _ => {}
+        }
         let exit_status = i32::from(args.arg == b"bad");
         let output = b"site says hello\n".to_vec();
         SiteRunResult::Ok(SiteOutput {

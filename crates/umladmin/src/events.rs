@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use cli::{Exit, Failure};
-use client::events::{FROM_NOW, WAIT_MS, ends_monitor, line, lines, present_state, remark};
+use client::events::{FROM_NOW, Place, WAIT_MS, ends_monitor, line, lines, present_state, remark};
 use client::{Client, Monitor, answered, broken};
 use config::{Config, VmName};
 use rpc_xdr::client::{ClientError, Ticket};
@@ -89,8 +89,8 @@ struct Listener<'a> {
     open: Option<Open>,
     /// It has been reported that its monitor does not run.
     told: bool,
-    /// Its monitor has run since this program started.
-    has_run: bool,
+    /// The last event that is known, if its monitor has run since this program started.
+    place: Option<Place>,
     /// Its monitor has said that it ends.
     ends: bool,
 }
@@ -108,7 +108,7 @@ impl<'a> Listener<'a> {
             json,
             open: None,
             told: false,
-            has_run: false,
+            place: None,
             ends: false,
         }
     }
@@ -123,10 +123,10 @@ impl<'a> Listener<'a> {
             return Ok(());
         }
         match self.connect() {
-            Ok((open, begin)) => {
+            Ok((open, begin, place)) => {
                 self.open = Some(open);
                 self.told = false;
-                if std::mem::replace(&mut self.has_run, true) {
+                if self.place.replace(place).is_some() {
                     self.say(report, "monitor-started", "its monitor is running again")?;
                 }
                 report.print(&begin)
@@ -143,23 +143,31 @@ impl<'a> Listener<'a> {
         }
     }
 
-    /// The connection, and the line with the present state.
-    fn connect(&self) -> Result<(Open, String), Failure> {
+    /// The connection, the line with the present state, and the place after which events are asked for.
+    fn connect(&self) -> Result<(Open, String, Place), Failure> {
         let client = Client::at(&self.vm, self.config.global.ctrl(&self.vm));
         let mut monitor = client.with_limit(PATIENCE).connect()?.monitor;
         let mut args = EventReadArgs {
-            after: FROM_NOW,
+            after: self.place.map_or(FROM_NOW, |place| place.before()),
             wait_ms: 0,
         };
         let page = monitor.event_read(&args);
-        let begin = answered(page.map(EventReadResult::into_result))?.last;
+        let page = answered(page.map(EventReadResult::into_result))?;
+        let mut place = Place::after(page.last);
+        if let Some(former) = self.place {
+            place = former;
+            place.find(&page);
+        }
         let info = answered(monitor.vm_info().map(VmInfoResult::into_result))?;
-        let line = line(self.vm.as_str(), &present_state(&info, begin), self.json);
+        let line = line(
+            self.vm.as_str(),
+            &present_state(&info, page.last),
+            self.json,
+        );
         args.wait_ms = WAIT_MS;
-        // The events of a monitor that has just been started are shown from its start on.
-        args.after = if self.has_run { 0 } else { begin };
+        args.after = place.last();
         let reading = monitor.send_event_read(&args).map_err(broken)?;
-        Ok((Open { monitor, reading }, line))
+        Ok((Open { monitor, reading }, line, place))
     }
 
     /// Shows what has come.
@@ -172,6 +180,9 @@ impl<'a> Listener<'a> {
             Ok(Some(page)) => {
                 self.ends |= ends_monitor(&page);
                 report.print(&lines(self.vm.as_str(), &page, self.json))?;
+                if let Some(place) = &mut self.place {
+                    place.pass(&page);
+                }
                 open.ask(page.last)
             }
             Err(error) => Err(error),

@@ -4,10 +4,10 @@
 
 use std::time::{Duration, Instant};
 
-use cli::{Exit, Failure, Output, printable};
+use cli::{Exit, Failure, Output};
 use client::signals::{self, Signals};
 use client::words::how_ended;
-use client::{Client, Monitor, broken, refused, result_in};
+use client::{Client, Monitor, Outage, answered, broken, refused, result_in};
 use nix::sys::signal::Signal;
 use rpc_xdr::client::{ClientError, Reply, Ticket};
 use rpc_xdr::umlmonctrl::{
@@ -17,7 +17,9 @@ use rpc_xdr::umlmonctrl::{
 
 use crate::keys::{Escape, Keys, Wish};
 use crate::loss::Loss;
-use crate::opening::{is_painted, open, painted};
+use crate::manner::Manner;
+use crate::opening::{is_painted, open, painted, reopen};
+use crate::place::Place;
 use crate::replay::without_questions;
 use crate::standstill::Standstill;
 use client::terminal::{self, RawTerminal};
@@ -33,12 +35,10 @@ const OUTPUT_MAX: u32 = 65_536;
 const WRITE_MAX: usize = 4096;
 /// How much may be typed ahead of a guest that does not read, in bytes.
 const AHEAD_MAX: usize = 256 * 1024;
+/// How long a monitor that has come back may take for an answer.
+const PATIENCE_AT_FIRST: Duration = Duration::from_secs(3);
 /// How long the guest must be silent after the end of stdin.
 const QUIET: Duration = Duration::from_secs(1);
-
-/// Resets what a guest that paints its screen has switched on: attributes, hidden cursor, scroll region (without moving
-/// the cursor), other keys, reports of mouse and pastes.
-const OFF: &str = "\x1b7\x1b[r\x1b8\x1b[0;10m\x1b(B\x0f\x1b[?25h\x1b[?7h\x1b[4l\x1b[20l\x1b[?1l\x1b>\x1b[?9l\x1b[?1000l\x1b[?2004l";
 
 /// Why the session is over.
 enum End {
@@ -61,15 +61,18 @@ pub(crate) fn attach(
     monitor.rpc.stream().set_patience(Some(QUIET))?;
     let signals = Signals::hold()?;
     let raw = RawTerminal::enter()?;
-    let how = How {
+    let how = Manner {
+        vm: client.vm().as_ref(),
+        channel,
         terminal: raw.is_some(),
         watches: mode == ConMode::Watch,
         escape,
     };
-    let mut attached = Attached::new(monitor, client.vm().as_ref(), channel, how);
+    let mut attached = Attached::new(client, monitor, how);
     attached.begin(&opened, screen)?;
     let ended = attached.run(&signals);
-    attached.farewell(raw.is_some() && is_painted(client, channel));
+    let painted = raw.is_some() && attached.is_connected() && is_painted(client, channel);
+    how.farewell(painted, attached.all_typed());
     drop(raw);
     drop(signals);
     if let End::Signal(signal) = ended? {
@@ -78,31 +81,31 @@ pub(crate) fn attach(
     Ok(())
 }
 
+/// What is said of input that was sent when the connection broke.
+fn unsure(bytes: usize) -> String {
+    match bytes {
+        1 => "the last key may not have arrived".to_owned(),
+        bytes => format!("the last {bytes} bytes that were typed may not have arrived"),
+    }
+}
+
 /// Whether this input comes from the terminal itself, as an answer to the guest, and not from the user.
 fn is_answer(keys: &[u8]) -> bool {
     matches!(keys, [0x1b, b'[' | b']' | b'P', _, _, ..])
 }
 
-/// The kind of the session.
-#[derive(Clone, Copy)]
-struct How {
-    /// Whether stdin is a terminal, which is raw then.
-    terminal: bool,
-    /// Nothing is typed into the guest; on a terminal only the keys for the session itself work.
-    watches: bool,
-    escape: Escape,
-}
-
 /// The state of a connected terminal.
 struct Attached<'a> {
-    monitor: Monitor,
-    vm: &'a str,
-    channel: &'a str,
-    how: How,
+    client: &'a Client,
+    /// The connection; None while there is none.
+    monitor: Option<Monitor>,
+    /// From the loss of a connection until the next one has shown something.
+    outage: Option<Outage>,
+    how: Manner<'a>,
     out: Output,
     keys: Keys,
-    /// Offset of the next byte to show.
-    offset: u64,
+    /// The next byte to show.
+    place: Place,
     /// Where the former output ends.
     replay_end: u64,
     /// The replay begins within a line, which is not shown.
@@ -119,6 +122,8 @@ struct Attached<'a> {
     standstill: Option<Standstill>,
     /// Typed and not sent.
     typed: Vec<u8>,
+    /// Bytes that are sent, and not yet taken.
+    sent: usize,
     /// The window size is to be sent.
     resized: bool,
     /// The VM is to be asked for its state.
@@ -134,15 +139,15 @@ struct Attached<'a> {
 }
 
 impl<'a> Attached<'a> {
-    fn new(monitor: Monitor, vm: &'a str, channel: &'a str, how: How) -> Attached<'a> {
+    fn new(client: &'a Client, monitor: Monitor, how: Manner<'a>) -> Attached<'a> {
         Attached {
-            monitor,
-            vm,
-            channel,
+            client,
+            monitor: Some(monitor),
+            outage: None,
             how,
             out: Output::stdout(),
             keys: Keys::new(how.escape),
-            offset: 0,
+            place: Place::default(),
             replay_end: 0,
             cut: false,
             down: false,
@@ -151,6 +156,7 @@ impl<'a> Attached<'a> {
             lost: None,
             standstill: None,
             typed: Vec::new(),
+            sent: 0,
             resized: false,
             ask: true,
             leaving: None,
@@ -163,31 +169,20 @@ impl<'a> Attached<'a> {
     }
 
     fn begin(&mut self, opened: &ConOpened, screen: Option<ConScreen>) -> Result<(), Failure> {
-        self.offset = opened.end.saturating_sub(REPLAY).max(opened.start);
+        self.place.offset = opened.end.saturating_sub(REPLAY).max(opened.start);
         self.replay_end = opened.end;
-        self.cut = self.offset > opened.start;
-        if self.how.terminal {
-            let what = match self.how.watches {
-                true => "watching",
-                false => "connected with",
-            };
-            self.remark(&format!(
-                "{what} {} of {}; {} leaves",
-                self.channel,
-                self.vm,
-                self.how.escape.name()
-            ));
-        }
+        self.cut = self.place.offset > opened.start;
+        self.how.greet();
         if !opened.taken_from.is_empty() {
-            self.remark(&format!(
+            self.how.remark(&format!(
                 "{} was taken over from {}",
-                self.channel, opened.taken_from
+                self.how.channel, opened.taken_from
             ));
         }
         match screen {
             None => Ok(()),
             Some(screen) => {
-                self.offset = screen.offset;
+                self.place.offset = screen.offset;
                 self.cut = false;
                 // The present contents of the terminal are scrolled up, so that the user can scroll back to them.
                 let rows = usize::try_from(screen.rows).unwrap_or(0);
@@ -199,19 +194,16 @@ impl<'a> Attached<'a> {
 
     fn run(&mut self, signals: &Signals) -> Result<End, Failure> {
         loop {
-            self.send()?;
+            self.connect_again()?;
+            if let Err(error) = self.send() {
+                self.lose(error)?;
+            }
             if self.out.is_closed() || self.is_over() {
                 return Ok(End::Left);
             }
             let came = self.wait(signals)?;
             if came.answer {
-                match self.monitor.rpc.fill() {
-                    Ok(()) | Err(ClientError::TimedOut) => {}
-                    Err(error) => return Err(broken(error)),
-                }
-                while let Some(reply) = self.monitor.rpc.next_reply().map_err(broken)? {
-                    self.take_reply(&reply)?;
-                }
+                self.take_answers()?;
             }
             if came.signal {
                 match signals.next() {
@@ -228,32 +220,42 @@ impl<'a> Attached<'a> {
             }
             self.give_up_in_time()?;
             if let Some(lost) = self.lost.as_mut().and_then(Loss::due) {
-                self.remark(&lost);
+                self.how.remark(&lost);
             }
         }
     }
 
+    fn is_connected(&self) -> bool {
+        self.monitor.is_some()
+    }
+
     /// Sends whatever is due and not yet sent: one read, one write, one question, one size.
-    fn send(&mut self) -> Result<(), Failure> {
+    fn send(&mut self) -> Result<(), ClientError> {
+        let Some(monitor) = &mut self.monitor else {
+            return Ok(());
+        };
+        let channel = || self.how.channel.to_owned();
         if self.reading.is_none() {
             let args = ConReadArgs {
-                channel: self.channel.to_owned(),
-                offset: self.offset,
+                channel: channel(),
+                offset: self.place.offset,
                 max: OUTPUT_MAX,
-                wait_ms: POLL_MS,
+                // The first answer on a new connection tells that it is of use.
+                wait_ms: if self.outage.is_some() { 0 } else { POLL_MS },
             };
-            self.reading = Some(self.monitor.send_con_read(&args).map_err(broken)?);
+            self.reading = Some(monitor.send_con_read(&args)?);
         }
         if self.writing.is_none() && !self.typed.is_empty() {
             let rest = self.typed.split_off(self.typed.len().min(WRITE_MAX));
             let args = ConWriteArgs {
-                channel: self.channel.to_owned(),
+                channel: channel(),
                 data: std::mem::replace(&mut self.typed, rest),
             };
-            self.writing = Some(self.monitor.send_con_write(&args).map_err(broken)?);
+            self.sent = args.data.len();
+            self.writing = Some(monitor.send_con_write(&args)?);
         }
         if self.asking.is_none() && std::mem::take(&mut self.ask) {
-            self.asking = Some(self.monitor.send_vm_info().map_err(broken)?);
+            self.asking = Some(monitor.send_vm_info()?);
         }
         if self.resizing.is_none()
             && !self.how.watches
@@ -261,24 +263,107 @@ impl<'a> Attached<'a> {
             && let Some((rows, columns)) = terminal::size()
         {
             let args = ConResizeArgs {
-                channel: self.channel.to_owned(),
+                channel: channel(),
                 rows: rows.into(),
                 columns: columns.into(),
             };
-            self.resizing = Some(self.monitor.send_con_resize(&args).map_err(broken)?);
+            self.resizing = Some(monitor.send_con_resize(&args)?);
         }
         Ok(())
+    }
+
+    /// Takes what the monitor has answered.
+    fn take_answers(&mut self) -> Result<(), Failure> {
+        let filled = self.monitor.as_mut().map(|monitor| monitor.rpc.fill());
+        match filled {
+            None | Some(Ok(()) | Err(ClientError::TimedOut)) => {}
+            Some(Err(error)) => return self.lose(error),
+        }
+        while let Some(monitor) = &mut self.monitor
+            && let Some(reply) = monitor.rpc.next_reply().map_err(broken)?
+        {
+            self.take_reply(&reply)?;
+        }
+        Ok(())
+    }
+
+    /// The connection broke. The session goes on if the monitor comes back; what is typed meanwhile is kept.
+    fn lose(&mut self, error: ClientError) -> Result<(), Failure> {
+        let outage = match self.outage.take() {
+            Some(outage) => outage,
+            None => Outage::begin(error, self.down)?,
+        };
+        self.monitor = None;
+        (self.reading, self.writing, self.resizing, self.asking) = (None, None, None, None);
+        self.standstill = None;
+        if !self.how.terminal && self.sent > 0 {
+            let why = outage.why();
+            let unsure = unsure(self.sent);
+            return Err(Failure::new(why.exit, format_args!("{why}; {unsure}")));
+        }
+        self.outage = Some(outage);
+        Ok(())
+    }
+
+    /// Connects again, if there is no connection and it is time for it.
+    fn connect_again(&mut self) -> Result<(), Failure> {
+        let Some(outage) = self.outage.as_mut().filter(|_| self.monitor.is_none()) else {
+            return Ok(());
+        };
+        if outage.is_noticed() {
+            self.how.remark(&self.client.what_is_missing());
+        }
+        let Some(connection) = self.client.attempt(outage)? else {
+            return Ok(());
+        };
+        let mut monitor = connection.monitor;
+        monitor.rpc.stream().set_patience(Some(PATIENCE_AT_FIRST))?;
+        let writes = self.writer && !self.how.watches;
+        match reopen(&mut monitor, self.how.channel, writes) {
+            // It has come back only for a moment.
+            Err(ClientError::Lost(_) | ClientError::TimedOut) => Ok(()),
+            answer => {
+                let (opened, info) = answered(answer)?;
+                monitor.rpc.stream().set_patience(Some(QUIET))?;
+                self.monitor = Some(monitor);
+                self.go_on(&opened, &info);
+                Ok(())
+            }
+        }
+    }
+
+    /// Goes on where the session was, or, if the VM has ended with its monitor, with the output of its next run.
+    fn go_on(&mut self, opened: &ConOpened, info: &VmInfo) {
+        let is_found = self.place.find(opened, info);
+        if !is_found {
+            (self.replay_end, self.cut) = (0, false);
+        }
+        if self.outage.as_mut().is_some_and(Outage::is_back) {
+            let but = match is_found || self.down {
+                true => "",
+                false => ", and the VM has ended with it",
+            };
+            self.how.remark(&self.client.what_broke(but));
+        }
+        if self.sent > 0 {
+            self.how.remark(&unsure(std::mem::take(&mut self.sent)));
+        }
+        self.resized = self.how.terminal;
+        self.ask = true;
+        self.quiet_since = self.quiet_since.map(|_| Instant::now());
     }
 
     /// Waits for a key, an answer or a signal.
     fn wait(&self, signals: &Signals) -> Result<Came, Failure> {
         // What is typed before CTRL-] or the end of stdin is still sent; an answer confirms it.
-        let quiet_since = self.quiet_since.filter(|_| self.all_typed());
+        let quiet_since = self.quiet_since.filter(|_| self.is_quiet_told());
         let ending = self.leaving.or(quiet_since);
         let ending = ending.map(|since| QUIET.saturating_sub(since.elapsed()));
         let lost = self.lost.as_ref().and_then(Loss::waits);
         let limit = self.gives_up().map(Standstill::waits);
-        let timeout = [ending, self.keys.waits(), lost, limit]
+        let attempt = self.outage.as_ref().filter(|_| !self.is_connected());
+        let attempt = attempt.map(Outage::waits);
+        let timeout = [ending, self.keys.waits(), lost, limit, attempt]
             .into_iter()
             .flatten()
             .min();
@@ -289,7 +374,7 @@ impl<'a> Attached<'a> {
                 self.quiet_since.is_none() && !self.how.watches && self.typed.len() < AHEAD_MAX
             }
         };
-        let stream = self.monitor.rpc.stream();
+        let stream = self.monitor.as_ref().map(|monitor| monitor.rpc.stream());
         Came::wait(stream, signals, listening, timeout)
     }
 
@@ -299,7 +384,12 @@ impl<'a> Attached<'a> {
         let left = self
             .leaving
             .is_some_and(|since| self.all_typed() || silent(&since));
-        left || (self.quiet_since.is_some_and(|since| silent(&since)) && self.all_typed())
+        left || (self.quiet_since.is_some_and(|since| silent(&since)) && self.is_quiet_told())
+    }
+
+    /// Whether silence means that the guest has nothing more to say.
+    fn is_quiet_told(&self) -> bool {
+        self.all_typed() && self.is_connected()
     }
 
     fn all_typed(&self) -> bool {
@@ -325,7 +415,7 @@ impl<'a> Attached<'a> {
         for wish in self.keys.take(keys) {
             match wish {
                 Wish::Leave => self.leaving = Some(Instant::now()),
-                Wish::Help => self.help(),
+                Wish::Help => self.how.help(),
                 Wish::Type(keys) if self.writer && self.typed.len() < AHEAD_MAX => {
                     self.typed.extend_from_slice(&keys);
                 }
@@ -337,13 +427,6 @@ impl<'a> Attached<'a> {
             }
         }
         Ok(())
-    }
-
-    fn help(&self) {
-        let key = self.how.escape.name();
-        self.remark(&format!(
-            "{key} leaves; so does {key} . at once; {key} {key} types it; {key} ? shows this"
-        ));
     }
 
     fn take_reply(&mut self, reply: &Reply) -> Result<(), Failure> {
@@ -363,6 +446,7 @@ impl<'a> Attached<'a> {
     }
 
     fn written(&mut self, answer: CtlResult) -> Result<(), Failure> {
+        self.sent = 0;
         if let Some(since) = &mut self.quiet_since {
             *since = Instant::now();
         }
@@ -373,7 +457,7 @@ impl<'a> Attached<'a> {
                 self.typed.clear();
                 // That the VM is down, or the right to write is lost, is reported once, when it happens.
                 if self.writer && error.code != CtlCode::NotRunning {
-                    self.remark(&error.text);
+                    self.how.remark(&error.text);
                 }
                 Ok(())
             }
@@ -381,9 +465,10 @@ impl<'a> Attached<'a> {
     }
 
     fn take_chunk(&mut self, chunk: ConChunk) -> Result<(), Failure> {
-        let skipped = chunk.offset.saturating_sub(self.offset);
+        self.outage = None;
+        let skipped = chunk.offset.saturating_sub(self.place.offset);
         if skipped > 0 {
-            self.remark(&format!("{skipped} bytes skipped"));
+            self.how.remark(&format!("{skipped} bytes skipped"));
         }
         let former = self.replay_end.saturating_sub(chunk.offset);
         let former = usize::try_from(former)
@@ -395,7 +480,7 @@ impl<'a> Attached<'a> {
         if let Some(lost) = &mut self.lost {
             lost.shown(new);
         }
-        self.offset = chunk.offset.saturating_add(chunk.data.len() as u64);
+        self.place.offset = chunk.offset.saturating_add(chunk.data.len() as u64);
         if let Some(since) = self.quiet_since.as_mut().filter(|_| !chunk.data.is_empty()) {
             *since = Instant::now();
         }
@@ -420,12 +505,15 @@ impl<'a> Attached<'a> {
             // How it ended is queried, and reported when the answer has come.
             VmState::Inactive => self.ask |= !self.down,
             VmState::Starting | VmState::Running if self.down => {
-                self.down = false;
-                self.remark(&format!("{} is running again", self.vm));
+                (self.down, self.ask) = (false, true);
+                self.how
+                    .remark(&format!("{} is running again", self.how.vm));
             }
-            VmState::Running if self.suspended => self.remark(&format!("{} was resumed", self.vm)),
+            VmState::Running if self.suspended => {
+                self.how.remark(&format!("{} was resumed", self.how.vm))
+            }
             VmState::Suspended if !self.suspended => {
-                self.remark(&format!("{} is suspended", self.vm))
+                self.how.remark(&format!("{} is suspended", self.how.vm))
             }
             _ => {}
         }
@@ -434,10 +522,11 @@ impl<'a> Attached<'a> {
 
     /// Takes the answer to how the VM is; it may have been started again since.
     fn told(&mut self, info: &VmInfo) {
+        self.place.learn(info);
         if info.state == VmState::Inactive && !self.down {
             self.down = true;
             let how = how_ended(&info.last_end);
-            self.remark(&format!("{} is down: {how}", self.vm));
+            self.how.remark(&format!("{} is down: {how}", self.how.vm));
         }
     }
 
@@ -448,13 +537,13 @@ impl<'a> Attached<'a> {
             } else {
                 taken_by
             };
-            let lost = format!("{} was taken over by {by}", self.channel);
+            let lost = format!("{} was taken over by {by}", self.how.channel);
             if !self.how.terminal && self.quiet_since.is_none() {
                 return Err(Failure::new(Exit::Failed, lost));
             }
             self.typed.clear();
             let lost = format!("{lost}; you can go on watching");
-            self.remark(&lost);
+            self.how.remark(&lost);
             self.lost = self.how.terminal.then(|| Loss::new(lost));
         }
         Ok(())
@@ -465,9 +554,10 @@ impl<'a> Attached<'a> {
         let now = now.filter(|_| self.writer);
         let before = std::mem::replace(&mut self.standstill, now);
         match (before, &self.standstill) {
-            (None, Some(now)) => self.remark(&format!("{} {now}", self.channel)),
+            (None, Some(now)) => self.how.remark(&format!("{} {now}", self.how.channel)),
             (Some(_), None) if self.writer && !self.down => {
-                self.remark(&format!("{} takes input again", self.channel));
+                self.how
+                    .remark(&format!("{} takes input again", self.how.channel));
             }
             _ => {}
         }
@@ -482,7 +572,7 @@ impl<'a> Attached<'a> {
     fn give_up_in_time(&self) -> Result<(), Failure> {
         match self.gives_up() {
             Some(standstill) if standstill.waits().is_zero() => {
-                let text = format!("{} {standstill}", self.channel);
+                let text = format!("{} {standstill}", self.how.channel);
                 Err(Failure::new(Exit::Timeout, text))
             }
             _ => Ok(()),
@@ -492,31 +582,5 @@ impl<'a> Attached<'a> {
     fn show(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let written = self.out.write(bytes);
         written.map_err(|e| Failure::from(e).about("cannot write to stdout"))
-    }
-
-    /// A message of this program, on stderr, so that a redirected stdout has only the output of the guest.
-    fn remark(&self, text: &str) {
-        let text = printable(text.as_bytes());
-        match self.how.terminal {
-            true => eprint!("\r\n[{text}]\r\n"),
-            false => eprintln!("[{text}]"),
-        }
-    }
-
-    /// Moves the cursor to a new line below everything, resets the colours, and switches off what the guest may have
-    /// switched on.
-    fn farewell(&self, painted: bool) {
-        if self.how.terminal {
-            let below = if painted { "\x1b[999;1H" } else { "" };
-            let untaken = if self.all_typed() {
-                ""
-            } else {
-                "; it has not taken all that was typed"
-            };
-            eprint!(
-                "{OFF}{below}\r\n[left {} of {}{untaken}]\r\n",
-                self.channel, self.vm
-            );
-        }
     }
 }

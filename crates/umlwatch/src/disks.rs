@@ -141,7 +141,7 @@ impl Interruption {
     }
 
     /// Reads the signals that have come; true if one of them is to end the job.
-    fn look(&mut self) -> bool {
+    pub(crate) fn look(&mut self) -> bool {
         let mut ending = false;
         while let Some(signal) = self.signals.next() {
             if signal != Signal::SIGWINCH {
@@ -152,8 +152,24 @@ impl Interruption {
         ending
     }
 
+    /// Waits for so long.
+    ///
+    /// # Errors
+    /// If a signal has come that is to end it.
+    pub(crate) fn pause(&mut self, time: Duration) -> Result<(), Failure> {
+        let timeout = Timespec::try_from(time).ok();
+        let _ = poll(
+            &mut [PollFd::new(&self.signals, PollFlags::IN)],
+            timeout.as_ref(),
+        );
+        match self.look() {
+            true => Err(Failure::new(Exit::Failed, "it was interrupted")),
+            false => Ok(()),
+        }
+    }
+
     /// Waits for an answer; false if a signal came, and then none for so long.
-    fn is_answered(&mut self, stream: &impl AsFd, patience: Duration) -> bool {
+    pub(crate) fn is_answered(&mut self, stream: &impl AsFd, patience: Duration) -> bool {
         let mut until: Option<Instant> = None;
         loop {
             let left = until.map(|until| until.saturating_duration_since(Instant::now()));

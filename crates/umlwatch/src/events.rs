@@ -3,19 +3,21 @@
 use std::time::Duration;
 
 use cli::{Exit, Failure};
-use client::events::{FROM_NOW, WAIT_MS, ends_monitor, line, lines, present_state};
-use client::{refused, signals};
+use client::events::{FROM_NOW, Place, WAIT_MS, ends_monitor, line, lines, present_state, remark};
+use client::{Monitor, Stream, answered, broken, signals};
 use nix::sys::signal::Signal;
-use rpc_xdr::umlmonctrl::EventReadArgs;
+use rpc_xdr::client::ClientError;
+use rpc_xdr::umlmonctrl::{EventReadArgs, EventReadResult};
 
 use crate::disks::Interruption;
 use crate::run::Runner;
 
 impl Runner {
-    /// Shows the state, and then what happens, until CTRL-C or the end of the monitor.
+    /// Shows the state, and then what happens, until CTRL-C or the end of the monitor. A monitor that is
+    /// restarted has not ended.
     pub(crate) fn events(&mut self) -> Result<(), Failure> {
         let mut signals = Interruption::hold()?;
-        let mut args = EventReadArgs {
+        let args = EventReadArgs {
             after: FROM_NOW,
             wait_ms: 0,
         };
@@ -23,26 +25,31 @@ impl Runner {
         let info = self.call(|client| Ok(client.vm_info()?.into_result()))?;
         let (vm, json) = (self.vm().to_string(), self.style().json);
         self.print(&line(&vm, &present_state(&info, begin.last), json))?;
-        args.after = begin.last;
-        args.wait_ms = WAIT_MS;
+        let mut place = Place::after(begin.last);
         let mut ends = false;
         let signal = loop {
-            let page = self.answer(&mut signals, Duration::ZERO, |client| {
-                client.send_event_read(&args)
-            });
+            let page = self.events_after(place, &mut signals)?;
             if let Some(signal) = signals.came() {
                 break signal;
             }
             let page = match page {
-                Err(failure) if ends && failure.exit == Exit::NotRunning => return Ok(()),
-                page => page?.into_result().map_err(refused)?,
+                Err(error @ ClientError::Lost(_)) if ends => return end(broken(error)),
+                Err(error @ ClientError::Lost(_)) => {
+                    let found = self.find_events(&mut place, error, &mut signals);
+                    if let Some(signal) = signals.came() {
+                        break signal;
+                    }
+                    found?;
+                    continue;
+                }
+                page => answered(page.map(EventReadResult::into_result))?,
             };
             ends |= ends_monitor(&page);
             self.print(&lines(&vm, &page, json))?;
             if self.is_unheard() {
                 return Ok(());
             }
-            args.after = page.last;
+            place.pass(&page);
         };
         // A call may be under way.
         self.disconnect();
@@ -51,5 +58,49 @@ impl Runner {
             Signal::SIGINT => Ok(()),
             signal => signals::obey(signal),
         }
+    }
+    /// The next events; waits for them.
+    fn events_after(
+        &mut self,
+        place: Place,
+        signals: &mut Interruption,
+    ) -> Result<Result<EventReadResult, ClientError>, Failure> {
+        let args = EventReadArgs {
+            after: place.last(),
+            wait_ms: WAIT_MS,
+        };
+        let send = |monitor: &mut Monitor| monitor.send_event_read(&args);
+        let wait = |stream: &Stream| signals.is_answered(stream, Duration::ZERO);
+        self.client_mut().try_while(send, wait)
+    }
+
+    /// Goes on after a connection broke.
+    fn find_events(
+        &mut self,
+        place: &mut Place,
+        error: ClientError,
+        signals: &mut Interruption,
+    ) -> Result<(), Failure> {
+        let args = EventReadArgs {
+            after: place.before(),
+            wait_ms: 0,
+        };
+        let client = self.client_mut();
+        let pause = |time| signals.pause(time);
+        let page = client.ask_again(error, pause, |monitor| {
+            Ok(monitor.event_read(&args)?.into_result())
+        })?;
+        place.find(&page);
+        let (what, vm) = (client.what_broke(""), client.vm().to_string());
+        let line = remark(&vm, "monitor-restarted", &what, self.style().json);
+        self.print(&line)
+    }
+}
+
+/// The end of a monitor that has said that it ends.
+fn end(failure: Failure) -> Result<(), Failure> {
+    match failure.exit {
+        Exit::NotRunning => Ok(()),
+        _ => Err(failure),
     }
 }

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use cli::{Exit, Failure};
 use client::{Client, Monitor, broken, refused};
+use rpc_xdr::client::ClientError;
 use rpc_xdr::umlmonctrl::{
     ConMode, ConOpenArgs, ConOpenResult, ConOpened, ConResizeArgs, ConScreen, ConScreenArgs,
-    CtlCode, CtlError,
+    CtlCode, CtlError, VmInfo,
 };
 
 use crate::info;
@@ -33,6 +34,32 @@ pub(crate) fn open(
         }
         ConOpenResult::Error(error) => Err(refused(error)),
     }
+}
+
+/// Attaches a new connection to the channel after the one before broke; only to watch it if another client has the
+/// right to write by now.
+pub(crate) fn reopen(
+    monitor: &mut Monitor,
+    channel: &str,
+    writes: bool,
+) -> Result<Result<(ConOpened, VmInfo), CtlError>, ClientError> {
+    let mut open = |mode| {
+        let args = ConOpenArgs {
+            channel: channel.to_owned(),
+            mode,
+            who: terminal::name(),
+        };
+        monitor.con_open(&args).map(ConOpenResult::into_result)
+    };
+    let mut opened = match writes {
+        true => open(ConMode::Write)?,
+        false => open(ConMode::Watch)?,
+    };
+    if matches!(&opened, Err(error) if error.code == CtlCode::Busy) {
+        opened = open(ConMode::Watch)?;
+    }
+    let info = monitor.vm_info()?.into_result();
+    Ok(opened.and_then(|opened| Ok((opened, info?))))
 }
 
 /// Says which user has the right to write on the channel.

@@ -3,11 +3,17 @@
 use std::time::{Duration, Instant};
 
 use cli::{Exit, Failure};
+use client::answered;
 use client::words::how_ended;
-use rpc_xdr::umlmonctrl::{ConMode, ConOpenArgs, ConReadArgs, VmLastEnd, VmState, VmWaitArgs};
+use rpc_xdr::client::ClientError;
+use rpc_xdr::umlmonctrl::{
+    ConMode, ConOpenArgs, ConReadArgs, ConReadResult, VmLastEnd, VmState, VmWaitArgs,
+};
 
 use crate::argument::Sign;
-use crate::run::Runner;
+use crate::opening::reopen;
+use crate::place::Place;
+use crate::run::{Runner, seconds_until};
 use client::terminal;
 
 /// How much output one reply may carry, in bytes.
@@ -38,8 +44,13 @@ impl Runner {
     }
 
     fn wait_for_word(&mut self, seconds: u32) -> Result<(), Failure> {
-        let args = VmWaitArgs { seconds };
-        let now = self.call(|client| Ok(client.vm_ready(&args)?.into_result()))?;
+        let until = Instant::now() + Duration::from_secs(seconds.into());
+        let now = self.client_mut().ask(|monitor| {
+            let args = VmWaitArgs {
+                seconds: seconds_until(until),
+            };
+            Ok(monitor.vm_ready(&args)?.into_result())
+        })?;
         match (now.ready, now.ended) {
             (true, _) => Ok(()),
             (false, true) => Err(ended(&now.last_end)),
@@ -64,28 +75,37 @@ impl Runner {
         };
         let opened = self.call(|client| Ok(client.con_open(&open)?.into_result()))?;
         let mut search = Search::new(text);
-        let mut offset = opened.run_start.max(opened.start);
+        let mut place = Place::at(opened.run_start.max(opened.start));
+        place.learn(&info);
         let until = Instant::now() + Duration::from_secs(seconds.into());
         loop {
             let left = until.saturating_duration_since(Instant::now());
             let args = ConReadArgs {
                 channel: channel.to_owned(),
-                offset,
+                offset: place.offset,
                 max: OUTPUT_MAX,
                 wait_ms: u32::try_from(left.as_millis().min(WAIT_MS)).unwrap_or(0),
             };
-            let chunk = self.call(|client| Ok(client.con_read(&args)?.into_result()))?;
+            let chunk = match self.client_mut().monitor()?.con_read(&args) {
+                Err(error @ ClientError::Lost(_)) => {
+                    if !self.watch_again(channel, error, &mut place)? {
+                        search = Search::new(text);
+                    }
+                    continue;
+                }
+                chunk => answered(chunk.map(ConReadResult::into_result))?,
+            };
             if chunk.state == VmState::Inactive {
                 let info = self.call(|client| Ok(client.vm_info()?.into_result()))?;
                 return Err(ended(&info.last_end));
             }
-            if chunk.offset != offset {
+            if chunk.offset != place.offset {
                 search = Search::new(text);
             }
             if search.find(&chunk.data) {
                 return Ok(());
             }
-            offset = chunk.offset.saturating_add(chunk.data.len() as u64);
+            place.offset = chunk.offset.saturating_add(chunk.data.len() as u64);
             if left.is_zero() && chunk.data.is_empty() {
                 let text = String::from_utf8_lossy(text);
                 return Err(Failure::new(
@@ -94,6 +114,25 @@ impl Runner {
                 ));
             }
         }
+    }
+}
+
+impl Runner {
+    /// Goes on watching after a connection broke; false if the VM is another one.
+    fn watch_again(
+        &mut self,
+        channel: &str,
+        error: ClientError,
+        place: &mut Place,
+    ) -> Result<bool, Failure> {
+        let pause = |time| {
+            std::thread::sleep(time);
+            Ok(())
+        };
+        let client = self.client_mut();
+        let (opened, info) = client.ask_again(error, pause, |it| reopen(it, channel, false))?;
+        client.tell_that_it_is_back();
+        Ok(place.find(&opened, &info))
     }
 }
 

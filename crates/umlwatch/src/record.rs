@@ -7,12 +7,18 @@ use std::path::Path;
 use std::time::Instant;
 
 use cli::{Exit, Failure};
-use client::signals::{self, Signals};
 use client::when::now;
+use client::{Monitor, answered, signals};
 use nix::sys::signal::Signal;
-use rpc_xdr::umlmonctrl::{ConChunk, ConMode, ConOpenArgs, ConReadArgs, ConSize, ConSizesArgs};
+use rpc_xdr::client::ClientError;
+use rpc_xdr::umlmonctrl::{
+    ConChunk, ConMode, ConOpenArgs, ConReadArgs, ConSize, ConSizesArgs, CtlError,
+};
 use serde_json::json;
 
+use crate::disks::Interruption;
+use crate::opening::reopen;
+use crate::place::Place;
 use crate::run::Runner;
 use client::terminal;
 
@@ -30,38 +36,59 @@ impl Runner {
             who: terminal::name(),
         };
         let opened = self.call(|client| Ok(client.con_open(&open)?.into_result()))?;
+        let info = self.call(|client| Ok(client.vm_info()?.into_result()))?;
+        let mut place = Place::at(opened.end);
+        place.learn(&info);
         let mut sizes = Sizes::default();
         sizes.take(self.sizes_after(channel, 0)?);
         let size = sizes.at(opened.end);
         let title = format!("{channel} of {}", self.vm());
         let mut recording = Recording::begin(path, &title, size)?;
-        let signals = Signals::hold()?;
-        let mut offset = opened.end;
-        let signal = loop {
-            let args = ConReadArgs {
-                channel: channel.to_owned(),
-                offset,
-                max: OUTPUT_MAX,
-                wait_ms: STEP_MS,
+        let mut signals = Interruption::hold()?;
+        let ended = loop {
+            let step = step(self.client_mut().monitor()?, channel, &place, &sizes);
+            let goes_on = match step {
+                Err(error @ ClientError::Lost(_)) => {
+                    let again = self.record_again(channel, error, &mut place, &mut signals);
+                    again.map(|()| sizes.begin_again(place.offset))
+                }
+                step => answered(step).and_then(|(chunk, later)| {
+                    sizes.take(later);
+                    recording.advance(&chunk, &mut sizes)?;
+                    place.offset = chunk.offset.saturating_add(chunk.data.len() as u64);
+                    Ok(())
+                }),
             };
-            let chunk = self.call(|client| Ok(client.con_read(&args)?.into_result()))?;
-            // Asked for afterwards, so that none within the chunk is missing.
-            sizes.take(self.sizes_after(channel, sizes.last)?);
-            recording.advance(&chunk, &mut sizes)?;
-            offset = chunk.offset.saturating_add(chunk.data.len() as u64);
-            match signals.next() {
-                None | Some(Signal::SIGWINCH) => {}
+            signals.look();
+            match signals.came() {
                 Some(signal) => break signal,
+                None => goes_on?,
             }
         };
         recording.end()?;
         // The connection is not attached any more.
         self.disconnect();
         drop(signals);
-        match signal {
+        match ended {
             Signal::SIGINT => Ok(()),
             signal => signals::obey(signal),
         }
+    }
+
+    /// Goes on after a connection broke.
+    fn record_again(
+        &mut self,
+        channel: &str,
+        error: ClientError,
+        place: &mut Place,
+        signals: &mut Interruption,
+    ) -> Result<(), Failure> {
+        let client = self.client_mut();
+        let pause = |time| signals.pause(time);
+        let (opened, info) = client.ask_again(error, pause, |it| reopen(it, channel, false))?;
+        client.tell_that_it_is_back();
+        place.find(&opened, &info);
+        Ok(())
     }
 
     /// The sizes that the window of the channel has had after the one with this number.
@@ -75,18 +102,52 @@ impl Runner {
     }
 }
 
+/// The output that comes next, and the sizes that the window has had meanwhile: asked for afterwards, so that none
+/// within the output is missing.
+fn step(
+    monitor: &mut Monitor,
+    channel: &str,
+    place: &Place,
+    sizes: &Sizes,
+) -> Result<Result<(ConChunk, Vec<ConSize>), CtlError>, ClientError> {
+    let args = ConReadArgs {
+        channel: channel.to_owned(),
+        offset: place.offset,
+        max: OUTPUT_MAX,
+        wait_ms: STEP_MS,
+    };
+    let later = ConSizesArgs {
+        channel: channel.to_owned(),
+        after: sizes.last,
+    };
+    let chunk = monitor.con_read(&args)?.into_result();
+    let later = monitor.con_sizes(&later)?.into_result();
+    Ok(chunk.and_then(|chunk| Ok((chunk, later?.sizes))))
+}
+
 /// Sizes of the window whose places in the output have not been reached.
 #[derive(Default)]
 struct Sizes {
     waiting: VecDeque<ConSize>,
     /// The number of the last one that was taken.
     last: u64,
+    /// Those at places before this one do not count.
+    from: u64,
 }
 
 impl Sizes {
     fn take(&mut self, sizes: Vec<ConSize>) {
         self.last = sizes.last().map_or(self.last, |size| size.number);
+        let sizes = sizes.into_iter().filter(|size| size.offset >= self.from);
         self.waiting.extend(sizes);
+    }
+
+    /// Another monitor may count them anew.
+    fn begin_again(&mut self, from: u64) {
+        *self = Sizes {
+            from,
+            ..Sizes::default()
+        };
     }
 
     /// The next one at or before an offset.

@@ -1,5 +1,7 @@
 //! Executes one command after the other.
 
+use std::time::{Duration, Instant};
+
 use cli::{Exit, Failure, Output, Visible};
 use client::signals::{self, Signals};
 use client::{Client, Monitor, password};
@@ -205,9 +207,8 @@ impl Runner {
                 offset,
                 max,
             };
-            let chunk = shown
-                .runner
-                .call(|client| Ok(client.log_read(&args)?.into_result()))?;
+            let read = |monitor: &mut Monitor| Ok(monitor.log_read(&args)?.into_result());
+            let chunk = shown.runner.client.ask(read)?;
             // Otherwise the log was rotated, or is kept in memory and its beginning is gone.
             let goes_on = !chunk.data.is_empty() && chunk.offset >= offset;
             match &signals {
@@ -245,7 +246,13 @@ impl Runner {
     }
 
     pub(crate) fn wait(&mut self, seconds: u32) -> Result<(), Failure> {
-        let waited = self.client.wait(seconds)?;
+        let until = Instant::now() + Duration::from_secs(seconds.into());
+        let waited = self.client.ask(|monitor| {
+            let args = VmWaitArgs {
+                seconds: seconds_until(until),
+            };
+            Ok(monitor.vm_wait(&args)?.into_result())
+        })?;
         match waited.inactive {
             true => Ok(()),
             false => Err(Failure::new(
@@ -274,6 +281,12 @@ impl Runner {
             )),
         }
     }
+}
+
+/// How many seconds it is until then, rounded up.
+pub(crate) fn seconds_until(then: Instant) -> u32 {
+    let left = then.saturating_duration_since(Instant::now());
+    u32::try_from(left.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
 }
 
 /// Waits a little for more; true if the user has ended it.

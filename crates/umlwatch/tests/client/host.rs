@@ -203,19 +203,21 @@ impl Played {
 
     async fn serve_direct(self: Rc<Self>, listener: TcpListener) {
         while let Ok((stream, _)) = listener.accept().await {
-            spawn_local(Rc::clone(&self).serve_monitor(stream));
+            let served = spawn_local(Rc::clone(&self).serve_monitor(stream));
+            self.service.hold(&served);
         }
     }
 
     async fn serve_redirector(self: Rc<Self>, listener: TcpListener) {
         while let Ok((mut stream, _)) = listener.accept().await {
             let host = Rc::clone(&self);
-            spawn_local(async move {
+            let served = spawn_local(async move {
                 if redirected(&mut stream).await {
                     host.service.note("redirected");
                     host.serve_monitor(stream).await;
                 }
             });
+            self.service.hold(&served);
         }
     }
 

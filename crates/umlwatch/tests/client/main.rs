@@ -15,5 +15,6 @@ mod interactive;
 mod monitor;
 mod program;
 mod remote;
+mod restarted;
 mod rpc;
 mod terminal;

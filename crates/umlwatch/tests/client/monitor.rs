@@ -102,6 +102,21 @@ impl Monitor {
         self.dir.path().to_owned()
     }
 
+    /// It ends without leaving: its socket is still there.
+    pub(crate) fn die(&mut self) {
+        drop(self.stop.take());
+        self.thread.take().map(JoinHandle::join);
+    }
+
+    /// All of these, in whatever order it is asked.
+    pub(crate) fn expect_all(&self, begins: &[&str]) {
+        let mut missing = begins.to_vec();
+        while !missing.is_empty() {
+            let call = self.expect("");
+            missing.retain(|begin| !call.starts_with(begin));
+        }
+    }
+
     /// The next thing it is asked that begins so.
     pub(crate) fn expect(&self, begin: &str) -> String {
         loop {
@@ -118,8 +133,7 @@ impl Monitor {
 
 impl Drop for Monitor {
     fn drop(&mut self) {
-        drop(self.stop.take());
-        self.thread.take().map(JoinHandle::join);
+        self.die();
     }
 }
 

@@ -1,0 +1,109 @@
+//! A connection to a monitor that broke, and the attempts to connect again. A VM can outlive its monitor, and another
+//! one takes it over: after the death of the monitor, or when its program is replaced (`umladmin upgrade`). Runs in the
+//! clients.
+
+use std::time::{Duration, Instant};
+
+use cli::{Exit, Failure};
+use rpc_xdr::client::ClientError;
+
+use crate::call::broken;
+use crate::stream::Connection;
+
+/// How long a monitor that is gone may take to come back.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The same if it probably has ended as it was told to: its VM was down, or its socket has been removed. An idle monitor
+/// may be replaced, too.
+const LITTLE_PATIENCE: Duration = Duration::from_secs(2);
+/// How long each attempt to connect may take.
+const ATTEMPT: Duration = Duration::from_secs(3);
+/// Between two attempts: first, and after many.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+/// An outage that is shorter is told only when it is over.
+const UNNOTICED: Duration = Duration::from_secs(1);
+
+/// The time from the loss of a connection until calls are answered again.
+#[derive(Debug)]
+pub struct Outage {
+    /// How the connection broke: the failure if the monitor does not come back.
+    why: Failure,
+    since: Instant,
+    limit: Duration,
+    pause: Duration,
+    next: Instant,
+    told: bool,
+    told_back: bool,
+}
+
+impl Outage {
+    /// Of a connection that has just broken. `is_down`: the VM has ended before.
+    ///
+    /// # Errors
+    /// [`broken`] if it did not break: connecting again is of no use.
+    pub fn begin(error: ClientError, is_down: bool) -> Result<Outage, Failure> {
+        let is_lost = matches!(error, ClientError::Lost(_));
+        let why = broken(error);
+        if !is_lost {
+            return Err(why);
+        }
+        let now = Instant::now();
+        Ok(Outage {
+            why,
+            since: now,
+            limit: if is_down { LITTLE_PATIENCE } else { PATIENCE },
+            pause: PAUSES.0,
+            next: now,
+            told: false,
+            told_back: false,
+        })
+    }
+
+    /// How the connection broke.
+    pub fn why(&self) -> &Failure {
+        &self.why
+    }
+
+    /// How long to wait until the next attempt.
+    pub fn waits(&self) -> Duration {
+        self.next.saturating_duration_since(Instant::now())
+    }
+
+    /// An attempt by `connect`, which gets its time limit, unless it is too early for it; None if there is no connection
+    /// yet. `has_left`: the monitor has probably ended as it was told to.
+    ///
+    /// # Errors
+    /// How the connection broke, if the monitor does not come back in time; that the password is no longer accepted.
+    pub(crate) fn attempt(
+        &mut self,
+        has_left: bool,
+        connect: impl FnOnce(Duration) -> Result<Connection, Failure>,
+    ) -> Result<Option<Connection>, Failure> {
+        if !self.waits().is_zero() {
+            return Ok(None);
+        }
+        if has_left {
+            self.limit = self.limit.min(LITTLE_PATIENCE);
+        }
+        if self.since.elapsed() >= self.limit {
+            return Err(self.why.clone());
+        }
+        self.next = Instant::now() + self.pause;
+        self.pause = PAUSES.1.min(self.pause * 2);
+        match connect(ATTEMPT) {
+            Ok(connection) => Ok(Some(connection)),
+            Err(failure) if failure.exit == Exit::NotAuthorised => Err(failure),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Whether the user should be told now that there is a connection again; once.
+    pub fn is_back(&mut self) -> bool {
+        !std::mem::replace(&mut self.told_back, true)
+    }
+
+    /// Whether the user should be told now that it lasts; once.
+    pub fn is_noticed(&mut self) -> bool {
+        let lasts = self.limit == PATIENCE && self.since.elapsed() >= UNNOTICED;
+        lasts && !std::mem::replace(&mut self.told, true)
+    }
+}
