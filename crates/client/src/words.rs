@@ -17,6 +17,9 @@ pub fn state(state: VmState) -> &'static str {
     }
 }
 
+/// The state of a VM that has outlived its monitor, as programs read it.
+pub const NO_MONITOR: &str = "no-monitor";
+
 /// How a kernel ended, as programs read it. People read a blank instead of the hyphen ([`for_people`]).
 pub fn end(end: VmEnd) -> &'static str {
     match end {

@@ -25,7 +25,7 @@ pub(crate) enum KernelStep {
 pub(crate) enum MonitorStep {
     /// SIGTERM.
     Terminate,
-    /// SIGKILL; its kernel ends with it.
+    /// SIGKILL; its kernel is killed afterwards.
     Kill,
 }
 

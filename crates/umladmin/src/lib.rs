@@ -41,10 +41,12 @@ mod selection;
 mod snapshot;
 mod start;
 mod stop;
+mod survivor;
 mod temporary;
 mod top;
 mod undo;
 mod update;
+mod upgrade;
 mod wait;
 
 pub use image::apart::{is_apart, main as apart};

@@ -6,6 +6,7 @@ use std::io;
 
 use cli::{Exit, Failure, Line};
 use client::json::ascii;
+use client::words::NO_MONITOR;
 use config::Config;
 use serde_json::Value;
 
@@ -99,7 +100,7 @@ fn csv<'a>(
 fn is_chosen(line: &Line, state: &str) -> bool {
     let class = match state {
         OFF => "off",
-        "running" | "suspended" | "starting" | "stopping" => "active",
+        "running" | "suspended" | "starting" | "stopping" | NO_MONITOR => "active",
         "inactive" => "inactive",
         _ => "",
     };
@@ -110,7 +111,7 @@ fn is_chosen(line: &Line, state: &str) -> bool {
 fn colour(seen: &Seen) -> Colour {
     match seen.state {
         _ if seen.is_faulty => Colour::Red,
-        NOT_RESPONDING | UNKNOWN => Colour::Red,
+        NOT_RESPONDING | NO_MONITOR | UNKNOWN => Colour::Red,
         OFF | "inactive" => Colour::Dim,
         _ => Colour::Plain,
     }

@@ -5,10 +5,11 @@ use std::time::Duration;
 use cli::{Exit, Failure};
 use client::Client;
 use config::{Config, VmName};
+use daemon::Home;
 use rpc_xdr::umlmonctrl::VmState;
 
 use crate::report::{Report, Row};
-use crate::{parallel, selection};
+use crate::{parallel, selection, start};
 
 /// How long a monitor may take to carry out a command.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -69,6 +70,9 @@ fn carry_out(
     command: Command,
     timeout: Duration,
 ) -> Result<&'static str, Failure> {
+    if matches!(Home::of_monitor(&config.global, vm).holder(), Ok(None)) {
+        start::adopt(config, vm).map_err(|why| Failure::new(Exit::Failed, why))?;
+    }
     let mut client = Client::at(vm, config.global.ctrl(vm)).with_limit(LIMIT);
     let is_inactive = client.info()?.state == VmState::Inactive;
     match command {

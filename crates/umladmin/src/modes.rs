@@ -10,6 +10,7 @@ use config::Config;
 use crate::{
     check, clone, create, delete, edit, effective, elsewhere, events, image, kernelcheck, list,
     machines, metrics, network, password, rename, selection, snapshot, start, stop, top, update,
+    upgrade,
 };
 
 /// A mode of operation: what the first operand of umladmin can be.
@@ -68,6 +69,16 @@ pub const MODES: &[Mode] = &[
         ),
         options: &["timeout"],
         run: |order| update::run(&order.config()?, order.names, order.timeout),
+    },
+    Mode {
+        word: Word::new(
+            "upgrade",
+            Some(Arg::VM),
+            "Has monitors go on with a new program, while VMs run",
+        ),
+        // Without effect, as with start.
+        options: &["timeout"],
+        run: |order| upgrade::run(&order.config()?, order.names),
     },
     Mode {
         word: Word::new(

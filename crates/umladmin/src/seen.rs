@@ -12,7 +12,7 @@ use daemon::Home;
 use rpc_xdr::umlmonctrl::{NicInfo, NicLink, VmEnd, VmInfo, VmState};
 use serde_json::{Value, json};
 
-use crate::{monitor, selection};
+use crate::{monitor, selection, survivor};
 
 /// How long a monitor may take to answer.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -49,7 +49,7 @@ pub(crate) struct Seen {
 }
 
 /// All states, in the words of JSON.
-pub(crate) const STATES: [&str; 8] = [
+pub(crate) const STATES: [&str; 9] = [
     OFF,
     "inactive",
     "starting",
@@ -57,6 +57,7 @@ pub(crate) const STATES: [&str; 8] = [
     "suspended",
     "stopping",
     NOT_RESPONDING,
+    words::NO_MONITOR,
     UNKNOWN,
 ];
 pub(crate) const OFF: &str = "off";
@@ -84,7 +85,14 @@ pub(crate) fn look(config: &Config, vm: &VmName) -> Seen {
         }
     }
     let answer = match Home::of_monitor(&config.global, vm).holder() {
-        Ok(None) => return seen,
+        Ok(None) => {
+            if survivor::of(config, vm).is_some() {
+                seen.is_known = true;
+                seen.state = words::NO_MONITOR;
+                seen.error = Some(survivor::advice(vm));
+            }
+            return seen;
+        }
         Ok(Some(pid)) => {
             seen.monitor_pid = Some(pid);
             ask(vm, monitor::ctrl(config, vm, pid))
@@ -127,7 +135,7 @@ fn ask(vm: &VmName, ctrl: PathBuf) -> Result<VmInfo, Failure> {
 impl Seen {
     /// Whether its monitor runs and has answered.
     pub(crate) fn answers(&self) -> bool {
-        ![OFF, NOT_RESPONDING, UNKNOWN].contains(&self.state)
+        ![OFF, NOT_RESPONDING, words::NO_MONITOR, UNKNOWN].contains(&self.state)
     }
 
     fn take(&mut self, info: &VmInfo) {

@@ -14,7 +14,7 @@ use daemon::Home;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::report::{Report, Row};
-use crate::{parallel, selection, wait};
+use crate::{parallel, selection, survivor, wait};
 
 /// How long a monitor may take until it is ready, and a kernel until it executes.
 const READY: Duration = Duration::from_secs(60);
@@ -113,7 +113,11 @@ fn start_one(
         Ok(Some(pid)) => return Ok(("left as it is", format!("its monitor runs, pid {pid}"))),
         Err(e) => return Err(e.to_string()),
     }
+    let outlived = survivor::of(config, vm).is_some();
     start_monitor(program, &config.path, vm, Group::Ours)?;
+    if outlived {
+        return Ok(("adopted", "it had outlived its monitor".into()));
+    }
     if configured.start == StartType::Manual {
         return Ok(("monitor started", "not booted: start = manual".into()));
     }
@@ -172,6 +176,23 @@ pub(crate) fn start_monitor(
         }
         Err(e) => Err(format!("cannot wait for its monitor: {e}")),
     }
+}
+
+/// Gives the VM a monitor again, if it has outlived its own; says whether it has.
+///
+/// # Errors
+/// If no monitor takes it over, and how to end it nevertheless.
+pub(crate) fn adopt(config: &Config, vm: &VmName) -> Result<bool, String> {
+    let Some(pid) = survivor::of(config, vm) else {
+        return Ok(false);
+    };
+    start_monitor(&monitor_program(), &config.path, vm, Group::Own)
+        .map(|()| true)
+        .map_err(|why| {
+            format!(
+                "it has outlived its monitor: {why}; 'kill -9 {pid}' ends it without a shutdown"
+            )
+        })
 }
 
 /// Waits for a process to end; None if it takes longer.

@@ -18,7 +18,7 @@ use crate::interrupt::Interrupts;
 use crate::ladder::{self, KernelStep, MonitorStep, Outcome, Stoppable};
 use crate::monitor::{self, Process};
 use crate::report::{Report, Row};
-use crate::{parallel, selection, wait};
+use crate::{parallel, selection, start, survivor, wait};
 
 /// How long a monitor may take to tell the state of its VM, before it counts as hanging.
 const STATE: Duration = Duration::from_secs(5);
@@ -108,6 +108,12 @@ fn bring_down(
     let home = Home::of_monitor(&config.global, vm);
     let pid = match home.holder() {
         Ok(Some(pid)) => pid,
+        // Only a monitor can shut its guest down.
+        Ok(None) if start::adopt(config, vm)? => home
+            .holder()
+            .ok()
+            .flatten()
+            .ok_or("the monitor that has taken it over has ended; its log may say why")?,
         Ok(None) if selection::is_configured(config, vm) => return Ok(None),
         // No such VM: the configuration has the best message.
         Ok(None) => return config.vm(vm).map(|_| None).map_err(|e| e.to_string()),
@@ -130,6 +136,8 @@ fn bring_down(
     let mut monitor = MonitorProcess { process, pace };
     let rung = ladder::climb(ladder::MONITOR, Duration::ZERO, &mut monitor)
         .ok_or_else(|| format!("its monitor, pid {pid}, does not end"))?;
+    // It outlives a monitor that is killed.
+    survivor::end(config, vm).map_err(|error| format!("its processes do not end: {error}"))?;
     let by = [kernel, forced(rung)];
     let by: Vec<&str> = by.into_iter().flatten().collect();
     Ok(Some(match by.is_empty() {

@@ -6,11 +6,11 @@ use cli::{Exit, Failure};
 use config::{Config, StartType, VmName};
 
 use crate::report::{Report, Row};
-use crate::{monitor, selection, start, stop};
+use crate::{monitor, selection, start, stop, survivor};
 
 pub(crate) fn run(config: &Config, names: &[&str], timeout: Duration) -> Result<Exit, Failure> {
     let report = Report::new();
-    let running = monitor::running(config).map_err(|e| {
+    let mut running = monitor::running(config).map_err(|e| {
         let global = &config.global;
         Failure::from(e).about(format_args!(
             "cannot read {} and {}",
@@ -18,6 +18,13 @@ pub(crate) fn run(config: &Config, names: &[&str], timeout: Duration) -> Result<
             global.rundir.display()
         ))
     })?;
+    let is_running = |vm: &&VmName| running.contains(vm);
+    let survivors = config.vm_names().filter(|vm| !is_running(vm));
+    let survivors = survivors.filter(|vm| survivor::of(config, vm).is_some());
+    // Those with start = off are stopped, as if they had a monitor; the others are given one.
+    let is_off = |vm: &&VmName| config.vm(vm).is_ok_and(|vm| vm.start == StartType::Off);
+    let survivors: Vec<VmName> = survivors.filter(is_off).cloned().collect();
+    running.extend(survivors);
     let meant = selection::named_or_all(config, names)?;
     let is_known = |vm: &&VmName| selection::is_configured(config, vm) || running.contains(vm);
     if let Some(vm) = meant.iter().find(|vm| !is_known(vm)) {

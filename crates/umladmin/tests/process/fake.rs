@@ -4,15 +4,23 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
+use std::process::Command;
 use std::rc::Rc;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use config::{Config, VmName};
 use daemon::PidFile;
 use fake_monitor::{Manner, Service};
 use rpc_xdr::umlmonctrl::VmState;
+use signal_hook::consts::SIGUSR2;
 use tokio::net::UnixListener;
+
+/// In the environment of a fake that goes on in the process of another one.
+pub const AGAIN: &str = "UMLADMIN_FAKE_AGAIN";
 
 /// No fake outlives its test by more than this.
 const LIFE: Duration = Duration::from_secs(120);
@@ -37,10 +45,30 @@ pub fn run(file: &Path, vms: &[VmName], ready: impl FnOnce()) {
             lock
         })
         .collect();
-    runtime.block_on(tasks.run_until(async {
+    let upgrade = Arc::new(AtomicBool::new(false));
+    signal_hook::flag::register(SIGUSR2, Arc::clone(&upgrade)).unwrap();
+    let wanted = runtime.block_on(tasks.run_until(async {
         ready();
-        tokio::time::sleep(LIFE).await;
+        let until = Instant::now() + LIFE;
+        while Instant::now() < until && !upgrade.load(Ordering::SeqCst) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        upgrade.load(Ordering::SeqCst)
     }));
+    if wanted {
+        go_on_with_the_program_on_the_disk();
+    }
+}
+
+/// As the real one: in the same process, with locks and sockets anew.
+fn go_on_with_the_program_on_the_disk() {
+    let program = std::env::current_exe().unwrap();
+    let program = program.to_str().unwrap().trim_end_matches(" (deleted)");
+    let error = Command::new(program)
+        .args(std::env::args_os().skip(1))
+        .env(AGAIN, "")
+        .exec();
+    panic!("{program}: {error}");
 }
 
 fn listen(config: &Config, vm: &VmName) -> (Rc<Service>, UnixListener) {

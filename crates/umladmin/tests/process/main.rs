@@ -9,6 +9,7 @@
 
 mod fake;
 mod many;
+mod survival;
 mod world;
 
 use std::fs;
@@ -35,7 +36,9 @@ fn fake_monitor() {
     let vm = VmName::try_from(std::env::var("UMLADMIN_FAKE_VM").unwrap().as_str()).unwrap();
     let fifo = PathBuf::from(&file).with_file_name(format!("{vm}.ready"));
     fake::run(Path::new(&file), &[vm], || {
-        fs::write(fifo, "ready\n").unwrap()
+        if std::env::var_os(fake::AGAIN).is_none() {
+            fs::write(fifo, "ready\n").unwrap();
+        }
     });
 }
 

@@ -22,7 +22,11 @@ impl World {
         fs::hard_link(env!("CARGO_BIN_EXE_umladmin"), &here)
             .or_else(|_| fs::copy(env!("CARGO_BIN_EXE_umladmin"), &here).map(drop))
             .unwrap();
-        let fake = std::env::current_exe().unwrap();
+        let fake = world.path("monitor");
+        let test = std::env::current_exe().unwrap();
+        fs::hard_link(&test, &fake)
+            .or_else(|_| fs::copy(&test, &fake).map(drop))
+            .unwrap();
         let script = format!(
             "#!/bin/sh\nready=${{2%/*}}/$3.ready\nmkfifo $ready\n\
              UMLADMIN_FAKE_CONFIG=$2 UMLADMIN_FAKE_VM=$3 {} --exact fake_monitor >/dev/null 2>&1 </dev/null &\n\
@@ -32,6 +36,13 @@ impl World {
         fs::write(&program, script).unwrap();
         fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
         world
+    }
+
+    /// Puts another program in the place of the monitors'.
+    pub fn install_another_monitor(&self) {
+        let (draft, program) = (self.path("monitor.new"), self.path("monitor"));
+        fs::copy(std::env::current_exe().unwrap(), &draft).unwrap();
+        fs::rename(draft, program).unwrap();
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
