@@ -12,13 +12,14 @@ use crate::stream::Connection;
 
 /// How long a monitor that is gone may take to come back.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The same if it probably has ended as it was told to: its VM was down, or its socket has been removed. An idle monitor
-/// may be replaced, too.
+/// The same if it perhaps has ended as it was told to: its VM was down, or its socket has been removed. If both are so, it
+/// has; but an idle monitor may be replaced, too, and a new one removes the socket before it makes its own.
 const LITTLE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long each attempt to connect may take.
 const ATTEMPT: Duration = Duration::from_secs(3);
-/// Between two attempts: first, and after many.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(500));
+/// Between two attempts: a tenth of the time that it has lasted, but not less and not more than this. A monitor that is
+/// back keeps only so much of what a guest writes meanwhile.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
 /// An outage that is shorter is told only when it is over.
 const UNNOTICED: Duration = Duration::from_secs(1);
 
@@ -29,7 +30,7 @@ pub struct Outage {
     why: Failure,
     since: Instant,
     limit: Duration,
-    pause: Duration,
+    is_down: bool,
     next: Instant,
     told: bool,
     told_back: bool,
@@ -50,8 +51,8 @@ impl Outage {
         Ok(Outage {
             why,
             since: now,
-            limit: if is_down { LITTLE_PATIENCE } else { PATIENCE },
-            pause: PAUSES.0,
+            limit: PATIENCE,
+            is_down,
             next: now,
             told: false,
             told_back: false,
@@ -81,14 +82,15 @@ impl Outage {
         if !self.waits().is_zero() {
             return Ok(None);
         }
-        if has_left {
-            self.limit = self.limit.min(LITTLE_PATIENCE);
-        }
+        self.limit = match (has_left, self.is_down) {
+            (true, true) => Duration::ZERO,
+            (true, false) | (false, true) => LITTLE_PATIENCE,
+            (false, false) => PATIENCE,
+        };
         if self.since.elapsed() >= self.limit {
             return Err(self.why.clone());
         }
-        self.next = Instant::now() + self.pause;
-        self.pause = PAUSES.1.min(self.pause * 2);
+        self.next = Instant::now() + (self.since.elapsed() / 10).clamp(PAUSES.0, PAUSES.1);
         match connect(ATTEMPT) {
             Ok(connection) => Ok(Some(connection)),
             Err(failure) if failure.exit == Exit::NotAuthorised => Err(failure),
