@@ -30,6 +30,7 @@ pub mod host;
 pub mod hostile;
 mod injection;
 mod inner_host;
+pub mod lan;
 pub mod network;
 pub mod other_host;
 mod processes;

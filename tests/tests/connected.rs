@@ -8,10 +8,11 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Command};
+use std::process::Command;
 use std::time::Instant;
 
-use e2e::network::{enter, ip, join_lan, snapshot};
+use e2e::lan::{BY_DHCP, Background, Neighbour};
+use e2e::network::{enter, ip, snapshot};
 use e2e::{Console, Login, Vm, World, free_port, run, wait_for};
 
 /// What is transferred in each direction: so many megabytes as `UMLMON_TEST_TRANSFER` says.
@@ -19,62 +20,6 @@ fn load() -> Vec<u8> {
     let set = std::env::var("UMLMON_TEST_TRANSFER").ok();
     let megabytes: usize = set.map_or(16, |megabytes| megabytes.parse().unwrap());
     e2e::flood(megabytes << 20)
-}
-
-/// A program that ends with the test.
-struct Helper(Child);
-
-impl Helper {
-    fn run(program: &str, args: &[&str]) -> Helper {
-        Helper(Command::new(program).args(args).spawn().unwrap())
-    }
-}
-
-impl Drop for Helper {
-    fn drop(&mut self) {
-        self.0.kill().unwrap();
-        self.0.wait().unwrap();
-    }
-}
-
-/// Another host, at the other end of lan0, with the address 10.8.0.2.
-struct Neighbour(Helper);
-
-impl Neighbour {
-    fn new() -> Neighbour {
-        join_lan();
-        let neighbour = Neighbour(Helper::run("unshare", &["--net", "sleep", "1000"]));
-        let pid = neighbour.0.0.id();
-        let of = |who: &str| fs::read_link(format!("/proc/{who}/ns/net")).ok();
-        let own = of("thread-self");
-        wait_for("a namespace", || {
-            (of(&pid.to_string()).is_some_and(|it| Some(it) != own)).then_some(())
-        });
-        ip(&format!("link set lan1 netns {pid}"));
-        for words in [
-            "ip link set lan1 up",
-            "ip addr add 10.8.0.2/24 dev lan1",
-            "ip route add 10.9.0.2 dev lan1",
-        ] {
-            neighbour.run(words);
-        }
-        neighbour
-    }
-
-    /// Begins a command of the shell there.
-    fn begin(&self, line: &str) -> Helper {
-        let pid = self.0.0.id().to_string();
-        Helper::run("nsenter", &["-t", &pid, "-n", "sh", "-c", line])
-    }
-
-    /// Runs a command there.
-    #[track_caller]
-    fn run(&self, words: &str) {
-        let pid = self.0.0.id().to_string();
-        let mut command = Command::new("nsenter");
-        command.args(["-t", &pid, "-n"]).args(words.split(' '));
-        run(&mut command).ok();
-    }
 }
 
 /// A shell in the guest, which has said what it was told to before it is told the next thing.
@@ -161,7 +106,7 @@ fn host_to_host(transport: &str, nic: &str, mtu: &str) {
         return;
     };
     enter();
-    let neighbour = Neighbour::new();
+    let neighbour = Neighbour::join();
     let before = snapshot();
     let load = load();
     let vm = world
@@ -236,7 +181,7 @@ fn by_a_process_without_an_interface_of_the_host() {
         return;
     };
     enter();
-    let _neighbour = Neighbour::new();
+    let _neighbour = Neighbour::join();
     fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647").unwrap();
     let (before, load, port) = (snapshot(), e2e::flood(2 << 20), free_port());
     let vm = world
@@ -284,12 +229,6 @@ fn by_a_process_without_an_interface_of_the_host() {
     assert!(TcpListener::bind(("127.0.0.1", port)).is_ok());
 }
 
-/// Sets an interface up by DHCP, as the guest of a test can: with what this script of udhcpc does.
-const BY_DHCP: &str = "mount -o remount,rw / 2> /dev/null; nic=$(basename /sys/class/net/[ve]*0); \
-     printf '#!/bin/sh\\n[ $1 = bound ] || exit 0\\nip addr add $ip/$mask dev $interface\\n\
-     ip route add default via $router\\necho nameserver $dns > /etc/resolv.conf\\n' > /tmp/dhcp && \
-     chmod +x /tmp/dhcp && ip link set $nic up && udhcpc -i $nic -n -q -s /tmp/dhcp";
-
 /// A guest in a network that the suite makes, with another one that has 10.86.0.2, cannot do everything.
 fn is_kept_apart(db: &mut Shell) {
     // Whatever listens on the host.
@@ -320,7 +259,7 @@ fn by_a_network_of_the_suite() {
         return;
     };
     enter();
-    let neighbour = Neighbour::new();
+    let neighbour = Neighbour::join();
     ip("route add default via 10.8.0.2");
     let (before, load, port) = (snapshot(), e2e::flood(2 << 20), free_port());
     let forwards = format!("forward={port}:7,forward=10.8.0.1:{port}:8");
@@ -361,7 +300,7 @@ fn by_a_network_of_the_suite() {
     web.begin(line);
     let from_outside =
         format!("until busybox nc -w 5 10.8.0.1 {port} < /dev/null | grep hello; do :; done");
-    let outcome = neighbour.begin(&from_outside).0.wait().unwrap();
+    let outcome = neighbour.begin(&from_outside).wait();
     assert!(outcome.success());
     web.end(line);
 
@@ -508,7 +447,7 @@ fn dhcp(world: &World, shell: &mut Shell) {
         path("udhcpd.pid")
     );
     fs::write(path("udhcpd.conf"), settings).unwrap();
-    let _server = Helper::run("busybox", &["udhcpd", "-f", &path("udhcpd.conf")]);
+    let _server = Background::run("busybox", &["udhcpd", "-f", &path("udhcpd.conf")]);
     shell.run("ip addr flush dev vec0");
     shell.run(
         "printf '#!/bin/sh\\n[ $1 != bound ] || ip addr add $ip/24 dev $interface\\n' > /tmp/dhcp",

@@ -5,18 +5,19 @@
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 
-use e2e::network::{enter, snapshot};
+use e2e::network::{enter, join_lan, snapshot};
 use e2e::{Vm, World, free_port, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 
 fn world() -> Option<World> {
     let world = World::new()?;
     enter();
+    join_lan();
     Some(world)
 }
 
 fn line(port: u16) -> String {
-    format!("eth0 = user(forward={port}:22, forward=udp:{port}:53, guest_hwaddr=pool)")
+    format!("eth0 = user(forward={port}:22, forward=udp:10.8.0.1:{port}:53, guest_hwaddr=pool)")
 }
 
 fn kill(pid: i32) {

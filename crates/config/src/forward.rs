@@ -1,4 +1,4 @@
-//! A port of the host that is forwarded to a VM, in `user(forward=...)`. Used by every program.
+//! A port of the host that is forwarded to a VM, in `user(forward=...)` and `nat(forward=...)`. Used by every program.
 
 use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
@@ -52,6 +52,10 @@ impl FromStr for Forward {
         };
         let (rest, guest) = rest.rsplit_once(':').ok_or_else(bad)?;
         let (address, port) = match rest.rsplit_once(':') {
+            Some((address, _)) if address.contains(':') => {
+                let why = "the address must be one of IP version 4, such as 127.0.0.1";
+                return Err(Error::value("a forwarded port", text, why));
+            }
             Some((address, port)) => (address.parse().map_err(|_| bad())?, port),
             None => (Ipv4Addr::LOCALHOST, rest),
         };
@@ -101,5 +105,9 @@ mod tests {
         }
         assert!(refusal::<Forward>("upd:1:2").contains("tcp or udp"));
         assert!(refusal::<Forward>("22").contains("PORT:PORT"));
+        for address in ["[::1]", "::", "fd00::1"] {
+            let said = refusal::<Forward>(&format!("udp:{address}:1:2"));
+            assert!(said.contains("IP version 4"), "{said}");
+        }
     }
 }

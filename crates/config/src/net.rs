@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result, did_you_mean, quoted};
 use crate::form::Form;
-use crate::forward::Forward;
+use crate::forward::{Forward, Protocol};
 use crate::mac::HwAddr;
 use crate::names::{InterfaceName, NetworkName, number};
 use crate::values::{one_of, unknown_form};
@@ -216,7 +216,7 @@ impl FromStr for Nic {
                 mtu: form.optional("mtu")?,
             },
             "user" => Nic::User {
-                forwards: form.every("forward")?,
+                forwards: for_user(form.every("forward")?)?,
                 guest_hwaddr: form.optional("guest_hwaddr")?,
                 mtu: form.optional("mtu")?,
             },
@@ -225,6 +225,21 @@ impl FromStr for Nic {
         form.finish()?;
         check_ends(nic)
     }
+}
+
+/// What slirp4netns(1) can forward. The guest would answer UDP from 127.0.0.1 to the router, which stands for 127.0.0.1 of
+/// the host, and so is out of reach for guests.
+fn for_user(forwards: Vec<Forward>) -> Result<Vec<Forward>> {
+    let cannot_be_answered = |forward: &&Forward| {
+        let address = forward.host.ip();
+        forward.protocol == Protocol::Udp && (address.is_loopback() || address.is_unspecified())
+    };
+    let Some(forward) = forwards.iter().find(cannot_be_answered) else {
+        return Ok(forwards);
+    };
+    let why = "the guest could not answer UDP at 127.0.0.1 or 0.0.0.0: give another address of the host, as in \
+               udp:192.168.1.5:5353:53, or use nat(...)";
+    Err(Error::value("forward", &forward.to_string(), why))
 }
 
 /// The text becomes one kernel argument, which the kernel would split at white space.
@@ -321,13 +336,22 @@ mod tests {
 
     #[test]
     fn ports_of_the_host() {
-        let nic: Nic = "user(forward=2222:22, forward=udp:53:53, guest_hwaddr=pool)"
+        let nic: Nic = "user(forward=2222:22, forward=udp:10.0.0.1:53:53, guest_hwaddr=pool)"
             .parse()
             .unwrap();
         assert_eq!((nic.forwards().len(), nic.proxy_if()), (2, None));
         assert!("user()".parse::<Nic>().unwrap().forwards().is_empty());
         assert!(refusal::<Nic>("user").contains("are missing"));
         assert!(refusal::<Nic>("user(forward=22)").contains("forward:"));
+        for address in ["", "127.0.0.2:", "0.0.0.0:"] {
+            let said = refusal::<Nic>(&format!("user(forward=udp:{address}53:53)"));
+            assert!(said.contains("another address of the host"), "{said}");
+            assert!(
+                format!("nat(forward=udp:{address}53:53)")
+                    .parse::<Nic>()
+                    .is_ok()
+            );
+        }
         assert!(refusal::<Nic>("user(mtu=1500,mtu=1500)").contains("given twice"));
         assert!(refusal::<Nic>("user(forwards=1:2)").contains("did you mean \"forward\""));
     }
