@@ -7,7 +7,7 @@ use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-use e2e::host::{cover, install};
+use e2e::host::{cover, install, install_below};
 use e2e::network::enter;
 use e2e::{World, program, real_kernel, run, run_within};
 
@@ -205,4 +205,57 @@ fn the_jobs_for_ci_run_as_they_are_written() {
         fs::write(project.join("Makefile"), "check:\n\t@false\n").unwrap();
         assert_ne!(run(shell).status, Some(0));
     }
+}
+
+#[test]
+fn a_command_for_fakemachine_has_volumes_disks_and_scratch_space() {
+    let Some(world) = World::with_real_kernel() else {
+        return;
+    };
+    enter();
+    let umladmin = install_below(&world.path().join("prefix"));
+    let (umladmin, kernel) = (umladmin.display(), real_kernel());
+    let configuration = world.configuration();
+    let words = format!(
+        "{umladmin} -config {} -kernel {}",
+        configuration.display(),
+        kernel.display()
+    );
+    let temporary = world.path().join("tmp");
+    let volume = world.path().join("volume of it's own");
+    fs::create_dir(&temporary).unwrap();
+    fs::create_dir(&volume).unwrap();
+    let fakemachine = |args: &[&str]| {
+        let mut command = Command::new(contrib("fakemachine/fakemachine-umlmon"));
+        command.env("UMLADMIN", &words).env("TMPDIR", &temporary);
+        command.arg("-v").arg(&volume).args(["-m", "256"]);
+        let outcome = run_within(command.args(args), std::time::Duration::from_mins(2));
+        assert_eq!(fs::read_dir(&temporary).unwrap().count(), 0);
+        outcome
+    };
+    let script = format!(
+        "pwd; echo \"$X $IN_FAKE_MACHINE\"; cd \"{}\" && bash -c 'echo made > file; exit 5'",
+        volume.display()
+    );
+    let outcome = fakemachine(&["-q", "-e", "X:y z", &script]);
+    assert_eq!(outcome.status, Some(5), "{outcome:#?}");
+    assert_eq!(outcome.stdout, "/scratch\ny z yes\n");
+    assert_eq!(fs::read_to_string(volume.join("file")).unwrap(), "made\n");
+    let refused = fakemachine(&["-b", "kvm", "true"]).fails(125);
+    assert!(refused.contains("no backend kvm"), "{refused}");
+    if std::env::var_os("UMLMON_TEST_KERNEL").is_some() {
+        // The module for disks on files is Debian's.
+        return;
+    }
+    let image = volume.join("image");
+    let disk = format!("{}:1M", image.display());
+    let script = "echo on-the-disk > /dev/disk/by-fakemachine-label/fakedisk-0 && touch /scratch/x && df -T /scratch";
+    let outcome = fakemachine(&["--image", &disk, "-s", "32M", "--", script]);
+    let said = outcome.ok();
+    assert!(
+        said.starts_with("Running 'echo ") && said.contains(" ext4 "),
+        "{said}"
+    );
+    let written = fs::read(&image).unwrap();
+    assert!(written.len() == 1 << 20 && written.starts_with(b"on-the-disk\n"));
 }

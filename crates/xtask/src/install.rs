@@ -20,7 +20,7 @@ const CONFIGURATION: &str = "etc/umlmon";
 const DEFAULTS: &str = "etc/default/umlmon";
 
 /// Files of the repository under the prefix, as they are.
-const SHARED: [(&str, &str); 19] = [
+const SHARED: [(&str, &str); 21] = [
     ("etc/systemd/umldir.service", "lib/systemd/system"),
     ("etc/systemd/umlmon.service", "lib/systemd/system"),
     ("etc/systemd/umlmon@.service", "lib/systemd/system"),
@@ -42,6 +42,14 @@ const SHARED: [(&str, &str); 19] = [
     (
         "contrib/autopkgtest/autopkgtest-virt-umlmon",
         "share/doc/umlmon/examples/autopkgtest",
+    ),
+    (
+        "contrib/fakemachine/README.md",
+        "share/doc/umlmon/examples/fakemachine",
+    ),
+    (
+        "contrib/fakemachine/fakemachine-umlmon",
+        "share/doc/umlmon/examples/fakemachine",
     ),
     ("contrib/ci/README.md", "share/doc/umlmon/examples/ci"),
     ("contrib/ci/github.yml", "share/doc/umlmon/examples/ci"),
