@@ -12,10 +12,10 @@ mod file_system;
 mod files;
 mod list;
 mod manifest;
-mod oci;
+pub(crate) mod oci;
 mod store;
 mod transfer;
-mod unpack;
+pub(crate) mod unpack;
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
 //! The work of umladmin, one module per mode of operation. Runs in the client process umladmin; a library only so that
-//! tests can compare the manual with the table of options.
+//! tests can compare the manual with the table of options, and feed nonsense to what reads archives.
 //!
 //! What is done for several VMs is done in threads, one per VM (`parallel`), each with its own connection and
 //! deadlines. The steps to bring a VM down are data in `ladder`.
@@ -50,6 +50,8 @@ mod upgrade;
 mod wait;
 
 pub use image::apart::{is_apart, main as apart};
+pub use image::oci::count_layers;
+pub use image::unpack::unpack;
 pub use kernelcheck::guest::{is_guest, main as guest};
 pub use list::{COLUMNS, Column};
 pub use look::{is_looker, main as look};

@@ -8,8 +8,10 @@
 //! cargo +nightly fuzz run --fuzz-dir tests/fuzz --features libfuzzer dispatch
 //! ```
 
+pub mod archive;
 pub mod authentication;
 pub mod configuration;
+pub mod copy;
 pub mod cow;
 pub mod dispatch;
 pub mod framer;
@@ -17,6 +19,7 @@ pub mod mconsole;
 pub mod mutate;
 pub mod reply;
 pub mod screen;
+pub mod seed;
 pub mod user_changes;
 
 /// A target: its name, what it does with an input, and inputs to begin with.
@@ -37,4 +40,7 @@ pub const TARGETS: &[Target] = &[
     ("mconsole", mconsole::target, mconsole::seeds),
     ("cow", cow::target, cow::seeds),
     ("screen", screen::target, screen::seeds),
+    ("seed", seed::target, seed::seeds),
+    ("copy", copy::target, copy::seeds),
+    ("archive", archive::target, archive::seeds),
 ];

@@ -112,6 +112,14 @@ impl Container {
     }
 }
 
+/// How many layers there are in the container that a file or directory of others has.
+///
+/// # Errors
+/// If it is none, or damaged.
+pub fn count_layers(path: &Path) -> Result<usize, String> {
+    Ok(Container::open(path)?.layers.len())
+}
+
 impl Source {
     fn open(path: &Path) -> Result<Source, String> {
         let text = |error: io::Error| error.to_string();

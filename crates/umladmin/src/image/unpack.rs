@@ -81,8 +81,13 @@ fn decompress(name: &OsStr) -> Result<Child, String> {
     })
 }
 
-/// Unpacks an archive below `root`; returns how many device files were left out.
-fn unpack(input: &mut dyn Read, root: &Path, is_layer: bool) -> Result<u64, String> {
+/// Unpacks an archive below `root`, or a layer of a container over what is there; returns how many device files were left
+/// out. `root` should be the root directory of the process: names and links that lead out are refused, but what they
+/// lead to could be exchanged meanwhile.
+///
+/// # Errors
+/// If the archive is damaged, or has what must not be in one; what was unpacked before is there then.
+pub fn unpack(input: &mut dyn Read, root: &Path, is_layer: bool) -> Result<u64, String> {
     let mut archive = Archive::new(input);
     archive.set_preserve_permissions(true);
     archive.set_preserve_mtime(true);
