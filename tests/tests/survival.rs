@@ -188,6 +188,9 @@ fn forge(vm: &Vm<'_>, change: impl FnOnce(&mut Value)) {
     fs::write(vm.file("run"), forged.to_string()).unwrap();
 }
 
+/// What a refusal must say, and the change of the record that it refuses.
+type Change = (&'static str, fn(&mut Value));
+
 #[test]
 fn what_is_not_what_was_recorded_is_refused() {
     let Some(world) = World::new() else { return };
@@ -197,7 +200,7 @@ fn what_is_not_what_was_recorded_is_refused() {
     let before = processes(&vm);
     let good = fs::read(vm.file("run")).unwrap();
     kill_monitor(&vm);
-    let changes: [(&str, fn(&mut Value)); 6] = [
+    let changes: [Change; 6] = [
         ("written by another release", |record| {
             record["format"] = 2.into()
         }),

@@ -251,8 +251,8 @@ impl Client {
         }
     }
 
-    /// Connects again after a connection broke with `error`, and makes a call that is answered at once. `pause` waits for so long between attempts
-    /// to connect; its error ends them.
+    /// Connects again after a connection broke with `error`, and makes a call that is answered at once. `pause` waits
+    /// for so long between attempts to connect; its error ends them.
     ///
     /// # Errors
     /// How the connection broke, if the monitor does not come back in time; that it refuses the call, or no longer
