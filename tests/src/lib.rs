@@ -21,6 +21,7 @@
     clippy::missing_panics_doc
 )]
 
+mod browser;
 pub mod certificate;
 mod directory;
 mod disk;
@@ -43,6 +44,7 @@ mod write_cache;
 
 use std::time::{Duration, Instant};
 
+pub use browser::{MASTER, Web};
 pub use directory::{Directory, free_port};
 pub use disk::{FailingDisk, SmallDisk, listed, put};
 pub use filter::Refused;

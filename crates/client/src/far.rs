@@ -172,6 +172,7 @@ impl Far {
             stream,
             seal,
             proved,
+            ..
         } = admitted?;
         // From here on, calls have no time limit.
         stream

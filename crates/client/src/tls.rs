@@ -48,6 +48,9 @@ enum Trust {
     Authority(PathBuf),
     /// By what was remembered at the first use, in the user's file under a name.
     FirstUse(KnownHosts, String),
+    /// Not at all: the way to the monitor leads through this host only, and the proof of the password is bound to the
+    /// connection.
+    Unchecked,
 }
 
 /// TLS with one host.
@@ -89,6 +92,15 @@ impl Tls {
         Ok(Tls { wish, host, trust })
     }
 
+    /// For a monitor that is reached through root's sockets of this host.
+    pub(crate) fn within(host: &Host) -> Tls {
+        Tls {
+            wish: Wish::Auto,
+            host: host.clone(),
+            trust: Trust::Unchecked,
+        }
+    }
+
     /// Whether the host is to be asked for TLS.
     pub(crate) fn is_wanted(&self) -> bool {
         self.wish != Wish::Off
@@ -113,7 +125,7 @@ impl Tls {
             Trust::FirstUse(known, name) if known.find(name)?.is_some() => {
                 refuse("but did before: this may be an attack; use -tls off to connect unencrypted")
             }
-            Trust::FirstUse(..) => Ok(()),
+            Trust::FirstUse(..) | Trust::Unchecked => Ok(()),
         }
     }
 
@@ -126,7 +138,7 @@ impl Tls {
             .map_err(broken)?;
         let mut config = match &self.trust {
             Trust::Authority(file) => builder.with_webpki_verifier(authority(file, provider)?),
-            Trust::FirstUse(..) => {
+            Trust::FirstUse(..) | Trust::Unchecked => {
                 let any = AnyCertificate {
                     provider,
                     fingerprint: Arc::clone(&seen),

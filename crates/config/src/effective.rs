@@ -37,6 +37,7 @@ impl Global {
             }
         }
         global.check_tls()?;
+        global.check_web()?;
         Ok(global)
     }
 
@@ -49,6 +50,19 @@ impl Global {
         Err(Error::Conflict(
             "with tls, [GLOBAL] needs tls_certificate and tls_key".into(),
         ))
+    }
+
+    /// What others could read on the way needs a certificate; a key alone is a mistake.
+    fn check_web(&self) -> Result<()> {
+        let why = match (&self.web_certificate, &self.web_key) {
+            (Some(_), Some(_)) => return Ok(()),
+            (None, None) if self.web_listen.ip().is_loopback() => return Ok(()),
+            (None, None) => "with a web_listen that is no loopback address",
+            _ => "for TLS of umlweb",
+        };
+        Err(Error::Conflict(format!(
+            "{why}, [GLOBAL] needs web_certificate and web_key"
+        )))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The section `[GLOBAL]`: the settings for all VMs of an installation. Used by every program.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use crate::mac::MacPool;
@@ -53,6 +53,16 @@ pub struct Global {
     pub tls_certificate: Option<PathBuf>,
     /// Its private key, in PEM.
     pub tls_key: Option<PathBuf>,
+    /// Where umlweb listens.
+    pub web_listen: SocketAddr,
+    /// The names by which browsers may call it, besides its own address, in lower case.
+    pub web_names: Vec<String>,
+    /// The user as which umlweb runs.
+    pub web_user: String,
+    /// The certificate that it presents, with its chain, in PEM.
+    pub web_certificate: Option<PathBuf>,
+    /// Its private key, in PEM.
+    pub web_key: Option<PathBuf>,
 }
 
 impl Global {
@@ -86,6 +96,16 @@ impl Global {
         self.rundir.join("directory.pid")
     }
 
+    /// The directory of umlweb, in that of the directory service, as a VM can have any other name.
+    pub fn web(&self) -> PathBuf {
+        self.directory().join("web")
+    }
+
+    /// The pid file of umlweb. No name of a VM begins like this.
+    pub fn web_pid_file(&self) -> PathBuf {
+        self.rundir.join("_umlweb.pid")
+    }
+
     /// Nothing set, not even the defaults.
     pub(crate) fn blank() -> Global {
         Global {
@@ -109,6 +129,11 @@ impl Global {
             tls: TlsPolicy::Off,
             tls_certificate: None,
             tls_key: None,
+            web_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            web_names: Vec::new(),
+            web_user: String::new(),
+            web_certificate: None,
+            web_key: None,
         }
     }
 

@@ -2,69 +2,24 @@
 //! tested against it. Used by every program.
 
 use crate::error::{Error, Result};
-use crate::global::Global;
 use crate::kernelarg::check_administrators_argument;
 use crate::mac::MacPool;
 use crate::names::{ChannelName, number};
 use crate::password::Password;
-use crate::remote::HostName;
+use crate::remote::{HostName, web_address};
 use crate::setting::SectionKind;
 use crate::share::MAX_SHARE;
 use crate::size::{kilobytes_from, megabytes_from};
 use crate::subnet::Subnet;
 use crate::values::{MAX_ETH, MAX_UBD, UserRange, absolute_path, account, boolean};
-use crate::vm::Vm;
 
 mod find;
+mod param;
 
 pub use find::find;
 pub(crate) use find::{find_or_hint, takes_form};
-
-/// The properties of a parameter.
-pub struct Param {
-    /// The name; of an indexed one without the number.
-    pub name: &'static str,
-    /// For `con` and similar: the name is followed by a number from 0 to this.
-    pub indexed: Option<u8>,
-    /// Where it can be set.
-    pub section: SectionKind,
-    /// Only the administrator can set it. (Users cannot set global ones anyway.)
-    pub protected: bool,
-    /// It is required in every VM section.
-    pub required: bool,
-    /// It may be given several times.
-    pub repeatable: bool,
-    /// The value if it is not set; VARDIR and VMNAME stand for the directory and the name.
-    pub default: Option<&'static str>,
-    /// The syntax of the value, for people.
-    pub value: &'static str,
-    /// What it does, in one sentence.
-    pub doc: &'static str,
-    /// Not in the format of 2005.
-    pub addition: bool,
-    pub(crate) set: Set,
-}
-
-/// How a value is checked and stored; the number is the index.
-pub(crate) enum Set {
-    Global(fn(&mut Global, &str) -> Result<()>),
-    Vm(fn(&mut Vm, u8, &str) -> Result<()>),
-}
-
-impl Param {
-    /// The value is never shown.
-    pub fn secret(&self) -> bool {
-        self.name == "password"
-    }
-
-    /// The name as it is written in a file.
-    pub fn full_name(&self, index: u8) -> String {
-        match self.indexed {
-            None => self.name.to_owned(),
-            Some(_) => format!("{}{index}", self.name),
-        }
-    }
-}
+pub use param::Param;
+pub(crate) use param::Set;
 
 const GLOBAL: Param = Param {
     name: "",
@@ -226,6 +181,49 @@ pub const PARAMS: &[Param] = &[
         doc: "the private key of the certificate, in PEM, which root alone can read",
         addition: true,
         set: Set::Global(|g, v| absolute_path(v).map(|path| g.tls_key = Some(path))),
+        ..GLOBAL
+    },
+    Param {
+        name: "web_listen",
+        default: Some("127.0.0.1:8873"),
+        value: "ADDRESS:PORT",
+        doc: "where umlweb listens; TLS is required unless it is a loopback address",
+        addition: true,
+        set: Set::Global(|g, v| web_address(v).map(|address| g.web_listen = address)),
+        ..GLOBAL
+    },
+    Param {
+        name: "web_name",
+        repeatable: true,
+        value: "NAME",
+        doc: "a name or address by which browsers may call umlweb, besides the one that it listens on",
+        addition: true,
+        set: Set::Global(|g, v| v.parse::<HostName>().map(|name| g.web_names.push(name.0))),
+        ..GLOBAL
+    },
+    Param {
+        name: "web_user",
+        default: Some("umlweb"),
+        value: "USER",
+        doc: "the user as which umlweb runs",
+        addition: true,
+        set: Set::Global(|g, v| account(v).map(|user| g.web_user = user)),
+        ..GLOBAL
+    },
+    Param {
+        name: "web_certificate",
+        value: "FILE",
+        doc: "the certificate of umlweb, with its chain, in PEM",
+        addition: true,
+        set: Set::Global(|g, v| absolute_path(v).map(|path| g.web_certificate = Some(path))),
+        ..GLOBAL
+    },
+    Param {
+        name: "web_key",
+        value: "FILE",
+        doc: "the private key of that certificate, in PEM, which root alone can read",
+        addition: true,
+        set: Set::Global(|g, v| absolute_path(v).map(|path| g.web_key = Some(path))),
         ..GLOBAL
     },
     Param {

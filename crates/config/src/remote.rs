@@ -1,5 +1,6 @@
-//! How connections from other hosts are protected: values of `[GLOBAL]`. Used by umlmon.
+//! How connections from other hosts are protected: values of `[GLOBAL]`. Used by umlmon and umlweb.
 
+use std::net::SocketAddr;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
@@ -58,6 +59,17 @@ impl FromStr for HostName {
             ));
         }
         Ok(HostName(text.to_ascii_lowercase()))
+    }
+}
+
+/// Where the web interface listens: an address and a port.
+pub(crate) fn web_address(text: &str) -> Result<SocketAddr> {
+    let why = "it must be like 127.0.0.1:8873 or [::1]:8873";
+    let wrong = || Error::value("an address and a port", text, why);
+    let address: SocketAddr = text.parse().map_err(|_| wrong())?;
+    match address.port() {
+        0 => Err(wrong()),
+        _ => Ok(address),
     }
 }
 

@@ -44,6 +44,14 @@ impl Home {
         }
     }
 
+    /// That of the web interface.
+    pub fn of_web(global: &Global) -> Home {
+        Home {
+            directory: global.web(),
+            pid_file: global.web_pid_file(),
+        }
+    }
+
     /// Takes the locks, for the process that is to become the daemon. Its directory must be there. The pid file goes
     /// last: whoever waits for that can start the next daemon.
     ///

@@ -1,6 +1,8 @@
-//! What the daemons umlmon and umldir share: the start, the pid file, going to the background, the log, and with the
+//! What the daemons umlmon, umldir and umlweb share: the start, the pid file, going to the background, the log, and with the
 //! feature `server` the sockets they listen on.
 
+#[cfg(feature = "account")]
+mod account;
 mod aside;
 mod background;
 #[cfg(feature = "server")]
@@ -19,6 +21,8 @@ mod startup;
 #[cfg(feature = "server")]
 mod tcp;
 
+#[cfg(feature = "account")]
+pub use account::Account;
 pub use aside::aside;
 pub use background::{Readiness, background};
 #[cfg(feature = "server")]

@@ -49,6 +49,14 @@ impl CtrlSocket {
         CtrlSocket::bind_with(directory, name, Mode::XUSR | Mode::RWXG | Mode::RWXO)
     }
 
+    /// Binds `DIRECTORY/name`; else as [`CtrlSocket::bind`].
+    ///
+    /// # Errors
+    /// [`Error::InTheWay`], [`Error::Listen`].
+    pub fn bind_named(directory: &Path, name: &'static str) -> Result<CtrlSocket, Error> {
+        CtrlSocket::bind_with(directory, name, Mode::empty())
+    }
+
     fn bind_with(directory: &Path, name: &'static str, umask: Mode) -> Result<CtrlSocket, Error> {
         let path = directory.join(name);
         let refuse = |source: io::Error| Error::Listen {

@@ -313,7 +313,7 @@ where
 }
 
 /// Size of the largest arguments of a call of UMLREDIR_V1, in bytes.
-pub const UMLREDIR_V1_MAX_ARGS: usize = 68;
+pub const UMLREDIR_V1_MAX_ARGS: usize = 88;
 
 /// The procedures of UMLREDIR_V1, in the order of the file.
 pub const UMLREDIR_V1_PROCEDURES: &[Procedure] = &[
@@ -329,6 +329,13 @@ pub const UMLREDIR_V1_PROCEDURES: &[Procedure] = &[
         name: "REDIRECT",
         doc: "Turns this connection into one to the monitor of the VM. After the result DIR_OK, all bytes are passed on in both directions, also those that the client has sent after the call without waiting for the result. Either side can close its direction and go on receiving. The error is DIR_NOT_FOUND if the VM does not exist, if its monitor does not run, or if the monitor does not allow redirection; another call may follow.",
         max_args: 68,
+        max_result: 1036,
+    },
+    Procedure {
+        number: 2,
+        name: "REDIRECT_FOR",
+        doc: "As REDIRECT, for a client of the caller, which says where that one is. Only a caller on the Unix Domain socket is believed, to which none but root and the user web_user is let in; for others DIR_NOT_AUTHORISED.",
+        max_args: 88,
         max_result: 1036,
     },
 ];
@@ -383,6 +390,32 @@ impl<S: Stream> UmlredirV1Client<S> {
             take,
         )
     }
+
+    /// As REDIRECT, for a client of the caller, which says where that one is. Only a caller on the Unix Domain socket
+    /// is believed, to which none but root and the user web_user is let in; for others DIR_NOT_AUTHORISED.
+    pub fn redirect_for(
+        &mut self,
+        args: &RedirectForArgs,
+    ) -> std::result::Result<DirResult, ClientError> {
+        let ticket = self.send_redirect_for(args)?;
+        self.rpc.wait(ticket)
+    }
+
+    /// Sends REDIRECT_FOR without waiting for its result.
+    pub fn send_redirect_for(
+        &mut self,
+        args: &RedirectForArgs,
+    ) -> std::result::Result<Ticket<DirResult>, ClientError> {
+        self.rpc.send(
+            2,
+            1036,
+            |out| {
+                args.pack(out)?;
+                Ok(())
+            },
+            take,
+        )
+    }
 }
 
 /// What a server of UMLREDIR_V1 does. Procedure 0 is answered without it. `Session` is whatever the server keeps
@@ -402,6 +435,10 @@ pub trait UmlredirV1 {
     /// side can close its direction and go on receiving. The error is DIR_NOT_FOUND if the VM does not exist, if
     /// its monitor does not run, or if the monitor does not allow redirection; another call may follow.
     async fn redirect(&self, session: &Self::Session, args: DirName) -> DirResult;
+
+    /// As REDIRECT, for a client of the caller, which says where that one is. Only a caller on the Unix Domain socket
+    /// is believed, to which none but root and the user web_user is let in; for others DIR_NOT_AUTHORISED.
+    async fn redirect_for(&self, session: &Self::Session, args: RedirectForArgs) -> DirResult;
 }
 
 /// A server of UMLREDIR_V1 for tests: it carries out the procedures whose methods it has, and refuses the others.
@@ -422,6 +459,12 @@ pub trait PartialUmlredirV1 {
         let _ = session;
         DirResult::Error(self.refusal("REDIRECT", &args))
     }
+
+    /// Refuses REDIRECT_FOR.
+    async fn redirect_for(&self, session: &Self::Session, args: RedirectForArgs) -> DirResult {
+        let _ = session;
+        DirResult::Error(self.refusal("REDIRECT_FOR", &args))
+    }
 }
 
 #[cfg(feature = "server")]
@@ -429,6 +472,9 @@ impl<T: PartialUmlredirV1> UmlredirV1 for T {
     type Session = <T as PartialUmlredirV1>::Session;
     async fn redirect(&self, session: &Self::Session, args: DirName) -> DirResult {
         PartialUmlredirV1::redirect(self, session, args).await
+    }
+    async fn redirect_for(&self, session: &Self::Session, args: RedirectForArgs) -> DirResult {
+        PartialUmlredirV1::redirect_for(self, session, args).await
     }
 }
 
@@ -458,6 +504,13 @@ impl<S: UmlredirV1 + 'static> crate::server::Program<S> for UmlredirV1Program {
                 let args = call.arguments(68, |input| unpack_string(input, 64))?;
                 Ok(call.answer(
                     async move { service.redirect(&session, args).await },
+                    |result, out| result.pack(out),
+                ))
+            }
+            2 => {
+                let args = call.arguments(88, take)?;
+                Ok(call.answer(
+                    async move { service.redirect_for(&session, args).await },
                     |result, out| result.pack(out),
                 ))
             }

@@ -448,6 +448,35 @@ impl Unpack for RedirSource {
     }
 }
 
+/// A redirection for a client whose address the caller knows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RedirectForArgs {
+    /// `vm`
+    ///
+    /// At most 64 bytes.
+    pub vm: DirName,
+    /// `source`
+    pub source: RedirSource,
+}
+
+impl Pack for RedirectForArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
+        pack_string(&self.vm, 64, out)?;
+        self.source.pack(out)?;
+
+        Ok(())
+    }
+}
+
+impl Unpack for RedirectForArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
+            vm: unpack_string(input, 64)?,
+            source: take(input)?,
+        })
+    }
+}
+
 /// The arguments of VM_REGISTER.
 #[derive(Debug, Clone, PartialEq)]
 pub struct VmRegisterArgs {

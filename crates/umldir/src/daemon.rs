@@ -111,7 +111,7 @@ fn allow_many_connections(over_tcp: u64) -> anyhow::Result<u64> {
 /// The daemon proper, until a signal ends it.
 async fn serve(
     mut ctrl: CtrlSocket,
-    ports: Ports,
+    mut ports: Ports,
     log: &LogHandle,
     readiness: &Readiness,
     foreground: bool,

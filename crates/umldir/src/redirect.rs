@@ -1,18 +1,19 @@
 //! The redirector: lets clients of other hosts reach the monitors by one TCP port (umldir).
 //!
 //! A client asks for a VM, and its connection becomes one to the monitor's socket `redir`. The monitor asks for the
-//! password there; here nobody is known.
+//! password there; here nobody is known but umlweb, by its user. It comes through a socket in the file system, and says
+//! where its own client is.
 
 use std::cell::RefCell;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 
 use config::{Global, VmName};
-use daemon::{Crowd, Place, TcpAcceptor};
+use daemon::{Acceptor, Crowd, Place, TcpAcceptor};
 use rpc_xdr::server::{ServeError, serve_one};
 use rpc_xdr::umldir::*;
 use rpc_xdr::xdr::Pack as _;
@@ -22,7 +23,8 @@ use rustix::net::{
     AddressFamily, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, send, socket_with,
     sockopt,
 };
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::directory::Directory;
 use crate::relay::relay;
@@ -59,6 +61,8 @@ pub struct Redirector {
 #[derive(Debug)]
 pub struct Asking {
     from: SocketAddr,
+    /// It is believed what it says of other clients.
+    is_web: bool,
     reached: RefCell<Option<Reached>>,
 }
 
@@ -88,12 +92,36 @@ impl Redirector {
     }
 
     /// Serves the program UMLREDIR, without end.
-    pub async fn serve(self, acceptor: TcpAcceptor) {
-        let (redirector, waiting) = (Rc::new(self), Crowd::new(MAX_WAITING.0, MAX_WAITING.1));
+    pub async fn serve(self: Rc<Self>, acceptor: TcpAcceptor) {
+        let waiting = Crowd::new(MAX_WAITING.0, MAX_WAITING.1);
         loop {
             let (stream, from) = acceptor.next().await;
-            let redirector = Rc::clone(&redirector);
-            waiting.admit(from.ip(), |place| redirect(stream, from, redirector, place));
+            let redirector = Rc::clone(&self);
+            waiting.admit(from.ip(), |place| async move {
+                redirect(stream, Asking::new(from, false), redirector).await;
+                drop(place);
+            });
+        }
+    }
+
+    /// Serves it for umlweb, which runs as this user, without end.
+    pub async fn serve_web(self: Rc<Self>, acceptor: Acceptor, user: u32) {
+        let waiting = Crowd::new(MAX_WAITING.0, MAX_WAITING.0);
+        // Until it has said for whom it asks.
+        let from = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+        loop {
+            let stream = acceptor.next().await;
+            let Ok(peer) = stream.peer_cred() else {
+                continue;
+            };
+            if ![0, user].contains(&peer.uid()) {
+                continue;
+            }
+            let redirector = Rc::clone(&self);
+            waiting.admit(from.ip(), |place| async move {
+                redirect(stream, Asking::new(from, true), redirector).await;
+                drop(place);
+            });
         }
     }
 
@@ -174,6 +202,52 @@ impl UmlredirV1 for Redirector {
         });
         kept.into()
     }
+
+    async fn redirect_for(&self, asking: &Asking, args: RedirectForArgs) -> DirResult {
+        if !asking.is_web {
+            let text = "only umlweb of this host may say where its clients are";
+            return DirResult::Error(error(DirCode::NotAuthorised, text));
+        }
+        let reached = self.reach(told(&args.source), &args.vm).await;
+        let kept = reached.map(|reached| {
+            asking.reached.replace(Some(reached));
+        });
+        kept.into()
+    }
+}
+
+impl Asking {
+    fn new(from: SocketAddr, is_web: bool) -> Asking {
+        Asking {
+            from,
+            is_web,
+            reached: RefCell::default(),
+        }
+    }
+}
+
+/// A stream to a client.
+trait ToClient: AsyncRead + AsyncWrite + Unpin {
+    /// Its descriptor, for the kernel alone from then on.
+    fn into_fd(self) -> io::Result<OwnedFd>;
+}
+
+impl ToClient for TcpStream {
+    fn into_fd(self) -> io::Result<OwnedFd> {
+        Ok(self.into_std()?.into())
+    }
+}
+
+impl ToClient for UnixStream {
+    fn into_fd(self) -> io::Result<OwnedFd> {
+        Ok(self.into_std()?.into())
+    }
+}
+
+/// The address that umlweb has told.
+fn told(source: &RedirSource) -> SocketAddr {
+    let ip = IpAddr::from(Ipv6Addr::from(source.address)).to_canonical();
+    SocketAddr::new(ip, u16::try_from(source.port).unwrap_or(0))
 }
 
 /// The bytes by which the monitor learns where the client is.
@@ -198,8 +272,8 @@ fn nobody() -> DirError {
 }
 
 /// Lets a client ask for a VM, and begins to pass its bytes on.
-async fn redirect(stream: TcpStream, from: SocketAddr, redirector: Rc<Redirector>, place: Place) {
-    let asked = tokio::time::timeout(ASKING, ask(stream, from, &redirector)).await;
+async fn redirect(stream: impl ToClient, asking: Asking, redirector: Rc<Redirector>) {
+    let asked = tokio::time::timeout(ASKING, ask(stream, asking, &redirector)).await;
     // An error of a client is not logged: the client got an answer, or is gone.
     if let Ok(Ok(Some((client, reached)))) = asked {
         // A task of its own, as this one has grown by what is done with.
@@ -210,24 +284,20 @@ async fn redirect(stream: TcpStream, from: SocketAddr, redirector: Rc<Redirector
             drop(place);
         });
     }
-    drop(place);
 }
 
 /// Answers calls until one has reached a monitor; None if the client leaves before.
 async fn ask(
-    mut stream: TcpStream,
-    from: SocketAddr,
+    mut stream: impl ToClient,
+    asking: Asking,
     redirector: &Rc<Redirector>,
 ) -> Result<Option<(OwnedFd, Reached)>, ServeError> {
-    let asking = Rc::new(Asking {
-        from,
-        reached: RefCell::default(),
-    });
+    let asking = Rc::new(asking);
     let limits = UMLREDIR_V1_LIMITS.record;
     while serve_one::<UmlredirV1Program, _, _>(&mut stream, redirector, &asking, &limits).await? {
         if let Some(reached) = asking.reached.take() {
-            let stream = stream.into_std().map_err(ServeError::Broken)?;
-            return Ok(Some((stream.into(), reached)));
+            let client = stream.into_fd().map_err(ServeError::Broken)?;
+            return Ok(Some((client, reached)));
         }
     }
     Ok(None)
@@ -246,5 +316,21 @@ mod tests {
         let four = source("192.0.2.1:80".parse().unwrap()).unwrap();
         let mapped = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 255, 255, 192, 0, 2, 1];
         assert_eq!(four[..16], mapped);
+    }
+
+    #[test]
+    fn what_umlweb_tells_is_passed_on() {
+        for text in ["[2001:db8::7]:513", "192.0.2.1:80"] {
+            let from: SocketAddr = text.parse().unwrap();
+            let address = match from.ip() {
+                IpAddr::V4(address) => address.to_ipv6_mapped(),
+                IpAddr::V6(address) => address,
+            };
+            let source = RedirSource {
+                address: address.octets(),
+                port: from.port().into(),
+            };
+            assert_eq!(told(&source), from);
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! The TCP ports of the daemon, which are open to all clients (umldir).
+//! The TCP ports of the daemon, which are open to all clients, and the socket of its redirector for umlweb (umldir).
 
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use config::{Global, Service as Port};
-use daemon::{Crowd, Place, TcpAcceptor};
+use daemon::{Account, Crowd, CtrlSocket, Place, TcpAcceptor};
 use rpc_xdr::umldir::{UMLDIR_V1_LIMITS, serve_umldir_v1};
 use tokio::net::TcpStream;
 
@@ -25,11 +25,16 @@ const WAITING_DESCRIPTORS: u64 = 3 * MAX_WAITING.0 as u64 + 1;
 /// How long such a connection may make no call. A client has its question ready.
 const ASKING_IDLE: Duration = Duration::from_secs(10);
 
+/// The socket for umlweb, in the directory of the daemon.
+const REDIR: &str = "redir";
+
 /// The ports that the configuration wants open.
 #[derive(Debug)]
 pub struct Ports {
     directory: Option<TcpListener>,
     redirector: Option<(TcpListener, u16)>,
+    /// That of umlweb, and the user as which that runs.
+    web: Option<(CtrlSocket, u32)>,
     global: Global,
     /// For all connections over TCP.
     descriptors: u64,
@@ -44,9 +49,16 @@ impl Ports {
         let directory = global.tcp || global.tcp_redir;
         let directory = directory.then(|| listen(global, Port::Umldir));
         let redirector = global.tcp_redir.then(|| listen(global, Port::Umlredir));
+        // Without that user there is no umlweb on this host.
+        let web = Account::find(&global.web_user).filter(|_| global.tcp_redir);
+        let web = web.map(|account| {
+            let socket = CtrlSocket::bind_named(&global.directory(), REDIR)?;
+            Ok::<_, daemon::Error>((socket, account.uid()))
+        });
         Ok(Ports {
             directory: directory.transpose()?.map(|(listener, _)| listener),
             redirector: redirector.transpose()?,
+            web: web.transpose()?,
             global: global.clone(),
             descriptors: 0,
         })
@@ -69,18 +81,23 @@ impl Ports {
     ///
     /// # Errors
     /// If the runtime has no room for a socket.
-    pub fn open(self) -> anyhow::Result<Rc<Service>> {
+    pub fn open(&mut self) -> anyhow::Result<Rc<Service>> {
         let monitors = Rc::new(Directory::default());
         let port = self.redirector.as_ref().map(|(_, port)| *port);
         let service = Rc::new(Service::new(Rc::clone(&monitors), port));
-        if let Some(listener) = self.directory {
+        if let Some(listener) = self.directory.take() {
             let acceptor = TcpAcceptor::new(listener)?;
             tokio::task::spawn_local(answer(acceptor, Rc::clone(&service)));
         }
-        if let Some((listener, _)) = self.redirector {
+        if let Some((listener, _)) = self.redirector.take() {
             let taken = ASKING_DESCRIPTORS + WAITING_DESCRIPTORS;
             let descriptors = self.descriptors.saturating_sub(taken);
-            let redirector = Redirector::new(monitors, self.global, descriptors);
+            let redirector = Redirector::new(monitors, self.global.clone(), descriptors);
+            let redirector = Rc::new(redirector);
+            if let Some((socket, user)) = &mut self.web {
+                let serving = Rc::clone(&redirector).serve_web(socket.acceptor()?, *user);
+                tokio::task::spawn_local(serving);
+            }
             tokio::task::spawn_local(redirector.serve(TcpAcceptor::new(listener)?));
         }
         Ok(service)

@@ -8,9 +8,10 @@ use std::fmt::Write as _;
 use cli::{Kind, Program, Word};
 
 /// The command lines of all programs.
-pub const PROGRAMS: [Program; 4] = [
+pub const PROGRAMS: [Program; 5] = [
     umlmon::PROGRAM,
     umldir::PROGRAM,
+    umlweb::PROGRAM,
     umladmin::PROGRAM,
     umlwatch::command::PROGRAM,
 ];

@@ -20,8 +20,9 @@ const CONFIGURATION: &str = "etc/umlmon";
 const DEFAULTS: &str = "etc/default/umlmon";
 
 /// Files of the repository under the prefix, as they are.
-const SHARED: [(&str, &str); 21] = [
+const SHARED: [(&str, &str); 22] = [
     ("etc/systemd/umldir.service", "lib/systemd/system"),
+    ("etc/systemd/umlweb.service", "lib/systemd/system"),
     ("etc/systemd/umlmon.service", "lib/systemd/system"),
     ("etc/systemd/umlmon@.service", "lib/systemd/system"),
     ("etc/systemd/umlmon.target", "lib/systemd/system"),

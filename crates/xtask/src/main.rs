@@ -16,6 +16,7 @@ mod setup;
 mod steps;
 mod test;
 mod trial;
+mod web;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -38,7 +39,8 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   guest OUT.dsk [MB] [--root-shell]
                                    makes the image of the small guest that the tests use
   kernel [DIR] [--smp]             builds a kernel of our own, in TARGET/kernel unless told otherwise; with several CPUs
-  kernels DIR                      fetches newer kernels from Debian, each with its libraries";
+  kernels DIR                      fetches newer kernels from Debian, each with its libraries
+  screenshots                      makes the pictures of the web interface in docs/ anew; as root";
 
 fn main() -> ExitCode {
     match run() {
@@ -66,6 +68,7 @@ fn run() -> anyhow::Result<()> {
         ["guest", out, rest @ ..] => make_guest(out, rest),
         ["kernel", options @ ..] => kernel::run(options),
         ["kernels", directory] => kernels::fetch(Path::new(directory)).map(|_| ()),
+        ["screenshots"] => web::screenshots(),
         _ => anyhow::bail!("{USAGE}"),
     }
 }

@@ -12,9 +12,10 @@ use xtask::guest::{TARGET, helper_target, static_in};
 use crate::steps::{self, cargo, repository, target_dir};
 
 /// Each program, and where it belongs under the prefix: `sbin` is for root.
-pub(crate) const PROGRAMS: [(&str, &str); 4] = [
+pub(crate) const PROGRAMS: [(&str, &str); 5] = [
     ("umlmon", "sbin"),
     ("umldir", "sbin"),
+    ("umlweb", "sbin"),
     ("umladmin", "sbin"),
     ("umlwatch", "bin"),
 ];

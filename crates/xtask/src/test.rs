@@ -13,7 +13,7 @@ use anyhow::{Context as _, bail, ensure};
 use xtask::guest;
 
 use crate::steps::{self, cargo, heading, repository, target_dir};
-use crate::{kernels, programs, setup};
+use crate::{kernels, programs, setup, web};
 
 /// In the order in which they run: the fastest first.
 const TIERS: [&str; 5] = ["unit", "process", "root", "real", "fuzz"];
@@ -21,7 +21,7 @@ const TIERS: [&str; 5] = ["unit", "process", "root", "real", "fuzz"];
 /// For how long each fuzz target runs.
 const FUZZ_SECONDS: &str = "5";
 
-const PACKAGES: [&str; 18] = [
+const PACKAGES: [&str; 20] = [
     "user-mode-linux",
     "uml-utilities",
     "mandoc",
@@ -40,6 +40,8 @@ const PACKAGES: [&str; 18] = [
     "openssl",
     "autopkgtest",
     "make",
+    "chromium",
+    "fonts-dejavu-core",
 ];
 
 /// What the command line says.
@@ -84,6 +86,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     heading("What the tests need");
     if setup::is_root() {
         setup::install(&[PACKAGES.as_slice(), &guest::PACKAGES].concat())?;
+        web::install()?;
     } else {
         ensure!(
             !setup::is_ci(),

@@ -23,6 +23,9 @@ use crate::umlmonctrl::{
 /// The verifier of a server that offers TLS (RFC 9289 section 4.1).
 pub const TLS_TOKEN: &[u8] = b"STARTTLS";
 
+/// The number of the master password among those that are tried (`AUTH_PASSWORDS`).
+const MASTER: u32 = 1;
+
 /// The arguments of a login with version 1.
 #[derive(Debug)]
 pub struct Login<'a> {
@@ -60,6 +63,8 @@ pub struct Authenticated<S> {
     pub seal: Option<Seal>,
     /// What a change of the password needs on this connection.
     pub proved: Proved,
+    /// It was the master password, and not that of the VM; version 1 does not tell.
+    pub master: bool,
 }
 
 /// Why a login failed.
@@ -123,6 +128,7 @@ pub fn log_in<S: Stream>(
         stream,
         seal: Some(Seal::client_of(&session)),
         proved: Proved::V2(session),
+        master: password == MASTER,
     })
 }
 
@@ -169,6 +175,7 @@ pub fn authenticate<S: Stream>(
         stream,
         seal: login.seal.then(|| Seal::client(&transcript, login.key)),
         proved: Proved::V1(server_nonce),
+        master: false,
     })
 }
 
