@@ -55,7 +55,7 @@ await main({
     await shows(page, `${lines.length}\n`);
   },
   async flood() {
-    await type(page, "yes 0123456789012345678901234567890123456789012345678901234567890123456789 | head -c 50000000; echo end-of-$((6*7))");
+    await type(page, "yes 0123456789012345678901234567890123456789012345678901234567890123456789 | head -c 10000000; echo end-of-$((6*7))");
     await until("the flood has ended", async () => (await end(page)).includes("end-of-42"), 3);
   },
   async reload() {

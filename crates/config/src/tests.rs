@@ -187,10 +187,6 @@ fn the_global_section() {
     assert_eq!(named.global.host_names, ["gate.example", "192.0.2.1"]);
     assert!(global_problem("tls = on").ends_with("it must be off, allow or require"));
     assert!(global_problem("tls = allow\ntls_key = /k").contains("needs tls_certificate and"));
-    let web = global_problem("web_listen = 192.0.2.1:443");
-    assert!(web.contains("needs web_certificate and web_key"), "{web}");
-    assert!(global_problem("web_key = /k").contains("for TLS of umlweb"));
-    assert!(global_problem("web_listen = localhost").contains("like 127.0.0.1:8873"));
     let text = "[GLOBAL]\nseal = allow\ntls = require\ntls_key = /k\ntls_certificate = /c";
     let global = config(text).global;
     assert_eq!(
@@ -457,4 +453,12 @@ fn numbers_of_the_pool_are_given_by_the_monitor() {
         vm("70001").unwrap_err().to_string(),
         "umlmon:4: vmuser: 70001 is in user_pool; use auto, or another number"
     );
+}
+
+#[test]
+fn the_web_interface() {
+    let web = global_problem("web_listen = 192.0.2.1:443");
+    assert!(web.contains("needs web_certificate and web_key"), "{web}");
+    assert!(global_problem("web_key = /k").contains("for TLS of umlweb"));
+    assert!(global_problem("web_listen = localhost").contains("like 127.0.0.1:8873"));
 }
