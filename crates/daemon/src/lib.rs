@@ -1,5 +1,5 @@
-//! What the daemons umlmon, umldir and umlweb share: the start, the pid file, going to the background, the log, and with the
-//! feature `server` the sockets they listen on.
+//! What the daemons umlmon, umldir and umlweb share: the start, the pid file, going to the background, the log, and
+//! with the feature `server` the sockets they listen on.
 
 #[cfg(feature = "account")]
 mod account;

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::http::Answer;
 use crate::info;
-use crate::serve::Asked;
 use crate::sessions::Session;
+use crate::web::Asked;
 
 /// Bytes of a log in one answer, at most; its end counts.
 const MAX_LOG: u64 = 8 << 20;

@@ -20,8 +20,8 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tungstenite::{Error, Message};
 
-use crate::serve::Asked;
 use crate::sessions::Session;
+use crate::web::Asked;
 use crate::websocket::{NO_SESSION, Socket};
 
 /// Bytes of output that the page has not acknowledged, at most.

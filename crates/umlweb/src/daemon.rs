@@ -16,9 +16,10 @@ use files::LogDir;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::serve::{self, Web};
+use crate::serve;
 use crate::settings::Settings;
 use crate::tls;
+use crate::web::Web;
 
 /// The file of the log, in the directory `log` of the daemon.
 const LOG: &str = "umlweb";

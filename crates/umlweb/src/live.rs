@@ -17,8 +17,8 @@ use serde_json::{Value, json};
 use tungstenite::{Error, Message};
 
 use crate::info;
-use crate::serve::Asked;
 use crate::sessions::Session;
+use crate::web::Asked;
 use crate::websocket::{NO_SESSION, Socket};
 
 /// How often figures are asked for, and screens that are shown.

@@ -22,6 +22,7 @@ mod settings;
 mod stream;
 mod tls;
 mod walls;
+mod web;
 mod websocket;
 
 fn main() -> ExitCode {

@@ -6,79 +6,20 @@ use std::sync::Arc;
 use std::thread::{self, Builder};
 use std::time::Duration;
 
-use cli::Failure;
-
-use crate::crowd::{Crowd, Place};
-use crate::http::{self, Answer, Bad, Request};
-use crate::monitors::Monitors;
-use crate::sessions::{Session, Sessions};
-use crate::settings::Settings;
+use crate::crowd::Place;
+use crate::http::{self, Answer, Bad};
+use crate::sessions::Session;
 use crate::stream::Stream;
+use crate::web::{Asked, Web};
 use crate::websocket::{self, Socket};
 use crate::{api, assets, console, live, walls};
 
-/// Connections at once, in all and of those of one source that belong to no session.
-const MAX_CONNECTIONS: (usize, usize) = (1024, 128);
 /// Stack of a thread, in bytes.
 const STACK: usize = 256 * 1024;
 /// How often it is looked for sessions that nobody uses.
 const SWEEP: Duration = Duration::from_secs(5);
 /// How long accepting pauses when there are no descriptors or threads left.
 const PAUSE: Duration = Duration::from_millis(200);
-
-/// What all connections share.
-pub struct Web {
-    /// What is configured.
-    pub settings: Settings,
-    /// Who has logged in.
-    pub sessions: Sessions,
-    /// The way to the VMs.
-    pub monitors: Monitors,
-    crowd: Arc<Crowd>,
-}
-
-/// A request that is allowed to do something, and whose it is.
-pub struct Asked<'a> {
-    /// What all share.
-    pub web: &'a Web,
-    /// The request.
-    pub request: &'a Request,
-    /// Where the browser is.
-    pub from: SocketAddr,
-}
-
-impl Web {
-    /// Nobody has logged in yet.
-    ///
-    /// # Errors
-    /// If there is no way to monitors.
-    pub fn new(settings: Settings) -> Result<Web, Failure> {
-        Ok(Web {
-            monitors: Monitors::new(&settings)?,
-            settings,
-            sessions: Sessions::default(),
-            crowd: Crowd::new(MAX_CONNECTIONS.0, MAX_CONNECTIONS.1),
-        })
-    }
-
-    /// Ends all sessions: their keys are wiped.
-    pub fn end(&self) {
-        self.sessions.sweep(true);
-    }
-
-    /// The session of a request, by its cookie.
-    pub fn session(&self, request: &Request) -> Option<Arc<Session>> {
-        self.sessions.find(request.cookie(self.cookie())?)
-    }
-
-    /// The name of the cookie. The prefix makes browsers insist on TLS, and on this host alone.
-    pub fn cookie(&self) -> &'static str {
-        match self.settings.tls {
-            Some(_) => "__Host-umlweb",
-            None => "umlweb",
-        }
-    }
-}
 
 /// Begins to accept.
 ///
