@@ -226,8 +226,8 @@ impl Client {
         answered(answer)
     }
 
-    /// As [`Client::call`], for a call that changes nothing: if the connection breaks before the answer, and the monitor
-    /// comes back, the call is made once more, and the user is told.
+    /// As [`Client::call`], for a call that changes nothing: if the connection breaks before the answer, and the
+    /// monitor comes back, the call is made once more, and the user is told.
     ///
     /// # Errors
     /// As for [`Client::call`] and [`Client::ask_again`].

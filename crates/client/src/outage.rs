@@ -12,8 +12,8 @@ use crate::stream::Connection;
 
 /// How long a monitor that is gone may take to come back.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// The same if it perhaps has ended as it was told to: its VM was down, or its socket has been removed. If both are so, it
-/// has; but an idle monitor may be replaced, too, and a new one removes the socket before it makes its own.
+/// The same if it perhaps has ended as it was told to: its VM was down, or its socket has been removed. If both are
+/// so, it has; but an idle monitor may be replaced, too, and a new one removes the socket before it makes its own.
 const LITTLE_PATIENCE: Duration = Duration::from_secs(2);
 /// How long each attempt to connect may take.
 const ATTEMPT: Duration = Duration::from_secs(3);
@@ -69,8 +69,8 @@ impl Outage {
         self.next.saturating_duration_since(Instant::now())
     }
 
-    /// An attempt by `connect`, which gets its time limit, unless it is too early for it; None if there is no connection
-    /// yet. `has_left`: the monitor has probably ended as it was told to.
+    /// An attempt by `connect`, which gets its time limit, unless it is too early for it; None if there is no
+    /// connection yet. `has_left`: the monitor has probably ended as it was told to.
     ///
     /// # Errors
     /// How the connection broke, if the monitor does not come back in time; that the password is no longer accepted.

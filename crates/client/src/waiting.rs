@@ -22,7 +22,8 @@ pub struct Came {
 }
 
 impl Came {
-    /// Waits until something comes, on the connection if there is one, on stdin only if `listening`, or the time is over.
+    /// Waits until something comes, on the connection if there is one, on stdin only if `listening`, or the time is
+    /// over.
     ///
     /// # Errors
     /// Those of poll(2).

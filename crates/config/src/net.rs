@@ -227,8 +227,8 @@ impl FromStr for Nic {
     }
 }
 
-/// What slirp4netns(1) can forward. The guest would answer UDP from 127.0.0.1 to the router, which stands for 127.0.0.1 of
-/// the host, and so is out of reach for guests.
+/// What slirp4netns(1) can forward. The guest would answer UDP from 127.0.0.1 to the router, which stands for
+/// 127.0.0.1 of the host, and so is out of reach for guests.
 fn for_user(forwards: Vec<Forward>) -> Result<Vec<Forward>> {
     let cannot_be_answered = |forward: &&Forward| {
         let address = forward.host.ip();

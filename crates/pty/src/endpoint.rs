@@ -45,8 +45,8 @@ impl Endpoint {
         Ok(endpoint)
     }
 
-    /// The terminal of a former monitor, of which this is the master. A kernel may be using it, so its modes and what is
-    /// typed into it are left alone. Needs the runtime.
+    /// The terminal of a former monitor, of which this is the master. A kernel may be using it, so its modes and what
+    /// is typed into it are left alone. Needs the runtime.
     ///
     /// # Errors
     /// Those of ioctl_tty(2).

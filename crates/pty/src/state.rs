@@ -23,8 +23,8 @@ pub(crate) struct State {
     pub kept: Range<u64>,
     /// How many of the last ones are in the pipe and perhaps not in the log, 0 if there are none.
     pub pending: u64,
-    /// Where these were about to be appended to the log; if there are none, where the log has a gap of which it does not
-    /// tell yet.
+    /// Where these were about to be appended to the log; if there are none, where the log has a gap of which it does
+    /// not tell yet.
     pub intent: Option<Intent>,
 }
 

@@ -1,5 +1,5 @@
-//! A VM that has outlived its monitor (umladmin). The monitor has left a record, `VARDIR/VM/run`, from which the next one
-//! takes the VM over. Only root can read it.
+//! A VM that has outlived its monitor (umladmin). The monitor has left a record, `VARDIR/VM/run`, from which the next
+//! one takes the VM over. Only root can read it.
 
 use std::fs;
 use std::io;

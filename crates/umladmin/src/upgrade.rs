@@ -1,7 +1,7 @@
 //! `umladmin upgrade`: monitors go on with the program that is on the disk now, while their VMs run (umladmin).
 //!
-//! A monitor that gets SIGUSR2 executes the new program in its place, which takes the VM over. One that cannot do that goes
-//! on, and says why in its log.
+//! A monitor that gets SIGUSR2 executes the new program in its place, which takes the VM over. One that cannot do that
+//! goes on, and says why in its log.
 
 use std::fs;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};

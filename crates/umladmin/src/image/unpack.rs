@@ -81,9 +81,9 @@ fn decompress(name: &OsStr) -> Result<Child, String> {
     })
 }
 
-/// Unpacks an archive below `root`, or a layer of a container over what is there; returns how many device files were left
-/// out. `root` should be the root directory of the process: names and links that lead out are refused, but what they
-/// lead to could be exchanged meanwhile.
+/// Unpacks an archive below `root`, or a layer of a container over what is there; returns how many device files were
+/// left out. `root` should be the root directory of the process: names and links that lead out are refused, but what
+/// they lead to could be exchanged meanwhile.
 ///
 /// # Errors
 /// If the archive is damaged, or has what must not be in one; what was unpacked before is there then.
