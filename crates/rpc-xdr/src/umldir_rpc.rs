@@ -391,8 +391,9 @@ impl<S: Stream> UmlredirV1Client<S> {
         )
     }
 
-    /// As REDIRECT, for a client of the caller, which says where that one is. Only a caller on the Unix Domain socket
-    /// is believed, to which none but root and the user web_user is let in; for others DIR_NOT_AUTHORISED.
+    /// As REDIRECT, for a client of the caller, which says where that one is. Only a caller on the Unix Domain
+    /// socket is believed, to which none but root and the user web_user is let in; for others
+    /// DIR_NOT_AUTHORISED.
     pub fn redirect_for(
         &mut self,
         args: &RedirectForArgs,
@@ -436,8 +437,9 @@ pub trait UmlredirV1 {
     /// its monitor does not run, or if the monitor does not allow redirection; another call may follow.
     async fn redirect(&self, session: &Self::Session, args: DirName) -> DirResult;
 
-    /// As REDIRECT, for a client of the caller, which says where that one is. Only a caller on the Unix Domain socket
-    /// is believed, to which none but root and the user web_user is let in; for others DIR_NOT_AUTHORISED.
+    /// As REDIRECT, for a client of the caller, which says where that one is. Only a caller on the Unix Domain
+    /// socket is believed, to which none but root and the user web_user is let in; for others
+    /// DIR_NOT_AUTHORISED.
     async fn redirect_for(&self, session: &Self::Session, args: RedirectForArgs) -> DirResult;
 }
 
