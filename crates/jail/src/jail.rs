@@ -104,7 +104,6 @@ impl Jail {
             for name in ["tmp", "shared"] {
                 mounts::detach_all(&root, name, &inside(name))?;
             }
-            open_below(&root, "tmp", &inside("tmp"), Access::root(0o755))?;
         }
         let of_the_vm = Access {
             uid: account.uid,
@@ -112,6 +111,9 @@ impl Jail {
             mode: 0o750,
         };
         open_below(&root, "disks", &inside("disks"), of_the_vm)?;
+        if !runs {
+            open_below(&root, "tmp", &inside("tmp"), Access::root(0o755))?;
+        }
         let target = open_below(&root, "shared", &inside("shared"), Access::root(0o755))?;
         let shared = match Mount::found(&root, "shared", &inside("shared"))? {
             Some(mount) => mount,
