@@ -88,7 +88,8 @@ fn running(boot: &str, child: Process) -> io::Result<Option<OwnedFd>> {
     }
     let pid = Pid::from_raw(child.pid).ok_or(Errno::INVAL)?;
     let pidfd = match pidfd_open(pid, PidfdFlags::empty()) {
-        Err(Errno::SRCH) => return Ok(None),
+        // There is none, or the number is that of a thread of another one: EINVAL, since Linux 6.15 ENOENT.
+        Err(Errno::SRCH | Errno::INVAL | Errno::NOENT) => return Ok(None),
         pidfd => pidfd?,
     };
     // The number cannot become another's while the descriptor says that the process has not ended.
