@@ -52,12 +52,16 @@ fn read(path: &Path) -> Option<Record> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
-/// When the process with this number was started.
+/// When the process with this number was started, unless it has ended and only nobody has asked how (`Z`, `X`).
 fn started(pid: u32) -> Option<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name of the program can contain anything; what follows it begins with field 3.
     let (_, after) = stat.rsplit_once(')')?;
-    after.split_ascii_whitespace().nth(19)?.parse().ok()
+    let mut fields = after.split_ascii_whitespace();
+    if ["Z", "X"].contains(&fields.next()?) {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
 }
 
 /// Ends the processes of a VM that has outlived its monitor; says whether it has.
