@@ -4,7 +4,7 @@ use std::process::Command;
 
 use e2e::{World, program, run};
 
-const PROGRAMS: [&str; 4] = ["umlmon", "umldir", "umlwatch", "umladmin"];
+const PROGRAMS: [&str; 5] = ["umlmon", "umldir", "umlweb", "umlwatch", "umladmin"];
 
 #[test]
 fn every_program_tells_its_version_and_its_words() {

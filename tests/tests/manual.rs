@@ -9,10 +9,11 @@ use std::process::Command;
 use e2e::{program, run, skip};
 
 /// The programs, and the sections of their pages.
-const PROGRAMS: [(&str, &str); 4] = [
+const PROGRAMS: [(&str, &str); 5] = [
     ("umlwatch", "1"),
     ("umladmin", "8"),
     ("umldir", "8"),
+    ("umlweb", "8"),
     ("umlmon", "8"),
 ];
 

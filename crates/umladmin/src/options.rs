@@ -9,7 +9,8 @@ pub const PROGRAM: Program = Program {
     name: "umladmin",
     about: "The administrators' client of UMLMON",
     synopsis: &[
-        "[OPTION]... list|start|stop|update|upgrade|events|top|metrics [VM]...",
+        "[OPTION]... list|start|stop|update|upgrade [VM]...",
+        "[OPTION]... events|top|metrics [VM]...",
         "[OPTION]... boot|restart|ctrlaltdel|kill VM...",
         "[-json] list VM@HOST...",
         "[OPTION]... run -- COMMAND [ARGUMENT]...",
