@@ -148,21 +148,16 @@ fn a_stop_that_was_asked_for_stays_asked_for() {
     let Some(world) = World::new() else { return };
     let vm = world.vm("vm1").con(1).fake("hang-cad").monitor();
     vm.start();
-    vm.umlwatch(&["-halt"]);
-    vm.wait_inactive();
-    vm.start();
-    vm.command(&["-stop"]);
-    let stop = std::thread::scope(|scope| {
-        let stop = scope.spawn(|| world.umladmin(&["stop", "vm1"]));
-        wait_for("the stop is recorded", || {
-            let text = fs::read(vm.file("run")).ok()?;
-            let record: Value = serde_json::from_slice(&text).ok()?;
-            (record["state"]["stop_pending"] == true).then_some(())
-        });
-        exchange_monitor(&vm);
-        stop.join().unwrap()
+    let mut stop = world.command("umladmin", &["stop", "vm1"]).spawn().unwrap();
+    wait_for("the stop is recorded", || {
+        let text = fs::read(vm.file("run")).ok()?;
+        let record: Value = serde_json::from_slice(&text).ok()?;
+        (record["state"]["stop_pending"] == true).then_some(())
     });
-    drop(stop);
+    // It would go on with the next monitor, and end the VM.
+    stop.kill().unwrap();
+    stop.wait().unwrap();
+    exchange_monitor(&vm);
     assert_eq!(record(&vm)["state"]["stop_pending"], true);
     vm.kill();
 }
