@@ -37,7 +37,7 @@ const ON_DEMAND: [(&str, &str); 3] = [
 const OUTSIDE: [&str; 2] = ["sh mirror", "sh release"];
 
 /// The blocks that are not typed, by their first lines, and why.
-const NOT_TYPED: [(&str, &str); 7] = [
+const NOT_TYPED: [(&str, &str); 9] = [
     (
         "# apt install ./umlmon_0.1.0_amd64.deb",
         "it installs below /usr, and needs a kernel that takes long to build",
@@ -59,6 +59,8 @@ const NOT_TYPED: [(&str, &str); 7] = [
         "$ umlwatch vm1@uml.example.org -start -connect con1",
         "a conversation between two hosts; the tests remote_client have it",
     ),
+    ("umldir", "it needs a browser; the tests web have it"),
+    ("[GLOBAL]", "a host that others reach, with a certificate"),
     (
         "sysctl vm.max_map_count=1048576",
         "it changes the host, and compiles for minutes",
