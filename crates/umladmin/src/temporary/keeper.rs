@@ -20,7 +20,7 @@ use jail::ControlGroup;
 use rustix::process::Signal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::{monitor, start};
+use crate::{monitor, start, survivor};
 
 /// The argument that tells this process from umladmin as users call it.
 const ARGUMENT: &str = "--keep";
@@ -220,9 +220,14 @@ fn start_monitor(configuration: &Path, vm: &VmName) -> Result<(), String> {
     })
 }
 
-/// Removes the control group, which a monitor that was killed has left.
+/// Ends the VM, and removes its control group, if a monitor that was killed has left them.
 fn remove_group(configuration: &Path, vm: &VmName) {
-    let directory = Config::load(configuration).map(|config| config.global.vm_dir(vm));
+    let config = Config::load(configuration);
+    if let Ok(config) = &config {
+        // Only a monitor that was killed is outlived by its VM; what does not end keeps the group below.
+        let _ = survivor::end(config, vm);
+    }
+    let directory = config.map(|config| config.global.vm_dir(vm));
     // Without the directory, there never was a monitor.
     if let Some(directory) = directory.ok().and_then(|path| path.metadata().ok()) {
         let name = ControlGroup::name(vm.as_str(), directory.dev(), directory.ino());
