@@ -250,18 +250,24 @@ fn told(source: &RedirSource) -> SocketAddr {
     SocketAddr::new(ip, u16::try_from(source.port).unwrap_or(0))
 }
 
-/// The bytes by which the monitor learns where the client is.
-fn source(from: SocketAddr) -> io::Result<Vec<u8>> {
+/// An address as it is told.
+fn redir_source(from: SocketAddr) -> RedirSource {
     let address = match from.ip() {
         IpAddr::V4(address) => address.to_ipv6_mapped(),
         IpAddr::V6(address) => address,
     };
-    let source = RedirSource {
+    RedirSource {
         address: address.octets(),
         port: from.port().into(),
-    };
+    }
+}
+
+/// The bytes by which the monitor learns where the client is.
+fn source(from: SocketAddr) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    source.pack(&mut bytes).map_err(io::Error::other)?;
+    redir_source(from)
+        .pack(&mut bytes)
+        .map_err(io::Error::other)?;
     Ok(bytes)
 }
 
@@ -322,15 +328,7 @@ mod tests {
     fn what_umlweb_tells_is_passed_on() {
         for text in ["[2001:db8::7]:513", "192.0.2.1:80"] {
             let from: SocketAddr = text.parse().unwrap();
-            let address = match from.ip() {
-                IpAddr::V4(address) => address.to_ipv6_mapped(),
-                IpAddr::V6(address) => address,
-            };
-            let source = RedirSource {
-                address: address.octets(),
-                port: from.port().into(),
-            };
-            assert_eq!(told(&source), from);
+            assert_eq!(told(&redir_source(from)), from);
         }
     }
 }
