@@ -3,10 +3,12 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use tokio::task::AbortHandle;
+
+use crate::source;
 
 /// Connections of one kind, bounded in number, in all and from one source.
 #[derive(Debug)]
@@ -158,18 +160,6 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.crowd.members.borrow_mut().remove(self.number);
-    }
-}
-
-/// The unit that is counted as one source: an IPv4 address, or a network of IPv6, because one host may have all
-/// addresses of it.
-pub fn source(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let network = address.to_bits() & (u128::MAX << 64);
-            IpAddr::V6(Ipv6Addr::from_bits(network))
-        }
-        address @ IpAddr::V4(_) => address,
     }
 }
 

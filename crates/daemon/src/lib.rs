@@ -15,18 +15,22 @@ mod log;
 mod notify;
 mod oom;
 mod pidfile;
+mod process;
 #[cfg(feature = "server")]
 mod signals;
+mod source;
 mod startup;
 #[cfg(feature = "server")]
 mod tcp;
+#[cfg(feature = "tls")]
+mod tls;
 
 #[cfg(feature = "account")]
 pub use account::Account;
 pub use aside::aside;
 pub use background::{Readiness, background};
 #[cfg(feature = "server")]
-pub use crowd::{Crowd, Place, source};
+pub use crowd::{Crowd, Place};
 pub use error::Error;
 pub use home::Home;
 #[cfg(feature = "server")]
@@ -34,8 +38,12 @@ pub use listen::{Acceptor, CtrlSocket};
 pub use log::{LogHandle, LogTo};
 pub use oom::spare_when_memory_is_short;
 pub use pidfile::PidFile;
+pub use process::{ProcessStat, boot};
 #[cfg(feature = "server")]
 pub use signals::{Signals, Told};
+pub use source::source;
 pub use startup::{run_directory, start_up};
 #[cfg(feature = "server")]
 pub use tcp::{TcpAcceptor, listen_tcp};
+#[cfg(feature = "tls")]
+pub use tls::server_config;

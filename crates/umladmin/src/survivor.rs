@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use config::{Config, VmName};
+use daemon::{ProcessStat, boot};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::Deserialize;
@@ -38,8 +39,7 @@ struct Child {
 /// The process that is the VM, if that lives. To be asked when its monitor does not run.
 pub(crate) fn of(config: &Config, vm: &VmName) -> Option<u32> {
     let record = read(&config.global.vm_dir(vm).join("run"))?;
-    let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-    let lives = record.boot == boot.trim_end() && started(record.child.pid)? == record.child.start;
+    let lives = record.boot == boot().ok()? && started(record.child.pid)? == record.child.start;
     lives.then_some(record.child.pid)
 }
 
@@ -52,16 +52,10 @@ fn read(path: &Path) -> Option<Record> {
     serde_json::from_slice(&fs::read(path).ok()?).ok()
 }
 
-/// When the process with this number was started, unless it has ended and only nobody has asked how (`Z`, `X`).
+/// When the process with this number was started, unless it has ended.
 fn started(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name of the program can contain anything; what follows it begins with field 3.
-    let (_, after) = stat.rsplit_once(')')?;
-    let mut fields = after.split_ascii_whitespace();
-    if ["Z", "X"].contains(&fields.next()?) {
-        return None;
-    }
-    fields.nth(18)?.parse().ok()
+    let stat = ProcessStat::of(pid).ok().filter(|stat| !stat.has_ended)?;
+    Some(stat.start)
 }
 
 /// Ends the processes of a VM that has outlived its monitor; says whether it has.
@@ -103,8 +97,8 @@ mod tests {
         let file = config.global.vm_dir(&vm).join("run");
         fs::create_dir(config.global.vm_dir(&vm)).unwrap();
         let is_root = fs::metadata(dir.path()).unwrap().uid() == 0;
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
-        let (us, boot) = (std::process::id(), boot.trim_end());
+        let (us, boot) = (std::process::id(), boot().unwrap());
+        let boot = boot.as_str();
         let start = started(us).unwrap();
         for (boot, pid, start, lives) in [
             (boot, us, start, is_root),

@@ -16,6 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use daemon::ProcessStat;
 use jail::Owner;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, openat, renameat, unlinkat};
 use rustix::io::Errno;
@@ -162,24 +163,12 @@ impl Process {
     /// # Errors
     /// `NotFound` if there is none.
     pub fn of(pid: i32) -> io::Result<Process> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // The name of the program can contain anything; what follows it begins with field 3.
-        let after = stat.rsplit_once(')').map(|(_, after)| after);
-        let start = after.and_then(|after| after.split_ascii_whitespace().nth(19));
-        let start = start.and_then(|start| start.parse().ok());
-        let start =
-            start.ok_or_else(|| io::Error::other("its entry in /proc is not understood"))?;
-        Ok(Process { pid, start })
+        let stat = ProcessStat::of(pid.unsigned_abs())?;
+        Ok(Process {
+            pid,
+            start: stat.start,
+        })
     }
-}
-
-/// The present boot of the host.
-///
-/// # Errors
-/// If it cannot be read.
-pub fn boot() -> io::Result<String> {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
-    Ok(id.trim_end().to_owned())
 }
 
 /// What the host's monotonic clock said at this time.

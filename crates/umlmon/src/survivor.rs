@@ -83,7 +83,7 @@ pub fn find(vm_dir: BorrowedFd<'_>, name: &VmName) -> anyhow::Result<Option<Surv
 
 /// The process, if it still runs.
 fn running(boot: &str, child: Process) -> io::Result<Option<OwnedFd>> {
-    if record::boot()? != boot {
+    if daemon::boot()? != boot {
         return Ok(None);
     }
     let pid = Pid::from_raw(child.pid).ok_or(Errno::INVAL)?;

@@ -3,8 +3,10 @@
 //! As in `daemon::Crowd`, but for threads: a connection is ended by shutting it down, which its thread notices.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv6Addr, Shutdown, TcpStream};
+use std::net::{IpAddr, Shutdown, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use daemon::source;
 
 /// Connections, bounded in number, in all and from one source.
 #[derive(Debug)]
@@ -118,17 +120,6 @@ impl Place {
 impl Drop for Place {
     fn drop(&mut self) {
         self.crowd.lock().all.remove(&self.number);
-    }
-}
-
-/// The unit that is counted as one source: an IPv4 address, or a network of IPv6.
-pub fn source(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let network = address.to_bits() & (u128::MAX << 64);
-            IpAddr::V6(Ipv6Addr::from_bits(network))
-        }
-        address @ IpAddr::V4(_) => address,
     }
 }
 

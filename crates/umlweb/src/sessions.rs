@@ -11,9 +11,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use config::VmName;
+use daemon::source;
 use rpc_xdr::auth::Key;
-
-use crate::crowd::source;
 
 /// Without use for so long, a session ends.
 pub const IDLE: Duration = Duration::from_secs(15 * 60);

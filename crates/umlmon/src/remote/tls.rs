@@ -3,19 +3,12 @@
 //! Nothing is read or set up before a connection asks for it: a monitor without such connections needs no memory for
 //! them.
 
-use std::fs::File;
-use std::io::Read as _;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, bail, ensure};
 use config::{Global, TlsPolicy};
+use daemon::server_config;
 use rpc_xdr::auth::{BINDING_LABEL, BINDING_LENGTH};
 use rpc_xdr::server::{Asked, Begin, Door, DoorError};
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::NoServerSessionStorage;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsAcceptor;
@@ -23,9 +16,6 @@ use tokio_rustls::server::TlsStream;
 
 /// The protocol inside of TLS (RFC 9289 section 5.1.1).
 const ALPN: &[u8] = b"sunrpc";
-
-/// Bytes of a file with certificates or a key, at most.
-const MAX_FILE: u64 = 1 << 20;
 
 /// What accepts TLS connections; None if the configuration says that there are none.
 ///
@@ -38,43 +28,12 @@ pub fn acceptor(global: &Global) -> anyhow::Result<Option<TlsAcceptor>> {
     if global.tls == TlsPolicy::Off {
         return Ok(None);
     }
-    let chain = read(certificate, false)
-        .and_then(|pem| Ok(CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>()?))
-        .with_context(|| format!("cannot use tls_certificate {}", certificate.display()))?;
-    ensure!(
-        !chain.is_empty(),
-        "tls_certificate {} has no certificate in PEM",
-        certificate.display()
-    );
-    let key = read(key, true)
-        .and_then(|pem| Ok(PrivateKeyDer::from_pem_slice(&pem)?))
-        .with_context(|| format!("cannot use tls_key {}", key.display()))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .context("tls_certificate and tls_key do not match")?;
+    let mut config = server_config(("tls_certificate", certificate), ("tls_key", key))?;
     config.alpn_protocols = vec![ALPN.to_vec()];
     // Sessions last long; there is no use in being able to resume one.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(Some(TlsAcceptor::from(Arc::new(config))))
-}
-
-/// Reads a file; a secret one must be accessible to root only.
-fn read(path: &Path, secret: bool) -> anyhow::Result<Vec<u8>> {
-    let file = File::open(path)?;
-    let status = file.metadata()?;
-    if !status.is_file() || status.len() > MAX_FILE {
-        bail!("it is not a file, or it is too large");
-    }
-    if secret && (status.uid() != 0 || status.mode() & 0o077 != 0) {
-        bail!("others than root can read it (use chown root and chmod 600)");
-    }
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// A connection in TLS whose client wants to be let in.

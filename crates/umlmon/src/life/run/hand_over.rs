@@ -67,7 +67,7 @@ impl Run {
         let group = self.group.as_ref().map(ControlGroup::parts);
         Ok(Record {
             format: FORMAT,
-            boot: record::boot()?,
+            boot: daemon::boot()?,
             child: Process::of(pid)?,
             kernel: self.kernel_pid,
             held: Vec::new(),
