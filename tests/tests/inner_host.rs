@@ -90,9 +90,9 @@ fn control_groups_of_version_2_bound_a_vm() {
     }
     host.shell(NO_GROUP);
 
-    // A monitor that is killed leaves its group, here with a process of it that was ended by the host.
+    // A monitor that is killed together with its VM leaves the group, here with a process that was ended by the host.
     host.shell(&format!(
-        "{START}; pid=$(cat /run/umlmon/vm1.pid); kill -9 $pid; while pidof fake_linux; do :; done\n\
+        "{START}; kill -9 $(cat /run/umlmon/vm1.pid) $(pidof fake_linux); while pidof fake_linux; do :; done\n\
          {group}; (echo 0 > cgroup.procs; exec tail /dev/zero) || true\n\
          grep -q 'oom_kill [1-9]' memory.events",
     ));
