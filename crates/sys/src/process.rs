@@ -36,21 +36,24 @@ pub fn empty_bounding_set() -> io::Result<()> {
     Ok(())
 }
 
-/// Gives memory that is not used any more back to the host: what was freed (malloc_trim(3)), and in the main thread
-/// what of the stack is below the caller's frame. For the end of a phase that needed much of either. It takes some
-/// microseconds.
+/// Gives memory that is not used any more back to the host: what was freed (malloc_trim(3)), in the main thread what of
+/// the stack is below the caller's frame, and the code, of which only what is executed from now on comes back. For the
+/// end of a phase that needed much of them. It takes some microseconds.
 pub fn release_free_memory() {
     // SAFETY: it takes a number, and touches only what is free, under the allocator's own lock.
     unsafe { libc::malloc_trim(0) };
-    release_stack();
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    release_stack(&maps);
+    release_code(&maps);
 }
 
 /// Pages of a stack that were touched once stay, however deep a call it was for.
 #[inline(never)]
-fn release_stack() {
+fn release_stack(maps: &str) {
     let local = 0_u8;
     let here = std::hint::black_box(&raw const local) as usize;
-    let Some((start, end)) = main_stack() else {
+    let stack = maps.lines().find(|line| line.ends_with("[stack]"));
+    let Some((start, end)) = stack.and_then(addresses) else {
         return;
     };
     let page = rustix::param::page_size();
@@ -65,10 +68,21 @@ fn release_stack() {
     unsafe { libc::madvise(start as *mut _, unused_end - start, libc::MADV_DONTNEED) };
 }
 
-/// The addresses of the main thread's stack, as the kernel has them in `/proc/self/maps`.
-fn main_stack() -> Option<(usize, usize)> {
-    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-    let line = maps.lines().find(|line| line.ends_with("[stack]"))?;
+/// The host's kernel maps code in pieces of 64 KB around what is executed, so after its start a process has nearly all of
+/// its program.
+fn release_code(maps: &str) {
+    let of_files = maps
+        .lines()
+        .filter(|line| line.contains(" r-xp ") && line.contains(" /"));
+    for (start, end) in of_files.filter_map(addresses) {
+        // SAFETY: nobody has written into this mapping, which is executable, so its pages are those of the file, which
+        // is mapped privately; what is executed or read there next is read from it. A failure changes nothing.
+        unsafe { libc::madvise(start as *mut _, end - start, libc::MADV_DONTNEED) };
+    }
+}
+
+/// The addresses at the beginning of a line of `/proc/self/maps`.
+fn addresses(line: &str) -> Option<(usize, usize)> {
     let (start, end) = line.split(' ').next()?.split_once('-')?;
     let address = |text| usize::from_str_radix(text, 16).ok();
     Some((address(start)?, address(end)?))
