@@ -261,13 +261,9 @@ impl Locks {
         let name = self.file_name(Purpose::Run);
         let failed = self.files.failed("take over", &name);
         let _mutex = self.files.mutex()?;
-        let check = || -> io::Result<Vec<Claim>> {
-            if !self.files.is_named(&name, &file)? || file.try_lock().is_err() {
-                return Err(io::Error::other("it is not that of the running VM"));
-            }
-            Ok(serde_json::from_slice(&self.files.content(&name)?)?)
-        };
-        let claims = check().map_err(failed)?;
+        let content = self.files.take_over(&name, &file);
+        let claims = content.and_then(|content| Ok(serde_json::from_slice(&content)?));
+        let claims: Vec<Claim> = claims.map_err(failed)?;
         let number = self.next_number();
         let claims = claims.into_iter().map(|claim| (number, claim)).collect();
         let file = Some(file);

@@ -109,15 +109,10 @@ impl HeldDir {
         }
     }
 
-    fn open_file(&self, name: &str, create: bool) -> io::Result<File> {
-        let create = if create {
-            OFlags::CREATE
-        } else {
-            OFlags::empty()
-        };
-        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC | create;
+    fn open_file(&self, name: &str, access: OFlags) -> io::Result<File> {
+        let flags = OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
-        Ok(openat(&self.directory, name, flags, mode)?.into())
+        Ok(openat(&self.directory, name, access | flags, mode)?.into())
     }
 
     /// Excludes all other monitors from these files until the result is dropped.
@@ -127,7 +122,7 @@ impl HeldDir {
     pub fn mutex(&self) -> Result<File, HeldError> {
         const NAME: &str = "mutex";
         let file = self
-            .open_file(NAME, true)
+            .open_file(NAME, OFlags::RDWR | OFlags::CREATE)
             .map_err(self.failed("open", NAME))?;
         for _ in 0..TRIES {
             match file.try_lock() {
@@ -196,19 +191,27 @@ impl HeldDir {
     /// Those of open(2) and read(2).
     pub fn content(&self, name: &str) -> io::Result<Vec<u8>> {
         let mut content = Vec::new();
-        let file = self.open_file(name, false)?;
+        let file = self.open_file(name, OFlags::RDONLY)?;
         file.take(MAX_CONTENT).read_to_end(&mut content)?;
         Ok(content)
     }
 
     /// Whether the open file is the one that has this name now.
-    ///
-    /// # Errors
-    /// Those of stat(2).
-    pub fn is_named(&self, name: &str, file: &File) -> io::Result<bool> {
+    fn is_named(&self, name: &str, file: &File) -> io::Result<bool> {
         let named = statat(&self.directory, name, AtFlags::SYMLINK_NOFOLLOW)?;
         let open = fstat(file)?;
         Ok((named.st_dev, named.st_ino) == (open.st_dev, open.st_ino))
+    }
+
+    /// The content of a file that a former monitor has written, and whose lock another process has held since.
+    ///
+    /// # Errors
+    /// If the file is another one by now, or is not locked; those of read(2).
+    pub fn take_over(&self, name: &str, file: &File) -> io::Result<Vec<u8>> {
+        if !self.is_named(name, file)? || file.try_lock_shared().is_err() {
+            return Err(io::Error::other("it is not that of the running VM"));
+        }
+        self.content(name)
     }
 
     /// Whether a monitor holds the file; false if it is not there. Call this with the mutex, so that none takes it
@@ -217,7 +220,8 @@ impl HeldDir {
     /// # Errors
     /// [`HeldError::File`].
     pub fn is_held(&self, name: &str) -> Result<bool, HeldError> {
-        match self.open_file(name, false).map(|file| file.try_lock()) {
+        let file = self.open_file(name, OFlags::RDWR);
+        match file.map(|file| file.try_lock()) {
             Ok(Ok(())) => Ok(false),
             Ok(Err(TryLockError::WouldBlock)) => Ok(true),
             Ok(Err(TryLockError::Error(error))) => Err(self.failed("lock", name)(error)),
@@ -238,17 +242,20 @@ impl HeldDir {
         }
     }
 
-    /// Gives a file its content, all or nothing. Returns the file with a lock on it.
+    /// Gives a file its content, all or nothing. Returns the file with a lock on it, open for reading only: a process
+    /// that is not root may hold it, too.
     ///
     /// # Errors
     /// Those of open(2), write(2), rename(2).
     pub fn replace(&self, name: &str, content: &[u8]) -> io::Result<File> {
         let draft = format!("{name}.new");
         let write = || {
-            let mut file = self.open_file(&draft, true)?;
-            file.try_lock()?;
-            file.set_len(0)?;
-            file.write_all(content)?;
+            let mut written = self.open_file(&draft, OFlags::RDWR | OFlags::CREATE)?;
+            written.set_len(0)?;
+            written.write_all(content)?;
+            let file = self.open_file(&draft, OFlags::RDONLY)?;
+            // Where locks are kept by a server (NFS), who only reads can have a shared one only. Nobody shares it.
+            file.try_lock_shared()?;
             renameat(&self.directory, &draft, &self.directory, name)?;
             Ok(file)
         };
