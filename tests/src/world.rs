@@ -199,6 +199,20 @@ impl World {
         assert!(run.is_empty(), "left behind: {run:?}");
     }
 
+    /// The processes of VMs that live without a monitor, by what that has recorded.
+    fn survivors(&self) -> Vec<Pid> {
+        let vms = fs::read_dir(self.path.join("var")).into_iter().flatten();
+        let records = vms.flatten().map(|vm| fs::read(vm.path().join("run")));
+        let pid = |record: Vec<u8>| {
+            let record: serde_json::Value = serde_json::from_slice(&record).ok()?;
+            let pid = i32::try_from(record["child"]["pid"].as_i64()?).ok()?;
+            let program = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+            let is_it = program.to_string_lossy().contains("/umlkeep");
+            Pid::from_raw(pid).filter(|_| is_it)
+        };
+        records.flatten().filter_map(pid).collect()
+    }
+
     /// After a failure: shows what may explain it, and removes all.
     fn give_up(&self) {
         let vms = fs::read_dir(self.path.join("var"))
@@ -231,6 +245,10 @@ impl World {
                 }
             }
             std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        for pid in self.survivors() {
+            eprintln!("left: VM {pid}, without a monitor");
+            let _ = kill_process(pid, Signal::KILL);
         }
         for line in leftovers::mounts(&self.path).iter().rev() {
             eprintln!("left: {line}");

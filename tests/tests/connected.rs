@@ -13,55 +13,13 @@ use std::time::Instant;
 
 use e2e::lan::{BY_DHCP, Background, Neighbour};
 use e2e::network::{enter, ip, snapshot};
-use e2e::{Console, Login, Vm, World, free_port, run, wait_for};
+use e2e::{Login, Shell, Vm, World, free_port, run, wait_for};
 
 /// What is transferred in each direction: so many megabytes as `UMLMON_TEST_TRANSFER` says.
 fn load() -> Vec<u8> {
     let set = std::env::var("UMLMON_TEST_TRANSFER").ok();
     let megabytes: usize = set.map_or(16, |megabytes| megabytes.parse().unwrap());
     e2e::flood(megabytes << 20)
-}
-
-/// A shell in the guest, which has said what it was told to before it is told the next thing.
-struct Shell(Console, u32);
-
-impl Shell {
-    fn of(vm: &Vm<'_>) -> Shell {
-        let mut console = vm.connect("con1");
-        console.expect("# ");
-        Shell(console, 0)
-    }
-
-    /// Types a line and gives what came of it.
-    #[track_caller]
-    fn run(&mut self, line: &str) -> String {
-        self.begin(line);
-        self.end(line)
-    }
-
-    /// Types a line. What shows that it is done is not in the echo of what is typed.
-    fn begin(&mut self, line: &str) {
-        self.1 += 1;
-        self.0
-            .send(&format!("{line}; echo \"<\"$?.{}\">\"\n", self.1));
-    }
-
-    /// Waits until the line that began is done, and gives what came of it.
-    #[track_caller]
-    fn end(&mut self, line: &str) -> String {
-        let said = self.0.expect(&format!(".{}>", self.1));
-        let (said, status) = said.rsplit_once('<').unwrap();
-        assert_eq!(status, format!("0.{}>", self.1), "{line}: {said}");
-        said.to_owned()
-    }
-
-    /// Waits until the guest reaches an address.
-    #[track_caller]
-    fn reaches(&mut self, ping: &str, address: &str) {
-        self.run(&format!(
-            "until {ping} -c 1 -W 1 {address} > /dev/null 2>&1; do :; done"
-        ));
-    }
 }
 
 /// The host reaches the guest.
@@ -155,7 +113,7 @@ fn host_to_host(transport: &str, nic: &str, mtu: &str) {
     if transport != "fd" {
         down_and_up(&vm, &mut shell, nic, &up);
     }
-    shell.0.leave();
+    shell.leave();
     vm.umlwatch(&["-ctrlaltdel", "-wait", "60"]).ok();
     vm.wait_inactive();
     assert_eq!(snapshot(), before);
@@ -222,7 +180,7 @@ fn by_a_process_without_an_interface_of_the_host() {
         &load,
     );
     shell.end(line);
-    shell.0.leave();
+    shell.leave();
     vm.umlwatch(&["-ctrlaltdel", "-wait", "60"]).ok();
     vm.wait_inactive();
     assert_eq!(snapshot(), before);
@@ -305,7 +263,7 @@ fn by_a_network_of_the_suite() {
     web.end(line);
 
     for (vm, shell) in vms.iter().zip(shells) {
-        shell.0.leave();
+        shell.leave();
         vm.umlwatch(&["-ctrlaltdel", "-wait", "60"]).ok();
         vm.wait_inactive();
     }
@@ -414,7 +372,7 @@ fn two_guests_and_the_host_on_a_bridge() {
     by_ipv6(&mut shells);
     dhcp(&world, &mut shells[0]);
     for (shell, vm) in shells.into_iter().zip(&vms) {
-        shell.0.leave();
+        shell.leave();
         vm.kill();
     }
     assert_eq!(snapshot(), before);

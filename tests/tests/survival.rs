@@ -6,7 +6,9 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use e2e::{Vm, World, wait_for};
+use e2e::{
+    Vm, World, exchange_monitor, kill_monitor, outlives, processes_that_stay as processes, wait_for,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -17,34 +19,6 @@ fn kill(pid: i32, signal: Signal) {
 /// The record of the running VM.
 fn record(vm: &Vm<'_>) -> Value {
     serde_json::from_slice(&fs::read(vm.file("run")).unwrap()).unwrap()
-}
-
-/// Waits until the VM would outlive its monitor.
-fn outlives(vm: &Vm<'_>) {
-    wait_for("the VM is recorded", || {
-        vm.file("run").exists().then_some(())
-    });
-}
-
-/// Kills the monitor as the host's kernel would for lack of memory, and waits until it is gone.
-fn kill_monitor(vm: &Vm<'_>) {
-    let monitor = vm.monitor_pid();
-    kill(monitor, Signal::KILL);
-    wait_for("the monitor is gone", || {
-        (!Path::new(&format!("/proc/{monitor}")).exists()).then_some(())
-    });
-}
-
-/// Kills the monitor, and starts the next one.
-#[track_caller]
-fn exchange_monitor(vm: &Vm<'_>) {
-    kill_monitor(vm);
-    vm.start_monitor().ok();
-}
-
-/// The numbers of the processes that stay.
-fn processes(vm: &Vm<'_>) -> (i32, i32) {
-    (vm.pid("child_pid"), vm.pid("kernel_pid"))
 }
 
 #[test]
