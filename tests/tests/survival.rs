@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used)] // in functions beside the tests, too
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::process::Stdio;
 
 use e2e::{
     Vm, World, exchange_monitor, kill_monitor, outlives, processes_that_stay as processes, wait_for,
@@ -37,6 +39,7 @@ fn a_vm_outlives_its_monitor() {
         let log = fs::read_to_string(vm.file("log/monitor")).unwrap();
         assert!(log.contains("adopted the running VM"), "{log}");
     }
+    listener_hears_of_it(&vm);
     // Everything works as before.
     let mut console = vm.connect("con1");
     console.send("are you there");
@@ -51,6 +54,25 @@ fn a_vm_outlives_its_monitor() {
     assert!(!vm.file("jail/shared/locks/vm1+run.held").exists());
     vm.start();
     vm.kill();
+}
+
+/// Who listens to the events learns that the monitor is another one.
+fn listener_hears_of_it(vm: &Vm<'_>) {
+    let mut command = vm.command(&["-json", "-events"]);
+    let mut listener = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(listener.stdout.take().unwrap()).lines();
+    let mut kind = |wanted: &str| {
+        let mut kinds = lines.by_ref().map(|line| {
+            let event: Value = serde_json::from_str(&line.unwrap()).unwrap();
+            event["kind"].as_str().unwrap().to_owned()
+        });
+        assert!(kinds.any(|kind| kind == wanted), "{wanted}");
+    };
+    kind("state");
+    exchange_monitor(vm);
+    kind("adopted");
+    listener.kill().unwrap();
+    listener.wait().unwrap();
 }
 
 #[test]

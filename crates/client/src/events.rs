@@ -29,6 +29,13 @@ impl Place {
         Place { last, time_ms }
     }
 
+    /// After the event with this number, which is in this page if it is still kept.
+    pub fn at(last: u64, page: &EventPage) -> Place {
+        let known = page.events.iter().find(|event| event.number == last);
+        let time_ms = known.map(|event| event.time_ms);
+        Place { last, time_ms }
+    }
+
     /// The number to ask for later events with.
     pub fn last(&self) -> u64 {
         self.last
@@ -174,6 +181,10 @@ mod tests {
         }
         let mut place = Place::after(0);
         place.find(&page(1, 2, place.before(), 7));
+        assert_eq!(place.last(), 0);
+        // Nothing was shown yet, and the next monitor has as many.
+        let mut place = Place::at(3, &page(1, 4, 2, 7));
+        place.find(&page(1, 3, place.before(), 8));
         assert_eq!(place.last(), 0);
     }
 }

@@ -90,6 +90,7 @@ pub fn event(kind: EventKind) -> &'static str {
         EventKind::Detached => "detached",
         EventKind::Disk => "disk",
         EventKind::Shutdown => "shutdown",
+        EventKind::Adopted => "adopted",
     }
 }
 

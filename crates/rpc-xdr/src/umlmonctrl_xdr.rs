@@ -3764,6 +3764,8 @@ pub enum EventKind {
     Disk = 10,
     /// the monitor was told to end, and ends when the VM is inactive
     Shutdown = 11,
+    /// this monitor has taken over a VM that has outlived another one
+    Adopted = 12,
 }
 
 impl Pack for EventKind {
@@ -3788,6 +3790,7 @@ impl Unpack for EventKind {
             9 => Self::Detached,
             10 => Self::Disk,
             11 => Self::Shutdown,
+            12 => Self::Adopted,
             other => return Err(XdrError::Value(other.into())),
         })
     }

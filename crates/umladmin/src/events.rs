@@ -147,25 +147,28 @@ impl<'a> Listener<'a> {
     fn connect(&self) -> Result<(Open, String, Place), Failure> {
         let client = Client::at(&self.vm, self.config.global.ctrl(&self.vm));
         let mut monitor = client.with_limit(PATIENCE).connect()?.monitor;
-        let mut args = EventReadArgs {
-            after: self.place.map_or(FROM_NOW, |place| place.before()),
-            wait_ms: 0,
+        let mut read = |after, wait_ms| {
+            let page = monitor.event_read(&EventReadArgs { after, wait_ms });
+            answered(page.map(EventReadResult::into_result))
         };
-        let page = monitor.event_read(&args);
-        let page = answered(page.map(EventReadResult::into_result))?;
-        let mut place = Place::after(page.last);
-        if let Some(former) = self.place {
-            place = former;
-            place.find(&page);
-        }
+        let (place, last) = match self.place {
+            None => {
+                let last = read(FROM_NOW, 0)?.last;
+                let known = read(Place::after(last).before(), 0)?;
+                (Place::at(last, &known), last)
+            }
+            Some(mut place) => {
+                let page = read(place.before(), 0)?;
+                place.find(&page);
+                (place, page.last)
+            }
+        };
         let info = answered(monitor.vm_info().map(VmInfoResult::into_result))?;
-        let line = line(
-            self.vm.as_str(),
-            &present_state(&info, page.last),
-            self.json,
-        );
-        args.wait_ms = WAIT_MS;
-        args.after = place.last();
+        let line = line(self.vm.as_str(), &present_state(&info, last), self.json);
+        let args = EventReadArgs {
+            after: place.last(),
+            wait_ms: WAIT_MS,
+        };
         let reading = monitor.send_event_read(&args).map_err(broken)?;
         Ok((Open { monitor, reading }, line, place))
     }

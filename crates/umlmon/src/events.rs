@@ -118,6 +118,8 @@ pub enum Happening {
     },
     /// The monitor ends.
     Shutdown,
+    /// The VM has outlived another monitor, and this one goes on with it.
+    Adopted,
 }
 
 impl fmt::Display for Happening {
@@ -151,6 +153,7 @@ impl fmt::Display for Happening {
                 failure: Some(why),
             } => write!(f, "{task} was not done: {why}"),
             Happening::Shutdown => f.write_str("the monitor is shutting down"),
+            Happening::Adopted => f.write_str("the monitor has adopted the running VM"),
         }
     }
 }

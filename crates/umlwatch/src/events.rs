@@ -22,10 +22,15 @@ impl Runner {
             wait_ms: 0,
         };
         let begin = self.call(|client| Ok(client.event_read(&args)?.into_result()))?;
+        let args = EventReadArgs {
+            after: Place::after(begin.last).before(),
+            ..args
+        };
+        let known = self.call(|client| Ok(client.event_read(&args)?.into_result()))?;
         let info = self.call(|client| Ok(client.vm_info()?.into_result()))?;
         let (vm, json) = (self.vm().to_string(), self.style().json);
         self.print(&line(&vm, &present_state(&info, begin.last), json))?;
-        let mut place = Place::after(begin.last);
+        let mut place = Place::at(begin.last, &known);
         let mut ends = false;
         let signal = loop {
             let page = self.events_after(place, &mut signals)?;

@@ -62,5 +62,6 @@ fn parts(what: &Happening) -> (EventKind, String, String, String) {
             (EventKind::Disk, none(), none(), failure.unwrap_or_default())
         }
         Happening::Shutdown => (EventKind::Shutdown, none(), none(), none()),
+        Happening::Adopted => (EventKind::Adopted, none(), none(), none()),
     }
 }

@@ -28,7 +28,7 @@ impl Monitor {
             status.ready = was.ready;
         });
         self.setup.events.tell(Happening::State(was.phase));
-        tracing::info!("adopted the running VM");
+        self.setup.events.tell(Happening::Adopted);
         self.run = Some(run);
     }
 
