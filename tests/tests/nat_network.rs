@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::process::Command;
 
 use e2e::network::{enter, ip, join_lan, snapshot};
-use e2e::{Vm, World, free_port, run, wait_for};
+use e2e::{Vm, World, free_port, kill_with_vm, run, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -182,16 +182,8 @@ fn monitors_that_start_at_once_make_one_network() {
     }
 }
 
-/// Ends a monitor as nobody should.
-fn abandon(vm: &Vm<'_>) {
-    let kernel = vm.pid("kernel_pid");
-    kill(vm.monitor_pid());
-    let gone = || (!fs::exists(format!("/proc/{kernel}/root/tmp")).unwrap()).then_some(());
-    wait_for("the end of the VM", gone);
-}
-
 #[test]
-fn a_killed_monitor_takes_nothing_from_the_others() {
+fn a_vm_that_ends_without_a_monitor_takes_nothing_from_the_others() {
     let Some(world) = world() else { return };
     let before = everything();
     let web = world.vm("web").line("eth0 = nat()").monitor();
@@ -199,7 +191,7 @@ fn a_killed_monitor_takes_nothing_from_the_others() {
     web.start();
     db.start();
     let process = server(&world).unwrap();
-    abandon(&web);
+    kill_with_vm(&web);
     assert_eq!(server(&world), Some(process));
     assert!(ip("link show uml-3").contains("master br-uml"));
     db.kill();
@@ -208,7 +200,7 @@ fn a_killed_monitor_takes_nothing_from_the_others() {
     // The last one leaves everything, until the next one comes or an administrator.
     db.start();
     let process = server(&world).unwrap();
-    abandon(&db);
+    kill_with_vm(&db);
     assert_eq!(server(&world), Some(process));
     let said = world.umladmin(&["network", "delete", "uml"]).ok();
     assert!(said.contains("uml"), "{said}");
@@ -217,7 +209,7 @@ fn a_killed_monitor_takes_nothing_from_the_others() {
     db.start_monitor().ok();
     db.start();
     let process = server(&world).unwrap();
-    abandon(&db);
+    kill_with_vm(&db);
     web.start_monitor().ok();
     web.start();
     is_gone(process);

@@ -7,8 +7,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use e2e::network::{enter, ip, ip_of, join_lan, snapshot};
-use e2e::{Vm, World, run, wait_for};
-use rustix::process::{Pid, Signal, kill_process};
+use e2e::{Vm, World, kill_with_vm, run, wait_for};
 
 const H2H: &str = "eth0 = host_to_host(proxy_if=h0,proxy_addr=10.9.0.1,guest_addr=10.9.0.2,host_if=lan0,\
                    guest_hwaddr=pool,mtu=9000)";
@@ -40,10 +39,6 @@ fn is_undone(world: &World, vm: &Vm<'_>, before: &str) {
     vm.wait_inactive();
     assert_eq!(snapshot(), before);
     no_leases(world);
-}
-
-fn kill(pid: i32) {
-    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
 }
 
 #[test]
@@ -280,7 +275,7 @@ fn two_vms_have_nothing_in_common() {
 }
 
 #[test]
-fn what_a_killed_monitor_leaves_stops_nobody() {
+fn what_is_left_of_a_vm_without_a_monitor_stops_nobody() {
     let Some(world) = world() else { return };
     let before = snapshot();
     let vm = world.vm("vm1").line(H2H).line(BRIDGED).monitor();
@@ -290,10 +285,7 @@ fn what_a_killed_monitor_leaves_stops_nobody() {
         .monitor();
     let abandon = || {
         vm.start();
-        let kernel = vm.pid("kernel_pid");
-        kill(vm.monitor_pid());
-        let gone = || (!fs::exists(format!("/proc/{kernel}/root/tmp")).unwrap()).then_some(());
-        wait_for("the end of the VM", gone);
+        kill_with_vm(&vm);
     };
     abandon();
     vm.start_monitor().ok();

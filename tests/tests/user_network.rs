@@ -6,7 +6,7 @@ use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 
 use e2e::network::{enter, join_lan, snapshot};
-use e2e::{Vm, World, free_port, wait_for};
+use e2e::{Vm, World, free_port, kill_with_vm, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 
 fn world() -> Option<World> {
@@ -102,7 +102,7 @@ fn it_has_no_power_and_ends_with_the_vm() {
 }
 
 #[test]
-fn it_is_started_again_and_does_not_outlive_the_monitor() {
+fn it_is_started_again_and_does_not_outlive_the_vm() {
     let Some(world) = world() else { return };
     let port = free_port();
     let vm = world.vm("vm1").line(&line(port)).monitor();
@@ -113,7 +113,7 @@ fn it_is_started_again_and_does_not_outlive_the_monitor() {
     let second = wait_for_connector(&vm);
     assert_ne!(first, second);
     assert!(!can_be_had(port));
-    kill(vm.monitor_pid());
+    kill_with_vm(&vm);
     is_gone(second);
     wait_for("the port", || can_be_had(port).then_some(()));
     vm.start_monitor().ok();

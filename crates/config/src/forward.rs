@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::{Ipv4Addr, SocketAddrV4};
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Error, Result};
 use crate::names::number;
 use crate::values::one_of;
@@ -28,7 +30,8 @@ impl fmt::Display for Protocol {
 
 /// `[tcp:|udp:][ADDRESS:]PORT:PORT`: what comes to a port of the host goes to a port of the guest. Displays with all of
 /// its parts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Forward {
     /// The protocol of both ports.
     pub protocol: Protocol,
@@ -64,6 +67,19 @@ impl FromStr for Forward {
             host: SocketAddrV4::new(address, number(port, 1, u16::MAX)?),
             guest: number(guest, 1, u16::MAX)?,
         })
+    }
+}
+
+impl TryFrom<String> for Forward {
+    type Error = Error;
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
+impl From<Forward> for String {
+    fn from(forward: Forward) -> String {
+        forward.to_string()
     }
 }
 

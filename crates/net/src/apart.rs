@@ -48,7 +48,8 @@ impl Apart {
         Apart::of(network, Some(user))
     }
 
-    fn of(namespace: OwnedFd, user: Option<OwnedFd>) -> io::Result<Apart> {
+    /// One that is there.
+    pub(crate) fn of(namespace: OwnedFd, user: Option<OwnedFd>) -> io::Result<Apart> {
         let links = sys::in_network(&namespace, || {
             // No interface in it belongs to this side.
             sysctl::without_ipv6("default")?;

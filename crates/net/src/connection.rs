@@ -7,6 +7,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use config::{Forward, InterfaceName, MacAddr, MacPool, Mtu, Nic, Subnet};
+use serde::{Deserialize, Serialize};
 
 use crate::apart::Apart;
 use crate::host::{Counters, Host};
@@ -41,8 +42,9 @@ pub struct Owner<'a> {
     pub on_host: bool,
 }
 
-/// A connection of the VM with the host.
-#[derive(Debug)]
+/// A connection of the VM with the host. In a record of it, nothing is that is open.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Connection {
     /// The N of ethN.
     pub number: u8,
@@ -64,8 +66,10 @@ pub struct Connection {
     pub forwards: Option<Vec<Forward>>,
     /// It is in a network of `nat(...)`, so the host's address is that of the bridge.
     pub(crate) is_nat: bool,
+    #[serde(skip)]
     pub(crate) queue: Option<OwnedFd>,
     /// Where the tap is, if not on the host.
+    #[serde(skip)]
     pub(crate) apart: Option<Rc<Apart>>,
 }
 
@@ -124,6 +128,19 @@ impl Connection {
                 })
             }
             Nic::Raw(_) => None,
+        }
+    }
+
+    /// As it is recorded.
+    pub(crate) fn recorded(&self) -> Connection {
+        Connection {
+            proxy_if: self.proxy_if.clone(),
+            host_if: self.host_if.clone(),
+            bridge_if: self.bridge_if.clone(),
+            forwards: self.forwards.clone(),
+            queue: None,
+            apart: None,
+            ..*self
         }
     }
 

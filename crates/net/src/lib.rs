@@ -2,7 +2,8 @@
 //! it. Used by the monitor, as root.
 //!
 //! [`Networks::set_up`] checks everything, then does everything. What it made is undone when the [`Networks`] are
-//! dropped; after a monitor was killed, by the next one that sets up anything with the same shared directory.
+//! dropped. If a monitor was killed and the VM goes on, the next monitor goes on with them ([`Networks::adopt`]); if the
+//! VM has ended, too, the next one that sets up anything with the same shared directory undoes them.
 
 mod apart;
 mod connection;
@@ -14,6 +15,7 @@ mod memory;
 mod nat;
 mod netlink;
 pub mod networks;
+mod outliving;
 mod plan;
 mod records;
 mod setup;
@@ -25,5 +27,6 @@ pub use connection::{Connection, Eth, Owner};
 pub use error::Error;
 pub use host::{Counters, Kind, configure, kind, leave_host};
 pub use kernel::{Driver, Drivers};
+pub use outliving::Connected;
 pub use records::Records;
 pub use setup::Networks;

@@ -186,6 +186,15 @@ impl Records {
         Ok(written.map_err(self.files.failed("write", &name))?)
     }
 
+    /// The record that a former monitor of this VM has written, if this is its file and is locked. To be called with the
+    /// mutex.
+    pub(crate) fn take_over(&self, file: &File) -> Result<Record, Error> {
+        let name = self.own_file();
+        let content = self.files.take_over(&name, file);
+        let record = content.and_then(|content| Ok(serde_json::from_slice(&content)?));
+        Ok(record.map_err(self.files.failed("take over", &name))?)
+    }
+
     /// Removes the record of this VM.
     pub(crate) fn remove_own(&self) -> Result<(), Error> {
         self.remove(&self.own_file())

@@ -29,14 +29,14 @@ const HIGH: u8 = 0xfe;
 /// The connections of a VM. Dropping it undoes them.
 #[derive(Debug)]
 pub struct Networks {
-    driver: Driver,
+    pub(crate) driver: Driver,
     /// The network of the kernel, if it attaches to its taps there.
-    apart: Option<Rc<Apart>>,
-    connections: Vec<Connection>,
-    records: Rc<Records>,
-    record: Record,
+    pub(crate) apart: Option<Rc<Apart>>,
+    pub(crate) connections: Vec<Connection>,
+    pub(crate) records: Rc<Records>,
+    pub(crate) record: Record,
     /// Locked as long as the record is valid.
-    _lease: File,
+    pub(crate) lease: File,
 }
 
 impl Networks {
@@ -76,7 +76,7 @@ impl Networks {
             driver: owner.driver,
             apart,
             connections,
-            _lease: records.write(&record)?,
+            lease: records.write(&record)?,
             records: Rc::clone(records),
             record,
         };
@@ -131,8 +131,13 @@ impl Networks {
         self.record.members.iter().map(|member| &member.network)
     }
 
-    /// Whether all interfaces are still there: an administrator may have removed one.
+    /// Whether the next kernel can be connected with them, too: an administrator may have removed an interface. A tap
+    /// that the kernel inherits has ended with it, unless this monitor has made it.
     pub fn are_intact(&self) -> bool {
+        let mut connections = self.connections.iter();
+        if !self.driver.attaches() && connections.any(|connection| connection.queue.is_none()) {
+            return false;
+        }
         let Ok(mut host) = Host::open() else {
             return false;
         };

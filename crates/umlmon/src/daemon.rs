@@ -30,6 +30,7 @@ use crate::disks::storage::Storage;
 use crate::events::Happening;
 use crate::kept::Kept;
 use crate::last_look::LastLook;
+use crate::life::connector_record;
 use crate::life::monitor::{Ask, Handle, Monitor};
 use crate::life::run::{Run, group_name};
 use crate::privilege;
@@ -238,6 +239,9 @@ impl Parts {
         let jail = prepare_jail(&global, &vm, survivor.is_some())?;
         if survivor.is_none() {
             ControlGroup::remove_left(&group_name(&jail, name));
+            if let Err(error) = connector_record::end_left(jail.vm_dir()) {
+                tracing::warn!("cannot end what has made connections of a former run: {error}");
+            }
         }
         let disks = Disks::open(&vm.jaildir, &global.shared)?;
         let locks = Locks::open(&global.shared, name)?;

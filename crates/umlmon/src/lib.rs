@@ -24,6 +24,7 @@ mod reading;
 mod record;
 mod remarks;
 mod remote;
+mod root_file;
 pub mod second;
 mod service;
 mod setup;

@@ -3,6 +3,7 @@
 mod attendance;
 pub(crate) mod clock;
 mod connections;
+pub(crate) mod connector_record;
 pub(crate) mod directories;
 pub(crate) mod elastic;
 pub(crate) mod ending;

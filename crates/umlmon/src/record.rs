@@ -9,8 +9,7 @@
 //! format.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read as _, Write as _};
+use std::io;
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
@@ -18,8 +17,8 @@ use std::time::Duration;
 
 use daemon::ProcessStat;
 use jail::Owner;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, fstat, openat, renameat, unlinkat};
-use rustix::io::Errno;
+use net::Connected;
+use rustix::fs::{FileType, fstat};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -27,20 +26,18 @@ use tokio::time::Instant;
 use crate::channels::ChannelRecord;
 use crate::disks::holdings::Ubd;
 use crate::reading::Recorded;
+use crate::root_file;
 use crate::status::{LastEnd, Phase};
 
 /// The format of the records that are written.
 pub const FORMAT: u32 = 1;
 /// Those that are read: that and the one before.
 pub const FORMATS: RangeInclusive<u32> = 1..=FORMAT;
-/// The file, and what it is before it takes its place.
+/// The file.
 const NAME: &str = "run";
-const DRAFT: &str = "run.new";
-/// The longest record, in bytes.
-const MAX: u64 = 1 << 20;
 
 /// A running VM.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
     /// See [`FORMAT`].
@@ -65,6 +62,8 @@ pub struct Record {
     pub flushes: bool,
     /// As whom the guest acts in the directories that it is given, by number.
     pub owners: BTreeMap<u8, Owner>,
+    /// The networks of the host that it is connected with, if there are any.
+    pub networks: Option<Connected>,
     /// The control group, if there is one.
     pub group: Option<Group>,
     /// The monitor chooses the processor of the host on which it runs.
@@ -209,18 +208,9 @@ impl Content {
     /// # Errors
     /// Those of open(2) and read(2), and if others than root can have written it.
     pub fn read(vm_dir: BorrowedFd<'_>) -> io::Result<Option<Content>> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = match openat(vm_dir, NAME, flags, Mode::empty()) {
-            Err(Errno::NOENT) => return Ok(None),
-            file => File::from(file?),
+        let Some(text) = root_file::read(vm_dir, NAME)? else {
+            return Ok(None);
         };
-        let stat = fstat(&file)?;
-        let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
-        if !is_file || stat.st_uid != 0 || stat.st_mode & 0o077 != 0 || stat.st_nlink != 1 {
-            return Err(io::Error::other("it is no file that only root can write"));
-        }
-        let mut text = Vec::new();
-        file.take(MAX).read_to_end(&mut text)?;
         Ok(Some(Content::of(&text)))
     }
 
@@ -251,19 +241,7 @@ impl Record {
     /// # Errors
     /// Those of open(2), write(2) and rename(2); the old one stays.
     pub fn write(&self, vm_dir: BorrowedFd<'_>) -> io::Result<()> {
-        let text = serde_json::to_vec(self)?;
-        if text.len() as u64 >= MAX {
-            return Err(io::Error::other("there is too much to record"));
-        }
-        let _ = unlinkat(vm_dir, DRAFT, AtFlags::empty());
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let mut draft = File::from(openat(vm_dir, DRAFT, flags, Mode::RUSR | Mode::WUSR)?);
-        let written = draft.write_all(&text);
-        let written = written.and_then(|()| Ok(renameat(vm_dir, DRAFT, vm_dir, NAME)?));
-        if written.is_err() {
-            let _ = unlinkat(vm_dir, DRAFT, AtFlags::empty());
-        }
-        written
+        root_file::write(vm_dir, NAME, &serde_json::to_vec(self)?)
     }
 }
 
@@ -272,13 +250,7 @@ impl Record {
 /// # Errors
 /// As unlink(2).
 pub fn remove(vm_dir: BorrowedFd<'_>) -> io::Result<()> {
-    for name in [DRAFT, NAME] {
-        match unlinkat(vm_dir, name, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
+    root_file::remove(vm_dir, NAME)
 }
 
 #[cfg(test)]
@@ -306,23 +278,6 @@ mod tests {
         assert_eq!(Process::of(own).unwrap(), Process::of(own).unwrap());
         assert!(Process::of(own).unwrap().start > 0);
         assert!(Process::of(i32::MAX).is_err());
-    }
-
-    #[test]
-    fn only_a_file_of_root_is_read() {
-        use std::os::unix::fs::{PermissionsExt as _, symlink};
-        let dir = tempfile::tempdir().unwrap();
-        let open = File::open(dir.path()).unwrap();
-        let path = dir.path().join(NAME);
-        assert!(Content::read(open.as_fd()).unwrap().is_none());
-        std::fs::write(&path, "{").unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(Content::read(open.as_fd()).is_err());
-        remove(open.as_fd()).unwrap();
-        symlink("elsewhere", &path).unwrap();
-        assert!(Content::read(open.as_fd()).is_err());
-        remove(open.as_fd()).unwrap();
-        assert!(Content::read(open.as_fd()).unwrap().is_none());
     }
 
     #[test]

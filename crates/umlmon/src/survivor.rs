@@ -82,7 +82,10 @@ pub fn find(vm_dir: BorrowedFd<'_>, name: &VmName) -> anyhow::Result<Option<Surv
 }
 
 /// The process, if it still runs.
-fn running(boot: &str, child: Process) -> io::Result<Option<OwnedFd>> {
+///
+/// # Errors
+/// If that cannot be told.
+pub fn running(boot: &str, child: Process) -> io::Result<Option<OwnedFd>> {
     if daemon::boot()? != boot {
         return Ok(None);
     }
@@ -143,6 +146,11 @@ impl Survivor {
     /// Takes one of the descriptors; None if it has none of this name.
     pub fn take(&mut self, name: &str) -> Option<OwnedFd> {
         self.descriptors.remove(name)
+    }
+
+    /// Takes all that nobody has taken.
+    pub fn take_rest(&mut self) -> BTreeMap<String, OwnedFd> {
+        std::mem::take(&mut self.descriptors)
     }
 
     /// Takes those of the channels.

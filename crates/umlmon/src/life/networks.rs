@@ -5,17 +5,20 @@
 //! configuration asks for a [`Transport`], the kernel has its [`Drivers`], and the result is a [`Driver`].
 
 use std::collections::BTreeMap;
+use std::io;
+use std::mem::ManuallyDrop;
 use std::net::Ipv4Addr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::rc::Rc;
 
 use config::{InterfaceName, MacAddr, Nic, Transport, Vm};
 use jail::Features;
-use net::{Connection, Counters, Driver, Drivers, Eth, Networks, Owner};
+use net::{Connected, Connection, Counters, Driver, Drivers, Eth, Networks, Owner};
 use sys::Network;
 
 use crate::failure::Failure;
 use crate::life::attendance::Attendance;
-use crate::life::connections::Connections;
+use crate::life::connections::{Connections, Ends};
 use crate::life::kernels::{Seen, is_connected};
 use crate::reading::Reading;
 use crate::setup::Setup;
@@ -27,7 +30,7 @@ const TUNTAP_MTU: u32 = 1500;
 #[derive(Debug)]
 pub struct Wiring {
     /// These first, because they use the networks.
-    _connections: Option<Connections>,
+    connections: Option<Connections>,
     _attendance: Option<Attendance>,
     networks: Option<Networks>,
     /// The kernel opens taps itself.
@@ -41,7 +44,11 @@ impl Wiring {
     ///
     /// # Errors
     /// [`Failure::Failed`] with what is wrong; nothing is left behind.
-    pub fn set_up(setup: &Setup, reading: &Reading, drivers: Drivers) -> Result<Wiring, Failure> {
+    pub fn set_up(
+        setup: &Rc<Setup>,
+        reading: &Reading,
+        drivers: Drivers,
+    ) -> Result<Wiring, Failure> {
         let vm = &reading.vm;
         let interfaces: Vec<Eth<'_>> = vm
             .eth
@@ -56,7 +63,6 @@ impl Wiring {
             false => None,
         };
         let own_text = vm.is_in_network_of_host();
-        let attaches = driver.is_some_and(Driver::attaches);
         let networks = match driver {
             Some(driver) => {
                 let owner = Owner {
@@ -74,34 +80,75 @@ impl Wiring {
         };
         let end = networks.as_ref().and_then(Networks::user_end);
         let connections = end.map(|end| Connections::begin(setup, &end));
-        let connections = connections.transpose()?;
-        let attendance = networks
-            .as_ref()
-            .map(|networks| Attendance::begin(&setup.records, networks.nat_networks()));
-        Ok(Wiring {
-            _connections: connections,
-            _attendance: attendance,
-            networks,
-            tun: attaches || own_text,
-            on_host: own_text,
-        })
+        Ok(Wiring::of(setup, vm, connections.transpose()?, networks))
     }
 
-    /// That of a kernel which another monitor has started, and which has no networks of the host.
-    pub fn without_networks(vm: &Vm) -> Wiring {
+    /// That of a kernel which another monitor has started: what is recorded of its networks, and what was held of them.
+    /// After an error they are as before.
+    ///
+    /// # Errors
+    /// [`Failure::Failed`] with what is missing, or is not what was recorded.
+    pub fn adopt(
+        setup: &Rc<Setup>,
+        vm: &Vm,
+        connected: Option<Connected>,
+        mut held: BTreeMap<String, OwnedFd>,
+    ) -> Result<Wiring, Failure> {
+        let Some(connected) = connected else {
+            return Ok(Wiring::of(setup, vm, None, None));
+        };
+        let networks = Networks::adopt(&setup.records, connected, |name| held.remove(name))?;
+        let networks = ManuallyDrop::new(networks);
+        let connections = networks.user_end().map(|end| {
+            let ends = Ends::NAMES.map(|name| {
+                let missing =
+                    || Failure::Failed(format!("the second process does not hold {name}"));
+                held.remove(name).ok_or_else(missing)
+            });
+            let [ours, its] = ends;
+            Connections::adopt(setup, &end, Ends::held([ours?, its?]))
+        });
+        let connections = connections.transpose()?;
+        let networks = ManuallyDrop::into_inner(networks);
+        Ok(Wiring::of(setup, vm, connections, Some(networks)))
+    }
+
+    fn of(
+        setup: &Setup,
+        vm: &Vm,
+        connections: Option<Connections>,
+        networks: Option<Networks>,
+    ) -> Wiring {
         let own_text = vm.is_in_network_of_host();
+        let attends =
+            |networks: &Networks| Attendance::begin(&setup.records, networks.nat_networks());
         Wiring {
-            _connections: None,
-            _attendance: None,
-            networks: None,
-            tun: own_text,
+            connections,
+            _attendance: networks.as_ref().map(attends),
+            tun: own_text || networks.as_ref().is_some_and(|it| it.driver().attaches()),
+            networks,
             on_host: own_text,
         }
     }
 
-    /// Whether it is connected with networks of the host.
-    pub fn has_networks(&self) -> bool {
-        self.networks.is_some()
+    /// What the next monitor must know, if there is something.
+    pub fn connected(&self) -> Option<Connected> {
+        self.networks.as_ref().map(Networks::connected)
+    }
+
+    /// What must be held until the next monitor comes, each with its name.
+    ///
+    /// # Errors
+    /// As dup(2).
+    pub fn held(&self) -> io::Result<Vec<(&'static str, OwnedFd)>> {
+        let mut held = Vec::new();
+        if let Some(networks) = &self.networks {
+            held.extend(networks.held()?);
+        }
+        if let Some(connections) = &self.connections {
+            held.extend(connections.held()?);
+        }
+        Ok(held)
     }
 
     /// The network that the kernel is to be in.
@@ -327,14 +374,14 @@ mod tests {
 
     #[test]
     fn text_for_the_kernel_stays_as_it_is() {
+        let vm = vm("eth0 = tuntap,tap0\neth1 = transport=tap,ifname=tap1,depth=64");
         let wiring = Wiring {
-            _connections: None,
+            connections: None,
             _attendance: None,
             networks: None,
             tun: true,
             on_host: true,
         };
-        let vm = vm("eth0 = tuntap,tap0\neth1 = transport=tap,ifname=tap1,depth=64");
         assert_eq!(
             wiring.arguments(&vm, 9),
             [

@@ -466,7 +466,7 @@ impl Drop for Run {
 
 /// A guest that reboots still has its networks, unless an interface has been removed.
 fn wire(
-    setup: &Setup,
+    setup: &Rc<Setup>,
     held: Option<Box<Wiring>>,
     reading: &Reading,
     features: Features,

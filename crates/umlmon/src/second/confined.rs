@@ -56,13 +56,39 @@ impl Confined {
         ends: &[BorrowedFd<'_>],
         network: Network<'_>,
     ) -> io::Result<Self> {
-        let flags = SocketFlags::CLOEXEC;
-        let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None)?;
-        let order = serde_json::to_vec(order)?;
-        if order.len() > MAX_ORDER {
-            return Err(Errno::TOOBIG.into());
-        }
-        send(&ours, &order, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
+        let pair = pair()?;
+        give(&pair.0, order)?;
+        Self::start(program, title, pair, ends, network)
+    }
+
+    /// The same without an order: the process waits for it, see [`Confined::give`], and ends with this one until then.
+    ///
+    /// # Errors
+    /// If a process cannot be started.
+    pub fn launch_waiting(
+        program: Option<BorrowedFd<'_>>,
+        title: &str,
+        ends: &[BorrowedFd<'_>],
+        network: Network<'_>,
+    ) -> io::Result<Self> {
+        Self::start(program, title, pair()?, ends, network)
+    }
+
+    /// Gives a process that waits its order.
+    ///
+    /// # Errors
+    /// If the order is too long, or the process has ended.
+    pub fn give(&self, order: &impl Serialize) -> io::Result<()> {
+        give(self.pipe(), order)
+    }
+
+    fn start(
+        program: Option<BorrowedFd<'_>>,
+        title: &str,
+        (ours, theirs): (OwnedFd, OwnedFd),
+        ends: &[BorrowedFd<'_>],
+        network: Network<'_>,
+    ) -> io::Result<Self> {
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
         let null = null.as_fd();
         let mut fds = vec![(null, 0), (null, 1), (null, 2), (theirs.as_fd(), PIPE_FD)];
@@ -221,6 +247,26 @@ impl Confined {
             self.reaped.set(true);
         }
     }
+}
+
+/// The pipe to a process: our end, and its.
+fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let flags = SocketFlags::CLOEXEC;
+    Ok(socketpair(
+        AddressFamily::UNIX,
+        SocketType::SEQPACKET,
+        flags,
+        None,
+    )?)
+}
+
+fn give(pipe: &OwnedFd, order: &impl Serialize) -> io::Result<()> {
+    let order = serde_json::to_vec(order)?;
+    if order.len() > MAX_ORDER {
+        return Err(Errno::TOOBIG.into());
+    }
+    send(pipe, &order, SendFlags::NOSIGNAL | SendFlags::DONTWAIT)?;
+    Ok(())
 }
 
 impl Drop for Confined {

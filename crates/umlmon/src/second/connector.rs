@@ -3,7 +3,8 @@
 //! `worker.rs`).
 //!
 //! Its sockets are in the host's network. It keeps two doors open: its tap in the VM's network, and a socket for orders
-//! in a directory that only the monitor has open, too.
+//! in a directory that only the monitor has open, too. It ends when nobody holds the other end of its output any more:
+//! neither a monitor nor the second process that keeps the kernel.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,15 +14,15 @@ use std::process::{Command, ExitCode};
 use nix::sched::{CloneFlags, setns};
 use nix::unistd::{Gid, Uid, setgroups, setresgid, setresuid};
 use rustix::io::{FdFlags, fcntl_setfd};
-use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
+use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::second::orders::{ConnectOrder, FIRST_END_FD};
 
 /// The descriptors that it inherits, by number.
 const USER: i32 = FIRST_END_FD;
-const OUTPUT: i32 = FIRST_END_FD + 1;
-/// Of these the arguments of the program tell: the network of the VM, the directory for the socket, and the pipe on
-/// which it says that it is ready.
+/// Of these the arguments of the program tell: its output, the network of the VM, the directory for the socket, and the
+/// pipe on which it says that it is ready.
+pub(crate) const OUTPUT: i32 = FIRST_END_FD + 1;
 pub(crate) const NETWORK: i32 = FIRST_END_FD + 2;
 pub(crate) const DIRECTORY: i32 = FIRST_END_FD + 3;
 pub(crate) const READY: i32 = FIRST_END_FD + 4;
@@ -63,7 +64,7 @@ fn enter(order: &ConnectOrder) -> io::Result<()> {
         )?;
     }
     become_user(&user)?;
-    for end in ends {
+    for end in ends.into_iter().chain([Ok(output)]) {
         let end: OwnedFd = end?;
         fcntl_setfd(&end, FdFlags::empty())?;
         // The program is to inherit it.
@@ -73,14 +74,11 @@ fn enter(order: &ConnectOrder) -> io::Result<()> {
 }
 
 /// The only user of the user namespace is the VM's user. Not root any more after this, and without any right on the
-/// host.
+/// host. The change of the user also clears the death signal: it goes on without a monitor.
 fn become_user(namespace: impl AsFd) -> io::Result<()> {
     setgroups(&[])?;
     setns(namespace.as_fd(), CloneFlags::CLONE_NEWUSER)?;
     let (uid, gid) = (Uid::from_raw(0), Gid::from_raw(0));
     setresgid(gid, gid, gid)?;
-    setresuid(uid, uid, uid)?;
-    // The change of the user has cleared it.
-    set_parent_process_death_signal(Some(Signal::KILL))?;
-    Ok(())
+    Ok(setresuid(uid, uid, uid)?)
 }

@@ -1,6 +1,8 @@
 //! Going on with a run that another monitor has started (umlmon, the monitor process).
 
+use std::collections::BTreeMap;
 use std::fs::File;
+use std::mem::ManuallyDrop;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
@@ -27,6 +29,8 @@ struct Ends {
     notices: Notices,
     helper: Option<HelperLine>,
     claims: Option<File>,
+    /// Those of the networks.
+    rest: BTreeMap<String, OwnedFd>,
 }
 
 impl Ends {
@@ -46,6 +50,7 @@ impl Ends {
                 .transpose()
                 .map_err(cannot("use the line of the guest's helper"))?,
             claims: survivor.take(names::CLAIMS).map(File::from),
+            rest: survivor.take_rest(),
         })
     }
 }
@@ -57,16 +62,20 @@ impl Run {
     /// What is missing.
     pub fn adopt(setup: &Rc<Setup>, mut survivor: Survivor, cows: Cows) -> Result<Run, Failure> {
         let ends = Ends::take(setup, &mut survivor)?;
-        let (record, vm) = (survivor.record, &survivor.reading.vm);
+        let (mut record, vm) = (survivor.record, &survivor.reading.vm);
         let tmp = setup.jail.adopt_tmp(record.memory)?;
-        let wiring = Wiring::without_networks(vm);
         let root = tmp.root().try_clone_to_owned();
         let root = root.map_err(cannot("hold the jail's tmp"))?;
         let link = Link::adopt(survivor.child, ends.pipe);
         let link = Rc::new(link.map_err(cannot("watch the second process"))?);
+        let connected = record.networks.take();
+        let wiring = Wiring::adopt(setup, vm, connected, ends.rest)?;
+        let wiring = ManuallyDrop::new(wiring);
         let adopt = |file| setup.storage.locks.adopt_run(file);
         let lease = ends.claims.map(adopt).transpose()?;
         // Nothing fails any more: from here on the run is this monitor's.
+        let wiring = ManuallyDrop::into_inner(wiring);
+        record.networks = wiring.connected();
         setup.jail.take_over();
         tmp.take_over();
         link.take_over();

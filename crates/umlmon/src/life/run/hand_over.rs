@@ -21,14 +21,6 @@ impl Run {
     }
 
     fn begin_to_outlive(&self) -> Result<Outliving, Failure> {
-        if self
-            .start
-            .wiring
-            .as_ref()
-            .is_some_and(|wiring| wiring.has_networks())
-        {
-            return Err(Failure::Failed("it has networks".into()));
-        }
         let cannot = |error: std::io::Error| Failure::Failed(error.to_string());
         let mut descriptors = vec![
             self.notices
@@ -44,6 +36,10 @@ impl Run {
         if let Some(lease) = &self.start.lease {
             let lock = lease.lock().map_err(cannot)?;
             descriptors.extend(lock.map(|lock| named(names::CLAIMS, lock)));
+        }
+        if let Some(wiring) = &self.start.wiring {
+            let held = wiring.held().map_err(cannot)?;
+            descriptors.extend(held.into_iter().map(|(name, fd)| named(name, fd)));
         }
         let mut channels = Vec::new();
         for (record, held) in self.setup.channels.held()? {
@@ -65,6 +61,7 @@ impl Run {
     fn record(&self) -> std::io::Result<Record> {
         let pid = i32::try_from(self.link.pid()).map_err(std::io::Error::other)?;
         let group = self.group.as_ref().map(ControlGroup::parts);
+        let wiring = self.start.wiring.as_ref();
         Ok(Record {
             format: FORMAT,
             boot: daemon::boot()?,
@@ -77,6 +74,7 @@ impl Run {
             disks: self.disks.clone(),
             flushes: self.flushes,
             owners: self.owners.clone(),
+            networks: wiring.and_then(|wiring| wiring.connected()),
             group: group.map(|(directories, controllers)| Group {
                 directories,
                 controllers,
