@@ -41,6 +41,8 @@ pub enum Fate {
     Fail(Errno),
     /// It transfers at most so many bytes; of those with several buffers, the first only.
     AtMost(u64),
+    /// It is not carried out, and the process ends as by `kill -9`.
+    Kill,
 }
 
 /// A call that is about to be made.
@@ -171,6 +173,11 @@ impl Injector {
         }
     }
 
+    /// Whether the process has ended.
+    pub fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
     /// How many calls it has made.
     pub fn calls(&self) -> u64 {
         self.counts.calls.load(Ordering::SeqCst)
@@ -191,8 +198,10 @@ impl Injector {
 impl Drop for Injector {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::SeqCst);
-        // A signal that means nothing to the daemon, so that the tracer looks up.
-        let _ = kill(self.pid, Signal::SIGURG);
+        if !self.has_ended() {
+            // A signal that means nothing to the daemon, so that the tracer looks up.
+            let _ = kill(self.pid, Signal::SIGURG);
+        }
         if let Some(thread) = self.thread.take() {
             let ended = thread.join();
             assert!(
@@ -289,6 +298,12 @@ impl<P: FnMut(&Call<'_>) -> Fate> Tracer<P> {
         let mut changed = before;
         match fate {
             Fate::Pass => return Ok(Place::Inside(before, fate)),
+            // It is stopped, and ends before it would go on.
+            Fate::Kill => {
+                self.counts.faults.fetch_add(1, Ordering::SeqCst);
+                kill(self.pid, Signal::SIGKILL)?;
+                return Ok(Place::Inside(before, fate));
+            }
             // Another call in its place, which does nothing and which no filter of system calls minds.
             Fate::Fail(_) => changed.orig_rax = libc::SYS_getpid.cast_unsigned(),
             Fate::AtMost(most) if call.number == libc::SYS_splice => changed.r8 = most,
@@ -316,7 +331,7 @@ impl<P: FnMut(&Call<'_>) -> Fate> Tracer<P> {
         // To the daemon, the kernel leaves all registers but the result as they were.
         (after.rdx, after.r8) = (before.rdx, before.r8);
         match fate {
-            Fate::Pass => return Ok(Place::Outside),
+            Fate::Pass | Fate::Kill => return Ok(Place::Outside),
             Fate::Fail(error) => after.rax = i64::from(-error.raw_os_error()).cast_unsigned(),
             Fate::AtMost(_) => {}
         }

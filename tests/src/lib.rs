@@ -23,6 +23,7 @@
 
 mod browser;
 pub mod certificate;
+mod chance;
 mod directory;
 mod disk;
 pub mod elf;
@@ -47,6 +48,7 @@ mod write_cache;
 use std::time::{Duration, Instant};
 
 pub use browser::{MASTER, Web};
+pub use chance::Chance;
 pub use directory::{Directory, free_port};
 pub use disk::{FailingDisk, SmallDisk, listed, put};
 pub use filter::Refused;

@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use e2e::host::Cage;
-use e2e::{Call, Console, Directory, Fate, Injector, Vm, World, flood, free_port, run, wait_for};
+use e2e::{
+    Call, Chance, Console, Directory, Fate, Injector, Vm, World, flood, free_port, run, wait_for,
+};
 use nix::libc;
 use rustix::io::Errno;
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
@@ -186,25 +188,9 @@ fn without_memory_a_start_fails_at_any_step_and_leaves_nothing() {
     vm.kill();
 }
 
-/// Numbers by chance, the same ones each time (xorshift).
-struct Chance(u64);
-
-impl Chance {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % n
-    }
-
-    fn one_in(&mut self, n: u64) -> bool {
-        self.below(n) == 0
-    }
-}
-
 /// Everything that a host's kernel may do to calls without having to say why, by chance.
 fn disturbed(seed: u64) -> impl FnMut(&Call<'_>) -> Fate + Send + 'static {
-    let mut chance = Chance(seed);
+    let mut chance = Chance::with(seed);
     move |call| match call.number {
         libc::SYS_epoll_wait | libc::SYS_poll | libc::SYS_ppoll if chance.one_in(8) => {
             Fate::Fail(Errno::INTR)
