@@ -43,7 +43,7 @@ pub use arg::{Arg, Kind};
 pub use exit::{Exit, Failure, causes};
 pub use help::entry;
 pub use output::{Output, Visible, incomplete_at_end, printable};
-pub use run::main;
+pub use run::{main, resume};
 pub use similar::similar;
 pub use sys::ignores_hangup;
 pub use words::{Given, Line, Program, Request, Section, Word};

@@ -11,6 +11,12 @@ use crate::words::{Line, Program, Request};
 /// command line, answers `-help` and `-version`, else runs `run`, and prints a failure once on stderr.
 pub fn main(program: &Program, run: impl FnOnce(Line) -> Result<Exit, Failure>) -> ExitCode {
     sys::reset_signals();
+    resume(program, run)
+}
+
+/// The same for a program that another one has executed in its own process: the signals that it has blocked stay
+/// blocked, so that those which come meanwhile are received later.
+pub fn resume(program: &Program, run: impl FnOnce(Line) -> Result<Exit, Failure>) -> ExitCode {
     let ended = match program.parse(std::env::args_os().skip(1)) {
         Ok(Request::Print(text)) => Output::stdout()
             .write(text.as_bytes())

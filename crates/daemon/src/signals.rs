@@ -37,6 +37,19 @@ impl Signals {
     /// # Panics
     /// Outside a tokio runtime with I/O enabled.
     pub fn receive() -> io::Result<Signals> {
+        let mask = Signals::hold()?;
+        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
+        let signals = SignalFd::with_flags(&mask, flags)?;
+        let ready = sys::readable(signals.as_fd().try_clone_to_owned()?)?;
+        Ok(Signals { signals, ready })
+    }
+
+    /// From now on the signals wait until [`Signals::receive`]. To be called before that where a daemon must not end
+    /// without further ado. Returns the signals.
+    ///
+    /// # Errors
+    /// As sigprocmask(2).
+    pub fn hold() -> io::Result<SigSet> {
         let mask = SigSet::from_iter([
             Signal::SIGTERM,
             Signal::SIGINT,
@@ -44,10 +57,7 @@ impl Signals {
             Signal::SIGUSR2,
         ]);
         mask.thread_block()?;
-        let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
-        let signals = SignalFd::with_flags(&mask, flags)?;
-        let ready = sys::readable(signals.as_fd().try_clone_to_owned()?)?;
-        Ok(Signals { signals, ready })
+        Ok(mask)
     }
 
     /// The next signal. Cancel safe.

@@ -42,6 +42,7 @@ use crate::service::session::Session;
 use crate::service::site;
 use crate::setup::{Configured, Setup};
 use crate::shares::{Caller, Shares, Turns};
+use crate::status::Phase;
 use crate::survivor::{self, Survivor};
 use crate::upgrade;
 
@@ -121,7 +122,11 @@ fn begin(
     let pid_files = Home::of_monitor(&global, name).take()?;
     let survivor = survivor::find(opened.as_fd(), name)?;
     let vm = match &survivor {
-        Some(survivor) => survivor.reading.vm.clone(),
+        Some(survivor) => {
+            // Whoever ends this process now means the VM, too.
+            Signals::hold()?;
+            survivor.reading.vm.clone()
+        }
         None => vm?,
     };
     let parts = Parts::prepare(vm, global, config_path, manner, survivor)?;
@@ -371,17 +376,22 @@ async fn upgrade(service: &Service, manner: Manner) -> Result<(), String> {
     if service.jobs.are_under_way() {
         return Err("it works on disks; try again when that is done".to_owned());
     }
+    let configured = &service.setup.configured;
+    let name = &configured.vm.name;
+    // The program reads it first, and cannot go on without it. What the VM was started with is in the record.
+    let config = Config::load(&configured.file).map_err(|error| error.to_string())?;
+    if service.monitor.status().borrow().phase == Phase::Inactive {
+        config.vm(name).map_err(|error| error.to_string())?;
+    }
     if !service.monitor.may_leave().await {
         return Err("the VM would not outlive it, or is starting or stopping".to_owned());
     }
     tracing::info!("going on with {}", program.display());
-    let configured = &service.setup.configured;
-    let name = configured.vm.name.as_str();
     Err(upgrade::execute(
         &program,
         &configured.file,
         manner.foreground,
-        name,
+        name.as_str(),
     ))
 }
 

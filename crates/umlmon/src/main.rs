@@ -14,7 +14,10 @@ fn main() -> ExitCode {
     if umlmon::second::worker::is_worker() {
         return umlmon::second::worker::main();
     }
-    cli::main(&PROGRAM, run)
+    match umlmon::upgrade::is_in_place() {
+        true => cli::resume(&PROGRAM, run),
+        false => cli::main(&PROGRAM, run),
+    }
 }
 
 fn run(line: Line) -> Result<Exit, Failure> {

@@ -2,7 +2,8 @@
 //!
 //! The program on the disk is asked first whether it can take the VM over. Then it is executed in this process, which
 //! keeps its number: to a service manager nothing has happened. It begins as any monitor does that finds a running VM.
-//! Locks and sockets are given up by the execution and taken again; clients connect again.
+//! Locks and sockets are given up by the execution and taken again; clients connect again. Signals that end the monitor
+//! wait until the new program receives them, and so end the VM as always.
 
 use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::AsFd as _;
@@ -31,6 +32,15 @@ const DELETED: &[u8] = b" (deleted)";
 pub fn can_adopt(format: &OsStr) -> bool {
     let format = format.to_str().and_then(|format| format.parse().ok());
     format.is_some_and(|format| record::FORMATS.contains(&format))
+}
+
+/// Whether another monitor has executed this program in its process, by [`execute`].
+#[must_use]
+pub fn is_in_place() -> bool {
+    let first = std::env::args_os().nth(1);
+    first.is_some_and(|first| {
+        first.as_encoded_bytes().strip_prefix(b"-") == Some(IN_PLACE.as_bytes())
+    })
 }
 
 /// Where this program was, which is where a newer one is.
@@ -87,7 +97,7 @@ pub async fn ask(program: &Path) -> Result<(), String> {
     }
 }
 
-/// Executes the program in this process. Returns only if that fails.
+/// Executes the program in this process, to be called when [`daemon::Signals`] are received. Returns only if that fails.
 pub fn execute(program: &Path, configuration: &Path, foreground: bool, vm: &str) -> String {
     let mut command = Command::new(program);
     command.arg(format!("-{IN_PLACE}"));
