@@ -126,6 +126,9 @@ pub struct StateRecord {
     pub phase: Phase,
     /// A client wants the VM down.
     pub stop_pending: bool,
+    /// The kernel is being suspended, or resumed: whether it has done that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wanted: Option<Phase>,
     /// The kernel's mconsole is up.
     pub up: bool,
     /// The VM was killed.

@@ -8,7 +8,7 @@ mod exchange;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
@@ -19,7 +19,7 @@ use crate::life::ending::{self, Evidence};
 use crate::life::kernels::{self, Seen};
 use crate::life::run::{Look, Run, RunEvent, SILENCE, Start};
 use crate::life::state::{self, Action, Event, Say, State};
-use crate::life::talk::{self, Talk};
+use crate::life::talk::{self, Said, Talk, Turning};
 use crate::mconsole::Notice;
 use crate::reading::Reading;
 use crate::remarks::{self, Remarks, Verdict};
@@ -105,9 +105,8 @@ pub struct Monitor {
     state: State,
     run: Option<Run>,
     messages: mpsc::Receiver<Message>,
-    talk_events: (mpsc::UnboundedSender<Event>, mpsc::UnboundedReceiver<Event>),
-    /// Held while a request suspends the kernel, or resumes it.
-    turn: Rc<Semaphore>,
+    said: (mpsc::UnboundedSender<Said>, mpsc::UnboundedReceiver<Said>),
+    turning: Rc<Turning>,
     status: watch::Sender<Status>,
     /// The requests that wait for the outcome of the start, and until when it is still open.
     starter: Option<(Reply, Instant)>,
@@ -150,8 +149,8 @@ impl Monitor {
             state: State::INITIAL,
             run: None,
             messages: receiver,
-            talk_events: mpsc::unbounded_channel(),
-            turn: Rc::new(Semaphore::new(1)),
+            said: mpsc::unbounded_channel(),
+            turning: Rc::default(),
             status,
             starter: None,
             silent_from: None,
@@ -176,7 +175,7 @@ impl Monitor {
             let start_settled = self.starter.as_ref().map(|(_, until)| *until);
             let exit = tokio::select! {
                 Some(message) = self.messages.recv() => self.on_message(message),
-                Some(event) = self.talk_events.1.recv() => self.on_event(event),
+                Some(said) = self.said.1.recv() => self.on_said(said),
                 event = next_event(&mut self.run) => self.on_run_event(event),
                 () = at(start_settled) => self.started(),
                 () = at(self.silent_from) => self.silent(),
@@ -285,16 +284,15 @@ impl Monitor {
         let talk = Talk {
             mconsole: Rc::clone(&run.mconsole),
             started: run.started,
-            events: self.talk_events.0.clone(),
+            said: self.said.0.clone(),
         };
         let status = self.status.subscribe();
-        let turn = Rc::clone(&self.turn);
+        let turn = self.turning.begin(&words, &talk.said);
         tokio::task::spawn_local(async move {
             let talking = talk::say_all(&talk, &words, status);
             // Whether the kernel is stopped must be known even if the client goes: one request at a time is completed.
-            let decides = |word: &Say| matches!(word, Say::Stop | Say::Go);
-            if words.iter().any(decides) {
-                let Some(_turn) = asker.unless_gone(turn.acquire()).await else {
+            if let Some(turn) = turn {
+                let Some(_mine) = asker.unless_gone(turn.mine()).await else {
                     return;
                 };
                 asker.answer(talking.await);

@@ -2,10 +2,11 @@
 //!
 //! Each request is a task of its own, so that a kernel that does not answer delays no other request.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 use crate::failure::Failure;
@@ -27,7 +28,89 @@ pub struct Talk {
     /// When the kernel was started.
     pub started: Instant,
     /// Where confirmations go.
-    pub events: mpsc::UnboundedSender<Event>,
+    pub said: mpsc::UnboundedSender<Said>,
+}
+
+/// What the task that owns the VM learns of requests.
+#[derive(Debug)]
+pub enum Said {
+    /// The mconsole has confirmed it.
+    Confirmed(Event),
+    /// A request to bring the kernel into this phase is over, carried out or not.
+    Over(Phase),
+}
+
+/// The requests that suspend the kernel, or resume it: carried out one after the other. What is under way is recorded,
+/// as a monitor that dies leaves a kernel of which nobody knows whether it has done it; the next one asks again.
+#[derive(Debug)]
+pub struct Turning {
+    one: Semaphore,
+    to: Cell<Option<Phase>>,
+}
+
+impl Default for Turning {
+    fn default() -> Self {
+        Turning {
+            one: Semaphore::new(1),
+            to: Cell::default(),
+        }
+    }
+}
+
+impl Turning {
+    /// If one of the words suspends or resumes: that is under way from now on.
+    pub fn begin(
+        self: &Rc<Self>,
+        words: &[Say],
+        said: &mpsc::UnboundedSender<Said>,
+    ) -> Option<Turn> {
+        let to = words.iter().find_map(|word| match word {
+            Say::Stop => Some(Phase::Suspended),
+            Say::Go => Some(Phase::Running),
+            Say::Halt | Say::CtrlAltDel | Say::Sysrq(_) => None,
+        })?;
+        self.to.set(Some(to));
+        Some(Turn {
+            all: Rc::clone(self),
+            to,
+            said: said.clone(),
+        })
+    }
+
+    /// The phase into which the kernel is being brought.
+    pub fn to(&self) -> Option<Phase> {
+        self.to.get()
+    }
+
+    /// See [`Said::Over`].
+    pub fn over(&self, to: Phase) {
+        if self.to.get() == Some(to) {
+            self.to.set(None);
+        }
+    }
+}
+
+/// One of these requests. When it is dropped, it is over.
+#[derive(Debug)]
+pub struct Turn {
+    all: Rc<Turning>,
+    to: Phase,
+    said: mpsc::UnboundedSender<Said>,
+}
+
+impl Turn {
+    /// Waits until no other is carried out. Cancel safe.
+    pub async fn mine(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.all.one.acquire().await.ok()
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        // After what was confirmed. The receiver is gone only when the daemon ends.
+        let _ = self.said.send(Said::Over(self.to));
+    }
 }
 
 /// Sends the commands one after the other; the first failure ends it.
@@ -73,15 +156,19 @@ async fn say(talk: &Talk, word: Say) -> Result<(), Failure> {
     let call = async |command: &str| talk.mconsole.call(command, DEADLINE).await.map(drop);
     let confirm = |event| {
         // The receiver is gone only when the daemon ends.
-        let _ = talk.events.send(event);
+        let _ = talk.said.send(Said::Confirmed(event));
     };
     match word {
         Say::Stop => {
-            call("stop").await?;
+            call("stop")
+                .await
+                .or_else(|error| is_so(error, "Already stopped"))?;
             confirm(Event::Stopped);
         }
         Say::Go => {
-            call("go").await?;
+            call("go")
+                .await
+                .or_else(|error| is_so(error, "Not stopped"))?;
             confirm(Event::Resumed);
         }
         Say::Halt => call("halt").await?,
@@ -92,6 +179,15 @@ async fn say(talk: &Talk, word: Say) -> Result<(), Failure> {
         Say::Sysrq(key) => call(&format!("sysrq {key}")).await?,
     }
     Ok(())
+}
+
+/// That a kernel refuses a word with this text, as it is so already, is no error: a monitor that has died may have said
+/// it.
+fn is_so(error: Error, answer: &str) -> Result<(), Error> {
+    match error {
+        Error::Refused { text, .. } if text == answer => Ok(()),
+        error => Err(error),
+    }
 }
 
 /// Waits until an init in the guest handles CTRL-ALT-DEL: before that, the event resets the VM without a shutdown.

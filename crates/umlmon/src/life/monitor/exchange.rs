@@ -2,9 +2,10 @@
 //! process).
 
 use crate::events::Happening;
-use crate::life::monitor::Monitor;
+use crate::life::monitor::{Asker, Monitor};
 use crate::life::run::Run;
-use crate::life::state::State;
+use crate::life::state::{Say, State};
+use crate::life::talk::Said;
 use crate::record::StateRecord;
 use crate::status::Phase;
 
@@ -30,6 +31,23 @@ impl Monitor {
         self.setup.events.tell(Happening::State(was.phase));
         self.setup.events.tell(Happening::Adopted);
         self.run = Some(run);
+        // Whether the kernel has done that is not known; it does not do it twice.
+        match was.wanted {
+            Some(Phase::Suspended) => self.talk(vec![Say::Stop], Asker(None)),
+            Some(Phase::Running) => self.talk(vec![Say::Go], Asker(None)),
+            _ => {}
+        }
+    }
+
+    /// What a client's request has come to.
+    pub(super) fn on_said(&mut self, said: Said) -> bool {
+        match said {
+            Said::Confirmed(event) => self.on_event(event),
+            Said::Over(phase) => {
+                self.turning.over(phase);
+                false
+            }
+        }
     }
 
     /// Records what another monitor must know, if this one dies.
@@ -40,7 +58,8 @@ impl Monitor {
                 stop_pending,
                 ..
             } = self.state;
-            run.note_state(phase, stop_pending, &self.status.borrow());
+            let wanted = self.turning.to();
+            run.note_state(phase, (stop_pending, wanted), &self.status.borrow());
         }
     }
 

@@ -82,14 +82,20 @@ impl Run {
             is_placed: self.placement.is_some(),
             memory: self.tmp.device().map_err(std::io::Error::other)?,
             started: record::clock_at(self.started),
-            state: self.state(Phase::Running, false, &Status::initial()),
+            state: self.state(Phase::Running, (false, None), &Status::initial()),
         })
     }
 
-    fn state(&self, phase: Phase, stop_pending: bool, status: &Status) -> StateRecord {
+    fn state(
+        &self,
+        phase: Phase,
+        (stop_pending, wanted): (bool, Option<Phase>),
+        status: &Status,
+    ) -> StateRecord {
         StateRecord {
             phase,
             stop_pending,
+            wanted,
             up: self.up,
             killed: self.killed,
             panic: self.panic.clone(),
@@ -115,9 +121,10 @@ impl Run {
         self.outliving.as_ref().is_some_and(Outliving::does)
     }
 
-    /// Records what changes while the kernel runs.
-    pub fn note_state(&mut self, phase: Phase, stop_pending: bool, status: &Status) {
-        let state = self.state(phase, stop_pending, status);
+    /// Records what changes while the kernel runs. `asked` is whether a client wants the VM down, and into which phase
+    /// the kernel is being brought.
+    pub fn note_state(&mut self, phase: Phase, asked: (bool, Option<Phase>), status: &Status) {
+        let state = self.state(phase, asked, status);
         if let Some(outliving) = &mut self.outliving {
             outliving.note(state);
         }
