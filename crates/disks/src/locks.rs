@@ -246,6 +246,16 @@ impl Locks {
         })
     }
 
+    /// Removes what a former monitor of this VM has left that was killed. What the kernel has open stays, if it runs.
+    ///
+    /// # Errors
+    /// [`Error::Files`].
+    pub fn remove_left(&self) -> Result<(), Error> {
+        let _mutex = self.files.mutex()?;
+        let names = [Purpose::Jobs, Purpose::Run].map(|purpose| self.file_name(purpose));
+        Ok(names.iter().try_for_each(|name| self.files.remove_left(name))?)
+    }
+
     fn next_number(&self) -> u64 {
         let mut own = self.own.borrow_mut();
         own.next += 1;

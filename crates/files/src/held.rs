@@ -242,13 +242,26 @@ impl HeldDir {
         }
     }
 
+    /// Removes what a monitor that was killed has left of a file, unless it is held nevertheless. Call this with the
+    /// mutex.
+    ///
+    /// # Errors
+    /// [`HeldError::File`].
+    pub fn remove_left(&self, name: &str) -> Result<(), HeldError> {
+        self.remove(&draft_of(name))?;
+        match self.is_held(name)? {
+            true => Ok(()),
+            false => self.remove(name),
+        }
+    }
+
     /// Gives a file its content, all or nothing. Returns the file with a lock on it, open for reading only: a process
     /// that is not root may hold it, too.
     ///
     /// # Errors
     /// Those of open(2), write(2), rename(2).
     pub fn replace(&self, name: &str, content: &[u8]) -> io::Result<File> {
-        let draft = format!("{name}.new");
+        let draft = draft_of(name);
         let write = || {
             let mut written = self.open_file(&draft, OFlags::RDWR | OFlags::CREATE)?;
             written.set_len(0)?;
@@ -266,4 +279,9 @@ impl HeldDir {
         }
         written
     }
+}
+
+/// What a file is called before it takes its place.
+fn draft_of(name: &str) -> String {
+    format!("{name}.new")
 }

@@ -252,6 +252,9 @@ impl Parts {
         let locks = Locks::open(&global.shared, name)?;
         let records = Records::open(&global.shared, name)?;
         let log = open_log(&vm, manner.foreground)?;
+        if let Err(error) = locks.remove_left() {
+            tracing::warn!("{error}");
+        }
         let devices = provide_devices(&global)?;
         let ctrl = CtrlSocket::bind(&global.vm_dir(name))?;
         let remote = Sockets::listen(&global, name)?;

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 use config::VmName;
 use pty::Held;
@@ -18,6 +19,9 @@ use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open}
 use crate::channels::ChannelRecord;
 use crate::reading::Reading;
 use crate::record::{self, Content, HeldFd, Identity, Process, Record};
+
+/// How long the processes of a VM may take to end.
+const ENDING: Duration = Duration::from_secs(5);
 
 /// The names of descriptors besides those of channels.
 pub mod names {
@@ -53,6 +57,8 @@ pub fn find(vm_dir: BorrowedFd<'_>, name: &VmName) -> anyhow::Result<Option<Surv
         anyhow::anyhow!("cannot read the record of the running VM, run in its directory: {error}")
     };
     let Some(content) = Content::read(vm_dir).map_err(unreadable)? else {
+        // Perhaps one that was not completed.
+        record::remove(vm_dir)?;
         return Ok(None);
     };
     let (boot, child) = match &content {
@@ -70,15 +76,28 @@ pub fn find(vm_dir: BorrowedFd<'_>, name: &VmName) -> anyhow::Result<Option<Surv
         return Ok(None);
     };
     let taken = match content {
-        Content::Record(record) => take(*record, pidfd, name),
+        Content::Record(record) => take(*record, &pidfd, name),
         Content::Unknown(why, _) => Err(why),
     };
-    taken.map(Some).map_err(|why| {
-        anyhow::anyhow!(
+    match taken {
+        Ok((record, reading, descriptors)) => Ok(Some(Survivor {
+            record,
+            reading,
+            child: sys::Child {
+                pid: child.pid,
+                pidfd,
+            },
+            descriptors,
+        })),
+        Err(_) if is_ending(&pidfd, child.pid) => {
+            record::remove(vm_dir)?;
+            Ok(None)
+        }
+        Err(why) => Err(anyhow::anyhow!(
             "the VM runs without a monitor, and this one cannot take it over: {why}; to end it: kill -KILL {}",
             child.pid
-        )
-    })
+        )),
+    }
 }
 
 /// The process, if it still runs.
@@ -97,30 +116,35 @@ pub fn running(boot: &str, child: Process) -> io::Result<Option<OwnedFd>> {
     };
     // The number cannot become another's while the descriptor says that the process has not ended.
     let is_same = Process::of(child.pid).is_ok_and(|now| now == child);
-    Ok((is_same && !has_ended(&pidfd)).then_some(pidfd))
+    Ok((is_same && !has_ended(&pidfd, Duration::ZERO)).then_some(pidfd))
 }
 
-fn has_ended(pidfd: &OwnedFd) -> bool {
+/// Whether it has ended by then, with all processes of the VM.
+fn has_ended(pidfd: &OwnedFd, within: Duration) -> bool {
     let mut ended = [PollFd::new(pidfd, PollFlags::IN)];
-    !matches!(poll(&mut ended, Some(&Timespec::default())), Ok(0))
+    let within = Timespec::try_from(within).unwrap_or_default();
+    !matches!(poll(&mut ended, Some(&within)), Ok(0))
 }
 
-fn take(record: Record, pidfd: OwnedFd, name: &VmName) -> Result<Survivor, String> {
+/// Whether a process was just ending, as one that has died with its monitor, and has ended now. Such a one has no
+/// descriptors any more.
+fn is_ending(pidfd: &OwnedFd, pid: i32) -> bool {
+    let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd"));
+    let none = descriptors.map_or(true, |mut descriptors| descriptors.next().is_none());
+    none && has_ended(pidfd, ENDING)
+}
+
+/// What is recorded of a VM, and what its second process holds.
+type Taken = (Record, Reading, BTreeMap<String, OwnedFd>);
+
+fn take(record: Record, pidfd: &OwnedFd, name: &VmName) -> Result<Taken, String> {
     let reading = Reading::of_record(&record.configuration, name);
     let reading = reading.map_err(|error| format!("its configuration cannot be read: {error}"))?;
     let mut descriptors = BTreeMap::new();
     for held in &record.held {
-        descriptors.insert(held.name.clone(), fetch(&pidfd, held)?);
+        descriptors.insert(held.name.clone(), fetch(pidfd, held)?);
     }
-    Ok(Survivor {
-        child: sys::Child {
-            pid: record.child.pid,
-            pidfd,
-        },
-        record,
-        reading,
-        descriptors,
-    })
+    Ok((record, reading, descriptors))
 }
 
 /// A copy of a descriptor of the process, if it is what was handed over.

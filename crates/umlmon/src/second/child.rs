@@ -26,7 +26,7 @@ use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::process::set_parent_process_death_signal;
 
@@ -74,6 +74,10 @@ fn keep_kernel(pipe: &OwnedFd, launch: Launch, ends: usize) -> Result<(), Failed
     let channels = ends.len().saturating_sub(launch.confinement.shares.len());
     let mounts = ends.split_off(channels);
     confine(&launch.confinement, mounts)?;
+    // Before, there was a moment without a death signal.
+    if has_hung_up(pipe) {
+        return Ok(());
+    }
     let signals = catch_sigchld().map_err(Failed::at("catch SIGCHLD"))?;
     let kernel = execute(&launch, &ends)?;
     report(pipe, &FromChild::Started { kernel_pid: 0 });
@@ -88,6 +92,12 @@ fn keep_kernel(pipe: &OwnedFd, launch: Launch, ends: usize) -> Result<(), Failed
     };
     keeping.watch(&signals);
     Ok(())
+}
+
+/// Whether the monitor's end of the pipe is closed.
+fn has_hung_up(pipe: &OwnedFd) -> bool {
+    let mut end = [PollFd::new(pipe, PollFlags::empty())];
+    poll(&mut end, Some(&Timespec::default())).is_ok_and(|ends| ends > 0)
 }
 
 /// SIGCHLD as a descriptor. The kernel does not inherit the blocked signal.
