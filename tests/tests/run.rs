@@ -9,10 +9,13 @@ use std::os::unix::fs::{MetadataExt as _, chown};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use e2e::host::install_below;
 use e2e::network::{enter, join_lan};
-use e2e::{Login, Outcome, SmallDisk, Terminal, World, pass_through, real_kernel, run, wait_for};
+use e2e::{
+    Chance, Login, Outcome, SmallDisk, Terminal, World, pass_through, real_kernel, run, wait_for,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use xtask::guest;
 
@@ -244,6 +247,28 @@ fn a_vm_that_ends_before_its_command_is_told() {
         .filter_map(|line| line.strip_prefix("control group "));
     for place in places {
         assert!(!PathBuf::from(place).exists(), "{place}");
+    }
+}
+
+#[test]
+fn nothing_is_left_whenever_a_monitor_is_killed() {
+    let Some(site) = Site::new() else { return };
+    let mut chance = Chance::new();
+    for _ in 0..5 {
+        let mut command = site.command(&["--", "sh", "-c", "sleep 1"]);
+        let mut child = command.stderr(Stdio::null()).spawn().unwrap();
+        let pid = wait_for("its monitor", || {
+            let directory = site.temporary.join(site.left().first()?);
+            let pid = fs::read_to_string(directory.join("run/run.pid")).ok()?;
+            Pid::from_raw(pid.trim().parse().ok()?)
+        });
+        std::thread::sleep(Duration::from_millis(chance.below(3000)));
+        // It can have ended with its command.
+        let killed = kill_process(pid, Signal::KILL).is_ok();
+        let status = child.wait().unwrap();
+        assert!(killed || status.success(), "{status}");
+        assert_eq!(site.left(), [""; 0]);
+        assert_eq!(xtask::leftovers::processes(&site.temporary), [""; 0]);
     }
 }
 
