@@ -156,6 +156,17 @@ fn a_stop_that_was_asked_for_stays_asked_for() {
     exchange_monitor(&vm);
     assert_eq!(record(&vm)["state"]["stop_pending"], true);
     vm.kill();
+    // Whether the guest was asked before the monitor died cannot be known: it is asked again.
+    let vm = world.vm("vm2").monitor();
+    vm.start();
+    outlives(&vm);
+    kill_monitor(&vm);
+    let mut asked = record(&vm);
+    asked["state"]["stop_pending"] = true.into();
+    fs::write(vm.file("run"), asked.to_string()).unwrap();
+    vm.start_monitor().ok();
+    vm.wait_inactive();
+    assert_eq!(vm.last_end().0, "halted");
 }
 
 #[test]

@@ -31,12 +31,15 @@ impl Monitor {
         self.setup.events.tell(Happening::State(was.phase));
         self.setup.events.tell(Happening::Adopted);
         self.run = Some(run);
-        // Whether the kernel has done that is not known; it does not do it twice.
-        match was.wanted {
-            Some(Phase::Suspended) => self.talk(vec![Say::Stop], Asker(None)),
-            Some(Phase::Running) => self.talk(vec![Say::Go], Asker(None)),
-            _ => {}
-        }
+        // Whether the kernel or the guest has done that is not known, and it does no harm to say it twice.
+        let again = match (was.stop_pending, was.phase, was.wanted) {
+            (true, Phase::Running, None) => vec![Say::CtrlAltDel],
+            (true, Phase::Running | Phase::Suspended, _) => vec![Say::Go, Say::CtrlAltDel],
+            (_, _, Some(Phase::Suspended)) => vec![Say::Stop],
+            (_, _, Some(Phase::Running)) => vec![Say::Go],
+            _ => return,
+        };
+        self.talk(again, Asker(None));
     }
 
     /// What a client's request has come to.
