@@ -4,7 +4,7 @@
 //! password there; here nobody is known but umlweb, by its user. It comes through a socket in the file system, and says
 //! where its own client is.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsRawFd as _, OwnedFd};
@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use config::{Global, VmName};
-use daemon::{Acceptor, Crowd, Place, TcpAcceptor};
+use daemon::{Acceptor, Account, Crowd, Place, TcpAcceptor};
 use rpc_xdr::server::{ServeError, serve_one};
 use rpc_xdr::umldir::*;
 use rpc_xdr::xdr::Pack as _;
@@ -55,6 +55,8 @@ pub struct Redirector {
     global: Global,
     redirected: Rc<Crowd>,
     remarks: Sparing,
+    /// The number of the user as which umlweb runs, once this host has that user: umlweb may be installed later.
+    web: OnceCell<u32>,
 }
 
 /// A client, until it has reached a monitor.
@@ -83,6 +85,7 @@ impl Redirector {
             global,
             redirected: Crowd::new(max, max / 4),
             remarks: Sparing::default(),
+            web: OnceCell::new(),
         }
     }
 
@@ -104,8 +107,8 @@ impl Redirector {
         }
     }
 
-    /// Serves it for umlweb, which runs as this user, without end.
-    pub async fn serve_web(self: Rc<Self>, acceptor: Acceptor, user: u32) {
+    /// Serves it for umlweb, without end.
+    pub async fn serve_web(self: Rc<Self>, acceptor: Acceptor) {
         let waiting = Crowd::new(MAX_WAITING.0, MAX_WAITING.0);
         // Until it has said for whom it asks.
         let from = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
@@ -114,7 +117,7 @@ impl Redirector {
             let Ok(peer) = stream.peer_cred() else {
                 continue;
             };
-            if ![0, user].contains(&peer.uid()) {
+            if peer.uid() != 0 && self.web_user() != Some(peer.uid()) {
                 continue;
             }
             let redirector = Rc::clone(&self);
@@ -123,6 +126,16 @@ impl Redirector {
                 drop(place);
             });
         }
+    }
+
+    fn web_user(&self) -> Option<u32> {
+        if self.web.get().is_none()
+            && let Some(account) = Account::find(&self.global.web_user)
+        {
+            // It was empty.
+            let _ = self.web.set(account.uid());
+        }
+        self.web.get().copied()
     }
 
     async fn reach(&self, from: SocketAddr, vm: &str) -> Result<Reached, DirError> {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use config::{Global, Service as Port};
-use daemon::{Account, Crowd, CtrlSocket, Place, TcpAcceptor};
+use daemon::{Crowd, CtrlSocket, Place, TcpAcceptor};
 use rpc_xdr::umldir::{UMLDIR_V1_LIMITS, serve_umldir_v1};
 use tokio::net::TcpStream;
 
@@ -33,8 +33,8 @@ const REDIR: &str = "redir";
 pub struct Ports {
     directory: Option<TcpListener>,
     redirector: Option<(TcpListener, u16)>,
-    /// That of umlweb, and the user as which that runs.
-    web: Option<(CtrlSocket, u32)>,
+    /// That of umlweb.
+    web: Option<CtrlSocket>,
     global: Global,
     /// For all connections over TCP.
     descriptors: u64,
@@ -49,12 +49,9 @@ impl Ports {
         let directory = global.tcp || global.tcp_redir;
         let directory = directory.then(|| listen(global, Port::Umldir));
         let redirector = global.tcp_redir.then(|| listen(global, Port::Umlredir));
-        // Without that user there is no umlweb on this host.
-        let web = Account::find(&global.web_user).filter(|_| global.tcp_redir);
-        let web = web.map(|account| {
-            let socket = CtrlSocket::bind_named(&global.directory(), REDIR)?;
-            Ok::<_, daemon::Error>((socket, account.uid()))
-        });
+        let web = global
+            .tcp_redir
+            .then(|| CtrlSocket::bind_named(&global.directory(), REDIR));
         Ok(Ports {
             directory: directory.transpose()?.map(|(listener, _)| listener),
             redirector: redirector.transpose()?,
@@ -94,8 +91,8 @@ impl Ports {
             let descriptors = self.descriptors.saturating_sub(taken);
             let redirector = Redirector::new(monitors, self.global.clone(), descriptors);
             let redirector = Rc::new(redirector);
-            if let Some((socket, user)) = &mut self.web {
-                let serving = Rc::clone(&redirector).serve_web(socket.acceptor()?, *user);
+            if let Some(socket) = &mut self.web {
+                let serving = Rc::clone(&redirector).serve_web(socket.acceptor()?);
                 tokio::task::spawn_local(serving);
             }
             tokio::task::spawn_local(redirector.serve(TcpAcceptor::new(listener)?));
