@@ -1,4 +1,5 @@
-//! `cargo xtask dist [--twice] [--try]`: a Debian package of what `cargo xtask install` installs.
+//! `cargo xtask dist [--twice] [--try]`: Debian packages of what `cargo xtask install` installs: the suite, and its web
+//! interface, which not every host wants.
 //!
 //! The same sources yield the same bytes: files have the date of the last commit (or `SOURCE_DATE_EPOCH`), an order and
 //! owners that depend on nothing, and programs without a path of this machine. `--twice` shows it: it builds a copy of
@@ -19,7 +20,7 @@ use elf::endian::AnyEndian;
 use tempfile::TempDir;
 
 use crate::deb::{self, Description};
-use crate::install;
+use crate::install::{self, Part};
 use crate::programs::{KEEPER, PROGRAMS};
 use crate::steps::{heading, output, repository, target_dir};
 use crate::{kernel, kernel_package, setup, trial};
@@ -27,9 +28,30 @@ use crate::{kernel, kernel_package, setup, trial};
 /// The files with which a package begins, ends and is described.
 const CONTROL: &str = "crates/xtask/debian";
 
-/// Those of an administrator, which an upgrade asks about.
-const CONFFILES: &str =
-    "/etc/default/umlmon\n/etc/init.d/umlmon\n/etc/logrotate.d/umlmon\n/etc/umlmon\n";
+/// A package.
+struct Kind {
+    name: &'static str,
+    part: Part,
+    /// Its scripts and description, below [`CONTROL`].
+    control: &'static str,
+    /// The files of an administrator, which an upgrade asks about.
+    conffiles: &'static str,
+}
+
+const PACKAGES: [Kind; 2] = [
+    Kind {
+        name: "umlmon",
+        part: Part::Suite,
+        control: "",
+        conffiles: "/etc/default/umlmon\n/etc/init.d/umlmon\n/etc/logrotate.d/umlmon\n/etc/umlmon\n",
+    },
+    Kind {
+        name: "umlweb",
+        part: Part::Web,
+        control: "web",
+        conffiles: "/etc/init.d/umlweb\n",
+    },
+];
 
 /// What a program may take at most on disk, in bytes.
 const MAX_SIZE: usize = 5_000_000;
@@ -57,18 +79,22 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
     // First, as a build takes long.
     let copy = words.contains(&"--twice").then(copy_sources).transpose()?;
     let programs = install::build(&repository(), &target)?;
-    let package = package(&programs, &target)?;
+    let packages = packages(&programs, &target)?;
     if let Some(copy) = copy {
         heading("The same once more, elsewhere");
         let target = copy.path().join("target");
         let programs = install::build(&copy.path().join("source"), &target)?;
-        same(&package, &self::package(&programs, &target)?)?;
+        for (package, other) in packages.iter().zip(self::packages(&programs, &target)?) {
+            same(package, &other)?;
+        }
         println!("another build of the same sources, elsewhere, yields the same bytes");
     }
     if words.contains(&"--try") {
-        trial::run(&package)?;
+        trial::run(&packages)?;
     }
-    println!("{}", package.display());
+    for package in &packages {
+        println!("{}", package.display());
+    }
     heading("The package of our kernel");
     match kernel_package::make(&kernel::directory(), &target)? {
         Some(package) => println!("{}", package.display()),
@@ -119,32 +145,41 @@ fn same(one: &Path, other: &Path) -> anyhow::Result<()> {
     )
 }
 
-/// Makes the package of these programs in `directory`.
-fn package(programs: &Path, directory: &Path) -> anyhow::Result<PathBuf> {
-    heading("The package");
+/// Makes the packages of these programs in `directory`.
+fn packages(programs: &Path, directory: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    heading("The packages");
+    let keeper = fs::read(programs.join(KEEPER))?;
+    hardened(&ElfBytes::minimal_parse(&keeper)?, keeper.len()).context(KEEPER)?;
+    PACKAGES
+        .iter()
+        .map(|kind| package(kind, programs, directory))
+        .collect()
+}
+
+fn package(kind: &Kind, programs: &Path, directory: &Path) -> anyhow::Result<PathBuf> {
     let root = tempfile::tempdir().context("cannot make a directory")?;
     fs::set_permissions(root.path(), Permissions::from_mode(0o755))?;
-    let installed = install::place(programs, root.path(), "/usr")?;
+    let installed = install::place(programs, root.path(), "/usr", &[kind.part])?;
     let mut needs = Needs::default();
-    for (program, _) in PROGRAMS {
-        let path = programs.join(program);
+    let programs = PROGRAMS.iter().filter_map(|(program, place)| {
+        let path = Path::new("/usr").join(place).join(program);
+        installed.contains(&path).then(|| programs.join(program))
+    });
+    for path in programs {
         needs
             .add(&fs::read(&path)?)
             .with_context(|| path.display().to_string())?;
     }
-    let keeper = fs::read(programs.join(KEEPER))?;
-    hardened(&ElfBytes::minimal_parse(&keeper)?, keeper.len()).context(KEEPER)?;
-    let script = |name| fs::read_to_string(repository().join(CONTROL).join(name));
+    let text = |name| fs::read_to_string(repository().join(CONTROL).join(kind.control).join(name));
     let description = Description {
-        name: "umlmon",
+        name: kind.name,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        control: fs::read_to_string(repository().join(CONTROL).join("control"))?
-            .replace("@DEPENDS@", &needs.packages()),
-        conffiles: CONFFILES,
+        control: text("control")?.replace("@DEPENDS@", &needs.packages()),
+        conffiles: kind.conffiles,
         scripts: vec![
-            ("postinst", script("postinst")?),
-            ("prerm", script("prerm")?),
-            ("postrm", script("postrm")?),
+            ("postinst", text("postinst")?),
+            ("prerm", text("prerm")?),
+            ("postrm", text("postrm")?),
         ],
         copyright: copyright_text()?,
     };

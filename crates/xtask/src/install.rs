@@ -20,7 +20,7 @@ const CONFIGURATION: &str = "etc/umlmon";
 const DEFAULTS: &str = "etc/default/umlmon";
 
 /// Files of the repository under the prefix, as they are.
-const SHARED: [(&str, &str); 22] = [
+const SHARED: [(&str, &str); 23] = [
     ("etc/systemd/umldir.service", "lib/systemd/system"),
     ("etc/systemd/umlweb.service", "lib/systemd/system"),
     ("etc/systemd/umlmon.service", "lib/systemd/system"),
@@ -29,6 +29,7 @@ const SHARED: [(&str, &str); 22] = [
     ("etc/guest/umlguest.service", "lib/umlmon"),
     ("etc/tmpfiles.d/umlmon.conf", "lib/tmpfiles.d"),
     ("etc/sysusers.d/umlmon.conf", "lib/sysusers.d"),
+    ("etc/sysusers.d/umlweb.conf", "lib/sysusers.d"),
     ("README.md", "share/doc/umlmon"),
     ("docs/SECURITY.md", "share/doc/umlmon"),
     ("etc/umlmon", "share/doc/umlmon/examples"),
@@ -57,6 +58,29 @@ const SHARED: [(&str, &str); 22] = [
     ("contrib/ci/gitlab.yml", "share/doc/umlmon/examples/ci"),
 ];
 
+/// What is installed together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// All but the next.
+    Suite,
+    /// The web interface, which not every host wants.
+    Web,
+}
+
+impl Part {
+    /// Each of them.
+    pub(crate) const ALL: [Part; 2] = [Part::Suite, Part::Web];
+
+    /// To which part a file belongs. Those of a program have its name; zsh puts a `_` before it.
+    fn of(path: &Path) -> Part {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        match name.trim_start_matches('_').starts_with("umlweb") {
+            true => Part::Web,
+            false => Part::Suite,
+        }
+    }
+}
+
 /// A file to install.
 struct Entry {
     /// Relative to the destination.
@@ -80,7 +104,7 @@ pub(crate) fn run(words: &[&str]) -> anyhow::Result<()> {
     }
     let programs = build(&repository(), &target_dir().join("dist"))?;
     heading(&format!("Installing in {}", destination.display()));
-    for path in place(&programs, &destination, prefix)? {
+    for path in place(&programs, &destination, prefix, &Part::ALL)? {
         println!("{}", path.display());
     }
     Ok(())
@@ -116,14 +140,19 @@ pub(crate) fn build(source: &Path, target: &Path) -> anyhow::Result<PathBuf> {
     Ok(programs)
 }
 
-/// Puts everything in place; returns what was written, as the host will call it. A configuration that is there stays.
+/// Puts everything of these parts in place; returns what was written, as the host will call it. A configuration that is
+/// there stays.
 pub(crate) fn place(
     programs: &Path,
     destination: &Path,
     prefix: &str,
+    parts: &[Part],
 ) -> anyhow::Result<Vec<PathBuf>> {
     let mut written = Vec::new();
     for entry in entries(programs, prefix)? {
+        if !parts.contains(&Part::of(&entry.to)) {
+            continue;
+        }
         let path = destination.join(&entry.to);
         if [CONFIGURATION, DEFAULTS]
             .iter()
@@ -166,6 +195,7 @@ fn entries(programs: &Path, prefix: &str) -> anyhow::Result<Vec<Entry>> {
     let prefix = Path::new(prefix.trim_start_matches('/'));
     let mut entries = vec![
         from_file("etc/init.d/umlmon".into(), 0o755, "init.d/umlmon")?,
+        from_file("etc/init.d/umlweb".into(), 0o755, "init.d/umlweb")?,
         from_file(
             "etc/logrotate.d/umlmon".into(),
             0o644,
@@ -323,14 +353,14 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         stand_ins(directory.path());
         let root = directory.path().join("root");
-        let first = place(directory.path(), &root, "/usr/local").unwrap();
+        let first = place(directory.path(), &root, "/usr/local", &Part::ALL).unwrap();
         assert!(
             first.contains(&"/etc/umlmon".into())
                 && first.contains(&"/usr/local/bin/umlwatch".into())
         );
         assert!(first.contains(&"/usr/local/share/man/man7/umlmon.7.gz".into()));
         fs::write(root.join(CONFIGURATION), "[GLOBAL]\n").unwrap();
-        let second = place(directory.path(), &root, "/usr/local").unwrap();
+        let second = place(directory.path(), &root, "/usr/local", &Part::ALL).unwrap();
         assert_eq!(second.len(), first.len() - 2);
         assert_eq!(
             fs::read_to_string(root.join(CONFIGURATION)).unwrap(),
@@ -342,6 +372,29 @@ mod tests {
             (mode("etc/init.d/umlmon"), mode("etc/umlmon"), mode("etc")),
             (0o755, 0o644, 0o755)
         );
+    }
+
+    #[test]
+    fn the_web_interface_is_a_part_of_its_own() {
+        let directory = tempfile::tempdir().unwrap();
+        stand_ins(directory.path());
+        let root = directory.path().join("root");
+        let part = |part| place(directory.path(), &root, "/usr", &[part]).unwrap();
+        let web = part(Part::Web);
+        for path in [
+            "/usr/sbin/umlweb",
+            "/etc/init.d/umlweb",
+            "/usr/lib/systemd/system/umlweb.service",
+            "/usr/lib/sysusers.d/umlweb.conf",
+            "/usr/share/man/man8/umlweb.8.gz",
+            "/usr/share/zsh/vendor-completions/_umlweb",
+        ] {
+            assert!(web.contains(&path.into()), "{path}: {web:?}");
+        }
+        let suite = part(Part::Suite);
+        let names = |part: &[PathBuf]| part.iter().any(|path| path.ends_with("umlweb"));
+        assert!(names(&web) && !names(&suite));
+        assert!(web.iter().all(|path| !suite.contains(path)));
     }
 
     #[test]

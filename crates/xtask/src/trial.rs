@@ -1,4 +1,4 @@
-//! `cargo xtask dist --try`: the package in a clean Debian that is made for it and goes with it. The host is not
+//! `cargo xtask dist --try`: the packages in a clean Debian that is made for it and goes with it. The host is not
 //! touched, but for mmdebstrap, which makes such a system.
 //!
 //! There are two trials, of two copies of that system. In the first one there is no init system: apt installs the
@@ -34,7 +34,7 @@ const PATIENCE: &str = "600";
 /// The control group of the second trial, which outlasts its processes.
 const GROUP: &str = "umlmon-trial";
 
-pub(crate) fn run(package: &Path) -> anyhow::Result<()> {
+pub(crate) fn run(packages: &[PathBuf]) -> anyhow::Result<()> {
     heading("A clean Debian");
     setup::install(&PACKAGES)?;
     let directory = tempfile::tempdir().context("cannot make a directory")?;
@@ -47,14 +47,14 @@ pub(crate) fn run(package: &Path) -> anyhow::Result<()> {
         .arg(apt::source(SUITE)?);
     steps::run(&mut make)?;
 
-    heading("The package in it, without an init system");
-    let root = Root::unpack(&system, directory.path().join("plain"), package)?;
-    let said = output(&mut root.enter(&[], &["/opt/trial", "/opt/umlmon.deb"]))?;
+    heading("The packages in it, without an init system");
+    let root = Root::unpack(&system, directory.path().join("plain"), packages)?;
+    let said = output(&mut root.enter(&[], &["/opt/trial", "/opt"]))?;
     concluded(&said)?;
 
-    heading("The package in it, with systemd");
-    let root = Root::unpack(&system, directory.path().join("systemd"), package)?;
-    output(&mut root.enter(&[], &["/opt/trial-systemd", "prepare", "/opt/umlmon.deb"]))?;
+    heading("The packages in it, with systemd");
+    let root = Root::unpack(&system, directory.path().join("systemd"), packages)?;
+    output(&mut root.enter(&[], &["/opt/trial-systemd", "prepare", "/opt"]))?;
     let ended = root
         .enter(&["--net"], &["/sbin/init"])
         .env("container", "trial")
@@ -84,7 +84,8 @@ fn concluded(said: &str) -> anyhow::Result<()> {
 struct Root(PathBuf);
 
 impl Root {
-    fn unpack(system: &Path, path: PathBuf, package: &Path) -> anyhow::Result<Root> {
+    /// With the packages in `/opt`, each as `NAME.deb`.
+    fn unpack(system: &Path, path: PathBuf, packages: &[PathBuf]) -> anyhow::Result<Root> {
         fs::create_dir(&path)?;
         output(
             Command::new("tar")
@@ -97,7 +98,11 @@ impl Root {
             let copied = fs::copy(from, path.join(to));
             copied.with_context(|| format!("cannot copy {}", from.display()))
         };
-        put(package, "opt/umlmon.deb")?;
+        for package in packages {
+            let name = package.file_name().unwrap_or_default().to_string_lossy();
+            let name = name.split('_').next().unwrap_or_default();
+            put(package, &format!("opt/{name}.deb"))?;
+        }
         for script in ["trial", "trial-systemd"] {
             put(&script_of(script), &format!("opt/{script}"))?;
         }
