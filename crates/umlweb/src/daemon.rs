@@ -1,7 +1,8 @@
 //! The daemon from its start to its end: the steps in the order that matters (umlweb).
 //!
 //! It begins as root, which it needs to read the key of its certificate, to listen on a low port and to take its locks.
-//! Before it accepts the first connection it is the user `web_user` for good.
+//! Before it accepts the first connection it is the user `web_user` for good. The passwords of the configuration are never
+//! in its memory.
 
 use std::fs::{self, Permissions};
 use std::net::TcpListener;
@@ -10,12 +11,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use config::{Config, Global};
+use config::Global;
 use daemon::{Account, Home, LogHandle, LogTo};
 use files::LogDir;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::configuration;
 use crate::serve;
 use crate::settings::Settings;
 use crate::tls;
@@ -35,7 +37,7 @@ pub fn run(config_path: &Path, foreground: bool) -> anyhow::Result<()> {
         bail!("must be started by root; it gives up all rights before it listens to anybody");
     }
     daemon::start_up()?;
-    let global = Config::load(config_path)?.global;
+    let global = configuration::read(config_path)?;
     let user = &global.web_user;
     let account = Account::find(user)
         .with_context(|| format!("there is no user {user:?}: make one, or set web_user"))?;
@@ -44,7 +46,6 @@ pub fn run(config_path: &Path, foreground: bool) -> anyhow::Result<()> {
     let pid_files = Home::of_web(&global).take()?;
     let listener = listen(&global)?;
     let settings = Settings::new(&global, tls::server(&global)?);
-    drop(global);
     account
         .become_it()
         .context("cannot become the user web_user")?;

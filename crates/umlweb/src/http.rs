@@ -94,7 +94,7 @@ impl Request {
 ///
 /// # Errors
 /// [`Bad`]
-pub fn read(stream: &mut Stream, rest: &mut Vec<u8>) -> Result<Request, Bad> {
+pub(crate) fn read(stream: &mut Stream, rest: &mut Vec<u8>) -> Result<Request, Bad> {
     let until = Instant::now() + ARRIVAL;
     let (mut request, head, length) = loop {
         if let Some(parsed) = parse(rest)? {
@@ -135,7 +135,10 @@ fn fill(stream: &mut Stream, into: &mut Vec<u8>, until: Instant) -> Result<(), B
 }
 
 /// The head of a request if it is complete, its length, and that of the body.
-fn parse(bytes: &[u8]) -> Result<Option<(Request, usize, usize)>, Bad> {
+///
+/// # Errors
+/// [`Bad::Status`] if it is none that a browser sends, or too large.
+pub fn parse(bytes: &[u8]) -> Result<Option<(Request, usize, usize)>, Bad> {
     let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
     let mut parsed = httparse::Request::new(&mut headers);
     let head = match parsed.parse(bytes) {
@@ -215,7 +218,7 @@ impl Answer {
     ///
     /// # Errors
     /// If the connection breaks.
-    pub fn send(&self, stream: &mut Stream, last: bool) -> io::Result<()> {
+    pub(crate) fn send(&self, stream: &mut Stream, last: bool) -> io::Result<()> {
         let mut head = format!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
         for (name, value) in &self.headers {
             head.push_str(&format!("{name}: {value}\r\n"));

@@ -1,4 +1,4 @@
-//! What umlweb needs of the configuration, without the passwords in it (umlweb).
+//! What the threads of umlweb need of the configuration (umlweb).
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

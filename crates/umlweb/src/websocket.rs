@@ -1,6 +1,6 @@
 //! A WebSocket of a page of ours, without waiting: one thread serves it and a monitor (umlweb).
 
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use crate::stream::Stream;
 /// The protocol that pages of ours speak; the browser sends it together with the token.
 const PROTOCOL: &str = "umlweb";
 /// Bytes of one message of a page.
-const MAX_MESSAGE: usize = 64 * 1024;
+pub const MAX_MESSAGE: usize = 64 * 1024;
 /// Bytes that wait for the browser: a screen, and more than may be unacknowledged.
 const MAX_WAITING: usize = 4 * 1024 * 1024;
 /// A browser that is silent for so long is asked whether it is there, and is gone if it does not answer.
@@ -25,10 +25,10 @@ const QUESTION: Duration = Duration::from_secs(30);
 const GONE: Duration = Duration::from_secs(90);
 
 /// How a page of ours understands that the session has ended.
-pub const NO_SESSION: u16 = 4401;
+pub(crate) const NO_SESSION: u16 = 4401;
 
 /// The connection of a page.
-pub struct Socket {
+pub(crate) struct Socket {
     socket: WebSocket<Stream>,
     /// The connection takes no more at the moment.
     blocked: bool,
@@ -43,6 +43,17 @@ pub fn token(request: &Request) -> Option<&str> {
     let (protocol, token) = request.header("sec-websocket-protocol")?.split_once(',')?;
     (request.method == "GET" && version && upgrade && protocol.trim() == PROTOCOL)
         .then_some(token.trim())
+}
+
+/// Speaks WebSocket over a stream on which that has been agreed, within the bounds of a page of ours.
+pub fn over<S: Read + Write>(stream: S) -> WebSocket<S> {
+    let config = WebSocketConfig::default()
+        .read_buffer_size(8 * 1024)
+        .write_buffer_size(0)
+        .max_write_buffer_size(MAX_WAITING)
+        .max_message_size(Some(MAX_MESSAGE))
+        .max_frame_size(Some(MAX_MESSAGE));
+    WebSocket::from_raw_socket(stream, Role::Server, Some(config))
 }
 
 impl Socket {
@@ -62,14 +73,8 @@ impl Socket {
         stream.flush()?;
         stream.tcp().set_nodelay(true)?;
         stream.tcp().set_nonblocking(true)?;
-        let config = WebSocketConfig::default()
-            .read_buffer_size(8 * 1024)
-            .write_buffer_size(0)
-            .max_write_buffer_size(MAX_WAITING)
-            .max_message_size(Some(MAX_MESSAGE))
-            .max_frame_size(Some(MAX_MESSAGE));
         Ok(Socket {
-            socket: WebSocket::from_raw_socket(stream, Role::Server, Some(config)),
+            socket: over(stream),
             blocked: false,
             heard: Instant::now(),
             asked: false,
