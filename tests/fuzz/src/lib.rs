@@ -21,6 +21,7 @@ pub mod reply;
 pub mod screen;
 pub mod seed;
 pub mod user_changes;
+pub mod web;
 
 /// A target: its name, what it does with an input, and inputs to begin with.
 pub type Target = (&'static str, fn(&[u8]), fn() -> Vec<Vec<u8>>);
@@ -43,4 +44,5 @@ pub const TARGETS: &[Target] = &[
     ("seed", seed::target, seed::seeds),
     ("copy", copy::target, copy::seeds),
     ("archive", archive::target, archive::seeds),
+    ("web", web::target, web::seeds),
 ];
