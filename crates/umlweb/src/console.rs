@@ -13,7 +13,7 @@ use config::{ChannelName, VmName};
 use rpc_xdr::client::{ClientError, Reply, Stream as _, Ticket};
 use rpc_xdr::umlmonctrl::{
     ConChunk, ConMode, ConOpenArgs, ConOpenResult, ConReadArgs, ConReadResult, ConResizeArgs,
-    ConScreenArgs, ConWriteArgs, CtlCode, CtlResult, VmState,
+    ConScreenArgs, ConSizesArgs, ConSizesResult, ConWriteArgs, CtlCode, CtlResult, VmState,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Deserialize;
@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 use tungstenite::{Error, Message};
 
 use crate::sessions::Session;
+use crate::sizes::Sizes;
 use crate::web::Asked;
 use crate::websocket::{NO_SESSION, Socket};
 
@@ -29,6 +30,9 @@ const WINDOW: u64 = 256 * 1024;
 /// Bytes of one read, at most, and the least that is worth one.
 const READ_MAX: u64 = 64 * 1024;
 const READ_MIN: u64 = 4 * 1024;
+/// How long more output may gather when there just was some, unless it was as much as one read gives. A guest that writes
+/// line by line would else cause thousands of messages in each second; a screen is drawn 60 times.
+const GATHERING: Duration = Duration::from_millis(8);
 /// How long one poll for output may wait, in milliseconds.
 const POLL_MS: u32 = 20_000;
 /// Bytes of one write; small, so that a slow guest delays little.
@@ -87,6 +91,8 @@ struct Console<'a> {
     socket: Socket,
     link: Option<Link>,
     retry: Instant,
+    /// When the next output may be asked for.
+    next_read: Instant,
     /// Offset of the next byte for the page; None until it has got the first one.
     offset: Option<u64>,
     acknowledged: u64,
@@ -94,7 +100,10 @@ struct Console<'a> {
     typed: Vec<u8>,
     /// Bytes that the guest has taken, and those that were said to be.
     taken: u64,
+    /// The size of its window, for the guest.
     size: Option<(u32, u32)>,
+    /// Those that the guest has written for.
+    sizes: Sizes,
     /// What the page was told last.
     told: Value,
 }
@@ -103,6 +112,8 @@ struct Console<'a> {
 struct Link {
     monitor: Monitor,
     reading: Option<Ticket<ConReadResult>>,
+    /// Output that waits for the sizes of the window within it.
+    sizing: Option<(Ticket<ConSizesResult>, ConChunk)>,
     writing: Option<(Ticket<CtlResult>, usize)>,
     resizing: Option<Ticket<CtlResult>>,
     opening: Option<Ticket<ConOpenResult>>,
@@ -129,12 +140,14 @@ pub fn run(asked: &Asked<'_>, mut socket: Socket, session: &Session) -> Result<(
         socket,
         link: None,
         retry: Instant::now(),
+        next_read: Instant::now(),
         offset,
         acknowledged: offset.unwrap_or(0),
         wish: Wish::Watch,
         typed: Vec::new(),
         taken: 0,
         size: None,
+        sizes: Sizes::default(),
         told: Value::Null,
     };
     match console.serve() {
@@ -217,6 +230,10 @@ impl Console<'_> {
             "start": opened.start, "end": opened.end, "run": opened.run_start, "from": start, "anew": anew,
         }}));
         self.told = Value::Null;
+        // Another monitor may count them anew.
+        self.sizes = Sizes::default();
+        let sizes = monitor.con_sizes(&self.sizes_args()).map_err(broken)?;
+        self.sizes.take(sizes.into_result().map_err(refused)?.sizes);
         if anew {
             self.acknowledged = start;
             self.draw(&mut monitor, start)?;
@@ -225,6 +242,7 @@ impl Console<'_> {
         let mut link = Link {
             monitor,
             reading: None,
+            sizing: None,
             writing: None,
             resizing: None,
             opening: None,
@@ -272,14 +290,21 @@ impl Console<'_> {
         }
     }
 
+    fn sizes_args(&self) -> ConSizesArgs {
+        ConSizesArgs {
+            channel: self.channel.to_string(),
+            after: self.sizes.last(),
+        }
+    }
+
     /// Sends whatever is due and not yet sent.
     fn send_calls(&mut self) -> Result<(), Failure> {
+        let room = self.room();
         let (Some(link), Some(offset)) = (&mut self.link, self.offset) else {
             return Ok(());
         };
-        let under_way = offset.saturating_sub(self.acknowledged);
-        let room = WINDOW.saturating_sub(under_way).min(READ_MAX);
-        if link.reading.is_none() && room >= READ_MIN {
+        let is_asked = link.reading.is_some() || link.sizing.is_some();
+        if !is_asked && room >= READ_MIN && self.next_read <= Instant::now() {
             let args = ConReadArgs {
                 channel: self.channel.to_string(),
                 offset,
@@ -313,6 +338,20 @@ impl Console<'_> {
         Ok(())
     }
 
+    /// How long until output may be asked for; as long as ever if the page has enough of it.
+    fn until_read(&self) -> Duration {
+        match self.room() < READ_MIN {
+            true => LOOK,
+            false => self.next_read.saturating_duration_since(Instant::now()),
+        }
+    }
+
+    /// Bytes that the page can take.
+    fn room(&self) -> u64 {
+        let under_way = self.offset.unwrap_or(0).saturating_sub(self.acknowledged);
+        WINDOW.saturating_sub(under_way).min(READ_MAX)
+    }
+
     /// Waits until the page or the monitor says something.
     fn wait(&self) {
         let mut wanted = PollFlags::IN;
@@ -324,6 +363,9 @@ impl Console<'_> {
                 return;
             }
             fds.push(PollFd::new(link.monitor.rpc.stream(), PollFlags::IN));
+            if link.reading.is_none() && link.sizing.is_none() {
+                limit = limit.min(self.until_read());
+            }
         } else {
             limit = limit.min(self.retry.saturating_duration_since(Instant::now()));
         }
@@ -369,8 +411,19 @@ impl Console<'_> {
         };
         if let Some(result) = read {
             return match result.into_result() {
-                Ok(chunk) => self.show(&chunk).map(Ok),
+                Ok(chunk) => self.take_chunk(chunk),
                 Err(error) => Ok(Err(refused(error))),
+            };
+        }
+        if let Some((ticket, chunk)) = link.sizing.take_if(|(ticket, _)| ticket.matches(reply)) {
+            let sizes = ticket.result(reply).map(ConSizesResult::into_result);
+            return match sizes {
+                Ok(Ok(sizes)) => {
+                    self.sizes.take(sizes.sizes);
+                    self.show(&chunk).map(Ok)
+                }
+                Ok(Err(error)) => Ok(Err(refused(error))),
+                Err(error) => Ok(Err(broken(error))),
             };
         }
         if let Some((ticket, length)) = link.writing.take_if(|(ticket, _)| ticket.matches(reply)) {
@@ -409,6 +462,23 @@ impl Console<'_> {
         Ok(self.socket.say(&json!({"taken": self.taken}))?)
     }
 
+    /// Takes output. If somebody else has the right to write, the size of the window can have changed within it, which
+    /// is asked for afterwards, so that no change is missing.
+    fn take_chunk(&mut self, chunk: ConChunk) -> Result<Result<(), Failure>, End> {
+        if chunk.writer || chunk.data.is_empty() {
+            return self.show(&chunk).map(Ok);
+        }
+        let args = self.sizes_args();
+        let Some(link) = &mut self.link else {
+            return Ok(Ok(()));
+        };
+        match link.monitor.send_con_sizes(&args) {
+            Ok(ticket) => link.sizing = Some((ticket, chunk)),
+            Err(error) => return Ok(Err(broken(error))),
+        }
+        Ok(Ok(()))
+    }
+
     fn show(&mut self, chunk: &ConChunk) -> Result<(), End> {
         let standstill = chunk.standstill.as_ref();
         self.tell(json!({
@@ -417,11 +487,25 @@ impl Console<'_> {
             "taken-by": chunk.taken_by,
             "standstill": standstill.map(|it| format!("{} bytes: {}", it.bytes, it.why)),
         }))?;
-        let mut frame = chunk.offset.to_be_bytes().to_vec();
-        frame.extend_from_slice(&chunk.data);
-        self.offset = Some(chunk.offset.saturating_add(chunk.data.len() as u64));
-        if !chunk.data.is_empty() {
+        let (mut offset, mut rest) = (chunk.offset, &chunk.data[..]);
+        loop {
+            if let Some((rows, columns)) = self.sizes.reach(offset) {
+                self.socket.say(&json!({"size": [rows, columns]}))?;
+            }
+            if rest.is_empty() {
+                break;
+            }
+            let (piece, later) = rest.split_at(self.sizes.until_next(offset, rest.len()));
+            let mut frame = offset.to_be_bytes().to_vec();
+            frame.extend_from_slice(piece);
             self.socket.send_bytes(frame)?;
+            offset = offset.saturating_add(piece.len() as u64);
+            rest = later;
+        }
+        self.offset = Some(offset);
+        self.next_read = Instant::now();
+        if !chunk.data.is_empty() && (chunk.data.len() as u64) < READ_MAX {
+            self.next_read += GATHERING;
         }
         if chunk.state == VmState::Inactive && !chunk.writer {
             self.wish = Wish::Watch;

@@ -16,6 +16,7 @@ mod options;
 mod serve;
 mod sessions;
 mod settings;
+mod sizes;
 mod stream;
 mod tls;
 mod walls;

@@ -28,6 +28,8 @@ const SCREENS: Duration = Duration::from_secs(1);
 const LIST: Duration = Duration::from_secs(3);
 /// How long one poll for events may wait, in milliseconds.
 const POLL_MS: u32 = 20_000;
+/// The least time to wait.
+const LEAST: Duration = Duration::from_millis(20);
 /// Screens that a page may watch at once.
 const MAX_TILES: usize = 256;
 
@@ -58,6 +60,8 @@ struct Vm {
 /// The connection to a monitor, and the calls on it that are under way.
 struct Link {
     monitor: Monitor,
+    /// It has said something.
+    ready: bool,
     events: Option<Ticket<EventReadResult>>,
     info: Option<Ticket<VmInfoResult>>,
     screen: Option<(Ticket<ConScreenResult>, String)>,
@@ -190,26 +194,37 @@ impl Live<'_> {
         Ok(())
     }
 
-    fn wait(&self) {
+    /// Waits until the page or a monitor says something, or something is due.
+    fn wait(&mut self) {
         let now = Instant::now();
         let mut wanted = PollFlags::IN;
         wanted.set(PollFlags::OUT, self.socket.is_blocked());
         let mut fds = vec![PollFd::new(&self.socket, wanted)];
-        let mut limit = LIST;
+        let (mut limit, mut at_once) = (LIST, false);
         for vm in self.vms.values() {
             let due = match &vm.link {
-                Some(link) if link.monitor.rpc.stream().buffered() => return,
                 Some(link) => {
-                    fds.push(PollFd::new(link.monitor.rpc.stream(), PollFlags::IN));
+                    let stream = link.monitor.rpc.stream();
+                    fds.push(PollFd::new(stream, PollFlags::IN));
+                    at_once |= stream.buffered();
                     vm.figures
                 }
                 None => vm.retry,
             };
             limit = limit.min(due.saturating_duration_since(now));
         }
-        let limit = limit.max(Duration::from_millis(20));
+        // What is due may have been asked for already.
+        let limit = match at_once {
+            true => Duration::ZERO,
+            false => limit.max(LEAST),
+        };
         // An interruption is a turn without anything new.
         let _ = poll(&mut fds, Timespec::try_from(limit).ok().as_ref());
+        let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+        let links = self.vms.values_mut().filter_map(|vm| vm.link.as_mut());
+        for (link, ready) in links.zip(ready.into_iter().skip(1)) {
+            link.ready = ready || link.monitor.rpc.stream().buffered();
+        }
     }
 
     fn take_replies(&mut self) -> Result<(), Error> {
@@ -250,6 +265,7 @@ impl Link {
     fn new(monitor: Monitor) -> Link {
         Link {
             monitor,
+            ready: false,
             events: None,
             info: None,
             screen: None,
@@ -320,15 +336,10 @@ impl Vm {
     /// What is new.
     fn take_replies(&mut self, full: bool) -> Result<Vec<Value>, Failure> {
         let mut news = Vec::new();
-        let Some(link) = &mut self.link else {
+        let Some(link) = self.link.as_mut().filter(|link| link.ready) else {
             return Ok(news);
         };
-        let stream = link.monitor.rpc.stream();
-        let mut fds = [PollFd::new(stream, PollFlags::IN)];
-        let ready = poll(&mut fds, Some(&Timespec::default())).is_ok_and(|count| count > 0);
-        if !stream.buffered() && !ready {
-            return Ok(news);
-        }
+        link.ready = false;
         match link.monitor.rpc.fill() {
             Ok(()) | Err(ClientError::TimedOut) => {}
             Err(error) => return Err(broken(error)),

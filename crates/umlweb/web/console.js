@@ -107,6 +107,11 @@ export function consolePage(vm, channel) {
     }
   }
 
+  /** The window of who has the right to write has another size, from here on in the output. */
+  function size([rows, columns]) {
+    terminal.write("", () => { if (!writer && (rows !== terminal.rows || columns !== terminal.cols)) terminal.resize(columns, rows); });
+  }
+
   function state(it) {
     if (it["taken-by"] && writer && !it.writer) notice(`${it["taken-by"]} has taken over`);
     if (it.writer) busy = false;
@@ -123,6 +128,7 @@ export function consolePage(vm, channel) {
   function text(said) {
     if (said.opened) opened(said.opened);
     else if (said.screen) screen(said.screen);
+    else if (said.size) size(said.size);
     else if (said.state) state(said);
     else if (said.lost) tell(`not connected: ${said.lost}`);
     else if (said.refused) { busy = said.busy; mode = "watch"; show(); notice(said.refused); }

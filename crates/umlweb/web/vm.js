@@ -44,10 +44,14 @@ function networks(all) {
 }
 
 function settings(all, pending) {
-  const next = new Map(pending.map((setting) => [setting.param, setting.value]));
+  const next = new Map();
+  for (const { param, value } of pending) next.set(param, [...next.get(param) ?? [], value]);
+  const later = (param) => (next.get(param) ?? []).join(", ");
+  const known = new Set(all.map(({ param }) => param));
+  const rows = all.map(({ param, value, origin }) => [param, value, origin, later(param)]);
+  for (const param of next.keys()) if (!known.has(param)) rows.push([param, "", "", later(param)]);
   return h("details", {}, h("summary", {}, h("h2", {}, "Configuration")),
-    table("In effect", ["Parameter", "Value", "From", "From the next start on"], all.map((setting) =>
-      [setting.param, setting.value, setting.origin, next.get(setting.param) ?? ""])));
+    table("In effect", ["Parameter", "Value", "From", "From the next start on"], rows));
 }
 
 function facts(all, load) {
