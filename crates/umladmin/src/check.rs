@@ -13,6 +13,7 @@ mod subject;
 mod templates;
 mod users;
 mod walls;
+mod web;
 
 use std::path::Path;
 
@@ -37,6 +38,7 @@ const CHECKS: &[Check] = &[
     host::networks,
     host::services,
     walls::check,
+    web::check,
 ];
 
 pub(crate) fn run(path: &Path, as_json: bool) -> Result<Exit, Failure> {

@@ -7,6 +7,7 @@
 mod account;
 mod ask;
 mod busybox;
+mod certificate;
 mod check;
 mod clone;
 mod create;

@@ -8,9 +8,9 @@ use cli::{Arg, Exit, Failure, Kind, Line, Word, similar};
 use config::Config;
 
 use crate::{
-    check, clone, create, delete, edit, effective, elsewhere, events, image, kernelcheck, list,
-    machines, metrics, network, password, rename, selection, snapshot, start, stop, top, update,
-    upgrade,
+    certificate, check, clone, create, delete, edit, effective, elsewhere, events, image,
+    kernelcheck, list, machines, metrics, network, password, rename, selection, snapshot, start,
+    stop, top, update, upgrade,
 };
 
 /// A mode of operation: what the first operand of umladmin can be.
@@ -210,6 +210,15 @@ pub const MODES: &[Mode] = &[
             let to = order.line.value("o").map(Path::new);
             metrics::run(&order.config()?, order.names, to)
         },
+    },
+    Mode {
+        word: Word::new(
+            "certificate",
+            Some(Arg::new("NAME", Kind::Text)),
+            "Makes a certificate of this host, for umlweb or umlmon",
+        ),
+        options: &[],
+        run: |order| certificate::run(&order.config()?, order.names),
     },
     Mode {
         word: Word::new(

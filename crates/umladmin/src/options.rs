@@ -28,6 +28,7 @@ pub const PROGRAM: Program = Program {
         "snapshots VM",
         "[-yes] rollback VM [LABEL]",
         "[OPTION]... config VM",
+        "certificate web|tls [NAME]...",
         "[OPTION]... check [FILE]",
         "[OPTION]... kernelcheck FILE",
         "[-verifier] password",

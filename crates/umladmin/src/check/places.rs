@@ -30,6 +30,12 @@ impl Places {
         }
     }
 
+    /// Whether the section has this parameter.
+    pub(crate) fn has(&self, section: &str, param: &str) -> bool {
+        let key = (section.to_owned(), param.to_owned());
+        self.lines.contains_key(&key)
+    }
+
     /// `FILE:LINE` of a parameter or else of the header of its section; the file if there is neither.
     pub(crate) fn param(&self, section: &str, param: &str) -> String {
         self.nth(section, param, 0)
