@@ -1,18 +1,15 @@
 //! umlweb of a world, and a browser that uses it, driven by the scripts in `tests/web` (the end-to-end tests).
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
+use xtask::browse::{CHROMIUM, browse, scripts};
 
 use crate::world::read_pid;
 use crate::{Directory, World, free_port, run, skip, wait_for};
 
-/// The browser of the tests.
-const CHROMIUM: &str = "/usr/bin/chromium";
 /// A user of the host that no VM runs as.
 const USER: &str = "daemon";
 /// The master password.
@@ -23,6 +20,7 @@ pub struct Web<'w> {
     world: &'w World,
     /// The port at which it listens on 127.0.0.1.
     pub port: u16,
+    scheme: &'static str,
 }
 
 impl<'w> Web<'w> {
@@ -31,6 +29,29 @@ impl<'w> Web<'w> {
     /// # Panics
     /// If they cannot be started.
     pub fn start(world: &'w World) -> Option<Web<'w>> {
+        Web::start_with(world, "http", |_| ())
+    }
+
+    /// The same in TLS, with a certificate that the host signs itself.
+    ///
+    /// # Panics
+    /// As [`Web::start`].
+    pub fn start_in_tls(world: &'w World) -> Option<Web<'w>> {
+        Web::start_with(world, "https", |world| {
+            let path = world.path().display();
+            world.global(&format!(
+                "web_certificate = {path}/web/cert.pem\nweb_key = {path}/web/key.pem"
+            ));
+            let said = world.umladmin(&["certificate", "web"]).ok();
+            assert!(said.contains("for 127.0.0.1, valid for"), "{said}");
+        })
+    }
+
+    fn start_with(
+        world: &'w World,
+        scheme: &'static str,
+        prepare: impl FnOnce(&World),
+    ) -> Option<Web<'w>> {
         let scripts = scripts();
         let needed = [Path::new(CHROMIUM), &scripts.join("node_modules")];
         if let Some(missing) = needed.into_iter().find(|path| !path.exists()) {
@@ -47,8 +68,13 @@ impl<'w> Web<'w> {
             "tcp_redir = true\nlisten = 127.0.0.1\numldir_port = {asking}\numlredir_port = {redirector}\n\
              web_user = {USER}\nweb_listen = 127.0.0.1:{port}\npassword = {MASTER}"
         ));
+        prepare(world);
         Directory::start(world);
-        let web = Web { world, port };
+        let web = Web {
+            world,
+            port,
+            scheme,
+        };
         web.begin();
         Some(web)
     }
@@ -98,31 +124,12 @@ impl<'w> Web<'w> {
     /// If the script fails.
     #[track_caller]
     pub fn browse(&self, script: &str, args: &[&str], mut obey: impl FnMut(&str)) {
-        let mut node = Command::new("node")
-            .arg(script)
-            .args(args)
-            .current_dir(scripts())
-            .env("UMLWEB", format!("http://127.0.0.1:{}", self.port))
-            .env("UMLWEB_MASTER", MASTER)
-            .env("UMLWEB_CHROMIUM", CHROMIUM)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut stdin = node.stdin.take().unwrap();
-        let stdout = BufReader::new(node.stdout.take().unwrap());
-        for line in stdout.lines() {
-            let line = line.unwrap();
-            match line.strip_prefix('@') {
-                Some(order) => {
-                    obey(order);
-                    stdin.write_all(b"done\n").unwrap();
-                }
-                None => println!("{script}: {line}"),
-            }
-        }
-        let status = node.wait().unwrap();
-        assert!(status.success(), "{script}: {status}");
+        let address = format!("{}://127.0.0.1:{}", self.scheme, self.port);
+        let obey = |order: &str| {
+            obey(order);
+            Ok(())
+        };
+        browse(script, args, &address, MASTER, obey).unwrap();
     }
 }
 
@@ -139,8 +146,4 @@ impl Drop for Web<'_> {
             let _ = fs::remove_file(self.pid_file());
         }
     }
-}
-
-fn scripts() -> PathBuf {
-    xtask::repository().join("tests/web")
 }

@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used)] // in functions beside the tests, too
 
-use e2e::{Login, Vm, Web, World, called, run};
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt as _;
+
+use e2e::outliving::exchange_monitor;
+use e2e::{Login, MASTER, Vm, Web, World, called, run};
 
 /// A VM with a password of its own and the fake kernel, which returns what is typed.
 fn echoing<'w>(world: &'w World, name: &str) -> Vm<'w> {
@@ -23,14 +27,28 @@ fn a_console_in_a_browser() {
         .guest(Login::RootShell)
         .con(1)
         .line("password = secret of vm1");
-    let _vm = vm.monitor();
-    web.browse("console.mjs", &[], |order| match order {
+    let vm = vm.monitor();
+    // In megabytes.
+    let flood = std::env::var("UMLMON_TEST_FLOOD").unwrap_or_else(|_| "10".to_owned());
+    web.browse("console.mjs", &[&flood], |order| match order {
+        "replace-monitor" => exchange_monitor(&vm),
         "restart-web" => {
             web.kill();
             web.begin();
         }
         other => panic!("{other}?"),
     });
+}
+
+#[test]
+fn a_browser_in_tls() {
+    let Some(world) = World::new() else { return };
+    let Some(web) = Web::start_in_tls(&world) else {
+        return;
+    };
+    let vm = echoing(&world, "vm1");
+    vm.start();
+    web.browse("tls.mjs", &[], |order| panic!("{order}?"));
 }
 
 #[test]
@@ -55,7 +73,13 @@ fn the_pages() {
     };
     let vm = echoing(&world, "vm1");
     vm.start();
-    web.browse("pages.mjs", &[], |order| panic!("{order}?"));
+    web.browse("pages.mjs", &[], |order| match order {
+        "set" => {
+            let set = "kernelarg=x=<img/src=x/onerror=window.hit=1>";
+            vm.umlwatch(&["-set", set]).ok();
+        }
+        other => panic!("{other}?"),
+    });
 }
 
 #[test]
@@ -84,6 +108,41 @@ fn only_umlweb_says_where_clients_are() {
         "NoNewPrivs:\t1",
     ] {
         assert!(status.contains(line), "{status}");
+    }
+}
+
+/// Whether these bytes are somewhere in the memory of a process that it can write.
+fn has_in_memory(pid: i32, wanted: &str) -> bool {
+    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
+    let memory = File::open(format!("/proc/{pid}/mem")).unwrap();
+    let parts = maps.lines().filter(|line| line.contains(" rw"));
+    parts
+        .filter_map(|line| line.split_once(' ')?.0.split_once('-'))
+        .any(|(start, end)| {
+            let number = |text| u64::from_str_radix(text, 16).unwrap();
+            let (start, end) = (number(start), number(end));
+            let mut bytes = vec![0; usize::try_from(end - start).unwrap()];
+            // Some parts belong to the kernel.
+            let read = memory.read_exact_at(&mut bytes, start).is_ok();
+            read && bytes
+                .windows(wanted.len())
+                .any(|it| it == wanted.as_bytes())
+        })
+}
+
+#[test]
+fn no_password_of_the_configuration_is_in_its_memory() {
+    let Some(world) = World::new() else { return };
+    let vm = world.vm("vm1").con(1).line("password = secret of vm1");
+    let _vm = vm.configure();
+    let Some(web) = Web::start(&world) else {
+        return;
+    };
+    let pid = web.pid().as_raw_nonzero().get();
+    let known = world.path().join("var/directory/redir");
+    assert!(has_in_memory(pid, known.to_str().unwrap()));
+    for password in [MASTER, "secret of vm1"] {
+        assert!(!has_in_memory(pid, password), "{password}");
     }
 }
 

@@ -5,6 +5,41 @@ import { check, end, launch, login, main, master, open, order, prompt, shows, st
 const browser = await launch();
 let page;
 
+const [megabytes] = process.argv.slice(2).map(Number);
+/** The length of a line of the flood, and what follows its number. */
+const LINE = 71;
+const REST = ".".repeat(LINE - 9);
+
+/** In the page: counts what the terminal is given and what is skipped, and keeps the beginning of each piece. */
+function count() {
+  const place = document.querySelector(".terminal");
+  const counted = { at: Number(place.dataset.offset), shown: 0, gaps: 0, samples: [], held: [] };
+  const write = place.terminal.write.bind(place.terminal);
+  place.terminal.write = (data, done) => {
+    if (data instanceof Uint8Array) {
+      counted.samples.push([counted.at, new TextDecoder().decode(data.subarray(0, 100))]);
+      counted.at += data.length;
+      counted.shown += data.length;
+    } else {
+      const gap = /\[(\d+) bytes skipped\]/.exec(data);
+      counted.at += Number(gap?.[1] ?? 0);
+      counted.gaps += gap ? 1 : 0;
+    }
+    // While it is held, nothing is acknowledged, as by a browser that is too slow.
+    write(data, () => (counted.held ? counted.held.push(done) : done?.()));
+  };
+  window.counted = counted;
+}
+
+/** How much the guest has written on con1. */
+function written(page) {
+  return page.evaluate(async () => {
+    const { token } = await (await fetch("/api/session")).json();
+    const { channels } = await (await fetch("/api/vm?vm=vm1", { headers: { "x-umlweb-token": token } })).json();
+    return channels.find(({ channel }) => channel === "con1").bytes;
+  });
+}
+
 await main({
   async login() {
     page = await open(browser);
@@ -55,8 +90,30 @@ await main({
     await shows(page, `${lines.length}\n`);
   },
   async flood() {
-    await type(page, "yes 0123456789012345678901234567890123456789012345678901234567890123456789 | head -c 10000000; echo end-of-$((6*7))");
-    await until("the flood has ended", async () => (await end(page)).includes("end-of-42"), 3);
+    await page.evaluate(count);
+    // Lines of 71 bytes, of which each says where it is.
+    const lines = Math.floor(megabytes * 1e6 / LINE);
+    const last = 1000000 + lines - 1;
+    await type(page, `stty -echo; echo begin-$((6*7)); seq 1000000 ${last} | sed 's/$/${REST}/'; stty echo; echo end-of-$((6*7))`);
+    const begun = (await page.evaluate(() => window.counted)).at;
+    await until("the guest is far ahead", async () => await written(page) > begun + 2e6, 2);
+    await page.evaluate(() => { const { held } = window.counted; window.counted.held = null; held.forEach((done) => done?.()); });
+    await until("the flood has ended", async () => (await end(page)).includes("end-of-42"), megabytes / 5);
+    check((await end(page)).includes(`\n${last}${REST}\nend-of-42\n`), `the last lines: ${await end(page)}`);
+    const { at, shown, gaps, samples } = await page.evaluate(() => window.counted);
+    console.log(`flood: ${shown} of ${at} bytes in ${samples.length} pieces, ${gaps} gaps`);
+    check(samples.length < (at - begun) / 200, "the pieces are too small");
+    check(gaps > 0, "it has shown everything");
+    const begin = samples.find(([, text]) => text.includes("begin-42\r\n"));
+    const first = begin[0] + begin[1].indexOf("begin-42\r\n") + 10;
+    // What a gap does not tell, or tells wrongly, puts all that follows at another place.
+    const within = samples.filter(([offset, text]) => offset > first && offset < first + LINE * (lines - 2) && text.length > 70);
+    const bad = within.filter(([offset, text]) => {
+      const line = Math.floor((offset - first) / LINE);
+      const two = [0, 1].map((n) => `${1000000 + line + n}${REST}\r\n`).join("");
+      return !two.slice((offset - first) % LINE).startsWith(text.slice(0, 70));
+    });
+    check(within.length > 3 && bad.length === 0, `not what is at these offsets: ${JSON.stringify(bad.slice(0, 3))}`);
   },
   async reload() {
     await page.reload();
@@ -72,6 +129,15 @@ await main({
     check((await terminal(page)).includes("end-of-42"), "what was there before is gone");
     check((await terminal(page)).split("end-of-42").length === 2, "something is shown twice");
   },
+  async monitor_killed() {
+    await order("replace-monitor");
+    await status(page, "writing");
+    await type(page, "echo adopted-$((6*7))");
+    await shows(page, "adopted-42");
+    const all = await terminal(page);
+    check(["after-42", "adopted-42"].every((text) => all.split(`\n${text}`).length === 2), "something is missing, or shown twice");
+    check(!all.includes("anew"), "it is another VM");
+  },
   async take_over() {
     const other = await open(browser, "/#/vm/vm1/con1");
     await login(other, "vm1", "secret of vm1");
@@ -83,6 +149,12 @@ await main({
     await page.getByText("has taken over").waitFor();
     await type(other, "echo other-$((6*7))");
     await shows(page, "other-42");
+    // Who watches sees what is written for the window of the writer.
+    await other.setViewportSize({ width: 620, height: 420 });
+    const size = (it) => it.evaluate(() => { const { cols, rows } = document.querySelector(".terminal").terminal; return `${cols}x${rows}`; });
+    await until("the window is smaller", async () => await size(other) !== await size(page));
+    await type(other, "stty size");
+    await until("the watcher has the size of the writer", async () => await size(other) === await size(page));
     await other.context().close();
   },
   async reboot() {

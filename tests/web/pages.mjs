@@ -2,7 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { createRequire } from "node:module";
-import { check, launch, login, main, master, open, shows, status, until } from "./lib.mjs";
+import { check, launch, login, main, master, open, order, shows, status, until } from "./lib.mjs";
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 const browser = await launch();
@@ -15,6 +15,16 @@ const CORPUS = [
   "javascript:window.hit=1", "${window.hit=1}", "{{constructor.constructor('window.hit=1')()}}", "<iframe srcdoc='<script>parent.hit=1</script>'>",
   "</title><script>window.hit=1</script>", "<a href=javascript:window.hit=1>x</a>", "<style>@import 'http://evil.example/'</style>", "&lt;script&gt;window.hit=1",
 ];
+
+/** What `set` of the test sets. */
+const MARKUP = "<img/src=x/onerror=window.hit=1>";
+
+/** Nothing of the page is made of what others have written. */
+async function harmless(page) {
+  check(await page.evaluate(() => window.hit === undefined), `${page.url()}: text of others is code`);
+  const found = await page.evaluate(() => document.querySelectorAll("#main script, #main img, #main iframe, #main svg, #main a:not([href^='#'])").length);
+  check(found === 0, `${page.url()}: text of others is markup`);
+}
 
 await main({
   async login() {
@@ -85,10 +95,41 @@ await main({
       await page.goto(new URL(path, page.url()).href);
       await page.getByRole("heading", { name: heading }).first().waitFor();
       await page.waitForTimeout(1500);
-      check(await page.evaluate(() => window.hit === undefined), `${path}: text of others is code`);
-      const found = await page.evaluate(() => document.querySelectorAll("#main script, #main img, #main iframe, #main svg, #main a[href^=javascript]").length);
-      check(found === 0, `${path}: text of others is markup`);
+      await harmless(page);
     }
+  },
+  async hostile_parameters_stay_text() {
+    const [page] = pages;
+    await page.goto(new URL("/#/vm/vm1", page.url()).href);
+    await page.getByRole("heading", { name: "Consoles" }).waitFor();
+    await order("set");
+    await page.locator("summary").click();
+    await page.getByRole("row").getByText(MARKUP).first().waitFor();
+    await harmless(page);
+  },
+  async hostile_values_stay_text() {
+    // A monitor that somebody has taken over tells what it likes: every text of what it says is replaced.
+    let next = 0;
+    const spoil = (value) => {
+      if (typeof value === "string") return CORPUS[next++ % CORPUS.length];
+      if (Array.isArray(value)) return value.map(spoil);
+      return value && typeof value === "object" ? Object.fromEntries(Object.entries(value).map(([name, it]) => [name, spoil(it)])) : value;
+    };
+    const page = await open(browser, "/");
+    await page.routeWebSocket(/\/socket\//, (socket) => {
+      const server = socket.connectToServer();
+      server.onMessage((message) => socket.send(typeof message === "string" ? JSON.stringify(spoil(JSON.parse(message))) : message));
+    });
+    await page.reload();
+    await login(page, "vm1", master);
+    for (const path of ["/#/", "/#/vm/vm1", "/#/vm/vm1/con0", "/#/wall"]) {
+      await page.goto(new URL(path, page.url()).href);
+      await page.locator("#main").getByText("window.hit=1").first().waitFor();
+      await page.waitForTimeout(1500);
+      await harmless(page);
+    }
+    check(next > 100, `${next} texts`);
+    await page.context().close();
   },
   async the_wall_shows_screens() {
     const [page] = pages;
