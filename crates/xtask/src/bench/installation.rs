@@ -38,6 +38,16 @@ pub(super) fn with<T>(
     with_memory(kernel, 64, lines, work)
 }
 
+/// The same; with these lines in `[GLOBAL]`, too.
+pub(super) fn with_global<T>(
+    kernel: &Path,
+    global: &str,
+    lines: &str,
+    work: impl FnOnce(&Installation) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    with_all(kernel, global, &format!("mem = 64\n{lines}"), work)
+}
+
 /// The same; the VM has as many megabytes of memory.
 pub(super) fn with_memory<T>(
     kernel: &Path,
@@ -45,11 +55,20 @@ pub(super) fn with_memory<T>(
     lines: &str,
     work: impl FnOnce(&Installation) -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
+    with_all(kernel, "", &format!("mem = {megabytes}\n{lines}"), work)
+}
+
+fn with_all<T>(
+    kernel: &Path,
+    global: &str,
+    lines: &str,
+    work: impl FnOnce(&Installation) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
     let mut directory = directory()?;
     let path = directory.path().canonicalize()?;
     let installation = Installation { path };
     let done = installation
-        .prepare(kernel, &format!("mem = {megabytes}\n{lines}"))
+        .prepare(kernel, global, lines)
         .and_then(|()| work(&installation));
     if done.is_err() {
         installation.show_log();
@@ -74,14 +93,14 @@ pub(super) fn directory() -> anyhow::Result<tempfile::TempDir> {
 }
 
 impl Installation {
-    fn prepare(&self, kernel: &Path, lines: &str) -> anyhow::Result<()> {
+    fn prepare(&self, kernel: &Path, global: &str, lines: &str) -> anyhow::Result<()> {
         for name in ["var", "run"] {
             fs::create_dir(self.path.join(name)).context("cannot make a directory")?;
         }
         let file = kernel.file_name().context("the kernel has no name")?;
         let (path, file) = (self.path.display(), Path::new(file).display());
         let text = format!(
-            "[GLOBAL]\nvardir = {path}/var\nrundir = {path}/run\n\n[{VM}]\nvmuser = nobody\nlogfile = monitor\n\
+            "[GLOBAL]\nvardir = {path}/var\nrundir = {path}/run\n{global}\n[{VM}]\nvmuser = nobody\nlogfile = monitor\n\
              kernel = /shared/kernels/{file}\ncon0 = pty:con0\n{lines}"
         );
         fs::write(self.path.join("umlmon"), text).context("cannot write the configuration")?;
@@ -93,6 +112,11 @@ impl Installation {
         libraries.push(".lib");
         cp.args(Some(libraries).filter(|path| Path::new(path).exists()));
         output(cp.arg(self.jail().join("shared/kernels"))).map(drop)
+    }
+
+    /// The directory of all of it.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 
     /// Where the monitor answers its users.

@@ -32,6 +32,7 @@ mod stats;
 mod subject;
 mod thousand;
 mod traffic;
+mod web;
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -63,7 +64,12 @@ const SUBJECTS: &[Subject] = &[
 ];
 
 /// Those that take long, in the same order after them: they are measured only when they are named, on all processors.
-const LONG: &[Subject] = &[guest::SUBJECT, boots::SUBJECT, thousand::SUBJECT];
+const LONG: &[Subject] = &[
+    guest::SUBJECT,
+    boots::SUBJECT,
+    thousand::SUBJECT,
+    web::SUBJECT,
+];
 
 pub(crate) fn run(names: &[&str]) -> anyhow::Result<()> {
     let subjects = chosen(names)?;

@@ -14,6 +14,7 @@ pub(super) const SUBJECT: Subject = Subject {
         "size-umldir",
         "size-umlwatch",
         "size-umladmin",
+        "size-umlweb",
     ],
     packages: &[],
     measure,
