@@ -12,7 +12,6 @@ for (const colorScheme of ["light", "dark"]) {
   await main({
     async login() {
       await page.getByLabel("Password").waitFor();
-      await picture("login");
       await login(page, "vm1", master);
       await page.getByRole("heading", { name: "Virtual machines" }).waitFor();
     },
