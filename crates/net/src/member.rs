@@ -120,6 +120,13 @@ impl Entry {
         });
         self.known.push(vm);
     }
+
+    /// No longer keeps an address and a name for this VM.
+    pub(crate) fn forget(&mut self, vm: &str) {
+        self.addresses.forget(vm);
+        let name = host_name(vm);
+        self.known.retain(|it| it.host_name != name);
+    }
 }
 
 /// All networks that were not deleted.

@@ -59,6 +59,12 @@ impl<T: Copy + Ord> Memories<T> {
         });
         Some(address)
     }
+
+    /// No longer keeps addresses for this VM.
+    pub(crate) fn forget(&mut self, vm: &str) {
+        let is_its = |key: &str| key.split(' ').next() == Some(vm);
+        self.0.retain(|memory| !is_its(&memory.key));
+    }
 }
 
 #[cfg(test)]
@@ -107,6 +113,15 @@ mod tests {
                 Some(two)
             );
         }
+        // Of one that is gone, nothing is kept.
+        let mut others = memories.clone();
+        others.forget("vm1");
+        others.forget("vm");
+        assert_eq!(others.0.len(), 1);
+        assert_eq!(
+            others.choose_of(pool(3), &none, "vm2 eth0 guest"),
+            Some(two)
+        );
         // Taken by a VM that has it in the configuration.
         let taken = BTreeSet::from([one]);
         let three = memories

@@ -4,7 +4,7 @@
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 
-use config::{NetworkName, Subnet};
+use config::{NetworkName, Subnet, VmName};
 use rustix::io::Errno;
 
 use crate::error::Error;
@@ -82,6 +82,29 @@ pub fn delete(records: &Records, name: &NetworkName) -> Result<(), Error> {
     let mut book = records.book();
     book.0.remove(name);
     records.write_book(&book);
+    Ok(())
+}
+
+/// Forgets a VM that is gone: undoes what a killed monitor has left of it, and keeps no addresses for it.
+///
+/// # Errors
+/// [`Error::Files`], [`Error::Host`], [`Error::Damaged`].
+pub fn forget(records: &Records, vm: &VmName) -> Result<(), Error> {
+    let _mutex = records.mutex()?;
+    let mut all = records.read()?;
+    if !all.left.is_empty() {
+        clean(&mut open()?, records, &mut all)?;
+    }
+    let mut memories = records.memories();
+    memories.forget(vm.as_str());
+    records.remember(&memories);
+    let mut book = records.book();
+    for entry in book.0.values_mut() {
+        entry.forget(vm.as_str());
+    }
+    if records.book() != book {
+        records.write_book(&book);
+    }
     Ok(())
 }
 

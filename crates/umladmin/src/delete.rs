@@ -10,6 +10,7 @@ use client::Client;
 use config::{Config, Document, VmName};
 use daemon::Home;
 use files::{HeldDir, Tree};
+use net::{Records, networks};
 use rpc_xdr::umlmonctrl::VmState;
 
 use crate::report::Report;
@@ -21,7 +22,7 @@ const STATE: Duration = Duration::from_secs(10);
 /// How long a monitor whose VM does not run may take to end.
 const END: Duration = Duration::from_secs(10);
 /// The files in `shared` that say what a VM holds: their directories, and how their names go on after its name.
-const HELD: [(&str, &str); 3] = [("locks", ""), ("locks", ".cows"), ("macpool", "")];
+const HELD: [(&str, &str); 2] = [("locks", ""), ("locks", ".cows")];
 
 pub(crate) fn run(
     path: &Path,
@@ -171,7 +172,8 @@ fn failed(error: &dyn std::fmt::Display) -> Failure {
     Failure::new(Exit::Failed, error)
 }
 
-/// Removes the files that say what its monitor held. Nobody holds them any more; if one stays, it does no harm.
+/// Removes what says what its monitor held, which addresses it had, too. Nobody holds it any more; if some of it stays,
+/// it does no harm.
 pub(crate) fn forget(config: &Config, vm: &VmName) {
     for (directory, suffix) in HELD {
         let Ok(files) = HeldDir::open(&config.global.shared.join(directory)) else {
@@ -183,6 +185,9 @@ pub(crate) fn forget(config: &Config, vm: &VmName) {
         {
             let _ = files.remove(&name);
         }
+    }
+    if let Ok(Some(records)) = Records::open_without_vm(&config.global.shared) {
+        let _ = networks::forget(&records, vm);
     }
 }
 
