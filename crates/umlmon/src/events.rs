@@ -33,6 +33,8 @@ pub struct Wish {
     pub verb: &'static str,
     /// A parameter, a channel, disks, or the letter of a system request; empty if the verb says it all.
     pub object: String,
+    /// Whether it is in order that it is refused: the client cannot know before whether it can be done.
+    pub is_attempt: bool,
 }
 
 impl Wish {
@@ -41,6 +43,15 @@ impl Wish {
         Wish {
             verb,
             object: object.into(),
+            is_attempt: false,
+        }
+    }
+
+    /// A request for `verb`, of which only the answer says whether it can be done.
+    pub fn attempt(verb: &'static str) -> Wish {
+        Wish {
+            is_attempt: true,
+            ..Wish::from(verb)
         }
     }
 }
@@ -177,8 +188,7 @@ impl Happening {
     fn is_trouble(&self) -> bool {
         match self {
             Happening::Panic(_) | Happening::Hang | Happening::Silent(_) => true,
-            // Each stop tries the helper of the guest first; most that have none are in order.
-            Happening::Refused { wish, .. } => wish.verb != "exec",
+            Happening::Refused { wish, .. } => !wish.is_attempt,
             _ => false,
         }
     }

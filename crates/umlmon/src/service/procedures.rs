@@ -180,8 +180,10 @@ impl UmlmonctrlV1 for Service {
     }
 
     async fn guest_open(&self, session: &Session, args: GuestOpenArgs) -> GuestOpenResult {
+        // Each stop of a guest tries its helper first; most guests that have none are in order.
+        let wish = Wish::attempt("exec");
         let open = self.open_stream(session, &args);
-        self.asked(session, "exec", open).await.into()
+        self.asked(session, wish, open).await.into()
     }
 
     async fn guest_send(&self, session: &Session, args: GuestSendArgs) -> CtlResult {
