@@ -21,6 +21,8 @@ use crate::mconsole::{self, Mconsole};
 const DEADLINE: Duration = Duration::from_secs(10);
 /// How long memory is taken to be given back.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How long an answer is good enough for people and figures: a list of all VMs is not to wake up every guest each time.
+const RECENT: Duration = Duration::from_secs(5);
 /// How many megabytes it is told to take at once. That takes about a tenth of a second.
 const STEP: u32 = 64;
 /// How many megabytes are left to the guest, at least and at most; between them, a 16th of the memory.
@@ -35,6 +37,8 @@ pub struct Memory {
     configured: u32,
     /// How many of them the guest does not have.
     taken: Cell<u32>,
+    /// What the guest has said last, and when.
+    said: Cell<Option<(Instant, Meminfo)>>,
     /// One request at a time.
     turn: Mutex<()>,
 }
@@ -56,6 +60,7 @@ impl Memory {
             helper,
             configured,
             taken: Cell::new(0),
+            said: Cell::default(),
             turn: Mutex::default(),
         }
     }
@@ -65,13 +70,24 @@ impl Memory {
         self.configured.saturating_sub(self.taken.get())
     }
 
-    /// Asks the kernel, at most for so long.
+    /// What the guest has said in the last seconds, else what it says now. The kernel is asked at most for so long.
     ///
     /// # Errors
     /// If it does not answer, or says nothing of it.
-    pub async fn look(&self, deadline: Duration) -> Result<Meminfo, mconsole::Error> {
+    pub async fn recent(&self, deadline: Duration) -> Result<Meminfo, mconsole::Error> {
+        match self.said.get() {
+            Some((when, said)) if when.elapsed() < RECENT => Ok(said),
+            _ => self.look(deadline).await,
+        }
+    }
+
+    /// Asks the kernel, at most for so long.
+    async fn look(&self, deadline: Duration) -> Result<Meminfo, mconsole::Error> {
         let text = self.mconsole.call("proc meminfo", deadline).await?;
-        Meminfo::parse(&text).ok_or(mconsole::Error::Nonsense("no /proc/meminfo"))
+        let said = Meminfo::parse(&text);
+        let said = said.ok_or(mconsole::Error::Nonsense("no /proc/meminfo"))?;
+        self.said.set(Some((Instant::now(), said)));
+        Ok(said)
     }
 
     /// Takes or gives memory until the guest has so many megabytes. To be run to its end.
@@ -176,7 +192,9 @@ impl Memory {
 
     async fn tell(&self, sign: char, megabytes: u32) -> Result<(), mconsole::Error> {
         let command = format!("config mem={sign}{megabytes}M");
-        self.mconsole.call(&command, DEADLINE).await.map(drop)
+        let told = self.mconsole.call(&command, DEADLINE).await;
+        self.said.set(None);
+        told.map(drop)
     }
 
     /// What the guest keeps of its disks is not free. Without a helper, it keeps that.

@@ -66,7 +66,7 @@ impl Service {
         if self.monitor.status().borrow().phase != Phase::Running {
             return (Some(version.await), None);
         }
-        let (version, memory) = tokio::join!(version, look.memory.look(RESPONSE));
+        let (version, memory) = tokio::join!(version, look.memory.recent(RESPONSE));
         (Some(version), memory.ok())
     }
 
