@@ -153,10 +153,15 @@ fn network(line: &Line) -> Result<Option<&str>, Failure> {
     let given = match line.value("net").map(OsStr::to_str) {
         None | Some(Some("none")) => return Ok(None),
         Some(Some("user")) => "user()",
+        Some(Some("nat")) => "nat()",
         Some(given) => given.unwrap_or_default(),
     };
     match given.parse() {
         Ok(Nic::User { .. }) => Ok(Some(given)),
+        Ok(Nic::Nat { .. }) => Err(Failure::usage(
+            "-net: run makes a VM that no other one sees; VMs in a network of nat are made by create, and removed by \
+             delete",
+        )),
         Ok(_) => Err(Failure::usage("-net: it must be none, user or user(...)")),
         Err(error) => Err(Failure::usage(format_args!("-net: {error}"))),
     }
