@@ -25,8 +25,8 @@ const KERNEL: &str = "linux-image-cloud-amd64";
 
 /// Below `kernel/drivers`, in the order in which they need each other.
 const MODULES: [&str; 6] = [
-    "virtio/virtio.ko",
     "virtio/virtio_ring.ko",
+    "virtio/virtio.ko",
     "virtio/virtio_pci_modern_dev.ko",
     "virtio/virtio_pci_legacy_dev.ko",
     "virtio/virtio_pci.ko",
@@ -35,7 +35,7 @@ const MODULES: [&str; 6] = [
 
 /// The init of the initramfs.
 const FIRST_INIT: &str = "#!/bin/busybox sh\n\
-    for name in virtio virtio_ring virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk; do\n\
+    for name in virtio_ring virtio virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk; do\n\
         /bin/busybox insmod /$name.ko\n\
     done\n\
     /bin/busybox mount -t devtmpfs none /dev\n\
