@@ -100,6 +100,8 @@ pub(super) fn install(builder: &Builder<'_>, release: &str) -> Result<(), Stoppe
     let title = format!("Installing Debian {release}");
     builder.bar.step(title.clone());
     let mut step = |line: &str| {
+        // Its mark of a line that is no warning.
+        let line = line.strip_prefix("I: ").unwrap_or(line);
         let line: String = cli::printable(line.as_bytes()).chars().take(60).collect();
         builder.bar.step(format!("{title}: {line}"));
         builder.bar.tick();
