@@ -108,7 +108,10 @@ fn a_clone_and_a_renamed_machine_have_what_was_written() {
     let key = world.path().join("key.pub");
     fs::write(&key, "ssh-ed25519 AAAA me@here\n").unwrap();
     let key = key.display().to_string();
-    create(&world, "small.dsk", &["-start", "-ssh-key", &key]).ok();
+    let told = create(&world, "small.dsk", &["-start", "-ssh-key", &key]).ok();
+    // On a console, a key lets nobody in.
+    assert!(told.contains(" web -exec sh "), "{told}");
+    assert!(!told.contains("-connect"), "{told}");
     let shell = |vm: &str, command: &str| {
         let args = [vm, "-wait-ready", "60", "-exec", "sh", "-c", command];
         run(&mut world.command("umlwatch", &args)).ok()

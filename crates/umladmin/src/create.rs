@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use cli::{Exit, Failure, Line};
 use client::Client;
-use config::{Config, Global, VmName};
+use config::{Config, Forward, Global, Nic, Protocol, VmName};
 use guest_line::Seed;
 use jail::Program;
 use rpc_xdr::umlmonctrl::{DiskBacking, DiskPair, DiskSize, DiskTask};
@@ -32,6 +32,8 @@ const OWN_KERNEL: &str = "kernel";
 /// Its disk.
 const COW: &str = "/disks/root.cow";
 const DISK: &str = "/disks/root.dsk";
+/// The port of the guest's ssh.
+const SSH: u16 = 22;
 /// How long the monitor may take for an answer.
 const ANSWER: Duration = Duration::from_secs(60);
 
@@ -77,10 +79,29 @@ pub(crate) fn run(path: &Path, line: &Line, names: &[&str]) -> Result<Exit, Fail
     } else {
         report.print(&format!("{umlwatch} {vm} -start         boots it\n"))?;
     }
-    report.print(&format!(
-        "{umlwatch} {vm} -connect con1  to log in; CTRL-] leaves\n"
-    ))?;
+    for how in ways_in(line) {
+        report.print(&format!("{umlwatch} {vm} {how}\n"))?;
+    }
     Ok(Exit::Done)
+}
+
+/// What can follow `umlwatch VM` to get in. Root of a guest of Debian can log in with what it was given only.
+fn ways_in(line: &Line) -> Vec<&'static str> {
+    let networks = line.words.iter().filter(|given| given.name == "net");
+    let networks = networks.filter_map(|given| given.text().ok()?.parse::<Nic>().ok());
+    let mut forwards = networks.flat_map(|nic| nic.forwards().to_vec());
+    let to_ssh = |it: Forward| it.protocol == Protocol::Tcp && it.guest == SSH;
+    let mut ways = Vec::new();
+    if line.has("ssh-key") && forwards.any(to_ssh) {
+        ways.push("-ssh root      to log in by ssh");
+    }
+    if line.has("password") || !line.has("ssh-key") {
+        ways.push("-connect con1  to log in; CTRL-] leaves");
+    }
+    if ways.is_empty() || !line.has("password") {
+        ways.push("-exec sh       a shell of root, by the helper in the guest");
+    }
+    ways
 }
 
 fn plan(path: &Path, line: &Line, vm: VmName) -> Result<Plan, Failure> {
