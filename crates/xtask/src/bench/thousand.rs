@@ -37,6 +37,8 @@ const VMS: usize = 1000;
 const ASKED: usize = 20;
 /// How long all of them may take to come up.
 const ALL_UP: Duration = Duration::from_mins(20);
+/// How many seconds a guest may take to shut down while all others do.
+const PATIENCE: &str = "600";
 /// Every section. The disk is one for all; what a guest writes is its own.
 const LINES: &str = "vmuser = nobody\nlogfile = monitor\nkernel = /shared/kernels/KERNEL\nmem = 32\nuserspace = seccomp\n\
     con0 = pty:con0\nubd0 = /disks/root.cow\n";
@@ -50,9 +52,9 @@ fn measure() -> anyhow::Result<Vec<Figure>> {
         others(VMS, &lines)
     );
     installation::with_memory(&kernel, 32, &sections, |installation| {
+        let free = free_memory()?;
         output(&mut installation.command("umladmin", &["start"]))?;
         give_disks(installation, &image)?;
-        let free = free_memory()?;
         let begun = Instant::now();
         output(&mut installation.command("umladmin", &["boot", "vm*"]))?;
         wait_until_up(installation)?;
@@ -61,7 +63,7 @@ fn measure() -> anyhow::Result<Vec<Figure>> {
         let list = run_time(&mut installation.command("umladmin", &["list"]))?;
         let echo = echoes(installation)?;
         let begun = Instant::now();
-        output(&mut installation.command("umladmin", &["-timeout", "60", "stop"]))?;
+        output(&mut installation.command("umladmin", &["-timeout", PATIENCE, "stop"]))?;
         let stop = begun.elapsed().as_secs_f64();
         Ok(vec![
             Figure::alone("thousand-start", "s", start),
