@@ -253,7 +253,9 @@ impl Locks {
     pub fn remove_left(&self) -> Result<(), Error> {
         let _mutex = self.files.mutex()?;
         let names = [Purpose::Jobs, Purpose::Run].map(|purpose| self.file_name(purpose));
-        Ok(names.iter().try_for_each(|name| self.files.remove_left(name))?)
+        Ok(names
+            .iter()
+            .try_for_each(|name| self.files.remove_left(name))?)
     }
 
     fn next_number(&self) -> u64 {
