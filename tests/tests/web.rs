@@ -5,8 +5,7 @@
 use std::fs::{self, File};
 use std::os::unix::fs::FileExt as _;
 
-use e2e::outliving::exchange_monitor;
-use e2e::{Login, MASTER, Vm, Web, World, called, run};
+use e2e::{Login, MASTER, Vm, Web, World, called, exchange_monitor, run};
 
 /// A VM with a password of its own and the fake kernel, which returns what is typed.
 fn echoing<'w>(world: &'w World, name: &str) -> Vm<'w> {
