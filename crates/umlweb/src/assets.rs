@@ -8,11 +8,15 @@ const CSS: &str = "text/css; charset=utf-8";
 const MODULE: &str = "text/javascript; charset=utf-8";
 const SVG: &str = "image/svg+xml";
 
+/// What a file that is packed has at the end of its name.
+const PACKED: &str = ".gz";
+
 /// Where the page has the nonce of its styles.
 const NONCE: &str = "@NONCE@";
 const PAGE: &str = include_str!("../web/index.html");
 
-/// A file: its path, type and content.
+/// A file: its path, type and content. One whose name ends in `.gz` is sent as it is, under the name without that; all
+/// browsers unpack it.
 type Asset = (&'static str, &'static str, &'static [u8]);
 
 macro_rules! asset {
@@ -39,7 +43,7 @@ const ASSETS: &[Asset] = &[
     asset!("vm.js", MODULE),
     asset!("wall.js", MODULE),
     asset!("vendor/xterm.css", CSS),
-    asset!("vendor/xterm.mjs", MODULE),
+    asset!("vendor/xterm.mjs.gz", MODULE),
 ];
 
 /// The file at this path, and the nonce of its styles if it is a page. Files of another version of the program are not
@@ -51,13 +55,18 @@ pub fn find(path: &str, known: Option<&str>) -> Option<(Answer, Option<String>)>
         let answer = Answer::new(200, HTML, page).with("Cache-Control", "no-store");
         return Some((answer, Some(nonce)));
     }
-    let (_, kind, content) = ASSETS.iter().find(|(known, ..)| *known == path)?;
+    let mut all = ASSETS.iter();
+    let (name, kind, content) = all.find(|(name, ..)| name.trim_end_matches(PACKED) == path)?;
     let tag = format!("\"{:016x}\"", sum(content));
     let answer = match known == Some(&tag) {
         true => Answer::new(304, kind, ""),
         false => Answer::new(200, kind, *content),
     };
     let answer = answer.with("Cache-Control", "no-cache").with("ETag", tag);
+    let answer = match name.ends_with(PACKED) {
+        true => answer.with("Content-Encoding", "gzip"),
+        false => answer,
+    };
     Some((answer, None))
 }
 
@@ -78,8 +87,10 @@ mod tests {
         let vendor = concat!(env!("CARGO_MANIFEST_DIR"), "/web/vendor");
         let table = include_str!("../web/vendor/README.md");
         for file in ["xterm.mjs", "xterm.css"] {
-            let mut sum = Command::new("sha256sum");
-            let sum = sum.arg(file).current_dir(vendor).output().unwrap();
+            let script = "{ gzip -dc $0.gz 2>/dev/null || cat $0; } | sha256sum";
+            let mut sum = Command::new("sh");
+            sum.args(["-c", script, file]).current_dir(vendor);
+            let sum = sum.output().unwrap();
             let sum = String::from_utf8(sum.stdout).unwrap();
             let sum = sum.split(' ').next().unwrap();
             let row = format!("| sha256 of `{file}`");
@@ -97,5 +108,8 @@ mod tests {
         let tag = answer.headers.iter().find(|(name, _)| *name == "ETag");
         let again = find("/app.js", Some(&tag.unwrap().1)).unwrap().0;
         assert_eq!((again.status, again.body.len()), (304, 0));
+        let (packed, _) = find("/vendor/xterm.mjs", None).unwrap();
+        let encoding = ("Content-Encoding", "gzip".to_owned());
+        assert!(packed.headers.contains(&encoding) && !answer.headers.contains(&encoding));
     }
 }
