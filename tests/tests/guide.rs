@@ -37,7 +37,7 @@ const ON_DEMAND: [(&str, &str); 3] = [
 const OUTSIDE: [&str; 2] = ["sh mirror", "sh release"];
 
 /// The blocks that are not typed, by their first lines, and why.
-const NOT_TYPED: [(&str, &str); 9] = [
+const NOT_TYPED: [(&str, &str); 10] = [
     (
         "# apt install ./umlmon_0.1.0_amd64.deb",
         "it installs below /usr, and needs a kernel that takes long to build",
@@ -58,6 +58,10 @@ const NOT_TYPED: [(&str, &str); 9] = [
     (
         "$ umlwatch vm1@uml.example.org -start -connect con1",
         "a conversation between two hosts; the tests remote_client have it",
+    ),
+    (
+        "modprobe zram",
+        "it takes the memory of a large host; cargo xtask bench thousand measures as many",
     ),
     ("umldir", "it needs a browser; the tests web have it"),
     ("[GLOBAL]", "a host that others reach, with a certificate"),
