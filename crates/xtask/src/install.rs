@@ -20,7 +20,7 @@ const CONFIGURATION: &str = "etc/umlmon";
 const DEFAULTS: &str = "etc/default/umlmon";
 
 /// Files of the repository under the prefix, as they are.
-const SHARED: [(&str, &str); 23] = [
+const SHARED: [(&str, &str); 24] = [
     ("etc/systemd/umldir.service", "lib/systemd/system"),
     ("etc/systemd/umlweb.service", "lib/systemd/system"),
     ("etc/systemd/umlmon.service", "lib/systemd/system"),
@@ -56,6 +56,7 @@ const SHARED: [(&str, &str); 23] = [
     ("contrib/ci/README.md", "share/doc/umlmon/examples/ci"),
     ("contrib/ci/github.yml", "share/doc/umlmon/examples/ci"),
     ("contrib/ci/gitlab.yml", "share/doc/umlmon/examples/ci"),
+    ("contrib/ci/same-in-qemu", "share/doc/umlmon/examples/ci"),
 ];
 
 /// What is installed together.
