@@ -11,8 +11,8 @@
 //! many megabytes the tests of `connected` transfer each way (default 16); `UMLMON_TEST_SOAK` for how many seconds
 //! `soak` uses its VMs (default 15), and `UMLMON_TEST_CUTS` how often `power` cuts the power (default 3).
 //! `UMLMON_TEST_KILLS` says how often monitors are killed, `UMLMON_TEST_STEP` at every how many of their system calls
-//! (`any_moment`, default 53), and `UMLMON_TEST_SEED` how random choices begin. `UMLMON_TEST_CALLER` names a script that
-//! starts the programs, such as `hostile-caller`.
+//! (`any_moment`, default 53), and `UMLMON_TEST_SEED` how random choices begin. `UMLMON_TEST_CALLER` names a script
+//! that starts the programs, such as `hostile-caller`.
 
 // This is part of tests: what cannot go on panics, and the panic is the report.
 #![allow(

@@ -1,5 +1,5 @@
-//! Tier real: what clients have under way fails with a clear message when the monitor is killed, leaves nothing, and can
-//! be done again with the next one.
+//! Tier real: what clients have under way fails with a clear message when the monitor is killed, leaves nothing, and
+//! can be done again with the next one.
 
 #![allow(clippy::unwrap_used, reason = "all of it is test")]
 

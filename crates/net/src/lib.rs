@@ -2,8 +2,8 @@
 //! it. Used by the monitor, as root.
 //!
 //! [`Networks::set_up`] checks everything, then does everything. What it made is undone when the [`Networks`] are
-//! dropped. If a monitor was killed and the VM goes on, the next monitor goes on with them ([`Networks::adopt`]); if the
-//! VM has ended, too, the next one that sets up anything with the same shared directory undoes them.
+//! dropped. If a monitor was killed and the VM goes on, the next monitor goes on with them ([`Networks::adopt`]); if
+//! the VM has ended, too, the next one that sets up anything with the same shared directory undoes them.
 
 mod apart;
 mod connection;

@@ -186,8 +186,8 @@ impl Records {
         Ok(written.map_err(self.files.failed("write", &name))?)
     }
 
-    /// The record that a former monitor of this VM has written, if this is its file and is locked. To be called with the
-    /// mutex.
+    /// The record that a former monitor of this VM has written, if this is its file and is locked. To be called with
+    /// the mutex.
     pub(crate) fn take_over(&self, file: &File) -> Result<Record, Error> {
         let name = self.own_file();
         let content = self.files.take_over(&name, file);

@@ -68,8 +68,8 @@ fn release_stack(maps: &str) {
     unsafe { libc::madvise(start as *mut _, unused_end - start, libc::MADV_DONTNEED) };
 }
 
-/// The host's kernel maps code in pieces of 64 KB around what is executed, so after its start a process has nearly all of
-/// its program.
+/// The host's kernel maps code in pieces of 64 KB around what is executed, so after its start a process has nearly all
+/// of its program.
 fn release_code(maps: &str) {
     let of_files = maps
         .lines()

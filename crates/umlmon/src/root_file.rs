@@ -1,5 +1,5 @@
-//! Files of root in the directory of a VM, from which the next monitor learns what runs without one (umlmon, the monitor
-//! process).
+//! Files of root in the directory of a VM, from which the next monitor learns what runs without one (umlmon, the
+//! monitor process).
 //!
 //! Each is replaced as a whole. It needs to survive no crash of the host, and is not synchronised with the disk.
 

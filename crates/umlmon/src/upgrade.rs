@@ -97,7 +97,8 @@ pub async fn ask(program: &Path) -> Result<(), String> {
     }
 }
 
-/// Executes the program in this process, to be called when [`daemon::Signals`] are received. Returns only if that fails.
+/// Executes the program in this process, to be called when [`daemon::Signals`] are received. Returns only if that
+/// fails.
 pub fn execute(program: &Path, configuration: &Path, foreground: bool, vm: &str) -> String {
     let mut command = Command::new(program);
     command.arg(format!("-{IN_PLACE}"));

@@ -30,8 +30,8 @@ const WINDOW: u64 = 256 * 1024;
 /// Bytes of one read, at most, and the least that is worth one.
 const READ_MAX: u64 = 64 * 1024;
 const READ_MIN: u64 = 4 * 1024;
-/// How long more output may gather when there just was some, unless it was as much as one read gives. A guest that writes
-/// line by line would else cause thousands of messages in each second; a screen is drawn 60 times.
+/// How long more output may gather when there just was some, unless it was as much as one read gives. A guest that
+/// writes line by line would else cause thousands of messages in each second; a screen is drawn 60 times.
 const GATHERING: Duration = Duration::from_millis(8);
 /// How long one poll for output may wait, in milliseconds.
 const POLL_MS: u32 = 20_000;

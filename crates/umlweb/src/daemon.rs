@@ -1,8 +1,8 @@
 //! The daemon from its start to its end: the steps in the order that matters (umlweb).
 //!
 //! It begins as root, which it needs to read the key of its certificate, to listen on a low port and to take its locks.
-//! Before it accepts the first connection it is the user `web_user` for good. The passwords of the configuration are never
-//! in its memory.
+//! Before it accepts the first connection it is the user `web_user` for good. The passwords of the configuration are
+//! never in its memory.
 
 use std::fs::{self, Permissions};
 use std::net::TcpListener;

@@ -28,8 +28,8 @@ impl Drop for Node {
     }
 }
 
-/// Runs a script with the web interface at this address, whose master password is this. A line `@WORD...` that it prints
-/// is an order, which is carried out by `obey`; the script reads a line when it is done.
+/// Runs a script with the web interface at this address, whose master password is this. A line `@WORD...` that it
+/// prints is an order, which is carried out by `obey`; the script reads a line when it is done.
 ///
 /// # Errors
 /// If the script fails, or an order.

@@ -1,4 +1,5 @@
-//! What browsers, and anybody else who connects, send to umlweb: requests, and after an upgrade the frames of a WebSocket.
+//! What browsers, and anybody else who connects, send to umlweb: requests, and after an upgrade the frames of a
+//! WebSocket.
 
 use std::io::{self, Cursor, Read, Write};
 
