@@ -6,6 +6,7 @@
 //! ```text
 //! poweroff  reboot  crash  panic:TEXT  exit:N  kill-yourself   how to end, and at once
 //! flood:CONSOLE:BYTES                                          writes so much of `e2e::flood`
+//! tick:CONSOLE                                                 writes a short line there every millisecond from now on
 //! unread:CONSOLE  read:CONSOLE                                 does not read it any more; does again
 //! hang-cad  reboot-on-cad                                      what CTRL-ALT-DEL does; it powers off otherwise
 //! silent-mconsole  endless-mconsole:N  nonsense-mconsole       how the mconsole answers, in parts of N bytes; properly
@@ -279,6 +280,7 @@ impl Kernel {
             ("exit", status) => exit(status.parse().unwrap_or(1)),
             ("kill-yourself", _) => drop(raise(Signal::SIGKILL)),
             ("flood", what) => self.flood(what),
+            ("tick", name) => self.tick(name),
             ("unread", name) => self.leave_unread(name, true),
             ("read", name) => self.leave_unread(name, false),
             ("hang-cad", _) => self.cad = Cad::Hangs,
@@ -315,6 +317,17 @@ impl Kernel {
             let _ = console
                 .output
                 .write_all(&e2e::flood(bytes.parse().unwrap_or(0)));
+        }
+    }
+
+    fn tick(&mut self, name: &str) {
+        let console = self.consoles.get(name);
+        if let Some(mut output) = console.and_then(|console| console.output.try_clone().ok()) {
+            std::thread::spawn(move || {
+                while output.write_all(b"tick\n").is_ok() {
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
+            });
         }
     }
 

@@ -96,6 +96,14 @@ impl Line {
         Ok(())
     }
 
+    /// Waits until something comes, and drops it.
+    pub(super) fn skip(&mut self) -> anyhow::Result<()> {
+        self.wait()?;
+        let read = self.output.read(&mut [0; 65536])?;
+        ensure!(read > 0, "the client has ended");
+        Ok(())
+    }
+
     /// Reads exactly these bytes.
     pub(super) fn read_all(&mut self, wanted: &[u8]) -> anyhow::Result<()> {
         let mut buffer = vec![0; 65536.min(wanted.len())];

@@ -4,6 +4,7 @@
 //! A subject is a file beside this one, an entry of [`SUBJECTS`] or [`LONG`], and its rows in SPECIFICATION.md. It
 //! measures with [`stats::alternate`], in an [`installation`] of its own that ends with it.
 
+mod adopt;
 mod boot;
 mod boots;
 mod cli;
@@ -53,6 +54,7 @@ const SUBJECTS: &[Subject] = &[
     memory::SUBJECT,
     cli::SUBJECT,
     death::SUBJECT,
+    adopt::SUBJECT,
     rpc::SUBJECT,
     redirector::SUBJECT,
     disks::SUBJECT,
