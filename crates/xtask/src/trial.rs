@@ -2,9 +2,10 @@
 //! touched, but for mmdebstrap, which makes such a system.
 //!
 //! There are two trials, of two copies of that system. In the first one there is no init system: apt installs the
-//! package, the walk-through of umlmon(7) is typed, and apt upgrades, removes and purges it (`debian/trial`). In the
-//! second one systemd is PID 1 and runs the units (`debian/trial-systemd`). Each has mount, PID, IPC and UTS namespaces
-//! of its own, the second one also networks and a control group.
+//! package, the walk-through of umlmon(7) is typed, dpkg exchanges the package for a newer one and back while 20 VMs
+//! run, and apt removes and purges it (`debian/trial`). In the second one systemd is PID 1 and runs the units
+//! (`debian/trial-systemd`). Each has mount, PID, IPC and UTS namespaces of its own, the second one also networks and a
+//! control group.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -29,7 +30,7 @@ const DONE: &str = "TRIAL-DONE";
 const LOG: &str = "root/trial.log";
 
 /// How long a trial may take, in seconds.
-const PATIENCE: &str = "600";
+const PATIENCE: &str = "1200";
 
 /// The control group of the second trial, which outlasts its processes.
 const GROUP: &str = "umlmon-trial";
