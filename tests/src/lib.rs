@@ -10,7 +10,8 @@
 //! separated by `;`. `UMLMON_TEST_SKIPS` names a file in which skipped tests are noted, and `UMLMON_TEST_TRANSFER` how
 //! many megabytes the tests of `connected` transfer each way (default 16); `UMLMON_TEST_SOAK` for how many seconds
 //! `soak` uses its VMs (default 15), and `UMLMON_TEST_CUTS` how often `power` cuts the power (default 3).
-//! `UMLMON_TEST_KILLS` says how often monitors are killed, `UMLMON_TEST_STEP` at every how many of their system calls
+//! `UMLMON_TEST_FLOOD` says with how many megabytes a guest floods a browser (default 10),
+//! `UMLMON_TEST_KILLS` how often monitors are killed, `UMLMON_TEST_STEP` at every how many of their system calls
 //! (`any_moment`, default 53), and `UMLMON_TEST_SEED` how random choices begin. `UMLMON_TEST_CALLER` names a script
 //! that starts the programs, such as `hostile-caller`.
 
