@@ -1,6 +1,6 @@
 //! Tier root: a VM outlives its monitor, however that ends, and the next monitor takes it over.
 
-#![allow(clippy::unwrap_used)] // in functions beside the tests, too
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // in functions beside the tests, too
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
