@@ -1,5 +1,6 @@
 //! How long it takes until another monitor has adopted a VM that runs, and how long those who watch a console see
-//! nothing meanwhile (cargo xtask bench). No manager of virtual machines that is in Debian does that with User Mode Linux.
+//! nothing meanwhile (cargo xtask bench). No manager of virtual machines that is in Debian does that with User Mode
+//! Linux.
 
 use std::fs;
 use std::time::{Duration, Instant};
