@@ -14,7 +14,7 @@
 use std::cell::RefCell;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -273,9 +273,9 @@ impl Locks {
         let name = self.file_name(Purpose::Run);
         let failed = self.files.failed("take over", &name);
         let _mutex = self.files.mutex()?;
-        let content = self.files.take_over(&name, &file);
-        let claims = content.and_then(|content| Ok(serde_json::from_slice(&content)?));
-        let claims: Vec<Claim> = claims.map_err(failed)?;
+        let taken = self.files.take_over(&name, &file);
+        let taken = taken.and_then(|(content, lock)| Ok((serde_json::from_slice(&content)?, lock)));
+        let (claims, file): (Vec<Claim>, File) = taken.map_err(failed)?;
         let number = self.next_number();
         let claims = claims.into_iter().map(|claim| (number, claim)).collect();
         let file = Some(file);
@@ -424,16 +424,16 @@ impl Lease {
         self.locks.hold(self.purpose, self.number, claims)
     }
 
-    /// Another descriptor of the locked file with the claims, for the process that keeps the kernel; None if there are
-    /// no claims.
+    /// Another lock on the file with the claims, for the process that keeps the kernel; None if there are no claims.
     ///
     /// # Errors
-    /// As dup(2).
+    /// As open(2) and flock(2).
     pub fn lock(&self) -> io::Result<Option<OwnedFd>> {
+        let name = self.locks.file_name(self.purpose);
         let mut own = self.locks.own.borrow_mut();
         let file = own.part(self.purpose).file.as_ref();
-        let copy = file.map(|file| file.as_fd().try_clone_to_owned());
-        copy.transpose()
+        let another = file.map(|file| self.locks.files.another(&name, file));
+        Ok(another.transpose()?.map(OwnedFd::from))
     }
 
     fn release(&self) -> Result<(), Error> {

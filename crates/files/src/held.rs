@@ -203,15 +203,27 @@ impl HeldDir {
         Ok((named.st_dev, named.st_ino) == (open.st_dev, open.st_ino))
     }
 
-    /// The content of a file that a former monitor has written, and whose lock another process has held since.
+    /// The content of a file that a former monitor has written, and whose lock another process has held since; and a
+    /// lock of our own on it.
     ///
     /// # Errors
-    /// If the file is another one by now, or is not locked; those of read(2).
-    pub fn take_over(&self, name: &str, file: &File) -> io::Result<Vec<u8>> {
-        if !self.is_named(name, file)? || file.try_lock_shared().is_err() {
-            return Err(io::Error::other("it is not that of the running VM"));
+    /// If the file is another one by now; those of open(2), flock(2) and read(2).
+    pub fn take_over(&self, name: &str, file: &File) -> io::Result<(Vec<u8>, File)> {
+        let own = self.another(name, file)?;
+        Ok((self.content(name)?, own))
+    }
+
+    /// A file that is held, opened once more and with another lock, which is not lost when somebody unlocks the first.
+    ///
+    /// # Errors
+    /// If the file is another one by now; those of open(2) and flock(2).
+    pub fn another(&self, name: &str, file: &File) -> io::Result<File> {
+        let other = self.open_file(name, OFlags::RDONLY)?;
+        other.try_lock_shared()?;
+        match self.is_named(name, file)? && self.is_named(name, &other)? {
+            true => Ok(other),
+            false => Err(io::Error::other("it is not that of the running VM")),
         }
-        self.content(name)
     }
 
     /// Whether a monitor holds the file; false if it is not there. Call this with the mutex, so that none takes it

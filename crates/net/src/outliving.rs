@@ -52,11 +52,12 @@ impl Networks {
     /// until that ends.
     ///
     /// # Errors
-    /// As dup(2).
+    /// As dup(2), open(2) and flock(2).
     pub fn held(&self) -> io::Result<Vec<(&'static str, OwnedFd)>> {
         let apart = self.apart.as_ref();
+        let lease = self.records.another(&self.lease)?;
         let all = [
-            (LEASE, Some(self.lease.as_fd())),
+            (LEASE, Some(lease.as_fd())),
             (NAMESPACE, apart.map(|apart| apart.namespace())),
             (USER, apart.and_then(|apart| apart.user())),
         ];
@@ -78,7 +79,7 @@ impl Networks {
         let unlocked = || Error::host("take over the networks")(io::ErrorKind::NotFound.into());
         let lease = File::from(take(LEASE).ok_or_else(unlocked)?);
         let _mutex = records.mutex()?;
-        let record = records.take_over(&lease)?;
+        let (record, lease) = records.take_over(&lease)?;
         if record.namespace != namespace() {
             tracing::warn!(
                 "the networks of the VM were set up in another network namespace, and are not removed from there"

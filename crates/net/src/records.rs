@@ -186,13 +186,18 @@ impl Records {
         Ok(written.map_err(self.files.failed("write", &name))?)
     }
 
-    /// The record that a former monitor of this VM has written, if this is its file and is locked. To be called with
-    /// the mutex.
-    pub(crate) fn take_over(&self, file: &File) -> Result<Record, Error> {
+    /// The record that a former monitor of this VM has written, if this is its file, and a lock on that. To be called
+    /// with the mutex.
+    pub(crate) fn take_over(&self, file: &File) -> Result<(Record, File), Error> {
         let name = self.own_file();
-        let content = self.files.take_over(&name, file);
-        let record = content.and_then(|content| Ok(serde_json::from_slice(&content)?));
-        Ok(record.map_err(self.files.failed("take over", &name))?)
+        let taken = self.files.take_over(&name, file);
+        let taken = taken.and_then(|(content, lock)| Ok((serde_json::from_slice(&content)?, lock)));
+        Ok(taken.map_err(self.files.failed("take over", &name))?)
+    }
+
+    /// Another lock on the file of this VM, see [`HeldDir::another`].
+    pub(crate) fn another(&self, file: &File) -> io::Result<File> {
+        self.files.another(&self.own_file(), file)
     }
 
     /// Removes the record of this VM.
