@@ -6,10 +6,10 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::net::UnixStream;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use e2e::{Directory, World, free_port, run, wait_for};
+use e2e::{Directory, Terminal, World, free_port, run, wait_for};
 use rpc_xdr::umldir::{DirCode, DirError, DirVm, UmldirV1Client, VmRegisterArgs};
 use rustix::process::{Pid, Signal, Uid, kill_process};
 
@@ -222,6 +222,35 @@ fn there_is_one_umldir_and_its_files_are_roots() {
     chown(directory.home(), Some(NOBODY), None).unwrap();
     let complaint = directory.run().fails(1);
     assert!(complaint.contains("belongs to another user"), "{complaint}");
+}
+
+/// As a service manager does it, and by hand.
+#[test]
+fn only_a_terminal_that_hangs_up_ends_a_daemon_in_the_foreground() {
+    let Some(world) = World::new() else { return };
+    let directory = Directory::of(&world);
+    let foreground = world.command("umldir", &["-fg"]);
+    let mut supervised = Command::new("setsid");
+    supervised
+        .arg(foreground.get_program())
+        .args(foreground.get_args())
+        .stderr(Stdio::null());
+    let mut supervised = supervised.spawn().unwrap();
+    let started = || directory.pid_file().exists().then_some(());
+    let log = directory.home().join("log/umldir");
+    wait_for("umldir", || started().and(log.exists().then_some(())));
+    fs::rename(&log, log.with_extension("1")).unwrap();
+    wait_for("a new log", || {
+        directory.signal(Signal::HUP);
+        log.exists().then_some(())
+    });
+    directory.signal(Signal::TERM);
+    assert!(supervised.wait().unwrap().success());
+
+    let mut terminal = Terminal::run(&foreground, 24, 80);
+    terminal.expect("started");
+    directory.signal(Signal::HUP);
+    assert_eq!(terminal.wait(), Some(0));
 }
 
 #[test]

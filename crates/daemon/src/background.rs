@@ -12,6 +12,7 @@ use std::cell::RefCell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 
+use rustix::fs::{Mode, OFlags, open};
 use rustix::io::retry_on_intr;
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, WaitOptions, chdir, setsid, waitpid};
@@ -51,6 +52,13 @@ pub fn background(foreground: bool, pid_files: &[PidFile]) -> Result<Readiness, 
         return Err(error);
     }
     Ok(readiness)
+}
+
+/// Whether the process has a controlling terminal. SIGHUP then means that the terminal is gone, and else that logs are
+/// to be opened anew: in the background, and where a supervisor has started the daemon.
+pub fn has_terminal() -> bool {
+    let flags = OFlags::RDONLY | OFlags::NOCTTY | OFlags::CLOEXEC;
+    open("/dev/tty", flags, Mode::empty()).is_ok()
 }
 
 impl Readiness {

@@ -28,7 +28,7 @@ mod tls;
 #[cfg(feature = "account")]
 pub use account::Account;
 pub use aside::aside;
-pub use background::{Readiness, background};
+pub use background::{Readiness, background, has_terminal};
 #[cfg(feature = "server")]
 pub use crowd::{Crowd, Place};
 pub use error::Error;

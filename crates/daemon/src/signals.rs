@@ -22,7 +22,7 @@ pub struct Signals {
 pub enum Told {
     /// To end: SIGTERM, and SIGINT, which a terminal sends.
     End,
-    /// SIGHUP: to open its logs anew; to one in the foreground, that its terminal is gone.
+    /// SIGHUP: see [`crate::has_terminal`].
     HangUp,
     /// To go on with the program that is on the disk now: SIGUSR2. A daemon that cannot do that ignores it.
     Upgrade,

@@ -57,7 +57,7 @@ pub fn run(config_path: &Path, foreground: bool) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let serving = serve(ctrl, ports, &log, &readiness, foreground);
+    let serving = serve(ctrl, ports, &log, &readiness);
     let result = LocalSet::new().block_on(&runtime, serving);
     match result {
         // A caller that waits at the terminal gets the error; otherwise it is returned as usual.
@@ -114,7 +114,6 @@ async fn serve(
     mut ports: Ports,
     log: &LogHandle,
     readiness: &Readiness,
-    foreground: bool,
 ) -> anyhow::Result<()> {
     let signals = Signals::receive()?;
     let acceptor = ctrl.acceptor()?;
@@ -126,8 +125,7 @@ async fn serve(
         tokio::select! {
             stream = acceptor.next() => accept(stream, &service, &strangers),
             told = signals.next() => match told {
-                // In the background it is the daemon's usual call for a new log.
-                Told::HangUp if !foreground => {
+                Told::HangUp if !daemon::has_terminal() => {
                     if let Err(error) = log.reopen() {
                         tracing::error!("the old log stays in use: {error}");
                     }

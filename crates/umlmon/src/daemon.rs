@@ -339,8 +339,7 @@ async fn serve(parts: Box<Parts>, readiness: Rc<Readiness>, manner: Manner) -> a
                 tokio::task::spawn_local(converse(stream, Rc::clone(&service), place));
             }
             told = signals.next() => match told {
-                // For a daemon in the background, SIGHUP is the usual request to reopen logs.
-                Told::HangUp if !manner.foreground => service.reopen_logs(),
+                Told::HangUp if !daemon::has_terminal() => service.reopen_logs(),
                 Told::HangUp | Told::End => break,
                 Told::Upgrade => if let Err(why) = upgrade(&service, manner).await {
                     tracing::warn!("this monitor goes on: {why}");

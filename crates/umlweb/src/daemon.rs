@@ -63,7 +63,7 @@ pub fn run(config_path: &Path, foreground: bool) -> anyhow::Result<()> {
     );
     readiness.ready()?;
     for signal in signals.forever() {
-        if signal != SIGHUP || foreground {
+        if signal != SIGHUP || daemon::has_terminal() {
             break;
         }
         if let Err(error) = log.reopen() {
