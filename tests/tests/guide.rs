@@ -37,7 +37,7 @@ const ON_DEMAND: [(&str, &str); 3] = [
 const OUTSIDE: [&str; 2] = ["sh mirror", "sh release"];
 
 /// The blocks that are not typed, by their first lines, and why.
-const NOT_TYPED: [(&str, &str); 10] = [
+const NOT_TYPED: [(&str, &str); 11] = [
     (
         "# apt install ./umlmon_0.1.0_amd64.deb",
         "it installs below /usr, and needs a kernel that takes long to build",
@@ -65,6 +65,10 @@ const NOT_TYPED: [(&str, &str); 10] = [
     ),
     ("umldir", "it needs a browser; the tests web have it"),
     ("[GLOBAL]", "a host that others reach, with a certificate"),
+    (
+        "# umladmin certificate web",
+        "it belongs to the block before; the tests web have it",
+    ),
     (
         "sysctl vm.max_map_count=1048576",
         "it changes the host, and compiles for minutes",
