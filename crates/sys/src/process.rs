@@ -42,16 +42,18 @@ pub fn empty_bounding_set() -> io::Result<()> {
 pub fn release_free_memory() {
     // SAFETY: it takes a number, and touches only what is free, under the allocator's own lock.
     unsafe { libc::malloc_trim(0) };
-    release_stack();
-    release_code();
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    release_stack(&maps);
+    release_code(&maps);
 }
 
 /// Pages of a stack that were touched once stay, however deep a call it was for.
 #[inline(never)]
-fn release_stack() {
+fn release_stack(maps: &str) {
     let local = 0_u8;
     let here = std::hint::black_box(&raw const local) as usize;
-    let Some((start, end)) = main_stack() else {
+    let stack = maps.lines().find(|line| line.ends_with("[stack]"));
+    let Some((start, end)) = stack.and_then(addresses) else {
         return;
     };
     let page = rustix::param::page_size();
@@ -68,50 +70,19 @@ fn release_stack() {
 
 /// The host's kernel maps code in pieces of 64 KB around what is executed, so after its start a process has nearly all
 /// of its program.
-fn release_code() {
-    // SAFETY: the function is called once for each object that is loaded, and does nothing that loads or unloads one.
-    unsafe { libc::dl_iterate_phdr(Some(release_code_of), std::ptr::null_mut()) };
-}
-
-/// The same for one object (dl_iterate_phdr(3)).
-///
-/// # Safety
-/// `object` describes an object that is loaded.
-unsafe extern "C" fn release_code_of(
-    object: *mut libc::dl_phdr_info,
-    _size: libc::size_t,
-    _data: *mut libc::c_void,
-) -> libc::c_int {
-    // SAFETY: the structure and its program headers are there as long as this function is executed.
-    let (object, headers) = unsafe {
-        let object = &*object;
-        let count = usize::from(object.dlpi_phnum);
-        (object, std::slice::from_raw_parts(object.dlpi_phdr, count))
-    };
-    let page = rustix::param::page_size();
-    for header in headers {
-        let is_code = header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_W == 0;
-        if !is_code || header.p_flags & libc::PF_X == 0 {
-            continue;
-        }
-        let begin = object.dlpi_addr.wrapping_add(header.p_vaddr);
-        let range = (usize::try_from(begin), usize::try_from(header.p_filesz));
-        let (Ok(begin), Ok(length)) = range else {
-            continue;
-        };
-        let start = begin & !(page - 1);
-        let length = length + (begin - start);
-        // SAFETY: nobody has written there, as it is executable, so the pages are those of the file, which is mapped
-        // privately; what is executed or read there next is read from it. A failure changes nothing.
-        unsafe { libc::madvise(start as *mut _, length, libc::MADV_DONTNEED) };
+fn release_code(maps: &str) {
+    let of_files = maps
+        .lines()
+        .filter(|line| line.contains(" r-xp ") && line.contains(" /"));
+    for (start, end) in of_files.filter_map(addresses) {
+        // SAFETY: nobody has written into this mapping, which is executable, so its pages are those of the file, which
+        // is mapped privately; what is executed or read there next is read from it. A failure changes nothing.
+        unsafe { libc::madvise(start as *mut _, end - start, libc::MADV_DONTNEED) };
     }
-    0
 }
 
-/// The addresses of the main thread's stack, as the kernel has them in `/proc/self/maps`.
-fn main_stack() -> Option<(usize, usize)> {
-    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-    let line = maps.lines().find(|line| line.ends_with("[stack]"))?;
+/// The addresses at the beginning of a line of `/proc/self/maps`.
+fn addresses(line: &str) -> Option<(usize, usize)> {
     let (start, end) = line.split(' ').next()?.split_once('-')?;
     let address = |text| usize::from_str_radix(text, 16).ok();
     Some((address(start)?, address(end)?))
