@@ -12,7 +12,7 @@
 //! `soak` uses its VMs (default 15), and `UMLMON_TEST_CUTS` how often `power` cuts the power (default 3).
 //! `UMLMON_TEST_FLOOD` says with how many megabytes a guest floods a browser (default 10),
 //! `UMLMON_TEST_KILLS` how often monitors are killed, `UMLMON_TEST_STEP` at every how many of their system calls
-//! (`any_moment`, default 53), and `UMLMON_TEST_SEED` how random choices begin. `UMLMON_TEST_CALLER` names a script
+//! (`any_moment`, default 149), and `UMLMON_TEST_SEED` how random choices begin. `UMLMON_TEST_CALLER` names a script
 //! that starts the programs, such as `hostile-caller`.
 
 // This is part of tests: what cannot go on panics, and the panic is the report.

@@ -17,7 +17,7 @@ use nix::libc;
 use rustix::process::{Pid, Signal, kill_process};
 
 /// At every how many calls the monitor is killed, usually.
-const STEP: usize = 53;
+const STEP: usize = 149;
 
 /// How long a monitor makes no call when it has nothing to do.
 const QUIET: Duration = Duration::from_millis(300);

@@ -152,7 +152,7 @@ fn a_suspended_guest_goes_on_where_it_was() {
 }
 
 /// How often the flood is repeated: a terminal loses wake-ups by chance.
-const FLOODS: u32 = 50;
+const FLOODS: u32 = 15;
 
 #[test]
 fn floods_on_two_consoles_arrive_byte_for_byte() {
