@@ -37,7 +37,7 @@ fn measure() -> anyhow::Result<Vec<Figure>> {
         let record = installation.path().join("var").join(VM).join("run");
         await_that("the VM is recorded", || Ok(record.exists()))?;
         let mut line = Line::with_pipes(&mut installation.umlwatch(&["-watch", "con1"]))?;
-        line.expect("tick\r\n")?;
+        line.expect("tick\n")?;
         let console = rounds(|| pause(installation, &mut line))?;
         drop(line);
         let upgrades = rounds(|| upgrade(installation))?;
@@ -109,7 +109,9 @@ fn pause(installation: &Installation, line: &mut Line) -> anyhow::Result<f64> {
     line.skip()?;
     let mut last = Instant::now();
     signal(monitor, Signal::USR2)?;
+    let deadline = last + PATIENCE;
     while end.is_none_or(|end| last < end) {
+        ensure!(last < deadline, "the next program does not come");
         line.skip()?;
         longest = longest.max(last.elapsed());
         last = Instant::now();
