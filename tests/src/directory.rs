@@ -1,7 +1,7 @@
 //! The directory service in a world (the end-to-end tests).
 
 use std::fs;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
@@ -96,4 +96,9 @@ impl<'w> Directory<'w> {
 pub fn free_port() -> u16 {
     let listener = TcpListener::bind(("::", 0)).unwrap();
     listener.local_addr().unwrap().port()
+}
+
+/// Whether no process listens on this port of 127.0.0.1.
+pub fn can_be_had(port: u16) -> bool {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }

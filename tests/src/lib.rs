@@ -52,14 +52,16 @@ use std::time::{Duration, Instant};
 
 pub use browser::{MASTER, Web};
 pub use chance::Chance;
-pub use directory::{Directory, free_port};
+pub use directory::{Directory, can_be_had, free_port};
 pub use disk::{FailingDisk, SmallDisk, listed, put};
 pub use filter::Refused;
 pub use injection::{Call, Fate, Injector};
 pub use inner_host::InnerHost;
-pub use outliving::{exchange_monitor, kill_monitor, kill_with_vm, outlives, processes_that_stay};
-pub use processes::{processes_of, processors_of};
-pub use program::{Outcome, called, pass_through, program, run, run_within};
+pub use outliving::{
+    adoptions, exchange_monitor, kill_monitor, kill_with_vm, kills, outlives, processes_that_stay,
+};
+pub use processes::{is_gone, processes_of, processors_of};
+pub use program::{Outcome, called, pass_through, program, run, run_within, silent};
 pub use recording::sizes_are_recorded;
 pub use shell::Shell;
 pub use terminal::Terminal;

@@ -1,5 +1,7 @@
 //! Monitors that are killed, and VMs that outlive them or do not (the end-to-end tests).
 
+use std::fs;
+
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{Vm, wait_for};
@@ -18,7 +20,7 @@ fn kill(pid: i32) {
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
     wait_for("the end of a process", || {
         let ended = |stat: String| stat.contains(") Z ") || stat.contains(") X ");
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
         stat.map_or(true, ended).then_some(())
     });
 }
@@ -49,4 +51,16 @@ pub fn exchange_monitor(vm: &Vm<'_>) {
 #[track_caller]
 pub fn processes_that_stay(vm: &Vm<'_>) -> (i32, i32) {
     (vm.pid("child_pid"), vm.pid("kernel_pid"))
+}
+
+/// How often a monitor has taken the VM over, as its log says.
+pub fn adoptions(vm: &Vm<'_>) -> usize {
+    let log = fs::read_to_string(vm.file("log/monitor")).unwrap();
+    log.matches("adopted the running VM").count()
+}
+
+/// How often a test kills monitors: so often, unless `UMLMON_TEST_KILLS` says another number.
+pub fn kills(usually: usize) -> usize {
+    let set = std::env::var("UMLMON_TEST_KILLS").ok();
+    set.and_then(|set| set.parse().ok()).unwrap_or(usually)
 }

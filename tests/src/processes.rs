@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
-use crate::Vm;
+use crate::{Vm, wait_for};
 
 /// The processes of the host that the VM is: its second process, the kernel, and those of the guest.
 pub fn processes_of(vm: &Vm<'_>) -> Vec<String> {
@@ -30,6 +30,14 @@ pub fn processors_of(vm: &Vm<'_>) -> BTreeSet<String> {
         Some(list.trim().to_owned())
     };
     threads.filter_map(place).collect()
+}
+
+/// Waits until a process is gone.
+#[track_caller]
+pub fn is_gone(pid: i32) {
+    wait_for("its end", || {
+        (!fs::exists(format!("/proc/{pid}/exe")).unwrap()).then_some(())
+    });
 }
 
 fn names(directory: &str) -> impl Iterator<Item = String> + use<> {

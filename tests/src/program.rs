@@ -117,6 +117,16 @@ pub fn run_within(command: &mut Command, patience: Duration) -> Outcome {
     finish(child, format!("{command:?}"), patience)
 }
 
+/// Starts a command that gets no input, and whose output nobody needs.
+///
+/// # Panics
+/// If it cannot be started.
+#[track_caller]
+pub fn silent(command: &mut Command) -> Child {
+    let command = command.stdin(Stdio::null()).stdout(Stdio::null());
+    command.stderr(Stdio::null()).spawn().unwrap()
+}
+
 /// Starts a command for [`finish`].
 #[track_caller]
 pub(crate) fn begin(command: &mut Command) -> Child {

@@ -7,12 +7,15 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use e2e::{Fate, Injector, Vm, World, flood, wait_for};
+use e2e::{
+    Fate, Injector, Vm, World, adoptions, flood, kill_monitor, outlives, processes_that_stay,
+    silent, wait_for,
+};
 use nix::libc;
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -53,7 +56,7 @@ impl<'w> Victim<'w> {
         let vm = world.vm("vm1").line("con1 = pty:con1");
         let vm = vm.disk(0, vec![1; 4096]).monitor();
         vm.start();
-        recorded(&vm);
+        outlives(&vm);
         vm.kill();
         let boot = vm.con0();
         let files = files(world);
@@ -69,7 +72,7 @@ impl<'w> Victim<'w> {
     #[track_caller]
     fn start(&self) {
         self.vm.start();
-        recorded(&self.vm);
+        outlives(&self.vm);
     }
 
     /// Kills the monitor at its call of this number from now on, while it does what `act` asks for; the calls end when
@@ -83,7 +86,7 @@ impl<'w> Victim<'w> {
     /// The same, while the monitor does what a client asks for with these commands.
     fn kill_while(&self, call: u64, commands: &[&str]) -> Attempt {
         let injector = kills(self.vm.monitor_pid(), call, true);
-        let mut client = client(&self.vm, commands);
+        let mut client = silent(&mut self.vm.command(commands));
         let attempt = outcome(&injector, || client.try_wait().unwrap().is_some());
         wait_for("the client ends", || client.try_wait().unwrap());
         attempt
@@ -166,14 +169,6 @@ fn outcome(injector: &Injector, mut is_done: impl FnMut() -> bool) -> Attempt {
     })
 }
 
-/// Waits until the VM would outlive its monitor.
-#[track_caller]
-fn recorded(vm: &Vm<'_>) {
-    wait_for("the VM is recorded", || {
-        vm.file("run").exists().then_some(())
-    });
-}
-
 /// The state that the VM has and keeps.
 #[track_caller]
 fn lasting_state(vm: &Vm<'_>) -> String {
@@ -195,17 +190,6 @@ fn answers(vm: &Vm<'_>) {
     console.send("are you there\n");
     console.expect("are you there\n");
     console.leave();
-}
-
-/// The processes that outlive a monitor.
-fn processes(vm: &Vm<'_>) -> (i32, i32) {
-    (vm.pid("child_pid"), vm.pid("kernel_pid"))
-}
-
-/// How often a monitor has taken the VM over.
-fn adoptions(vm: &Vm<'_>) -> usize {
-    let log = fs::read_to_string(vm.file("log/monitor")).unwrap();
-    log.matches("adopted the running VM").count()
 }
 
 /// What is left of the text of con0 after boots that are whole, and ends of the kernel.
@@ -233,16 +217,6 @@ fn files(world: &World) -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     walk(&world.path().join("var"), &mut found);
     found
-}
-
-/// A client, which has no output.
-fn client(vm: &Vm<'_>, commands: &[&str]) -> Child {
-    silent(&mut vm.command(commands))
-}
-
-fn silent(command: &mut Command) -> Child {
-    let command = command.stdin(Stdio::null()).stdout(Stdio::null());
-    command.stderr(Stdio::null()).spawn().unwrap()
 }
 
 #[test]
@@ -329,7 +303,7 @@ fn while_a_vm_is_suspended_and_resumed() {
     let victim = Victim::new(&world);
     let vm = &victim.vm;
     victim.start();
-    let processes = processes(vm);
+    let processes = processes_that_stay(vm);
     for command in ["-suspend", "-continue"] {
         at_each_call(|call| {
             if command == "-continue" {
@@ -344,7 +318,7 @@ fn while_a_vm_is_suspended_and_resumed() {
                 vm.umlwatch(&["-continue"]).ok();
             }
             answers(vm);
-            assert_eq!(crate::processes(vm), processes, "{command}, call {call}");
+            assert_eq!(processes_that_stay(vm), processes, "{command}, call {call}");
             attempt
         });
     }
@@ -355,12 +329,11 @@ fn while_a_vm_is_suspended_and_resumed() {
 /// Has the guest write more than its console takes, kills the monitor meanwhile, and returns how long the log was.
 fn leave_flood(victim: &Victim<'_>) -> usize {
     let vm = &victim.vm;
-    let log = vm.file("log/con1");
-    let was = fs::read(&log).unwrap().len();
+    let was = fs::read(vm.file("log/con1")).unwrap().len();
     let mut console = vm.connect("con1");
     console.send(&format!("flood:con1:{FLOOD}\n"));
     wait_for("the flood begins", || {
-        (fs::metadata(&log).unwrap().len() > (was + 100) as u64).then_some(())
+        (logged(vm) > (was + 100) as u64).then_some(())
     });
     drop(console);
     was
@@ -371,7 +344,7 @@ fn leave_flood(victim: &Victim<'_>) -> usize {
 fn goes_on_as_it_was(victim: &Victim<'_>, was: usize, processes: (i32, i32), what: &str) {
     let vm = &victim.vm;
     assert_eq!(vm.state(), "running", "{what}");
-    assert_eq!(crate::processes(vm), processes, "{what}");
+    assert_eq!(processes_that_stay(vm), processes, "{what}");
     let log = vm.file("log/con1");
     let command = format!("flood:con1:{FLOOD}\n");
     let whole = wait_for("the flood is logged", || {
@@ -387,22 +360,35 @@ fn goes_on_as_it_was(victim: &Victim<'_>, was: usize, processes: (i32, i32), wha
     assert_eq!((wrong, whole.len()), (None, sent.len()), "{what}");
 }
 
-#[test]
-fn while_a_monitor_takes_a_vm_over() {
+/// Exchanges the monitor under a flood, and kills at each call. `attempt` gets the number of the call, and how long the
+/// log is when the flood is in it; a monitor is there when it returns.
+fn at_each_call_in_a_flood(what: &str, attempt: impl Fn(&Victim<'_>, u64, u64) -> Attempt) {
     let Some(world) = World::new() else { return };
     let victim = Victim::new(&world);
-    let vm = &victim.vm;
     victim.start();
-    let processes = processes(vm);
+    let processes = processes_that_stay(&victim.vm);
     at_each_call(|call| {
         let was = leave_flood(&victim);
-        let former = vm.monitor_pid();
-        send(former, Signal::KILL);
-        wait_for("the monitor is gone", || {
-            (!Path::new(&format!("/proc/{former}")).exists()).then_some(())
-        });
+        let attempt = attempt(&victim, call, (was + FLOOD) as u64);
+        goes_on_as_it_was(&victim, was, processes, &format!("{what}, call {call}"));
+        attempt
+    });
+    victim.vm.kill();
+    victim.is_clean("at last");
+}
+
+/// How long the log of con1 is.
+fn logged(vm: &Vm<'_>) -> u64 {
+    fs::metadata(vm.file("log/con1")).unwrap().len()
+}
+
+#[test]
+fn while_a_monitor_takes_a_vm_over() {
+    at_each_call_in_a_flood("adoption", |victim, call, end| {
+        let vm = &victim.vm;
+        kill_monitor(vm);
         // It becomes the next monitor when it is traced.
-        let umlmon = world.command("umlmon", &["-fg", vm.name()]);
+        let umlmon = victim.world.command("umlmon", &["-fg", vm.name()]);
         let mut command = Command::new("sh");
         command.args(["-c", "read go; exec \"$@\"", "sh"]);
         command.arg(umlmon.get_program()).args(umlmon.get_args());
@@ -410,9 +396,7 @@ fn while_a_monitor_takes_a_vm_over() {
         let mut next = pipes.stderr(Stdio::null()).spawn().unwrap();
         let injector = kills(i32::try_from(next.id()).unwrap(), call, false);
         next.stdin.take().unwrap().write_all(b"go\n").unwrap();
-        let log = vm.file("log/con1");
-        let end = (was + FLOOD) as u64;
-        let attempt = outcome(&injector, || fs::metadata(&log).unwrap().len() > end);
+        let attempt = outcome(&injector, || logged(vm) > end);
         drop(injector);
         if attempt == Attempt::Spared {
             // It is a child of this process, and the next one of nobody.
@@ -420,35 +404,22 @@ fn while_a_monitor_takes_a_vm_over() {
         }
         let _ = next.wait();
         vm.start_monitor().ok();
-        goes_on_as_it_was(&victim, was, processes, &format!("adoption, call {call}"));
         attempt
     });
-    vm.kill();
-    victim.is_clean("at last");
 }
 
 #[test]
 fn while_another_program_takes_its_place() {
-    let Some(world) = World::new() else { return };
-    let victim = Victim::new(&world);
-    let vm = &victim.vm;
-    victim.start();
-    let processes = processes(vm);
-    at_each_call(|call| {
-        let (was, before) = (leave_flood(&victim), adoptions(vm));
-        let monitor = vm.monitor_pid();
-        let log = vm.file("log/con1");
-        let end = (was + FLOOD) as u64;
-        let is_done = || adoptions(vm) > before && fs::metadata(&log).unwrap().len() > end;
+    at_each_call_in_a_flood("exchange", |victim, call, end| {
+        let vm = &victim.vm;
+        let (monitor, before) = (vm.monitor_pid(), adoptions(vm));
+        let is_done = || adoptions(vm) > before && logged(vm) > end;
         let attempt = victim.kill_at(call, || send(monitor, Signal::USR2), is_done);
         if attempt == Attempt::Killed {
             vm.start_monitor().ok();
         }
-        goes_on_as_it_was(&victim, was, processes, &format!("exchange, call {call}"));
         attempt
     });
-    vm.kill();
-    victim.is_clean("at last");
 }
 
 #[test]

@@ -3,33 +3,14 @@
 #![allow(clippy::unwrap_used)] // in functions beside the tests, too
 
 use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
-use e2e::{Chance, Login, Vm, World, flood};
-use rustix::process::{Pid, Signal, kill_process};
-
-/// How often the monitor is killed.
-fn kills() -> u32 {
-    let set = std::env::var("UMLMON_TEST_KILLS").ok();
-    set.and_then(|set| set.parse().ok()).unwrap_or(6)
-}
+use e2e::{Chance, Login, World, exchange_monitor, flood, kills, processes_that_stay};
 
 /// How much the guest writes on each of two consoles in a round, in bytes.
 const FLOOD: usize = 10_000_000;
 /// At most how long a monitor lives while it does, in milliseconds.
 const LONGEST: u64 = 60;
-
-/// Kills the monitor, and starts the next one.
-#[track_caller]
-fn exchange_monitor(vm: &Vm<'_>) {
-    let monitor = vm.monitor_pid();
-    kill_process(Pid::from_raw(monitor).unwrap(), Signal::KILL).unwrap();
-    e2e::wait_for("the monitor is gone", || {
-        (!Path::new(&format!("/proc/{monitor}")).exists()).then_some(())
-    });
-    vm.start_monitor().ok();
-}
 
 #[test]
 fn no_byte_of_two_consoles_is_lost_however_often_the_monitor_is_killed() {
@@ -40,8 +21,7 @@ fn no_byte_of_two_consoles_is_lost_however_often_the_monitor_is_killed() {
     let vm = world.vm("vm1").line("con1 = pty:con1");
     let vm = vm.disk(1, flood.clone()).guest(Login::RootShell).monitor();
     vm.start();
-    let processes = |vm: &Vm<'_>| (vm.pid("child_pid"), vm.pid("kernel_pid"));
-    let before = processes(&vm);
+    let before = processes_that_stay(&vm);
     let mut console = vm.connect("con1");
     console.expect("# ");
     // Raw, or the terminals of the guest would make two bytes of some. The shell echoes the line before it runs.
@@ -52,8 +32,8 @@ fn no_byte_of_two_consoles_is_lost_however_often_the_monitor_is_killed() {
     console.expect("RAW\n");
     drop(console);
     let mut chance = Chance::new();
-    let (mut killed, mut round) = (0, 0);
-    while killed < kills() {
+    let (kills, mut killed, mut round) = (kills(6), 0, 0);
+    while killed < kills {
         round += 1;
         // Each in log files of its own, so that they do not fill the disk.
         let logs = ["con0", "con1"].map(|log| vm.file("log").join(log));
@@ -65,7 +45,7 @@ fn no_byte_of_two_consoles_is_lost_however_often_the_monitor_is_killed() {
         vm.expect_log("con0", &begin, b"");
         drop(console);
         let is_whole = |log| fs::metadata(log).is_ok_and(|log| log.len() >= FLOOD as u64);
-        while killed < kills() && !logs.iter().all(is_whole) {
+        while killed < kills && !logs.iter().all(is_whole) {
             std::thread::sleep(Duration::from_millis(chance.below(LONGEST)));
             exchange_monitor(&vm);
             killed += 1;
@@ -73,6 +53,6 @@ fn no_byte_of_two_consoles_is_lost_however_often_the_monitor_is_killed() {
         vm.expect_log("con1", &begin, &flood);
         vm.expect_log("con0", &begin, &flood);
     }
-    assert_eq!(processes(&vm), before);
+    assert_eq!(processes_that_stay(&vm), before);
     vm.kill();
 }

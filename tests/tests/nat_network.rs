@@ -11,7 +11,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::process::Command;
 
 use e2e::network::{enter, ip, join_lan, snapshot};
-use e2e::{Vm, World, free_port, kill_with_vm, run, wait_for};
+use e2e::{Vm, World, free_port, is_gone, kill_with_vm, run, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -47,12 +47,6 @@ fn server(world: &World) -> Option<i32> {
     let networks = networks(world);
     let pid = networks.iter().find(|it| it["name"] == "uml")?["server_pid"].as_i64()?;
     i32::try_from(pid).ok()
-}
-
-fn is_gone(pid: i32) {
-    wait_for("its end", || {
-        (!fs::exists(format!("/proc/{pid}/exe")).unwrap()).then_some(())
-    });
 }
 
 /// All that the host has for two VMs and a forwarded port.

@@ -5,17 +5,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Child;
 use std::time::Duration;
 
-use e2e::{Chance, Console, Vm, World, flood, put, wait_for};
+use e2e::{Chance, Console, Vm, World, flood, kills, put, silent, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
-
-/// How often the monitor is killed.
-fn kills() -> u32 {
-    let set = std::env::var("UMLMON_TEST_KILLS").ok();
-    set.and_then(|set| set.parse().ok()).unwrap_or(20)
-}
 
 /// At most how long after the beginning of something it is killed.
 const LATEST: u64 = 80;
@@ -114,11 +108,6 @@ fn may_follow(before: &Place, deed: Deed, after: &Place) -> bool {
         Type("reboot\n") => unchanged || ["inactive", "running"].contains(&&*after.state),
         _ => unchanged,
     }
-}
-
-fn silent(command: &mut Command) -> Child {
-    let command = command.stdin(Stdio::null()).stdout(Stdio::null());
-    command.stderr(Stdio::null()).spawn().unwrap()
 }
 
 /// Something that was begun.
@@ -257,7 +246,7 @@ fn whatever_a_vm_does() {
     let boot = vm.con0();
     let mut chance = Chance::new();
     let mut before = Place::of(&vm);
-    for round in 0..kills() {
+    for round in 0..kills(20) {
         let deed = match DEEDS[usize::try_from(chance.below(DEEDS.len() as u64)).unwrap()] {
             // What is typed while the guest does not read is obeyed later.
             Type(_) if before.state == "suspended" => Ask("-continue"),

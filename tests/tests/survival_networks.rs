@@ -7,14 +7,13 @@
 )]
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::PathBuf;
 use std::process::Command;
 
 use e2e::network::{enter, ip, ip_of, join_lan, snapshot};
 use e2e::{
-    Vm, World, exchange_monitor, free_port, kill_monitor, kill_with_vm, outlives,
-    processes_that_stay, run, wait_for,
+    Vm, World, adoptions, can_be_had, exchange_monitor, free_port, is_gone, kill_monitor,
+    kill_with_vm, outlives, processes_that_stay, run, wait_for,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -114,7 +113,7 @@ fn interfaces_stay_as_they_are() {
         }
         let monitor = vm.monitor_pid();
         signal(monitor, Signal::USR2);
-        wait_for("the next program", || adoptions(&vm, 3));
+        wait_for("the next program", || (adoptions(&vm) == 3).then_some(()));
         wait_for("it answers", || {
             (vm.umlwatch(&["-info"]).status == Some(0)).then_some(())
         });
@@ -131,12 +130,6 @@ fn interfaces_stay_as_they_are() {
         vm.umlwatch(&["-kill"]).ok();
         wait_inactive(&world, &vm, &before);
     }
-}
-
-/// Whether so many monitors have adopted the VM.
-fn adoptions(vm: &Vm<'_>, times: usize) -> Option<()> {
-    let log = fs::read_to_string(vm.file("log/monitor")).unwrap();
-    (log.matches("adopted the running VM").count() == times).then_some(())
 }
 
 #[test]
@@ -195,16 +188,6 @@ fn connector(vm: &Vm<'_>) -> i32 {
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
     assert_eq!(name, "slirp4netns\n");
     pid
-}
-
-fn is_gone(pid: i32) {
-    wait_for("its end", || {
-        (!fs::exists(format!("/proc/{pid}/exe")).unwrap()).then_some(())
-    });
-}
-
-fn can_be_had(port: u16) -> bool {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
 #[test]

@@ -13,7 +13,8 @@ use std::process::Command;
 use e2e::lan::{BY_DHCP, Neighbour};
 use e2e::network::{enter, ip, snapshot};
 use e2e::{
-    Login, Shell, Vm, World, free_port, kill_monitor, outlives, processes_that_stay, run, wait_for,
+    Login, Shell, Vm, World, adoptions, free_port, kill_monitor, outlives, processes_that_stay,
+    run, wait_for,
 };
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -40,10 +41,7 @@ impl Exchange {
                 let monitor = Pid::from_raw(vm.monitor_pid()).unwrap();
                 kill_process(monitor, Signal::USR2).unwrap();
                 while_gone();
-                wait_for("the next program", || {
-                    let log = std::fs::read_to_string(vm.file("log/monitor")).unwrap();
-                    log.contains("adopted the running VM").then_some(())
-                });
+                wait_for("the next program", || (adoptions(vm) > 0).then_some(()));
             }
         }
     }

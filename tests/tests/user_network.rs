@@ -6,7 +6,7 @@ use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 
 use e2e::network::{enter, join_lan, snapshot};
-use e2e::{Vm, World, free_port, kill_with_vm, wait_for};
+use e2e::{Vm, World, can_be_had, free_port, is_gone, kill_with_vm, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 
 fn world() -> Option<World> {
@@ -39,16 +39,6 @@ fn connector(monitor: i32) -> Option<i32> {
 fn wait_for_connector(vm: &Vm<'_>) -> i32 {
     let monitor = vm.monitor_pid();
     wait_for("the process", || connector(monitor))
-}
-
-fn is_gone(pid: i32) {
-    wait_for("its end", || {
-        (!fs::exists(format!("/proc/{pid}/exe")).unwrap()).then_some(())
-    });
-}
-
-fn can_be_had(port: u16) -> bool {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
 #[test]
