@@ -154,6 +154,19 @@ impl Line {
             .collect()
     }
 
+    /// That there is no operand.
+    ///
+    /// # Errors
+    /// A usage error that names the first one, and why there is to be none.
+    pub fn no_operand(&self, why: &str) -> Result<(), Failure> {
+        match self.text_operands()?.first() {
+            None => Ok(()),
+            Some(operand) => Err(Failure::usage(format_args!(
+                "unexpected '{operand}': {why}"
+            ))),
+        }
+    }
+
     /// The only operand.
     ///
     /// # Errors

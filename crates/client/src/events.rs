@@ -29,8 +29,18 @@ impl Place {
         Place { last, time_ms }
     }
 
+    /// After the latest event. `read` gives the page after the event with a number.
+    ///
+    /// # Errors
+    /// Those of `read`.
+    pub fn now<E>(mut read: impl FnMut(u64) -> Result<EventPage, E>) -> Result<Place, E> {
+        let last = read(FROM_NOW)?.last;
+        let page = read(Place::after(last).before())?;
+        Ok(Place::at(last, &page))
+    }
+
     /// After the event with this number, which is in this page if it is still kept.
-    pub fn at(last: u64, page: &EventPage) -> Place {
+    fn at(last: u64, page: &EventPage) -> Place {
         let known = page.events.iter().find(|event| event.number == last);
         let time_ms = known.map(|event| event.time_ms);
         Place { last, time_ms }

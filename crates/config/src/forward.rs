@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::names::number;
+use crate::names::{as_text, number};
 use crate::values::one_of;
 
 /// The protocol of a port.
@@ -70,18 +70,7 @@ impl FromStr for Forward {
     }
 }
 
-impl TryFrom<String> for Forward {
-    type Error = Error;
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
-    }
-}
-
-impl From<Forward> for String {
-    fn from(forward: Forward) -> String {
-        forward.to_string()
-    }
-}
+as_text!(Forward);
 
 impl fmt::Display for Forward {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::form::Form;
-use crate::names::number;
+use crate::names::{as_text, number};
 use crate::values::unknown_form;
 
 /// A hardware (Ethernet) address of one interface, never a group address. Displays as `0A:12:BC:AF:32:00`.
@@ -79,18 +79,7 @@ impl FromStr for MacAddr {
     }
 }
 
-impl TryFrom<String> for MacAddr {
-    type Error = Error;
-    fn try_from(text: String) -> Result<Self> {
-        text.parse()
-    }
-}
-
-impl From<MacAddr> for String {
-    fn from(address: MacAddr) -> String {
-        address.to_string()
-    }
-}
+as_text!(MacAddr);
 
 impl fmt::Display for MacAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

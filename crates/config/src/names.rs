@@ -73,6 +73,26 @@ macro_rules! checked_text {
     };
 }
 
+/// A value is kept by serde as its text, which is what `try_from = "String", into = "String"` need.
+macro_rules! as_text {
+    ($name:ident) => {
+        impl TryFrom<String> for $name {
+            type Error = $crate::Error;
+            fn try_from(text: String) -> $crate::Result<Self> {
+                text.parse()
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(value: $name) -> String {
+                value.to_string()
+            }
+        }
+    };
+}
+
+pub(crate) use as_text;
+
 checked_text! {
     /// The name of a virtual machine: `[A-Za-z0-9][A-Za-z0-9._-]{0,62}`. Not `shared` and `directory`, which are
     /// directories beside those of the VMs, and not `GLOBAL`, in any case.

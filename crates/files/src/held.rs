@@ -190,10 +190,7 @@ impl HeldDir {
     /// # Errors
     /// Those of open(2) and read(2).
     pub fn content(&self, name: &str) -> io::Result<Vec<u8>> {
-        let mut content = Vec::new();
-        let file = self.open_file(name, OFlags::RDONLY)?;
-        file.take(MAX_CONTENT).read_to_end(&mut content)?;
-        Ok(content)
+        read(&self.open_file(name, OFlags::RDONLY)?)
     }
 
     /// Whether the open file is the one that has this name now.
@@ -210,7 +207,7 @@ impl HeldDir {
     /// If the file is another one by now; those of open(2), flock(2) and read(2).
     pub fn take_over(&self, name: &str, file: &File) -> io::Result<(Vec<u8>, File)> {
         let own = self.another(name, file)?;
-        Ok((self.content(name)?, own))
+        Ok((read(&own)?, own))
     }
 
     /// A file that is held, opened once more and with another lock, which is not lost when somebody unlocks the first.
@@ -291,6 +288,12 @@ impl HeldDir {
         }
         written
     }
+}
+
+fn read(file: &File) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    file.take(MAX_CONTENT).read_to_end(&mut content)?;
+    Ok(content)
 }
 
 /// What a file is called before it takes its place.

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use cli::{Exit, Failure};
-use client::events::{FROM_NOW, Place, WAIT_MS, ends_monitor, line, lines, present_state, remark};
+use client::events::{Place, WAIT_MS, ends_monitor, line, lines, present_state, remark};
 use client::{Client, Monitor, answered, broken};
 use config::{Config, VmName};
 use rpc_xdr::client::{ClientError, Ticket};
@@ -147,18 +147,17 @@ impl<'a> Listener<'a> {
     fn connect(&self) -> Result<(Open, String, Place), Failure> {
         let client = Client::at(&self.vm, self.config.global.ctrl(&self.vm));
         let mut monitor = client.with_limit(PATIENCE).connect()?.monitor;
-        let mut read = |after, wait_ms| {
-            let page = monitor.event_read(&EventReadArgs { after, wait_ms });
+        let mut read = |after| {
+            let page = monitor.event_read(&EventReadArgs { after, wait_ms: 0 });
             answered(page.map(EventReadResult::into_result))
         };
         let (place, last) = match self.place {
             None => {
-                let last = read(FROM_NOW, 0)?.last;
-                let known = read(Place::after(last).before(), 0)?;
-                (Place::at(last, &known), last)
+                let place = Place::now(read)?;
+                (place, place.last())
             }
             Some(mut place) => {
-                let page = read(place.before(), 0)?;
+                let page = read(place.before())?;
                 place.find(&page);
                 (place, page.last)
             }

@@ -22,11 +22,7 @@ fn main() -> ExitCode {
 }
 
 fn run(line: Line) -> Result<Exit, Failure> {
-    if let Some(operand) = line.text_operands()?.first() {
-        return Err(Failure::usage(format_args!(
-            "unexpected '{operand}': one umldir serves all VMs"
-        )));
-    }
+    line.no_operand("one umldir serves all VMs")?;
     daemon::run(line.config_or(Config::DEFAULT_PATH), line.has("fg"))?;
     Ok(Exit::Done)
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 use config::VmName;
 use pty::Held;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
 use crate::channels::ChannelRecord;
@@ -119,11 +119,11 @@ pub fn running(boot: &str, child: Process) -> io::Result<Option<OwnedFd>> {
     Ok((is_same && !has_ended(&pidfd, Duration::ZERO)).then_some(pidfd))
 }
 
-/// Whether it has ended by then, with all processes of the VM.
-fn has_ended(pidfd: &OwnedFd, within: Duration) -> bool {
+/// Whether a process has ended by then; that of a VM with all processes of that.
+pub fn has_ended(pidfd: &OwnedFd, within: Duration) -> bool {
     let mut ended = [PollFd::new(pidfd, PollFlags::IN)];
     let within = Timespec::try_from(within).unwrap_or_default();
-    !matches!(poll(&mut ended, Some(&within)), Ok(0))
+    !matches!(retry_on_intr(|| poll(&mut ended, Some(&within))), Ok(0))
 }
 
 /// Whether a process was just ending, as one that has died with its monitor, and has ended now. Such a one has no

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use cli::{Exit, Failure};
-use client::events::{FROM_NOW, Place, WAIT_MS, ends_monitor, line, lines, present_state, remark};
+use client::events::{Place, WAIT_MS, ends_monitor, line, lines, present_state, remark};
 use client::{Monitor, Stream, answered, broken, signals};
 use nix::sys::signal::Signal;
 use rpc_xdr::client::ClientError;
@@ -17,20 +17,13 @@ impl Runner {
     /// restarted has not ended.
     pub(crate) fn events(&mut self) -> Result<(), Failure> {
         let mut signals = Interruption::hold()?;
-        let args = EventReadArgs {
-            after: FROM_NOW,
-            wait_ms: 0,
-        };
-        let begin = self.call(|client| Ok(client.event_read(&args)?.into_result()))?;
-        let args = EventReadArgs {
-            after: Place::after(begin.last).before(),
-            ..args
-        };
-        let known = self.call(|client| Ok(client.event_read(&args)?.into_result()))?;
+        let mut place = Place::now(|after| {
+            let args = EventReadArgs { after, wait_ms: 0 };
+            self.call(|client| Ok(client.event_read(&args)?.into_result()))
+        })?;
         let info = self.call(|client| Ok(client.vm_info()?.into_result()))?;
         let (vm, json) = (self.vm().to_string(), self.style().json);
-        self.print(&line(&vm, &present_state(&info, begin.last), json))?;
-        let mut place = Place::at(begin.last, &known);
+        self.print(&line(&vm, &present_state(&info, place.last()), json))?;
         let mut ends = false;
         let signal = loop {
             let page = self.events_after(place, &mut signals)?;

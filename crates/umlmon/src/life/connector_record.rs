@@ -3,9 +3,8 @@
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::retry_on_intr;
 use rustix::process::{Signal, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 
@@ -18,10 +17,7 @@ use crate::survivor;
 const NAME: &str = "connections";
 
 /// How long a process may take to end. It takes milliseconds.
-const PATIENCE: Timespec = Timespec {
-    tv_sec: 5,
-    tv_nsec: 0,
-};
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is in it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -67,8 +63,7 @@ pub fn end_left(vm_dir: BorrowedFd<'_>) -> io::Result<()> {
     if let Some(left) = running(vm_dir)? {
         // It may have ended by now.
         let _ = pidfd_send_signal(&left.pidfd, Signal::KILL);
-        let mut ended = [PollFd::new(&left.pidfd, PollFlags::IN)];
-        if retry_on_intr(|| poll(&mut ended, Some(&PATIENCE)))? == 0 {
+        if !survivor::has_ended(&left.pidfd, PATIENCE) {
             return Err(io::ErrorKind::TimedOut.into());
         }
     }
