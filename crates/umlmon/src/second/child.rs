@@ -188,12 +188,7 @@ impl Keeping<'_> {
                 report(self.pipe, &FromChild::Holds { numbers });
                 true
             }
-            (ToChild::Outlive, _) => {
-                let outlives = set_parent_process_death_signal(None).is_ok();
-                // From here on it waits.
-                sys::release_free_memory();
-                outlives
-            }
+            (ToChild::Outlive, _) => set_parent_process_death_signal(None).is_ok(),
             (ToChild::Report, end) => {
                 end.iter().for_each(|end| report(self.pipe, end));
                 true
