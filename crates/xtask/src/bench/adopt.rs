@@ -6,8 +6,9 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
+use super::conserver::signal;
 use super::installation::{self, Installation, PATIENCE, VM};
 use super::line::Line;
 use super::report::Figure;
@@ -57,11 +58,6 @@ fn rounds(mut round: impl FnMut() -> anyhow::Result<f64>) -> anyhow::Result<f64>
         .map(|_| round())
         .collect::<anyhow::Result<_>>()?;
     quantile(&taken, 0.99)
-}
-
-fn signal(pid: u32, signal: Signal) -> anyhow::Result<()> {
-    let pid = Pid::from_raw(pid.try_into()?).context("there is no monitor")?;
-    kill_process(pid, signal).context("cannot send a signal to the monitor")
 }
 
 fn await_that(what: &str, is_so: impl Fn() -> anyhow::Result<bool>) -> anyhow::Result<()> {

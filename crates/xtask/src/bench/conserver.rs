@@ -124,9 +124,11 @@ impl Conserver {
     }
 }
 
-fn signal(process: u32, signal: Signal) -> anyhow::Result<()> {
+/// Sends a signal to a process, which must be there.
+pub(super) fn signal(process: u32, signal: Signal) -> anyhow::Result<()> {
     let pid = Pid::from_raw(process.try_into()?).context("there is no such process")?;
-    kill_process(pid, signal).with_context(|| format!("cannot send {signal:?} to conserver"))
+    kill_process(pid, signal)
+        .with_context(|| format!("cannot send {signal:?} to process {process}"))
 }
 
 impl Drop for Conserver {

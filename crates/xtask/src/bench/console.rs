@@ -182,7 +182,7 @@ fn cost(processes: &[u32], lines: &mut [Line], word: &str, flood: &[u8]) -> anyh
 }
 
 /// What these processes have used so far, in milliseconds.
-fn processor_time(processes: &[u32]) -> anyhow::Result<f64> {
+pub(super) fn processor_time(processes: &[u32]) -> anyhow::Result<f64> {
     let of_one = |pid: &u32| -> anyhow::Result<f64> {
         let path = format!("/proc/{pid}/stat");
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;

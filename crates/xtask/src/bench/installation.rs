@@ -180,7 +180,12 @@ impl Installation {
 
     /// The process of the monitor, without asking it.
     pub(super) fn monitor(&self) -> anyhow::Result<u32> {
-        let path = self.run_directory().join(format!("{VM}.pid"));
+        self.daemon(VM)
+    }
+
+    /// The process of a daemon whose pid file has this name, without its ending.
+    pub(super) fn daemon(&self, name: &str) -> anyhow::Result<u32> {
+        let path = self.run_directory().join(format!("{name}.pid"));
         let number = fs::read_to_string(&path).context("there is no pid file")?;
         let number = number.trim().parse();
         number.with_context(|| format!("{} has no number", path.display()))

@@ -141,7 +141,7 @@ fn begin(command: &mut Command, port: u16) -> anyhow::Result<Child> {
     Ok(child)
 }
 
-fn free_port() -> anyhow::Result<u16> {
+pub(super) fn free_port() -> anyhow::Result<u16> {
     let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("there is no port")?;
     Ok(free.local_addr()?.port())
 }

@@ -2,17 +2,19 @@
 //! VMs costs (cargo xtask bench).
 
 use std::fs::{self, Permissions};
-use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use xtask::browse::browse;
 
+use super::conserver::signal;
+use super::console::processor_time;
 use super::installation::{self, Installation};
 use super::many::{name, others};
+use super::redirectors::free_port;
 use super::report::Figure;
 use super::subject::{Subject, program};
 use crate::steps::output;
@@ -81,45 +83,23 @@ fn watch(installation: &Installation) -> anyhow::Result<f64> {
     for n in 1..=BUSY {
         consoles.push(installation.console_of(&name(n))?);
     }
-    let pid = number_in(&installation.run_directory().join("_umlweb.pid"))?;
-    let (begun, before) = (Instant::now(), processor_time(pid)?);
+    let umlweb = [installation.daemon("_umlweb")?];
+    let (begun, before) = (Instant::now(), processor_time(&umlweb)?);
     while begun.elapsed() < WATCHED {
         std::thread::sleep(Duration::from_secs(1));
         for console in &mut consoles {
             console.send("something happens\n")?;
         }
     }
-    Ok((processor_time(pid)? - before) / begun.elapsed().as_secs_f64())
-}
-
-/// What a process has used, in milliseconds (proc_pid_stat(5)).
-fn processor_time(pid: Pid) -> anyhow::Result<f64> {
-    let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
-    let text = fs::read_to_string(&path).context("umlweb has ended")?;
-    // Behind the name, which can be anything.
-    let (_, fields) = text.rsplit_once(") ").context("no fields")?;
-    let ticks = fields.split(' ').skip(11).take(2).map(str::parse::<f64>);
-    // A tick is a hundredth of a second.
-    Ok(ticks.sum::<Result<f64, _>>().context("no number")? * 10.0)
-}
-
-fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-fn number_in(path: &PathBuf) -> anyhow::Result<Pid> {
-    let text = fs::read_to_string(path).context("there is no pid file")?;
-    let number = text.trim().parse().context("it has no number")?;
-    Pid::from_raw(number).context("it has no number")
+    Ok((processor_time(&umlweb)? - before) / begun.elapsed().as_secs_f64())
 }
 
 /// umldir and umlweb, ended with the value.
-struct Daemons([PathBuf; 2]);
+struct Daemons<'i>(&'i Installation);
 
-impl Daemons {
-    fn start(installation: &Installation) -> anyhow::Result<Daemons> {
-        let run = installation.run_directory();
-        let daemons = Daemons(["_umlweb.pid", "directory.pid"].map(|name| run.join(name)));
+impl Daemons<'_> {
+    fn start(installation: &Installation) -> anyhow::Result<Daemons<'_>> {
+        let daemons = Daemons(installation);
         for program in ["umldir", "umlweb"] {
             output(&mut installation.command(program, &[]))?;
         }
@@ -127,12 +107,13 @@ impl Daemons {
     }
 }
 
-impl Drop for Daemons {
+impl Drop for Daemons<'_> {
     fn drop(&mut self) {
-        for pid in self.0.iter().filter_map(|path| number_in(path).ok()) {
+        for pid in ["_umlweb", "directory"].map(|name| self.0.daemon(name)) {
+            let Ok(pid) = pid else { continue };
             // It may have ended already.
-            let _ = kill_process(pid, Signal::TERM);
-            let proc = PathBuf::from(format!("/proc/{}", pid.as_raw_nonzero()));
+            let _ = signal(pid, Signal::TERM);
+            let proc = PathBuf::from(format!("/proc/{pid}"));
             let until = Instant::now() + PATIENCE;
             while proc.exists() && Instant::now() < until {
                 std::thread::sleep(Duration::from_millis(10));
