@@ -10,7 +10,7 @@ use crate::{json, words};
 /// How long one call waits for an event, in milliseconds.
 pub const WAIT_MS: u32 = 60_000;
 /// The number that stands for "only events from now on".
-pub const FROM_NOW: u64 = u64::MAX;
+const FROM_NOW: u64 = u64::MAX;
 
 /// Where a listener is among the events of a VM, so that it can go on after the monitor was restarted: the next one may
 /// have kept them, or count from 1 again.
