@@ -96,7 +96,8 @@ fn control_groups_of_version_2_bound_a_vm() {
          {group}; (echo 0 > cgroup.procs; exec tail /dev/zero) || true\n\
          grep -q 'oom_kill [1-9]' memory.events",
     ));
-    host.shell("umlmon vm1; umlwatch vm1 -start-with fake=kill-yourself -wait 30");
+    // It may end before it counts as started; either way, that is not the end that the group counted.
+    host.shell("umlmon vm1; umlwatch vm1 -start-with fake=kill-yourself -wait 30 || true");
     let said = host.shell(INFO);
     assert!(said.contains("ended by signal 9"), "{said}");
     host.shell(&format!("umladmin stop; {NO_GROUP}"));

@@ -225,7 +225,8 @@ fn a_log_with_times_that_is_begun_anew_has_each_line_once() {
         assert!(stamped || n == 0, "{}", line.escape_ascii());
         text.extend_from_slice(if stamped { &line[21..] } else { line });
     }
-    assert!(text.len() > 300_000 && flood.ends_with(&text));
+    // The older file at least: two thirds of its 400,000 bytes are text.
+    assert!(text.len() > 250_000 && flood.ends_with(&text));
 }
 
 #[test]
