@@ -363,13 +363,6 @@ impl Channel {
 
     /// Reads what is there, up to a limit; returns whether that was all.
     pub(crate) fn drain(&self) -> bool {
-        let all = self.drain_unsettled();
-        self.output.settle();
-        all
-    }
-
-    /// As [`Channel::drain`], but leaves what readers need not wait for.
-    fn drain_unsettled(&self) -> bool {
         let answer = |answers: &[u8]| self.answer(answers);
         let drained = self.output.drain(self.endpoint.master(), answer);
         if drained.any {
@@ -462,15 +455,8 @@ fn addresses(bytes: &[u8]) -> bool {
 
 /// Reads the terminal into its channel, whether or not clients watch.
 async fn read_for_ever(endpoint: Rc<Endpoint>, channel: Weak<Channel>) {
-    let drain = || {
-        channel
-            .upgrade()
-            .is_none_or(|channel| channel.drain_unsettled())
-    };
+    let drain = || channel.upgrade().is_none_or(|channel| channel.drain());
     while endpoint.when_readable(drain).await.is_ok() {
-        // Now those who wait for output get it.
         tokio::task::yield_now().await;
-        let channel = channel.upgrade();
-        channel.iter().for_each(|channel| channel.output.settle());
     }
 }

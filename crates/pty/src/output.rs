@@ -3,8 +3,7 @@
 //!
 //! The order of the steps for a piece decides that. It is moved into the pipe; it is put into the history; the state
 //! says that it is there, that it is pending, and where the log ends; it is drawn, and appended to the log; it is taken
-//! out of the pipe; the state says that it is not pending. Readers get it before the last two steps. So the next
-//! monitor finds one of these:
+//! out of the pipe; the state says that it is not pending. So the next monitor finds one of these:
 //!
 //! | state | pipe | then |
 //! |---|---|---|
@@ -40,8 +39,6 @@ pub(crate) struct Output {
     screen: RefCell<Option<Screen>>,
     sizes: RefCell<Sizes>,
     log: RefCell<Option<Log>>,
-    /// The latest piece, if it is still in the pipe: all else is done with it.
-    processed: RefCell<Option<Vec<u8>>>,
     /// How much of the output the view in the memory shows.
     viewed: Cell<u64>,
     /// An error of the memory has been told.
@@ -112,7 +109,6 @@ impl Output {
             screen: RefCell::default(),
             sizes: RefCell::default(),
             log: RefCell::new(log),
-            processed: RefCell::default(),
             viewed: Cell::new(0),
             told: Cell::new(false),
         }
@@ -175,18 +171,15 @@ impl Output {
 
     /// Writes all that the next monitor must know into the memory, and calls `with` with that.
     pub(crate) fn with_memory<T>(&self, with: impl FnOnce(&Memory) -> T) -> T {
-        self.settle();
         self.say(0, self.log().as_ref().and_then(Log::gap));
         self.say_view();
         with(self.history.borrow().memory())
     }
 
-    /// Reads what the terminal has, up to a limit. `answer` gets what the screen answers to the guest. Afterwards
-    /// [`Output::settle`] is due.
+    /// Reads what the terminal has, up to a limit. `answer` gets what the screen answers to the guest.
     pub(crate) fn drain(&self, master: BorrowedFd<'_>, answer: impl Fn(&[u8])) -> Drained {
         let mut any = false;
         for _ in 0..PIECES_IN_A_ROW {
-            self.settle();
             let filled = self.transit.fill(master);
             let processed = self.process(&answer);
             any |= processed;
@@ -223,19 +216,9 @@ impl Output {
         if let Some(log) = &mut *log {
             log.append(&piece);
         }
-        drop(log);
-        self.processed.replace(Some(piece));
-    }
-
-    /// Takes the latest piece out of the pipe, and writes that into the memory. Readers need not wait for that, so they
-    /// are woken before.
-    pub(crate) fn settle(&self) {
-        let Some(piece) = self.processed.take() else {
-            return;
-        };
         let consumed = self.transit.consume(piece);
         self.tell(consumed);
-        self.say(0, self.log().as_ref().and_then(Log::gap));
+        self.say(0, log.as_ref().and_then(Log::gap));
         let since_view = self.range().end - self.viewed.get();
         // As long as what is kept reaches back to the view, the screen can be made again.
         if since_view > self.history.borrow().memory().ring() as u64 / 2 {

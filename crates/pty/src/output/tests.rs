@@ -55,7 +55,6 @@ impl Parts {
 
     fn drain(&self, output: &Output) {
         output.drain(self.endpoint.master(), |_| {});
-        output.settle();
     }
 }
 
@@ -136,7 +135,6 @@ fn each_step_can_be_the_last() {
             parts.write(&first, BEFORE);
             parts.drain(&first);
             first.process(&|_: &[u8]| {});
-            first.settle();
             parts.write(&first, PIECE);
             do_steps(&first, &parts, *steps, *written);
             let second = next(&first, Some(parts.log())).unwrap();
@@ -144,7 +142,6 @@ fn each_step_can_be_the_last() {
             parts.drain(&second);
             parts.write(&second, b" and\nthe next");
             second.process(&|_: &[u8]| {});
-            second.settle();
             let third = next(&second, Some(parts.log())).unwrap();
             for output in [&second, &third] {
                 assert_eq!(
@@ -186,7 +183,6 @@ fn the_screen_comes_back_although_its_beginning_is_forgotten() {
         let (_, inlet) = first.transit.ends();
         rustix::io::write(inlet, text.as_bytes()).unwrap();
         first.process(&|_: &[u8]| {});
-        first.settle();
     };
     process("\x1b[31;44m\x1b[5;20rheading\x1b[5;1H");
     for n in 0..1000 {
@@ -227,7 +223,6 @@ fn any_memory_is_adopted_or_refused() {
         first.resize_history(4096).unwrap();
         parts.write(&first, BEFORE);
         first.process(&|_: &[u8]| {});
-        first.settle();
         parts.write(&first, PIECE);
         let (end, stat) = (first.range().end, parts.log().intent().unwrap().end);
         let number = |random: &mut fastrand::Rng| match random.u8(..5) {
@@ -260,7 +255,6 @@ fn any_memory_is_adopted_or_refused() {
             parts.write(&second, b"more");
             parts.drain(&second);
             second.process(&|_: &[u8]| {});
-            second.settle();
             let _ = (
                 second.tail(3),
                 second.peek(0, usize::MAX),
