@@ -1,7 +1,8 @@
 //! How much memory a monitor takes, alone and with a VM, against conmon (cargo xtask bench).
 //!
-//! USS is what a process has for itself, and would be free without it; PSS counts shared pages in proportion. Both are
-//! in the kernel's `smaps_rollup`.
+//! Own memory is what a process has written, and would be free without it. A page of a program's file is not: the host
+//! keeps it in its cache. PSS counts such pages too, each in proportion to those who have it mapped. Both are in the
+//! kernel's `smaps_rollup` (proc(5)).
 
 use std::fs;
 use std::path::Path;
@@ -19,9 +20,9 @@ use super::subject::Subject;
 pub(super) const SUBJECT: Subject = Subject {
     name: "memory",
     metrics: &[
-        "memory-idle-uss",
+        "memory-idle-own",
         "memory-idle-pss",
-        "memory-vm-uss",
+        "memory-vm-own",
         "memory-vm-pss",
     ],
     packages: &["conmon", "user-mode-linux", "busybox-static", "e2fsprogs"],
@@ -34,7 +35,7 @@ const SETTLED: Duration = Duration::from_millis(500);
 /// In KB.
 #[derive(Debug, PartialEq, Clone, Copy)]
 pub(super) struct Memory {
-    uss: f64,
+    own: f64,
     pub(super) pss: f64,
 }
 
@@ -65,9 +66,9 @@ fn measure() -> anyhow::Result<Vec<Figure>> {
         Figure::of_pairs(metric, "KB", &pairs)
     };
     Ok(vec![
-        figure("memory-idle-uss", |r| r.idle.uss, |r| r.conmon.uss)?,
+        figure("memory-idle-own", |r| r.idle.own, |r| r.conmon.own)?,
         figure("memory-idle-pss", |r| r.idle.pss, |r| r.conmon.pss)?,
-        figure("memory-vm-uss", |r| r.vm.uss, |r| r.conmon.uss)?,
+        figure("memory-vm-own", |r| r.vm.own, |r| r.conmon.own)?,
         figure("memory-vm-pss", |r| r.vm.pss, |r| r.conmon.pss)?,
     ])
 }
@@ -122,7 +123,7 @@ fn child_of(monitor: u32) -> anyhow::Result<u32> {
 impl Memory {
     fn and(self, other: Memory) -> Memory {
         Memory {
-            uss: self.uss + other.uss,
+            own: self.own + other.own,
             pss: self.pss + other.pss,
         }
     }
@@ -141,7 +142,7 @@ fn parse(text: &str) -> Option<Memory> {
         line.trim().strip_suffix(" kB")?.parse().ok()
     };
     Some(Memory {
-        uss: value("Private_Clean:")? + value("Private_Dirty:")?,
+        own: value("Private_Dirty:")?,
         pss: value("Pss:")?,
     })
 }
@@ -155,11 +156,11 @@ mod tests {
         let text = "5581-7ffc ---p 00000000 00:00 0    [rollup]\nRss:    2116 kB\nPss:     1022 kB\n\
             Pss_Dirty:   300 kB\nPrivate_Clean:  600 kB\nPrivate_Dirty:   364 kB\n";
         let memory = Memory {
-            uss: 964.0,
+            own: 364.0,
             pss: 1022.0,
         };
         assert_eq!(parse(text), Some(memory));
         assert_eq!(parse("Pss: 1 kB\n"), None);
-        assert!(of(std::process::id()).unwrap().uss > 0.0);
+        assert!(of(std::process::id()).unwrap().own > 0.0);
     }
 }
