@@ -37,14 +37,18 @@ pub fn empty_bounding_set() -> io::Result<()> {
 }
 
 /// Gives memory that is not used any more back to the host: what was freed (malloc_trim(3)), in the main thread what of
-/// the stack is below the caller's frame, and the code, of which only what is executed from now on comes back. For the
-/// end of a phase that needed much of them. It takes some microseconds.
+/// the stack is below the caller's frame, and the code of the program, of which only what is executed from now on comes
+/// back. For the end of a phase that needed much of them. It takes some microseconds. Without `/proc`, which the second
+/// process does not have, only what was freed is given back.
 pub fn release_free_memory() {
     // SAFETY: it takes a number, and touches only what is free, under the allocator's own lock.
     unsafe { libc::malloc_trim(0) };
-    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    release_stack(&maps);
-    release_code(&maps);
+    // The second process is killed by an early fault in its code where the host is a guest of User Mode Linux itself, so
+    // its code stays.
+    if let Ok(maps) = std::fs::read_to_string("/proc/self/maps") {
+        release_stack(&maps);
+        release_code();
+    }
 }
 
 /// Pages of a stack that were touched once stay, however deep a call it was for.
@@ -68,17 +72,21 @@ fn release_stack(maps: &str) {
     unsafe { libc::madvise(start as *mut _, unused_end - start, libc::MADV_DONTNEED) };
 }
 
+unsafe extern "C" {
+    /// Where the linker says that the program begins, and where its code ends (end(3)).
+    static __executable_start: u8;
+    static etext: u8;
+}
+
 /// The host's kernel maps code in pieces of 64 KB around what is executed, so after its start a process has nearly all
 /// of its program.
-fn release_code(maps: &str) {
-    let of_files = maps
-        .lines()
-        .filter(|line| line.contains(" r-xp ") && line.contains(" /"));
-    for (start, end) in of_files.filter_map(addresses) {
-        // SAFETY: nobody has written into this mapping, which is executable, so its pages are those of the file, which
-        // is mapped privately; what is executed or read there next is read from it. A failure changes nothing.
-        unsafe { libc::madvise(start as *mut _, end - start, libc::MADV_DONTNEED) };
-    }
+fn release_code() {
+    let start = (&raw const __executable_start) as usize;
+    let end = (&raw const etext) as usize & !(rustix::param::page_size() - 1);
+    // SAFETY: from its headers to the end of its code, nothing of a program is writable, so these pages are those of
+    // the file, which is mapped privately; what is executed or read there next is read from it. A failure changes
+    // nothing.
+    unsafe { libc::madvise(start as *mut _, end - start, libc::MADV_DONTNEED) };
 }
 
 /// The addresses at the beginning of a line of `/proc/self/maps`.
