@@ -38,9 +38,12 @@ await main({
     await order(`echo ${taken[Math.floor(taken.length / 2)]}`);
   },
   async wall() {
-    await page.setViewportSize({ width: 1600, height: 8000 });
+    await page.setViewportSize({ width: 1600, height: 12000 });
     await page.goto(new URL("/#/wall", page.url()).href);
-    await until("all tiles are there", async () => (await page.locator(".tile pre:not(:empty)").count()) === tiles, 3);
+    const filled = () => page.locator(".tile pre:not(:empty)").count();
+    await until("all tiles are there", async () => (await filled()) === tiles, 3).catch(async (error) => {
+      throw new Error(`${error.message}: ${await filled()} of ${tiles}`);
+    });
     await order("wall");
   },
 });
