@@ -39,6 +39,46 @@ pub fn join_lan() {
     }
 }
 
+/// For a VM on the host of [`enter_host`]: a connection with the host alone.
+pub const H2H: &str = "eth0 = host_to_host(proxy_if=h0,proxy_addr=10.9.0.1,guest_addr=10.9.0.2,host_if=lan0,\
+                       guest_hwaddr=pool)";
+/// For a VM on the host of [`enter_host`]: a port of its bridge.
+pub const BRIDGED: &str = "eth1 = bridged(bridge_if=br0,proxy_if=b0,proxy_hwaddr=pool)";
+
+/// As [`enter`]; the host has a LAN, a bridge, and a way to the outside.
+///
+/// # Panics
+/// If that is not possible.
+pub fn enter_host() {
+    enter();
+    join_lan();
+    for words in [
+        "link add br0 type bridge",
+        "link set br0 up",
+        "route add default via 10.8.0.2",
+    ] {
+        ip(words);
+    }
+}
+
+/// The filters of the host.
+///
+/// # Panics
+/// If they cannot be told.
+#[track_caller]
+pub fn rules() -> String {
+    run(Command::new("nft").args(["list", "ruleset"])).ok()
+}
+
+/// [`snapshot`] and [`rules`].
+///
+/// # Panics
+/// If they cannot be told.
+#[track_caller]
+pub fn everything() -> (String, String) {
+    (snapshot(), rules())
+}
+
 /// As [`ip`], in the network of a process.
 ///
 /// # Panics

@@ -8,10 +8,9 @@
 
 use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
-use std::process::Command;
 
-use e2e::network::{enter, ip, join_lan, snapshot};
-use e2e::{Vm, World, free_port, is_gone, kill_with_vm, run, wait_for};
+use e2e::network::{enter, everything, ip, join_lan, rules};
+use e2e::{Vm, World, free_port, is_gone, kill_with_vm, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
@@ -26,15 +25,6 @@ fn world() -> Option<World> {
 
 fn kill(pid: i32) {
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
-}
-
-fn rules() -> String {
-    run(Command::new("nft").args(["list", "ruleset"])).ok()
-}
-
-/// The interfaces and routes, and the filters.
-fn everything() -> (String, String) {
-    (snapshot(), rules())
 }
 
 fn networks(world: &World) -> Vec<Value> {

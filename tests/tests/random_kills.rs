@@ -1,5 +1,5 @@
-//! Tier root: the monitor is killed at random while a VM with disks, copy-on-write images and a shared directory is
-//! started, stopped, rebooted and suspended, and while its disks are worked on.
+//! Tier root: the monitor is killed at random while a VM with disks, copy-on-write images, networks and a shared
+//! directory is started, stopped, rebooted and suspended, and while its disks are worked on.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // in functions beside the tests, too
 
@@ -8,7 +8,8 @@ use std::path::Path;
 use std::process::Child;
 use std::time::Duration;
 
-use e2e::{Chance, Console, Vm, World, flood, kills, put, silent, wait_for};
+use e2e::network::{BRIDGED, H2H, enter_host, everything};
+use e2e::{Chance, Console, Vm, World, flood, free_port, kills, put, silent, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 
 /// At most how long after the beginning of something it is killed.
@@ -169,9 +170,14 @@ fn next_monitor(vm: &Vm<'_>, begun: Begun, what: &str) {
     }
 }
 
+/// What the host has of networks while the VM is inactive, and while it runs.
+struct Networks([(String, String); 2]);
+
 /// All is as the state of the VM says.
 #[track_caller]
-fn check(vm: &Vm<'_>, other: &Vm<'_>, place: &Place, what: &str) {
+fn check(vm: &Vm<'_>, other: &Vm<'_>, networks: &Networks, place: &Place, what: &str) {
+    let expected = &networks.0[usize::from(!place.is_inactive())];
+    assert_eq!(everything(), *expected, "{what}");
     let delete = vm.umlwatch(&["-disk-delete", "/disks/0.dsk", "-disk-list"]);
     let start = other.umlwatch(&["-start"]);
     if place.is_inactive() {
@@ -222,6 +228,7 @@ fn is_whole(con0: &str, boot: &str, what: &str) {
 #[test]
 fn whatever_a_vm_does() {
     let Some(world) = World::new() else { return };
+    enter_host();
     let shared = world.path().join("shared");
     fs::create_dir(&shared).unwrap();
     let vm = world
@@ -231,6 +238,10 @@ fn whatever_a_vm_does() {
     let vm = vm
         .line("ubd1 = /disks/1.cow")
         .line("ubd2 = /shared/disks/data.dsk");
+    let user = format!("eth2 = user(forward={}:22)", free_port());
+    let vm = [H2H, BRIDGED, &user, "eth3 = nat()"]
+        .iter()
+        .fold(vm, |vm, line| vm.line(line));
     let vm = vm.line(&format!("share0 = {}", shared.display())).monitor();
     let other = world
         .vm("vm2")
@@ -242,7 +253,9 @@ fn whatever_a_vm_does() {
     }
     vm.umlwatch(&["-disk-create-cow", "/disks/1.cow:/shared/disks/base.dsk"])
         .ok();
+    let without = everything();
     vm.start();
+    let networks = Networks([without, everything()]);
     let boot = vm.con0();
     let mut chance = Chance::new();
     let mut before = Place::of(&vm);
@@ -264,7 +277,7 @@ fn whatever_a_vm_does() {
             may_follow(&before, deed, &after),
             "{what}: {before:?}, {after:?}"
         );
-        check(&vm, &other, &after, &what);
+        check(&vm, &other, &networks, &after, &what);
         if deed == Type("flood:con1:50000\n") && before.state == "running" {
             let sent = flood(FLOOD);
             wait_for("the flood", || {

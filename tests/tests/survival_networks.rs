@@ -10,41 +10,23 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use e2e::network::{enter, ip, ip_of, join_lan, snapshot};
+use e2e::network::{BRIDGED, H2H, enter_host, everything, ip, ip_of};
 use e2e::{
     Vm, World, adoptions, can_be_had, exchange_monitor, free_port, is_gone, kill_monitor,
-    kill_with_vm, outlives, processes_that_stay, run, wait_for,
+    kill_with_vm, outlives, processes_that_stay, wait_for,
 };
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-const H2H: &str = "eth0 = host_to_host(proxy_if=h0,proxy_addr=10.9.0.1,guest_addr=10.9.0.2,host_if=lan0,\
-                   guest_hwaddr=pool)";
-const BRIDGED: &str = "eth1 = bridged(bridge_if=br0,proxy_if=b0,proxy_hwaddr=pool)";
-
 /// A world on a host with a LAN, a bridge, and a way to the outside.
 fn world() -> Option<World> {
     let world = World::new()?;
-    enter();
-    join_lan();
-    for words in [
-        "link add br0 type bridge",
-        "link set br0 up",
-        "route add default via 10.8.0.2",
-    ] {
-        ip(words);
-    }
+    enter_host();
     Some(world)
 }
 
 fn signal(pid: i32, signal: Signal) {
     kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
-}
-
-/// Interfaces, routes, and filters of the host.
-fn everything() -> (String, String) {
-    let rules = run(Command::new("nft").args(["list", "ruleset"])).ok();
-    (snapshot(), rules)
 }
 
 fn lease(world: &World, vm: &Vm<'_>) -> PathBuf {
