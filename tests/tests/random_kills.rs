@@ -225,10 +225,8 @@ fn is_whole(con0: &str, boot: &str, what: &str) {
     }
 }
 
-#[test]
-fn whatever_a_vm_does() {
-    let Some(world) = World::new() else { return };
-    enter_host();
+/// The monitor of a VM with some of everything.
+fn with_all(world: &World) -> Vm<'_> {
     let shared = world.path().join("shared");
     fs::create_dir(&shared).unwrap();
     let vm = world
@@ -242,7 +240,14 @@ fn whatever_a_vm_does() {
     let vm = [H2H, BRIDGED, &user, "eth3 = nat()"]
         .iter()
         .fold(vm, |vm, line| vm.line(line));
-    let vm = vm.line(&format!("share0 = {}", shared.display())).monitor();
+    vm.line(&format!("share0 = {}", shared.display())).monitor()
+}
+
+#[test]
+fn whatever_a_vm_does() {
+    let Some(world) = World::new() else { return };
+    enter_host();
+    let vm = with_all(&world);
     let other = world
         .vm("vm2")
         .line("ubd0 = /shared/disks/data.dsk")

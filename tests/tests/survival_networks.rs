@@ -144,7 +144,13 @@ fn a_vm_that_ends_without_a_monitor_is_undone_by_the_next() {
     wait_inactive(&world, &vm, &before);
     assert_eq!(vm.last_end().0, "crashed");
     is_gone(process);
-    // All of it ends: what it leaves is undone with the next start, or by another VM.
+    // All of it ends: what it leaves is undone by the next monitor, or by another VM.
+    vm.start();
+    let process = connector(&vm);
+    kill_with_vm(&vm);
+    is_gone(process);
+    vm.start_monitor().ok();
+    wait_inactive(&world, &vm, &before);
     vm.start();
     let process = connector(&vm);
     kill_with_vm(&vm);

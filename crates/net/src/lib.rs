@@ -3,7 +3,8 @@
 //!
 //! [`Networks::set_up`] checks everything, then does everything. What it made is undone when the [`Networks`] are
 //! dropped. If a monitor was killed and the VM goes on, the next monitor goes on with them ([`Networks::adopt`]); if
-//! the VM has ended, too, the next one that sets up anything with the same shared directory undoes them.
+//! the VM has ended, too, the next one undoes them ([`networks::clean_up`]), or one of another VM that sets up anything
+//! with the same shared directory before.
 
 mod apart;
 mod connection;

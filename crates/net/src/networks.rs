@@ -1,6 +1,7 @@
 //! The networks of `nat(...)` as an administrator sees them, and the care for their servers. Used by the monitor and by
 //! `umladmin`, as root.
 
+use std::fs::File;
 use std::net::Ipv4Addr;
 use std::os::fd::OwnedFd;
 
@@ -85,16 +86,34 @@ pub fn delete(records: &Records, name: &NetworkName) -> Result<(), Error> {
     Ok(())
 }
 
+/// Undoes what a monitor of the VM of these records has left that was killed, for the next one, if there is no run of
+/// the kernel to go on with.
+///
+/// # Errors
+/// [`Error::Files`], [`Error::Host`], [`Error::Damaged`].
+pub fn clean_up(records: &Records) -> Result<(), Error> {
+    match records.has_own() {
+        true => clean_with(&records.mutex()?, records),
+        false => Ok(()),
+    }
+}
+
+/// Undoes what monitors that have ended have left.
+fn clean_with(_mutex: &File, records: &Records) -> Result<(), Error> {
+    let mut all = records.read()?;
+    match all.left.is_empty() {
+        true => Ok(()),
+        false => clean(&mut open()?, records, &mut all),
+    }
+}
+
 /// Forgets a VM that is gone: undoes what a killed monitor has left of it, and keeps no addresses for it.
 ///
 /// # Errors
 /// [`Error::Files`], [`Error::Host`], [`Error::Damaged`].
 pub fn forget(records: &Records, vm: &VmName) -> Result<(), Error> {
-    let _mutex = records.mutex()?;
-    let mut all = records.read()?;
-    if !all.left.is_empty() {
-        clean(&mut open()?, records, &mut all)?;
-    }
+    let mutex = records.mutex()?;
+    clean_with(&mutex, records)?;
     let mut memories = records.memories();
     memories.forget(vm.as_str());
     records.remember(&memories);

@@ -146,6 +146,11 @@ impl Records {
         Ok(self.files.mutex()?)
     }
 
+    /// Whether there is a record of the VM, valid or left.
+    pub(crate) fn has_own(&self) -> bool {
+        self.files.content(&self.own_file()).is_ok()
+    }
+
     /// The records of the VMs that run, and those that were left by monitors that have ended, ours included.
     pub(crate) fn read(&self) -> Result<All, Error> {
         let mut all = All::default();

@@ -43,8 +43,8 @@ pub fn empty_bounding_set() -> io::Result<()> {
 pub fn release_free_memory() {
     // SAFETY: it takes a number, and touches only what is free, under the allocator's own lock.
     unsafe { libc::malloc_trim(0) };
-    // The second process is killed by an early fault in its code where the host is a guest of User Mode Linux itself, so
-    // its code stays.
+    // The second process is killed by an early fault in its code where the host is a guest of User Mode Linux itself,
+    // so its code stays.
     if let Ok(maps) = std::fs::read_to_string("/proc/self/maps") {
         release_stack(&maps);
         release_code();

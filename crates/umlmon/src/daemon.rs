@@ -252,6 +252,11 @@ impl Parts {
         let locks = Locks::open(&global.shared, name)?;
         let records = Records::open(&global.shared, name)?;
         let log = open_log(&vm, manner.foreground)?;
+        if survivor.is_none()
+            && let Err(error) = net::networks::clean_up(&records)
+        {
+            tracing::warn!("cannot undo the networks of a former run: {error}");
+        }
         if let Err(error) = locks.remove_left() {
             tracing::warn!("{error}");
         }
