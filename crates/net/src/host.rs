@@ -220,20 +220,29 @@ impl Host {
     }
 
     /// Makes a bridge between VMs. The frames that arrive at it are filtered, so it can learn addresses.
-    pub(crate) fn add_bridge(&mut self, name: &str) -> io::Result<()> {
+    pub(crate) fn add_bridge(&mut self, name: &str, mac: Option<MacAddr>) -> io::Result<()> {
         let data = InfoData::Bridge(vec![InfoBridge::MulticastSnooping(false)]);
-        self.add(
-            name,
-            vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(data)],
-        )
+        let info = vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(data)];
+        self.add_with(name, info, mac)
     }
 
     fn add(&mut self, name: &str, info: Vec<LinkInfo>) -> io::Result<()> {
+        self.add_with(name, info, None)
+    }
+
+    fn add_with(
+        &mut self,
+        name: &str,
+        info: Vec<LinkInfo>,
+        mac: Option<MacAddr>,
+    ) -> io::Result<()> {
         let mut message = LinkMessage::default();
         message.attributes = vec![
             LinkAttribute::IfName(name.to_owned()),
             LinkAttribute::LinkInfo(info),
         ];
+        let mac = mac.map(|mac| LinkAttribute::Address(mac.octets().to_vec()));
+        message.attributes.extend(mac);
         let flags = NLM_F_CREATE | NLM_F_EXCL;
         self.0
             .ask(RouteNetlinkMessage::NewLink(message), flags)

@@ -15,6 +15,7 @@ mod program;
 mod rules;
 pub(crate) mod server;
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::path::Path;
 
@@ -103,15 +104,25 @@ pub(crate) fn own_bridge(
 ) -> Result<Option<Link>, Error> {
     let bridge = name.bridge();
     let link = host.link(&bridge);
+    let is_new = |link: &Link| link.alias.is_empty() && link.mac == first_mac(records, &bridge);
+    let is_own = |link: &Link| link.is_bridge && (link.alias == alias(records) || is_new(link));
     match link.map_err(Error::host(format!("look at {bridge}")))? {
-        Some(link) if !link.is_bridge || link.alias != alias(records) => {
-            Err(Error::ForeignBridge {
-                network: name.clone(),
-                bridge,
-            })
-        }
+        Some(link) if !is_own(&link) => Err(Error::ForeignBridge {
+            network: name.clone(),
+            bridge,
+        }),
         link => Ok(link),
     }
+}
+
+/// The address that a bridge has until it has its alias, by which one is known whose monitor was killed at that moment:
+/// the kernel takes no alias together with a new interface.
+fn first_mac(records: &Records, bridge: &str) -> Option<MacAddr> {
+    let mut hasher = DefaultHasher::new();
+    (alias(records), bridge).hash(&mut hasher);
+    let [a, b, c, d, ..] = hasher.finish().to_be_bytes();
+    // A local one.
+    MacAddr::from_octets([0xfe, b'n', a, b, c, d]).ok()
 }
 
 /// Makes a network fit the VMs that run: the records of all of them.
@@ -139,7 +150,7 @@ fn bring_up(
     };
     let bridge = name.bridge();
     let there = own_bridge(host, records, name)?;
-    let made = prepare(host, &bridge, there, subnet, &alias(records));
+    let made = prepare(host, &bridge, there, subnet, records);
     made.map_err(|error| network_error(name, &format!("set up {bridge}"), error))?;
     if members.iter().any(|member| rules::has_loopback(member)) {
         let set = sysctl::route_loopback(&bridge);
@@ -169,17 +180,17 @@ fn prepare(
     bridge: &str,
     there: Option<Link>,
     subnet: Subnet,
-    alias: &str,
+    records: &Records,
 ) -> io::Result<()> {
     let link = match there {
         Some(link) => link,
         None => {
-            host.add_bridge(bridge)?;
+            host.add_bridge(bridge, first_mac(records, bridge))?;
             host.link(bridge)?.ok_or(io::ErrorKind::NotFound)?
         }
     };
     let change = Change {
-        alias,
+        alias: &alias(records),
         mac: router_mac(subnet),
         ..Change::default()
     };
@@ -206,11 +217,10 @@ pub(crate) fn tear_down(
     records: &Records,
     name: &NetworkName,
 ) -> Result<(), Error> {
+    server::end(records, name);
     let mut book = records.book();
     if let Some(entry) = book.0.get_mut(name) {
-        if let Some(server) = entry.server.take() {
-            server::stop(records, name, server.pid);
-        }
+        entry.server = None;
         records.write_book(&book);
     }
     if let Some(link) = own_bridge(host, records, name)? {

@@ -25,12 +25,14 @@ const USER: &str = "dnsmasq";
 /// How long it may take to end. It takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Its arguments, by which it is also known.
-fn arguments(records: &Records, name: &NetworkName) -> [String; 2] {
-    let file = records.directory().join(format!("{name}.pid"));
+/// Its arguments, by which it is also known: the file, which is never written, is that of one network of one
+/// installation.
+fn arguments(records: &Records, name: &NetworkName) -> [String; 3] {
+    let file = records.directory().join(format!("{name}.leases"));
     [
         "--conf-file=-".to_owned(),
-        format!("--pid-file={}", file.display()),
+        "--pid-file=".to_owned(),
+        format!("--dhcp-leasefile={}", file.display()),
     ]
 }
 
@@ -62,41 +64,44 @@ pub(super) fn configuration(name: &NetworkName, entry: &Entry) -> String {
 /// Starts it, unless it runs with the same configuration. When this returns, it answers.
 pub(crate) fn ensure(records: &Records, name: &NetworkName, entry: &mut Entry) -> io::Result<()> {
     let configuration = configuration(name, entry);
-    if let Some(former) = entry.server.take() {
-        if former.configuration == configuration && is_it(records, name, former.pid) {
-            entry.server = Some(former);
-            return Ok(());
-        }
-        stop(records, name, former.pid);
+    let is_fit =
+        |server: &Server| server.configuration == configuration && is_it(records, name, server.pid);
+    if entry.server.as_ref().is_some_and(is_fit) {
+        return Ok(());
     }
-    let pid = start(records, name, &configuration)?;
+    entry.server = None;
+    end(records, name);
+    let arguments = arguments(records, name);
+    run(
+        PROGRAM,
+        &arguments.each_ref().map(String::as_str),
+        &configuration,
+    )?;
+    let pid = processes(records, name).next();
+    let pid = pid.ok_or_else(|| io::Error::other(format!("{PROGRAM} has ended at once")))?;
     entry.server = Some(Server { pid, configuration });
     Ok(())
 }
 
-fn start(records: &Records, name: &NetworkName, configuration: &str) -> io::Result<i32> {
-    let arguments = arguments(records, name);
-    let words = arguments.each_ref().map(String::as_str);
-    run(PROGRAM, &words, configuration)?;
-    let file = records.directory().join(format!("{name}.pid"));
-    let text = fs::read_to_string(&file);
-    // Only for this; whose process it is, is looked up each time.
-    let _ = fs::remove_file(&file);
-    text?.trim().parse().map_err(io::Error::other)
+/// The processes that serve the network. One that a monitor had started when it was killed is recorded nowhere.
+fn processes(records: &Records, name: &NetworkName) -> impl Iterator<Item = i32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    numbers.filter(|pid| is_it(records, name, *pid))
 }
 
 /// Whether a process is the server: its number may be that of another one by now.
 pub(crate) fn is_it(records: &Records, name: &NetworkName, pid: i32) -> bool {
-    let arguments = arguments(records, name);
     let mut wanted = PROGRAM.as_bytes().to_vec();
-    for word in &arguments {
+    for word in arguments(records, name) {
         wanted.push(0);
-        wanted.extend(word.as_bytes());
+        wanted.extend(word.into_bytes());
     }
     wanted.push(0);
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let owner = fs::metadata(format!("/proc/{pid}")).map(|it| it.uid());
-    line == wanted && owner.is_ok_and(|owner| Some(owner) == user())
+    // It begins as root.
+    line == wanted && owner.is_ok_and(|owner| owner == 0 || Some(owner) == user())
 }
 
 /// The number of its user.
@@ -112,19 +117,21 @@ pub(crate) fn open(records: &Records, name: &NetworkName, pid: i32) -> Option<Ow
     is_it(records, name, pid).then_some(process)
 }
 
-/// Ends it. Its ports are free when this returns.
-pub(super) fn stop(records: &Records, name: &NetworkName, pid: i32) {
-    let Some(process) = open(records, name, pid) else {
-        return;
-    };
-    for signal in [Signal::TERM, Signal::KILL] {
-        // It may have ended by now.
-        let _ = pidfd_send_signal(&process, signal);
-        if ends(&process, PATIENCE) {
-            return;
+/// Ends it, if it runs. Its ports are free when this returns.
+pub(super) fn end(records: &Records, name: &NetworkName) {
+    for pid in processes(records, name) {
+        let process = open(records, name, pid);
+        let has_ended = process.is_none_or(|process| {
+            [Signal::TERM, Signal::KILL].into_iter().any(|signal| {
+                // It may have ended by now.
+                let _ = pidfd_send_signal(&process, signal);
+                ends(&process, PATIENCE)
+            })
+        });
+        if !has_ended {
+            tracing::warn!("process {pid}, the server of the network {name}, does not end");
         }
     }
-    tracing::warn!("process {pid}, the server of the network {name}, does not end");
 }
 
 #[cfg(test)]
