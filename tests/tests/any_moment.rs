@@ -12,9 +12,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use e2e::network::{BRIDGED, H2H, enter_host, everything};
 use e2e::{
-    Fate, Injector, Vm, World, adoptions, flood, kill_monitor, outlives, processes_that_stay,
-    silent, wait_for,
+    Fate, Injector, Vm, VmBuilder, World, adoptions, flood, free_port, kill_monitor, outlives,
+    processes_that_stay, silent, wait_for,
 };
 use nix::libc;
 use rustix::process::{Pid, Signal, kill_process};
@@ -41,6 +42,8 @@ struct Victim<'w> {
     boot: String,
     /// The files that there are without a run.
     files: BTreeSet<String>,
+    /// What the host has of networks without a run, if it is a host for that.
+    networks: Option<(String, String)>,
 }
 
 /// What an attempt to kill a monitor has come to.
@@ -53,7 +56,20 @@ enum Attempt {
 
 impl<'w> Victim<'w> {
     fn new(world: &'w World) -> Victim<'w> {
-        let vm = world.vm("vm1").line("con1 = pty:con1");
+        Victim::of(world.vm("vm1"), world, None)
+    }
+
+    /// One with a network of each kind.
+    fn with_networks(world: &'w World) -> Victim<'w> {
+        enter_host();
+        let user = format!("eth2 = user(forward={}:22)", free_port());
+        let lines = [H2H, BRIDGED, &user, "eth3 = nat()"];
+        let vm = lines.iter().fold(world.vm("vm1"), |vm, line| vm.line(line));
+        Victim::of(vm, world, Some(everything()))
+    }
+
+    fn of(vm: VmBuilder<'w>, world: &'w World, networks: Option<(String, String)>) -> Victim<'w> {
+        let vm = vm.line("con1 = pty:con1");
         let vm = vm.disk(0, vec![1; 4096]).monitor();
         vm.start();
         outlives(&vm);
@@ -65,6 +81,7 @@ impl<'w> Victim<'w> {
             world,
             boot,
             files,
+            networks,
         }
     }
 
@@ -125,6 +142,9 @@ impl<'w> Victim<'w> {
         let now = files(self.world);
         let more: Vec<_> = now.symmetric_difference(&self.files).collect();
         assert_eq!(more, [""; 0], "{what}");
+        if let Some(networks) = &self.networks {
+            assert_eq!(everything(), *networks, "{what}");
+        }
     }
 }
 
@@ -219,10 +239,7 @@ fn files(world: &World) -> BTreeSet<String> {
     found
 }
 
-#[test]
-fn while_a_vm_starts() {
-    let Some(world) = World::new() else { return };
-    let victim = Victim::new(&world);
+fn while_it_starts(victim: &Victim<'_>) {
     at_each_call(|call| {
         let was = victim.vm.con0().len();
         let attempt = victim.kill_while(call, &["-start"]);
@@ -232,6 +249,18 @@ fn while_a_vm_starts() {
         }
         attempt
     });
+}
+
+#[test]
+fn while_a_vm_starts() {
+    let Some(world) = World::new() else { return };
+    while_it_starts(&Victim::new(&world));
+}
+
+#[test]
+fn while_a_vm_with_networks_starts() {
+    let Some(world) = World::new() else { return };
+    while_it_starts(&Victim::with_networks(&world));
 }
 
 #[test]
