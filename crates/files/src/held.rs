@@ -20,6 +20,9 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, renameat, 
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
+/// What is after the name of a file before it takes its place.
+const DRAFT: &str = ".new";
+
 /// How often the mutex is tried, and how long to wait in between: it is held for a millisecond, and for tens of them
 /// while a network is made, perhaps for many VMs one after the other.
 const TRIES: u32 = 2000;
@@ -264,6 +267,17 @@ impl HeldDir {
         }
     }
 
+    /// Removes what was left of files by monitors that were killed while they wrote them. Call this with the mutex, if
+    /// all write with it.
+    ///
+    /// # Errors
+    /// [`HeldError::File`].
+    pub fn remove_drafts(&self) -> Result<(), HeldError> {
+        let names = self.names()?;
+        let mut drafts = names.iter().filter(|name| name.ends_with(DRAFT));
+        drafts.try_for_each(|name| self.remove(name))
+    }
+
     /// Gives a file its content, all or nothing. Returns the file with a lock on it, open for reading only: a process
     /// that is not root may hold it, too.
     ///
@@ -298,5 +312,5 @@ fn read(file: &File) -> io::Result<Vec<u8>> {
 
 /// What a file is called before it takes its place.
 fn draft_of(name: &str) -> String {
-    format!("{name}.new")
+    format!("{name}{DRAFT}")
 }

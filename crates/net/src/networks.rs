@@ -92,8 +92,10 @@ pub fn delete(records: &Records, name: &NetworkName) -> Result<(), Error> {
 /// # Errors
 /// [`Error::Files`], [`Error::Host`], [`Error::Damaged`].
 pub fn clean_up(records: &Records) -> Result<(), Error> {
+    let mutex = records.mutex()?;
+    records.remove_drafts()?;
     match records.has_own() {
-        true => clean_with(&records.mutex()?, records),
+        true => clean_with(&mutex, records),
         false => Ok(()),
     }
 }

@@ -146,6 +146,11 @@ impl Records {
         Ok(self.files.mutex()?)
     }
 
+    /// Removes what was left of files that were being written. To be called with the mutex.
+    pub(crate) fn remove_drafts(&self) -> Result<(), Error> {
+        Ok(self.files.remove_drafts()?)
+    }
+
     /// Whether there is a record of the VM, valid or left.
     pub(crate) fn has_own(&self) -> bool {
         self.files.content(&self.own_file()).is_ok()
