@@ -45,6 +45,17 @@ pub const H2H: &str = "eth0 = host_to_host(proxy_if=h0,proxy_addr=10.9.0.1,guest
 /// For a VM on the host of [`enter_host`]: a port of its bridge.
 pub const BRIDGED: &str = "eth1 = bridged(bridge_if=br0,proxy_if=b0,proxy_hwaddr=pool)";
 
+/// Lines for a VM on the host of [`enter_host`]: a network of each kind. This port of the host is forwarded.
+#[must_use]
+pub fn of_each_kind(port: u16) -> [String; 4] {
+    [
+        H2H.to_owned(),
+        BRIDGED.to_owned(),
+        format!("eth2 = user(forward={port}:22)"),
+        "eth3 = nat()".to_owned(),
+    ]
+}
+
 /// As [`enter`]; the host has a LAN, a bridge, and a way to the outside.
 ///
 /// # Panics

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use e2e::network::{BRIDGED, H2H, enter_host, everything};
+use e2e::network::{enter_host, everything, of_each_kind};
 use e2e::{
     Fate, Injector, Vm, VmBuilder, World, adoptions, flood, free_port, kill_monitor, outlives,
     processes_that_stay, silent, wait_for,
@@ -62,8 +62,7 @@ impl<'w> Victim<'w> {
     /// One with a network of each kind.
     fn with_networks(world: &'w World) -> Victim<'w> {
         enter_host();
-        let user = format!("eth2 = user(forward={}:22)", free_port());
-        let lines = [H2H, BRIDGED, &user, "eth3 = nat()"];
+        let lines = of_each_kind(free_port());
         let vm = lines.iter().fold(world.vm("vm1"), |vm, line| vm.line(line));
         Victim::of(vm, world, Some(everything()))
     }

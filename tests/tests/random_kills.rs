@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Child;
 use std::time::Duration;
 
-use e2e::network::{BRIDGED, H2H, enter_host, everything};
+use e2e::network::{enter_host, everything, of_each_kind};
 use e2e::{Chance, Console, Vm, World, flood, free_port, kills, put, silent, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -236,10 +236,8 @@ fn with_all(world: &World) -> Vm<'_> {
     let vm = vm
         .line("ubd1 = /disks/1.cow")
         .line("ubd2 = /shared/disks/data.dsk");
-    let user = format!("eth2 = user(forward={}:22)", free_port());
-    let vm = [H2H, BRIDGED, &user, "eth3 = nat()"]
-        .iter()
-        .fold(vm, |vm, line| vm.line(line));
+    let lines = of_each_kind(free_port());
+    let vm = lines.iter().fold(vm, |vm, line| vm.line(line));
     vm.line(&format!("share0 = {}", shared.display())).monitor()
 }
 

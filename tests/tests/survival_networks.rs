@@ -10,7 +10,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use e2e::network::{BRIDGED, H2H, enter_host, everything, ip, ip_of};
+use e2e::network::{BRIDGED, H2H, enter_host, everything, ip, ip_of, of_each_kind};
 use e2e::{
     Vm, World, adoptions, can_be_had, exchange_monitor, free_port, is_gone, kill_monitor,
     kill_with_vm, outlives, processes_that_stay, wait_for,
@@ -118,13 +118,7 @@ fn interfaces_stay_as_they_are() {
 fn a_vm_that_ends_without_a_monitor_is_undone_by_the_next() {
     let Some(world) = world() else { return };
     let before = everything();
-    let port = free_port();
-    let lines = [
-        H2H.to_owned(),
-        BRIDGED.to_owned(),
-        format!("eth2 = user(forward={port}:22)"),
-        "eth3 = nat()".to_owned(),
-    ];
+    let lines = of_each_kind(free_port());
     let vm = lines.iter().fold(world.vm("vm1"), |vm, line| vm.line(line));
     let vm = vm.monitor();
     // The kernel ends: the next monitor hears of it, and undoes all.
