@@ -38,17 +38,15 @@ pub fn empty_bounding_set() -> io::Result<()> {
 
 /// Gives memory that is not used any more back to the host: what was freed (malloc_trim(3)), in the main thread what of
 /// the stack is below the caller's frame, and the code of the program, of which only what is executed from now on comes
-/// back. For the end of a phase that needed much of them. It takes some microseconds. Without `/proc`, which the second
-/// process does not have, only what was freed is given back.
+/// back. For the end of a phase that needed much of them. It takes some microseconds. The stack stays where there is no
+/// `/proc`, as in a jail.
 pub fn release_free_memory() {
     // SAFETY: it takes a number, and touches only what is free, under the allocator's own lock.
     unsafe { libc::malloc_trim(0) };
-    // The second process is killed by an early fault in its code where the host is a guest of User Mode Linux itself,
-    // so its code stays.
     if let Ok(maps) = std::fs::read_to_string("/proc/self/maps") {
         release_stack(&maps);
-        release_code();
     }
+    release_code();
 }
 
 /// Pages of a stack that were touched once stay, however deep a call it was for.
@@ -60,7 +58,7 @@ fn release_stack(maps: &str) {
     let Some((start, end)) = stack.and_then(addresses) else {
         return;
     };
-    let page = rustix::param::page_size();
+    let page = page_size();
     // A page is more than this function takes below its variable, with what it calls from here on, and the 128 bytes
     // below the stack pointer that belong to it (System V ABI, AMD64).
     let unused_end = here.saturating_sub(page) & !(page - 1);
@@ -82,11 +80,18 @@ unsafe extern "C" {
 /// of its program.
 fn release_code() {
     let start = (&raw const __executable_start) as usize;
-    let end = (&raw const etext) as usize & !(rustix::param::page_size() - 1);
+    let end = (&raw const etext) as usize & !(page_size() - 1);
     // SAFETY: from its headers to the end of its code, nothing of a program is writable, so these pages are those of
     // the file, which is mapped privately; what is executed or read there next is read from it. A failure changes
     // nothing.
     unsafe { libc::madvise(start as *mut _, end - start, libc::MADV_DONTNEED) };
+}
+
+/// Bytes of a page. From the C library: rustix needs `/proc` for it on kernels before 6.4.
+fn page_size() -> usize {
+    // SAFETY: the call takes a number and returns one.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(size).unwrap_or(4096)
 }
 
 /// The addresses at the beginning of a line of `/proc/self/maps`.
