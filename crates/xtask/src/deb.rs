@@ -1,8 +1,8 @@
 //! A Debian package of a directory. The same files yield the same bytes (cargo xtask dist).
 
 use std::collections::BTreeSet;
-use std::fs::{self, File, Permissions};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::{self, DirBuilder, File, Permissions};
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -52,6 +52,11 @@ pub(crate) fn build(
         write(&debian.join(script), 0o755, text.as_bytes())?;
     }
     let documents = root.join("usr/share/doc").join(name);
+    // That of the web interface has nothing else.
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(&documents)?;
     write(
         &documents.join("copyright"),
         0o644,
