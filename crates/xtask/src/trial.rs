@@ -8,9 +8,10 @@
 //! control group.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, ensure};
 
@@ -50,8 +51,12 @@ pub(crate) fn run(packages: &[PathBuf]) -> anyhow::Result<()> {
 
     heading("The packages in it, without an init system");
     let root = Root::unpack(&system, directory.path().join("plain"), packages)?;
-    let said = output(&mut root.enter(&[], &["/opt/trial", "/opt"]))?;
-    concluded(&said)?;
+    let mut trial = root.enter(&[], &["/opt/trial", "/opt"]);
+    // It is shown at once, so what it said before it failed is there, too.
+    let mut trial = trial.stdout(Stdio::piped()).spawn()?;
+    let shown = show_all(trial.stdout.take());
+    let status = trial.wait()?;
+    ensure!(shown? && status.success(), "the trial failed ({status})");
 
     heading("The packages in it, with systemd");
     let root = Root::unpack(&system, directory.path().join("systemd"), packages)?;
@@ -63,7 +68,7 @@ pub(crate) fn run(packages: &[PathBuf]) -> anyhow::Result<()> {
     remove_group()?;
     ended.context("cannot run systemd")?;
     let said = fs::read_to_string(root.0.join(LOG)).context("systemd did not get to the trial")?;
-    concluded(&said)?;
+    ensure!(show_all(Some(said.as_bytes()))?, "the trial failed");
     // What the end of its host does to a VM that runs.
     let console = fs::read_to_string(root.0.join("var/lib/umlmon/vm1/log/con0"))?;
     ensure!(
@@ -74,11 +79,19 @@ pub(crate) fn run(packages: &[PathBuf]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Shows what a trial said, and fails unless it came to its end.
-fn concluded(said: &str) -> anyhow::Result<()> {
-    print!("{said}");
-    ensure!(said.lines().any(|line| line == DONE), "the trial failed");
-    Ok(())
+/// Shows what a trial says; whether it came to its end.
+fn show_all(said: Option<impl Read>) -> anyhow::Result<bool> {
+    let mut is_done = false;
+    for line in said
+        .map(BufReader::new)
+        .into_iter()
+        .flat_map(BufRead::lines)
+    {
+        let line = line.context("cannot hear the trial")?;
+        println!("{line}");
+        is_done |= line == DONE;
+    }
+    Ok(is_done)
 }
 
 /// A copy of the system.
