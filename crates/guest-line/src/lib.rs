@@ -5,14 +5,15 @@
 //! piece of a stream, and a stream is one command. So root parses little of what a guest says, and a client, who has no
 //! privilege, the rest.
 //!
-//! The monitor also tells the helper where shared directories are to appear, in arguments of the kernel. A
-//! [`Seed`] is what is said before there is a line: on a disk, for the first boot.
+//! The monitor also tells the helper where shared directories are to appear, and what its network interfaces have, in
+//! arguments of the kernel. A [`Seed`] is what is said before there is a line: on a disk, for the first boot.
 //!
 //! Both sides are hostile to each other: every size is bounded, and what is not understood ends what it belongs to.
 
 mod copy;
 mod frame;
 mod message;
+mod network;
 mod seed;
 mod share;
 
@@ -22,5 +23,6 @@ pub use message::{
     CHUNK, Command, Ending, MAX_COMMAND, Nonsense, Size, TELL, ToGuest, ToHost, WINDOW, cost,
     decode, encode,
 };
+pub use network::{Interface, MAX_INTERFACE, Prefix, Route, interface_argument, interfaces_in};
 pub use seed::{BadSeed, MAX_SEED, Seed};
 pub use share::{share_argument, shares_in};

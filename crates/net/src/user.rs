@@ -18,7 +18,9 @@ pub const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
 /// The first address that is offered, which is that of the VM.
 pub const GUEST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
 
-/// The length of the prefix of these addresses.
+/// The first of these addresses, and the length of their prefix.
+pub const NETWORK: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 0);
+/// See [`NETWORK`].
 pub const PREFIX: u8 = 24;
 /// The address of the name server: the program, which asks those of the host.
 pub const NAME_SERVER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 3);

@@ -7,6 +7,7 @@ mod shares;
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -16,8 +17,9 @@ use cli::{Exit, Failure, Line};
 use client::exec::{CANNOT, End};
 use client::{exec, guest, signals, words};
 use config::{Config, Global, Nic};
+use guest_line::{Interface, Prefix, Route, interface_argument};
 use jail::Program;
-use net::user::{GUEST, NAME_SERVER, PREFIX, ROUTER};
+use net::user::{GUEST, NAME_SERVER, NETWORK, PREFIX, ROUTER};
 
 use crate::furnish::cannot;
 use crate::look;
@@ -217,15 +219,34 @@ fn section(wishes: &Wishes<'_>) -> String {
         None => "",
     };
     let network = match wishes.network {
-        Some(network) => format!(
-            "eth0 = {network}\nkernelarg = umlguest.net={GUEST}/{PREFIX},{ROUTER},{NAME_SERVER}\n"
-        ),
+        Some(given) => format!("eth0 = {given}\nkernelarg = {}\n", addresses()),
         None => String::new(),
     };
     format!(
         "vmuser = {user}\nmem = {memory}\ncpus = {cpus}\ncon0 = pty:con0\n\
          kernelarg = initrd=/shared/initramfs\nkernelarg = quiet\n{disk}{network}{shares}"
     )
+}
+
+/// The argument of the kernel from which the guest learns its addresses.
+fn addresses() -> String {
+    let prefix = |address: Ipv4Addr, bits| Prefix {
+        address: address.into(),
+        bits,
+    };
+    let route = |to, gateway: Option<Ipv4Addr>| Route {
+        to,
+        gateway: gateway.map(IpAddr::from),
+        source: None,
+    };
+    let (network, everywhere) = (prefix(NETWORK, PREFIX), prefix(Ipv4Addr::UNSPECIFIED, 0));
+    let interface = Interface {
+        name: None,
+        addresses: vec![prefix(GUEST, PREFIX)],
+        routes: vec![route(network, None), route(everywhere, Some(ROUTER))],
+        name_servers: vec![NAME_SERVER.into()],
+    };
+    interface_argument(0, &interface)
 }
 
 /// Gives the VM its files.

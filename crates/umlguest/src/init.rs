@@ -125,7 +125,9 @@ fn provide() {
         let _ = symlink(format!("/proc/self/fd{to}"), Path::new("/dev").join(name));
     }
     let _ = sethostname(NAME);
-    let _ = network::set_up();
+    if let Err(error) = network::set_up() {
+        eprintln!("umlguest: the network: {error:#}");
+    }
 }
 
 /// Powers the guest off: by the program for that, whose process is to be waited for, or by a call if process 1 is of

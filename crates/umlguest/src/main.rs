@@ -7,6 +7,7 @@ mod copy;
 mod init;
 mod launch;
 mod line;
+mod netlink;
 mod network;
 mod process;
 mod seed;

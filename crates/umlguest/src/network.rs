@@ -1,47 +1,93 @@
-//! The network of a guest that has no other program for that: lo, and one interface with the addresses that the
-//! kernel's command line tells (umlguest, as process 1 of a temporary VM).
-//!
-//! The messages are those of rtnetlink(7): a header, a structure of the kind, and attributes.
+//! The network of a guest that has no other program for that: lo, and the interfaces of which the kernel's command line
+//! tells names, addresses and routes (umlguest, as process 1 of a VM).
 
 use std::fs;
-use std::net::Ipv4Addr;
-use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::io;
+use std::net::IpAddr;
 use std::path::Path;
 
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, sendto, socket,
-};
+use guest_line::{Interface, interfaces_in};
+use rustix::io::Errno;
 
-/// Before the addresses on the kernel's command line: `10.0.2.15/24,10.0.2.2,10.0.2.3`, those of the guest, of the
-/// router and of the name server. The dot keeps the kernel from giving it to programs.
-const ARGUMENT: &str = "umlguest.net=";
+use crate::netlink::Netlink;
+
 /// The index of lo.
 const LOOPBACK: u32 = 1;
 
-/// The addresses of a guest.
-#[derive(Debug, PartialEq, Eq)]
-struct Addresses {
-    own: Ipv4Addr,
-    prefix: u8,
-    router: Ipv4Addr,
-    name_server: Ipv4Addr,
-}
-
-/// Sets up what there is. `/proc` and `/sys` are mounted.
+/// Sets up what there is. `/proc` and `/sys` are mounted. What fails is told, and the rest is done nevertheless.
 pub(crate) fn set_up() -> anyhow::Result<()> {
     let netlink = Netlink::open()?;
     netlink.up(LOOPBACK)?;
     let line = fs::read_to_string("/proc/cmdline")?;
-    let Some(addresses) = Addresses::read(&line) else {
-        return Ok(());
+    // All are found before one of them gets the name of another one.
+    let found = interfaces_in(&line).into_iter();
+    let found: Vec<_> = found
+        .map(|(number, it)| (number, index(number), it))
+        .collect();
+    for (number, index, interface) in found {
+        match index {
+            Some(index) => apply(&netlink, number, index, &interface),
+            None => tell(number, "find the interface", &Errno::NODEV.into()),
+        }
+        if let Err(error) = name_servers(&interface.name_servers) {
+            tell(number, "write /etc/resolv.conf", &error);
+        }
+    }
+    Ok(())
+}
+
+/// The index of the interface of this number, by the names that the kernel's network drivers give.
+fn index(number: u8) -> Option<u32> {
+    let index = |driver| {
+        let path = format!("/sys/class/net/{driver}{number}/ifindex");
+        fs::read_to_string(path).ok()
     };
-    let Some(interface) = interface() else {
-        return Ok(());
+    let text = ["vec", "eth"].into_iter().find_map(index)?;
+    text.trim().parse().ok()
+}
+
+/// Gives an interface its name, switches it on, and gives it its addresses and routes.
+fn apply(netlink: &Netlink, number: u8, index: u32, interface: &Interface) {
+    let check = |what: String, done: io::Result<()>| {
+        if let Err(error) = done {
+            tell(number, &what, &error);
+        }
     };
-    netlink.up(interface)?;
-    netlink.add_address(interface, &addresses)?;
-    netlink.add_route(interface, addresses.router)?;
-    let text = format!("nameserver {}\n", addresses.name_server);
+    if let Some(name) = &interface.name {
+        // That is possible as long as it is off.
+        check(format!("call it {name}"), netlink.rename(index, name));
+    }
+    check("switch it on".to_owned(), netlink.up(index));
+    for own in &interface.addresses {
+        check(
+            format!("add the address {own}"),
+            netlink.add_address(index, own),
+        );
+    }
+    // A router must be reached by another route.
+    let (behind, near): (Vec<_>, Vec<_>) =
+        { interface.routes.iter() }.partition(|route| route.gateway.is_some());
+    for route in near.into_iter().chain(behind) {
+        check(
+            format!("add the route {route}"),
+            netlink.add_route(index, route),
+        );
+    }
+}
+
+fn tell(number: u8, what: &str, error: &io::Error) {
+    eprintln!("umlguest: interface {number}: cannot {what}: {error}");
+}
+
+/// Writes which name servers to ask, if some are told.
+fn name_servers(servers: &[IpAddr]) -> io::Result<()> {
+    if servers.is_empty() {
+        return Ok(());
+    }
+    let lines = servers
+        .iter()
+        .map(|server| format!("nameserver {server}\n"));
+    let text: String = lines.collect();
     let file = Path::new("/etc/resolv.conf");
     if fs::write(file, &text).is_err() {
         // In an initramfs there is no such directory, and in an image it may be a link to nothing.
@@ -52,151 +98,63 @@ pub(crate) fn set_up() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The index of the first interface of the kernel's network drivers.
-fn interface() -> Option<u32> {
-    let index = |name| fs::read_to_string(format!("/sys/class/net/{name}/ifindex")).ok();
-    let text = ["vec0", "eth0"].into_iter().find_map(index)?;
-    text.trim().parse().ok()
-}
-
-impl Addresses {
-    /// The addresses on a kernel's command line, if they are there and make sense.
-    fn read(line: &str) -> Option<Addresses> {
-        let mut words = line.split_ascii_whitespace();
-        let mut parts = words
-            .find_map(|word| word.strip_prefix(ARGUMENT))?
-            .split(',');
-        let (own, prefix) = parts.next()?.split_once('/')?;
-        Some(Addresses {
-            own: own.parse().ok()?,
-            prefix: prefix.parse().ok().filter(|prefix| *prefix <= 32)?,
-            router: parts.next()?.parse().ok()?,
-            name_server: parts.next()?.parse().ok()?,
-        })
-    }
-}
-
-/// A connection to the kernel for messages about networks.
-struct Netlink(OwnedFd);
-
-impl Netlink {
-    fn open() -> nix::Result<Netlink> {
-        let protocol = SockProtocol::NetlinkRoute;
-        let (kind, flags) = (SockType::Raw, SockFlag::SOCK_CLOEXEC);
-        socket(AddressFamily::Netlink, kind, flags, protocol).map(Netlink)
-    }
-
-    /// Switches an interface on.
-    fn up(&self, interface: u32) -> nix::Result<()> {
-        const NEW_LINK: u16 = 16;
-        const UP: [u8; 4] = 1_u32.to_ne_bytes();
-        // Of struct ifinfomsg: family, type; index, flags, and which of them are to be set.
-        let body = [[0; 4], interface.to_ne_bytes(), UP, UP].concat();
-        self.send(NEW_LINK, 0, &body, &[])
-    }
-
-    fn add_address(&self, interface: u32, addresses: &Addresses) -> nix::Result<()> {
-        const NEW_ADDRESS: u16 = 20;
-        const LOCAL: u16 = 2;
-        const ADDRESS: u16 = 1;
-        // Of struct ifaddrmsg: family, length of the prefix, flags, scope; index.
-        let body = [[INET, addresses.prefix, 0, 0], interface.to_ne_bytes()].concat();
-        let own = addresses.own.octets();
-        self.send(NEW_ADDRESS, CREATE, &body, &[(LOCAL, own), (ADDRESS, own)])
-    }
-
-    /// The route to everything.
-    fn add_route(&self, interface: u32, router: Ipv4Addr) -> nix::Result<()> {
-        const NEW_ROUTE: u16 = 24;
-        const MAIN_TABLE: u8 = 254;
-        const BY_ADMINISTRATOR: u8 = 4;
-        const UNICAST: u8 = 1;
-        const GATEWAY: u16 = 5;
-        const INTERFACE: u16 = 4;
-        // Of struct rtmsg: family, lengths, type of service; table, protocol, scope, type; flags.
-        let body = [
-            [INET, 0, 0, 0],
-            [MAIN_TABLE, BY_ADMINISTRATOR, 0, UNICAST],
-            [0; 4],
-        ];
-        let attributes = [
-            (GATEWAY, router.octets()),
-            (INTERFACE, interface.to_ne_bytes()),
-        ];
-        self.send(NEW_ROUTE, CREATE, &body.concat(), &attributes)
-    }
-
-    fn send(
-        &self,
-        kind: u16,
-        flags: u16,
-        body: &[u8],
-        attributes: &[(u16, [u8; 4])],
-    ) -> nix::Result<()> {
-        let message = message(kind, flags, body, attributes);
-        let kernel = NetlinkAddr::new(0, 0);
-        sendto(self.0.as_raw_fd(), &message, &kernel, MsgFlags::empty()).map(drop)
-    }
-}
-
-/// The family of IPv4 (AF_INET), and flags of requests (NLM_F_REQUEST, NLM_F_CREATE with NLM_F_EXCL).
-const INET: u8 = 2;
-const REQUEST: u16 = 1;
-const CREATE: u16 = 0x600;
-
-/// A message with attributes of four bytes.
-fn message(kind: u16, flags: u16, body: &[u8], attributes: &[(u16, [u8; 4])]) -> Vec<u8> {
-    const HEADER: usize = 16;
-    const ATTRIBUTE: u16 = 8;
-    let length = HEADER + body.len() + attributes.len() * usize::from(ATTRIBUTE);
-    // It has two attributes at most.
-    let mut message = u32::try_from(length).unwrap_or(0).to_ne_bytes().to_vec();
-    message.extend(kind.to_ne_bytes());
-    message.extend((REQUEST | flags).to_ne_bytes());
-    // The number of the message, and whose it is.
-    message.extend([0; 8]);
-    message.extend(body);
-    for (kind, value) in attributes {
-        message.extend(ATTRIBUTE.to_ne_bytes());
-        message.extend(kind.to_ne_bytes());
-        message.extend(value);
-    }
-    message
-}
-
 #[cfg(test)]
 mod tests {
+    use std::process::Command;
+
+    use nix::sched::{CloneFlags, unshare};
+
     use super::*;
 
-    #[test]
-    fn addresses_are_found_or_there_are_none() {
-        let line = "mem=64M umlguest.net=10.0.2.15/24,10.0.2.2,10.0.2.3 quiet\n";
-        let addresses = Addresses::read(line).unwrap();
-        assert_eq!(
-            (addresses.own.octets(), addresses.prefix),
-            ([10, 0, 2, 15], 24)
-        );
-        assert_eq!(addresses.name_server.octets(), [10, 0, 2, 3]);
-        for text in [
-            "",
-            "10.0.2.15",
-            "10.0.2.15/33,1.1.1.1,1.1.1.1",
-            "10.0.2.15/24,x,y",
-            "10.0.2.15/24",
-        ] {
-            assert_eq!(
-                Addresses::read(&format!("{ARGUMENT}{text}")),
-                None,
-                "{text}"
-            );
-        }
+    fn ip(words: &str) -> String {
+        let done = Command::new("ip").args(words.split(' ')).output().unwrap();
+        assert!(done.status.success(), "ip {words}: {done:?}");
+        String::from_utf8(done.stdout).unwrap()
     }
 
     #[test]
-    fn a_message_says_how_long_it_is() {
-        let message = message(24, CREATE, &[0; 12], &[(5, [1, 2, 3, 4]), (4, [0; 4])]);
-        assert_eq!(message.len(), 44);
-        assert_eq!(message[..8], [44, 0, 0, 0, 24, 0, 1, 6]);
-        assert_eq!(message[28..36], [8, 0, 5, 0, 1, 2, 3, 4]);
+    fn an_interface_gets_all_that_is_told() {
+        let can = rustix::process::geteuid().is_root() && Path::new("/sbin/ip").exists();
+        if !can || unshare(CloneFlags::CLONE_NEWNET).is_err() {
+            return;
+        }
+        ip("link add vec0 type veth peer name other");
+        ip("link set other up");
+        let said = ip("-o link show vec0");
+        let index = said.split(':').next().unwrap().parse().unwrap();
+        let line = "umlmon.net0=name:eth0,addr:10.1.0.5/16,addr:fd00::5/64,route:0.0.0.0/0/169.254.1.1,\
+                    route:169.254.1.1/32//10.1.0.5,route:::/0/fe80::1/fd00::5,route:fd00::/64,\
+                    route:10.2.0.0/16/10.1.0.1";
+        let interfaces = interfaces_in(line);
+        let netlink = Netlink::open().unwrap();
+        let (number, interface) = interfaces.first().unwrap();
+        // The second time all is there already.
+        for _ in 0..2 {
+            apply(&netlink, *number, index, interface);
+        }
+        let said = ip("addr show dev eth0");
+        for part in [
+            "UP",
+            "inet 10.1.0.5/16",
+            "inet6 fd00::5/64 scope global nodad noprefixroute",
+        ] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        let routes = ip("route show dev eth0");
+        let mut routes: Vec<&str> = routes.lines().map(str::trim_end).collect();
+        routes.sort_unstable();
+        let wanted = [
+            "10.2.0.0/16 via 10.1.0.1 proto static onlink",
+            "169.254.1.1 proto static scope link src 10.1.0.5",
+            "default via 169.254.1.1 proto static onlink",
+        ];
+        assert_eq!(routes, wanted);
+        let routes = ip("-6 route show dev eth0");
+        for part in [
+            "default via fe80::1 proto static src fd00::5",
+            "fd00::/64 proto static",
+        ] {
+            assert!(routes.contains(part), "{part}: {routes}");
+        }
     }
 }
