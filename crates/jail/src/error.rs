@@ -133,6 +133,21 @@ pub enum Error {
         /// Why not, as "it contains /etc/umlmon".
         problem: String,
     },
+    /// A network namespace that somebody else is to make is not there.
+    #[error(
+        "there is no network namespace {0}; correct the path, or start the VM when it is there (ip netns add)"
+    )]
+    NoNamespace(PathBuf),
+    /// A file is no network namespace that can be used.
+    #[error(
+        "{path} {problem}; give the file of a network namespace, as /run/netns/NAME or /proc/PID/ns/net"
+    )]
+    Namespace {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, as "is a directory".
+        problem: String,
+    },
     /// A mount cannot be made or removed.
     #[error("cannot {what} {at}: {source}")]
     Mount {
