@@ -6,7 +6,7 @@
 //!
 //! What a kernel has open is in a file of its own, `VM+run.held`. The process that keeps the kernel holds the lock on
 //! it, too: these claims last until the kernel has ended, whatever becomes of the monitor, and the next monitor takes
-//! them over.
+//! them over. It is there without a claim, too, and what changes while the kernel runs is written into this same file.
 //!
 //! A disk is identified by what it is, not by its name: a file by device and inode, a block device by its number. So
 //! hard links and aliases of devices are the same disk.
@@ -199,6 +199,15 @@ impl Own {
     }
 }
 
+/// How a list of claims is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Writing {
+    /// As another file, all or nothing.
+    Anew,
+    /// Into the file on which the process that keeps the kernel has a lock, too.
+    InPlace,
+}
+
 /// Claims that are held until this is dropped.
 #[derive(Debug)]
 pub struct Lease {
@@ -238,7 +247,7 @@ impl Locks {
 
     fn claim_for(self: &Rc<Self>, purpose: Purpose, claims: Vec<Claim>) -> Result<Lease, Error> {
         let number = self.next_number();
-        self.hold(purpose, number, claims)?;
+        self.hold(purpose, number, claims, Writing::Anew)?;
         Ok(Lease {
             locks: Rc::clone(self),
             number,
@@ -295,7 +304,13 @@ impl Locks {
     }
 
     /// Makes these the claims of a lease, instead of those it has. After an error it has those it had.
-    fn hold(&self, purpose: Purpose, number: u64, claims: Vec<Claim>) -> Result<(), Error> {
+    fn hold(
+        &self,
+        purpose: Purpose,
+        number: u64,
+        claims: Vec<Claim>,
+        writing: Writing,
+    ) -> Result<(), Error> {
         let _mutex = self.files.mutex()?;
         let others = self.others()?;
         let mut own = self.own.borrow_mut();
@@ -334,7 +349,10 @@ impl Locks {
                 .cloned(),
         );
         let before = std::mem::replace(&mut part.claims, held);
-        let written = self.write(purpose, part);
+        let written = match part.claims.is_empty() && purpose == Purpose::Jobs {
+            true => self.remove(purpose, part),
+            false => self.write(purpose, part, writing),
+        };
         if written.is_err() {
             part.claims = before;
         }
@@ -394,23 +412,29 @@ impl Locks {
         Ok(list.map_err(self.files.failed("read", name))?)
     }
 
-    /// Writes the list of a part; without a claim there is no file.
-    fn write(&self, purpose: Purpose, part: &mut Part) -> Result<(), Error> {
-        let name = self.file_name(purpose);
-        if part.claims.is_empty() {
-            return match part.file.take() {
-                Some(_locked) => Ok(self.files.remove(&name)?),
-                None => Ok(()),
-            };
+    /// Removes the file of a part.
+    fn remove(&self, purpose: Purpose, part: &mut Part) -> Result<(), Error> {
+        match part.file.take() {
+            Some(_locked) => Ok(self.files.remove(&self.file_name(purpose))?),
+            None => Ok(()),
         }
+    }
+
+    /// Writes the list of a part.
+    fn write(&self, purpose: Purpose, part: &mut Part, writing: Writing) -> Result<(), Error> {
+        let name = self.file_name(purpose);
         if part.file.is_none() {
             self.files.check_no_namesake(&name)?;
         }
+        let failed = self.files.failed("write", &name);
         let claims: Vec<&Claim> = part.claims.iter().map(|(_, claim)| claim).collect();
-        let written = serde_json::to_vec(&claims)
-            .map_err(io::Error::from)
-            .and_then(|list| self.files.replace(&name, &list));
-        part.file = Some(written.map_err(self.files.failed("write", &name))?);
+        let list = serde_json::to_vec(&claims).map_err(|error| failed(error.into()))?;
+        match (writing, &part.file) {
+            (Writing::InPlace, Some(file)) => {
+                self.files.rewrite(&name, file, &list).map_err(failed)?;
+            }
+            _ => part.file = Some(self.files.replace(&name, &list).map_err(failed)?),
+        }
         Ok(())
     }
 }
@@ -421,10 +445,27 @@ impl Lease {
     /// # Errors
     /// As [`Locks::claim`]; it has what it had then.
     pub fn change(&self, claims: Vec<Claim>) -> Result<(), Error> {
-        self.locks.hold(self.purpose, self.number, claims)
+        self.locks
+            .hold(self.purpose, self.number, claims, Writing::Anew)
     }
 
-    /// Another lock on the file with the claims, for the process that keeps the kernel; None if there are no claims.
+    /// The same while the kernel runs: the process that keeps it holds these claims, too.
+    ///
+    /// # Errors
+    /// As [`Lease::change`].
+    pub fn amend(&self, claims: Vec<Claim>) -> Result<(), Error> {
+        self.locks
+            .hold(self.purpose, self.number, claims, Writing::InPlace)
+    }
+
+    /// What it claims.
+    pub fn claims(&self) -> Vec<Claim> {
+        let own = self.locks.own.borrow();
+        let claims = own.claims().filter(|(number, _)| *number == self.number);
+        claims.map(|(_, claim)| claim.clone()).collect()
+    }
+
+    /// Another lock on the file with the claims, for the process that keeps the kernel; None if there is no file.
     ///
     /// # Errors
     /// As open(2) and flock(2).
@@ -441,7 +482,10 @@ impl Lease {
         let part = own.part(self.purpose);
         part.claims.retain(|(number, _)| *number != self.number);
         let _mutex = self.locks.files.mutex()?;
-        self.locks.write(self.purpose, part)
+        match part.claims.is_empty() {
+            true => self.locks.remove(self.purpose, part),
+            false => self.locks.write(self.purpose, part, Writing::Anew),
+        }
     }
 }
 

@@ -3,8 +3,8 @@
 //!
 //! Each monitor that holds something has a file there with a lock on it (flock(2)). Only the lock matters: a file that
 //! is not locked was left by a monitor that has ended. A process that reads or writes any of the files holds the lock
-//! on the file `mutex` meanwhile, so that checking and entering are one step. A file is replaced as a whole: if the
-//! file system is full, the old content stays, and the others can read it.
+//! on the file `mutex` meanwhile, so that checking and entering are one step. A file is replaced as a whole, or written
+//! at once: if the file system is full, the old content stays, and the others can read it.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -13,6 +13,7 @@ use std::fs::{File, TryLockError};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -301,6 +302,29 @@ impl HeldDir {
             let _ = unlinkat(&self.directory, &draft, AtFlags::empty());
         }
         written
+    }
+
+    /// Gives a file that is held another content in the same file, so that the locks on it stay, also those of other
+    /// processes. The content is followed by blanks if it was longer before: so one write(2) is enough, which a signal
+    /// cannot end within a page. After an error the file has the content that it had.
+    ///
+    /// # Errors
+    /// If the file is another one by now; those of open(2), read(2) and write(2).
+    pub fn rewrite(&self, name: &str, file: &File, content: &[u8]) -> io::Result<()> {
+        let written = self.open_file(name, OFlags::RDWR)?;
+        if !self.is_named(name, file)? || !self.is_named(name, &written)? {
+            return Err(io::Error::other("it is another file by now"));
+        }
+        let before = read(&written)?;
+        let mut content = content.to_vec();
+        content.resize(content.len().max(before.len()), b' ');
+        let result = written.write_all_at(&content, 0);
+        if result.is_err() {
+            // There is room for what was there.
+            written.write_all_at(&before, 0)?;
+            written.set_len(before.len().try_into().unwrap_or(u64::MAX))?;
+        }
+        result
     }
 }
 

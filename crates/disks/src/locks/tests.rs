@@ -139,6 +139,42 @@ fn a_lease_can_change_what_it_claims() {
     assert!(two.claim(held(2)).is_err(), "it has what it had");
 }
 
+/// The process that keeps the kernel has the lock of the one file.
+#[test]
+fn claims_of_a_kernel_change_in_their_file() {
+    let (shared, [one, two, _]) = locks();
+    let path = shared.path().join("locks/vm1+run.held");
+    let inode = || std::os::unix::fs::MetadataExt::ino(&std::fs::metadata(&path).unwrap());
+    let held = |inodes: &[u64]| -> Vec<Claim> {
+        let claim = |ino: &u64| claim("/disks/a.dsk", *ino, Access::Write);
+        inodes.iter().map(claim).collect()
+    };
+    let lease = one.claim_for_run(Vec::new()).unwrap();
+    let lock = lease
+        .lock()
+        .unwrap()
+        .expect("there is a file without claims");
+    let before = inode();
+    let _other = two.claim(held(&[9])).unwrap();
+    for inodes in [&[1, 2, 3][..], &[1], &[], &[1, 2]] {
+        lease.amend(held(inodes)).unwrap();
+        assert_eq!(lease.claims(), held(inodes));
+        assert_eq!(two.holders().unwrap().len(), inodes.len() + 1);
+        assert!(lease.amend(held(&[4, 9])).is_err());
+        assert_eq!(lease.claims(), held(inodes), "it has what it had");
+    }
+    assert!(two.claim(held(&[2])).is_err());
+    assert_eq!(inode(), before);
+    let next = Locks::open(shared.path(), one.vm()).unwrap();
+    let adopted = next.adopt_run(File::from(lock)).unwrap();
+    assert_eq!(adopted.claims(), held(&[1, 2]));
+    adopted.amend(held(&[1])).unwrap();
+    assert!(two.claim(held(&[2])).is_ok());
+    drop(adopted);
+    assert!(!path.exists());
+    drop(lease);
+}
+
 /// Two installations with one directory: neither takes the claims of the other away.
 #[test]
 fn a_namesake_is_refused_and_keeps_its_claims() {
