@@ -234,6 +234,20 @@ pub const UMLMONCTRL_V1_PROCEDURES: &[Procedure] = &[
         max_result: 1227532,
     },
     Procedure {
+        number: 72,
+        name: "DISK_ATTACH",
+        doc: "Attaches a disk to the running kernel (mconsole config ubdN=), as at its start. It stays until it is detached or the VM has ended; a guest that reboots keeps it. CTL_BUSY: the number or the disk is in use. If the kernel does not answer (CTL_TIMEOUT), the disk counts as attached.",
+        max_args: 268,
+        max_result: 1036,
+    },
+    Procedure {
+        number: 73,
+        name: "DISK_DETACH",
+        doc: "Detaches a disk from the running kernel (mconsole remove ubdN). CTL_BUSY: the guest uses it.",
+        max_args: 4,
+        max_result: 1036,
+    },
+    Procedure {
         number: 70,
         name: "EVENT_READ",
         doc: "Past events, and new ones.",
@@ -930,6 +944,58 @@ impl<S: Stream> UmlmonctrlV1Client<S> {
         )
     }
 
+    /// Attaches a disk to the running kernel (mconsole config ubdN=), as at its start. It stays until it is detached
+    /// or the VM has ended; a guest that reboots keeps it. CTL_BUSY: the number or the disk is in use. If the kernel
+    /// does not answer (CTL_TIMEOUT), the disk counts as attached.
+    pub fn disk_attach(
+        &mut self,
+        args: &DiskAttachArgs,
+    ) -> std::result::Result<CtlResult, ClientError> {
+        let ticket = self.send_disk_attach(args)?;
+        self.rpc.wait(ticket)
+    }
+
+    /// Sends DISK_ATTACH without waiting for its result.
+    pub fn send_disk_attach(
+        &mut self,
+        args: &DiskAttachArgs,
+    ) -> std::result::Result<Ticket<CtlResult>, ClientError> {
+        self.rpc.send(
+            72,
+            1036,
+            |out| {
+                args.pack(out)?;
+                Ok(())
+            },
+            take,
+        )
+    }
+
+    /// Detaches a disk from the running kernel (mconsole remove ubdN). CTL_BUSY: the guest uses it.
+    pub fn disk_detach(
+        &mut self,
+        args: &DiskDetachArgs,
+    ) -> std::result::Result<CtlResult, ClientError> {
+        let ticket = self.send_disk_detach(args)?;
+        self.rpc.wait(ticket)
+    }
+
+    /// Sends DISK_DETACH without waiting for its result.
+    pub fn send_disk_detach(
+        &mut self,
+        args: &DiskDetachArgs,
+    ) -> std::result::Result<Ticket<CtlResult>, ClientError> {
+        self.rpc.send(
+            73,
+            1036,
+            |out| {
+                args.pack(out)?;
+                Ok(())
+            },
+            take,
+        )
+    }
+
     /// Past events, and new ones.
     pub fn event_read(
         &mut self,
@@ -1271,6 +1337,14 @@ pub trait UmlmonctrlV1 {
     /// The images in /disks and /shared/disks.
     async fn disk_list(&self, session: &Self::Session, args: DiskListArgs) -> DiskListResult;
 
+    /// Attaches a disk to the running kernel (mconsole config ubdN=), as at its start. It stays until it is detached
+    /// or the VM has ended; a guest that reboots keeps it. CTL_BUSY: the number or the disk is in use. If the kernel
+    /// does not answer (CTL_TIMEOUT), the disk counts as attached.
+    async fn disk_attach(&self, session: &Self::Session, args: DiskAttachArgs) -> CtlResult;
+
+    /// Detaches a disk from the running kernel (mconsole remove ubdN). CTL_BUSY: the guest uses it.
+    async fn disk_detach(&self, session: &Self::Session, args: DiskDetachArgs) -> CtlResult;
+
     /// Past events, and new ones.
     async fn event_read(&self, session: &Self::Session, args: EventReadArgs) -> EventReadResult;
 
@@ -1502,6 +1576,18 @@ pub trait PartialUmlmonctrlV1 {
         DiskListResult::Error(self.refusal("DISK_LIST", &args))
     }
 
+    /// Refuses DISK_ATTACH.
+    async fn disk_attach(&self, session: &Self::Session, args: DiskAttachArgs) -> CtlResult {
+        let _ = session;
+        CtlResult::Error(self.refusal("DISK_ATTACH", &args))
+    }
+
+    /// Refuses DISK_DETACH.
+    async fn disk_detach(&self, session: &Self::Session, args: DiskDetachArgs) -> CtlResult {
+        let _ = session;
+        CtlResult::Error(self.refusal("DISK_DETACH", &args))
+    }
+
     /// Refuses EVENT_READ.
     async fn event_read(&self, session: &Self::Session, args: EventReadArgs) -> EventReadResult {
         let _ = session;
@@ -1664,6 +1750,12 @@ impl<T: PartialUmlmonctrlV1> UmlmonctrlV1 for T {
     }
     async fn disk_list(&self, session: &Self::Session, args: DiskListArgs) -> DiskListResult {
         PartialUmlmonctrlV1::disk_list(self, session, args).await
+    }
+    async fn disk_attach(&self, session: &Self::Session, args: DiskAttachArgs) -> CtlResult {
+        PartialUmlmonctrlV1::disk_attach(self, session, args).await
+    }
+    async fn disk_detach(&self, session: &Self::Session, args: DiskDetachArgs) -> CtlResult {
+        PartialUmlmonctrlV1::disk_detach(self, session, args).await
     }
     async fn event_read(&self, session: &Self::Session, args: EventReadArgs) -> EventReadResult {
         PartialUmlmonctrlV1::event_read(self, session, args).await
@@ -1931,6 +2023,20 @@ impl<S: UmlmonctrlV1 + 'static> crate::server::Program<S> for UmlmonctrlV1Progra
                 let args = call.arguments(260, take)?;
                 Ok(call.answer(
                     async move { service.disk_list(&session, args).await },
+                    |result, out| result.pack(out),
+                ))
+            }
+            72 => {
+                let args = call.arguments(268, take)?;
+                Ok(call.answer(
+                    async move { service.disk_attach(&session, args).await },
+                    |result, out| result.pack(out),
+                ))
+            }
+            73 => {
+                let args = call.arguments(4, take)?;
+                Ok(call.answer(
+                    async move { service.disk_detach(&session, args).await },
                     |result, out| result.pack(out),
                 ))
             }

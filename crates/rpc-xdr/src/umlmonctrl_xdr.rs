@@ -1152,7 +1152,7 @@ pub struct DiskInfo {
     pub backing: CtlValue,
     /// with the kernel that runs, or else with the one of the next start
     pub durable: DiskDurable,
-    /// not writable by the VM's user
+    /// not writable by the VM's user, or attached to be only read
     pub read_only: bool,
     /// for people; "" or why the file cannot be used
     ///
@@ -2695,6 +2695,62 @@ impl<E: Into<CtlError>> From<std::result::Result<DiskPage, E>> for DiskListResul
             Ok(value) => Self::Ok(value),
             Err(error) => Self::Error(error.into()),
         }
+    }
+}
+
+/// A disk for the kernel that runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DiskAttachArgs {
+    /// N of ubdN, from 0 to 15
+    pub number: u32,
+    /// `disk`
+    ///
+    /// At most 255 bytes.
+    pub disk: DiskFile,
+    /// the guest may only read it
+    pub read_only: bool,
+}
+
+impl Pack for DiskAttachArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
+        self.number.pack(out)?;
+        pack_opaque(&self.disk, 255, out)?;
+        self.read_only.pack(out)?;
+
+        Ok(())
+    }
+}
+
+impl Unpack for DiskAttachArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
+            number: take(input)?,
+            disk: unpack_opaque(input, 255)?,
+            read_only: take(input)?,
+        })
+    }
+}
+
+/// The arguments of DISK_DETACH.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DiskDetachArgs {
+    /// N of ubdN, from 0 to 15
+    pub number: u32,
+}
+
+impl Pack for DiskDetachArgs {
+    fn pack(&self, out: &mut Vec<u8>) -> Result<()> {
+        self.number.pack(out)?;
+
+        Ok(())
+    }
+}
+
+impl Unpack for DiskDetachArgs {
+    fn unpack(input: &mut Strict<'_>) -> Result<Self> {
+        Ok(Self {
+            number: take(input)?,
+        })
     }
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod clock;
 mod connections;
 pub(crate) mod connector_record;
 pub(crate) mod directories;
+pub(crate) mod disk_change;
 pub(crate) mod elastic;
 pub(crate) mod ending;
 pub(crate) mod kernel_args;

@@ -27,7 +27,7 @@ use tokio::time::timeout;
 const MAGIC: u32 = 0xcafe_babe;
 const VERSION: u32 = 2;
 /// The longest command the kernel takes.
-const MAX_COMMAND: usize = 511;
+pub const MAX_COMMAND: usize = 511;
 /// The longest data in one datagram; the kernel sends at most 512.
 const MAX_DATA: usize = 4096;
 /// The most that all datagrams of one reply may sum up to.

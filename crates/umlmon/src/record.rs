@@ -56,8 +56,11 @@ pub struct Record {
     pub configuration: Recorded,
     /// Arguments of the kernel that a client gave.
     pub extra: Vec<String>,
-    /// The disks as they were found at the start.
+    /// The disks as they were found at the start, or when they were attached.
     pub disks: Vec<Ubd>,
+    /// The disk that is being attached or detached: whether the kernel has done that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_change: Option<DiskChange>,
     /// Whether the kernel carries out what the guest flushes.
     pub flushes: bool,
     /// As whom the guest acts in the directories that it is given, by number.
@@ -116,6 +119,15 @@ pub struct Group {
     pub directories: Vec<PathBuf>,
     /// Their names.
     pub controllers: Vec<String>,
+}
+
+/// What the kernel is told to do with a disk while it runs, by the N of ubdN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DiskChange {
+    /// To attach one, which is among the disks.
+    Attach(u8),
+    /// To detach one, which still is.
+    Detach(u8),
 }
 
 /// What changes while a kernel runs.

@@ -139,7 +139,11 @@ type Taken = (Record, Reading, BTreeMap<String, OwnedFd>);
 
 fn take(record: Record, pidfd: &OwnedFd, name: &VmName) -> Result<Taken, String> {
     let reading = Reading::of_record(&record.configuration, name);
-    let reading = reading.map_err(|error| format!("its configuration cannot be read: {error}"))?;
+    let mut reading =
+        reading.map_err(|error| format!("its configuration cannot be read: {error}"))?;
+    // Some may have been attached or detached since its start.
+    let disks = record.disks.iter();
+    reading.vm.ubd = disks.map(|ubd| (ubd.number, ubd.name.clone())).collect();
     let mut descriptors = BTreeMap::new();
     for held in &record.held {
         descriptors.insert(held.name.clone(), fetch(pidfd, held)?);

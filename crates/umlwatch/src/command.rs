@@ -8,7 +8,7 @@ use rpc_xdr::umlmonctrl::*;
 use crate::argument::{
     Argument, Letter, Log, Login, Memory, Paths, Ready, Recording, Seconds, Text, Words,
 };
-use crate::disk_argument::{backed, pair, sized};
+use crate::disk_argument::{Attached, Ubd, backed, pair, sized};
 use crate::run::Runner;
 use crate::style::OPTIONS;
 
@@ -341,6 +341,25 @@ pub const COMMANDS: &[Command] = &[
         },
     ),
     command(
+        "disk-attach",
+        "Attaches a disk to the running kernel",
+        &Action(|Attached(args)| {
+            call("attach a disk", move |client| {
+                client.call(|monitor| Ok(monitor.disk_attach(&args)?.into_result()))
+            })
+        }),
+    ),
+    command(
+        "disk-detach",
+        "Detaches a disk that the guest does not use",
+        &Action(|Ubd(number)| {
+            let args = DiskDetachArgs { number };
+            call(format!("detach ubd{number}"), move |client| {
+                client.call(|monitor| Ok(monitor.disk_detach(&args)?.into_result()))
+            })
+        }),
+    ),
+    command(
         "change-password",
         "Asks for the old and new password, and changes it",
         &Action(|()| Task::new("change the password", Runner::change_password)),
@@ -450,6 +469,8 @@ mod tests {
                 "record" => "con1:/tmp/x",
                 "wait" | "wait-ready" | "mem" => "9",
                 "sysrq" => "h",
+                "disk-attach" => "ubd1:/disks/a.dsk",
+                "disk-detach" => "ubd1",
                 "set" => "mem=32",
                 _ => match command.word.arg.map(|arg| arg.kind) {
                     Some(Kind::Paths) => "a b",
@@ -518,6 +539,7 @@ mod tests {
             &["-record", "con1"],
             &["-wait-ready", "9,con1"],
             &["-sysrq", "help"],
+            &["-disk-detach", "1"],
             &["-sysrq", ""],
             &["-wait", "-1"],
             &["-set", "mem"],

@@ -1,8 +1,71 @@
 //! The arguments of the commands for disks (umlwatch). The monitor checks names and sizes; this file only checks the
 //! form.
 
-use cli::{Failure, Given};
-use rpc_xdr::umlmonctrl::{DiskBacking, DiskPair, DiskSize};
+use cli::{Arg, Failure, Given, Kind};
+use rpc_xdr::umlmonctrl::{DiskAttachArgs, DiskBacking, DiskPair, DiskSize};
+
+use crate::argument::Argument;
+
+/// The disks that a VM can have, by their numbers.
+const UBDS: [&str; 16] = [
+    "ubd0", "ubd1", "ubd2", "ubd3", "ubd4", "ubd5", "ubd6", "ubd7", "ubd8", "ubd9", "ubd10",
+    "ubd11", "ubd12", "ubd13", "ubd14", "ubd15",
+];
+
+/// The number of a disk of the VM.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Ubd(pub(crate) u32);
+
+impl Ubd {
+    const KIND: Kind = Kind::Words(&UBDS);
+
+    fn parse(given: &Given, text: &str) -> Result<Ubd, Failure> {
+        let number = UBDS.iter().position(|ubd| *ubd == text);
+        let number = number.and_then(|number| u32::try_from(number).ok());
+        number
+            .map(Ubd)
+            .ok_or_else(|| malformed(given, text, "one of ubd0 to ubd15"))
+    }
+}
+
+impl Argument for Ubd {
+    const ARG: Option<Arg> = Some(Arg::new("ubdN", Ubd::KIND));
+
+    fn read(given: &Given) -> Result<Ubd, Failure> {
+        Ubd::parse(given, given.text()?)
+    }
+}
+
+/// A disk that is to be attached: `ubdN:DISK` or `ubdN:DISK:ro`.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Attached(pub(crate) DiskAttachArgs);
+
+impl Argument for Attached {
+    const ARG: Option<Arg> = Some(Arg::new(
+        "ubdN:DISK[:ro]",
+        Kind::Pair(&Ubd::KIND, &Kind::Disk),
+    ));
+
+    fn read(given: &Given) -> Result<Attached, Failure> {
+        let text = given.text()?;
+        let wrong = || malformed(given, text, "ubdN:DISK or ubdN:DISK:ro");
+        let (ubd, rest) = text.split_once(':').ok_or_else(wrong)?;
+        let Ubd(number) = Ubd::parse(given, ubd)?;
+        let (disk, read_only) = match rest.split_once(':') {
+            None => (rest, false),
+            Some((disk, "ro")) => (disk, true),
+            Some(_) => return Err(wrong()),
+        };
+        if disk.is_empty() {
+            return Err(wrong());
+        }
+        Ok(Attached(DiskAttachArgs {
+            number,
+            disk: disk.into(),
+            read_only,
+        }))
+    }
+}
 
 fn malformed(given: &Given, text: &str, form: &str) -> Failure {
     Failure::usage(format_args!("-{}: '{text}' is not {form}", given.name))
@@ -97,6 +160,38 @@ mod tests {
         ] {
             assert_eq!(command(bad).unwrap_err().exit, Exit::Usage, "{bad:?}");
         }
+    }
+
+    #[test]
+    fn attached_disks() {
+        let attached = |value| Attached::read(&given("disk-attach", value));
+        for (value, number, read_only) in [
+            ("ubd1:/disks/a.dsk", 1, false),
+            ("ubd15:/disks/a.dsk:ro", 15, true),
+        ] {
+            let expected = DiskAttachArgs {
+                number,
+                disk: b"/disks/a.dsk".to_vec(),
+                read_only,
+            };
+            assert_eq!(attached(value), Ok(Attached(expected)));
+        }
+        for bad in [
+            "",
+            "ubd1",
+            "ubd1:",
+            "ubd16:a.dsk",
+            "ubd01:a.dsk",
+            "1:a.dsk",
+            ":a.dsk",
+            "ubd1:a.dsk:rw",
+            "ubd1:a.dsk:ro:ro",
+            "ubd1::ro",
+        ] {
+            assert_eq!(attached(bad).unwrap_err().exit, Exit::Usage, "{bad:?}");
+        }
+        assert_eq!(Ubd::read(&given("disk-detach", "ubd3")), Ok(Ubd(3)));
+        assert!(Ubd::read(&given("disk-detach", "ubd")).is_err());
     }
 
     #[test]

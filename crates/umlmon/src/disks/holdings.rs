@@ -4,7 +4,7 @@
 //! A header is read by a process that is confined, and never by root. The backing file it names is not trusted: it must
 //! be the name of a disk, and is checked like every other disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use config::{DiskKind, DiskName, Vm, large_cow_maps};
 use disks::work::{CowEntry, Entry, Task};
@@ -26,6 +26,21 @@ pub struct Ubd {
     pub disk: Disk,
     /// The backing file of a copy-on-write image.
     pub backing: Option<DiskName>,
+    /// It was attached to be only read; then `disk` is read-only, too.
+    #[serde(default)]
+    pub only_read: bool,
+}
+
+impl Ubd {
+    /// As what it is claimed.
+    fn role(&self) -> String {
+        format!("ubd{}", self.number)
+    }
+
+    /// As what its backing file is claimed.
+    fn role_of_backing(&self) -> String {
+        format!("backing file of {}", self.name)
+    }
 }
 
 /// The copy-on-write images in both directories, and what their headers say.
@@ -133,53 +148,82 @@ impl Cows {
     }
 }
 
-/// The disks of a start as they are passed to the kernel, and what has to be claimed for them.
+/// The disks of a start as they are passed to the kernel, and what has to be claimed for them. Those of `only_read`
+/// were attached to be only read.
 ///
 /// # Errors
 /// The first disk that cannot be used, and why.
-pub fn usable(setup: &Setup, vm: &Vm, cows: &Cows) -> Result<(Vec<Ubd>, Vec<Claim>), Failure> {
+pub fn usable(
+    setup: &Setup,
+    vm: &Vm,
+    only_read: &BTreeSet<u8>,
+    cows: &Cows,
+) -> Result<(Vec<Ubd>, Vec<Claim>), Failure> {
     let mut ubds = Vec::new();
     let mut claims = Vec::new();
     for (number, name) in &vm.ubd {
-        let disk = setup.storage.disks.inspect(name, &setup.opener())?;
-        let access = if disk.read_only {
-            Access::Read
-        } else {
-            Access::Write
-        };
-        let backing = match name.kind() {
-            DiskKind::Cow => Some(backing(setup, name, cows)?),
-            _ => None,
-        };
-        claims.push(Claim {
-            identity: disk.identity.clone(),
-            disk: name.clone(),
-            access,
-            role: format!("ubd{number}"),
-            yields: disk.read_only,
-        });
-        if let Some((backing, found)) = &backing {
-            claims.push(Claim {
-                identity: found.identity.clone(),
-                disk: backing.clone(),
-                access: Access::Read,
-                role: format!("backing file of {name}"),
-                yields: found.read_only,
-            });
-        }
-        ubds.push(Ubd {
-            number: *number,
-            name: name.clone(),
-            disk,
-            backing: backing.map(|(backing, _)| backing),
-        });
+        let only_read = only_read.contains(number);
+        let (ubd, of_it) = usable_as(setup, (*number, name), only_read, cows)?;
+        ubds.push(ubd);
+        claims.extend(of_it);
     }
+    tell_of_large_maps(vm, &ubds);
+    nothing_relies_on(setup, &ubds, cows)?;
+    Ok((ubds, claims))
+}
+
+/// One of these, which is to be ubd`number`. Whether anything relies on it is not checked here.
+///
+/// # Errors
+/// Why it cannot be used.
+pub fn usable_as(
+    setup: &Setup,
+    (number, name): (u8, &DiskName),
+    only_read: bool,
+    cows: &Cows,
+) -> Result<(Ubd, Vec<Claim>), Failure> {
+    let found = setup.storage.disks.inspect(name, &setup.opener())?;
+    let yields = found.read_only;
+    let backing = match name.kind() {
+        DiskKind::Cow => Some(backing(setup, name, cows)?),
+        _ => None,
+    };
+    let ubd = Ubd {
+        number,
+        name: name.clone(),
+        disk: Disk {
+            read_only: found.read_only || only_read,
+            ..found
+        },
+        backing: backing.as_ref().map(|(backing, _)| backing.clone()),
+        only_read,
+    };
+    let mut claims = vec![Claim {
+        identity: ubd.disk.identity.clone(),
+        disk: name.clone(),
+        access: match ubd.disk.read_only {
+            true => Access::Read,
+            false => Access::Write,
+        },
+        role: ubd.role(),
+        yields,
+    }];
+    claims.extend(backing.map(|(backing, found)| Claim {
+        identity: found.identity,
+        disk: backing,
+        access: Access::Read,
+        role: ubd.role_of_backing(),
+        yields: found.read_only,
+    }));
+    Ok((ubd, claims))
+}
+
+/// Tells in the log that the maps of copy-on-write images take much of the guest's memory, if they do.
+pub fn tell_of_large_maps(vm: &Vm, ubds: &[Ubd]) {
     let found = |name: &DiskName| ubds.iter().find(|ubd| ubd.name == *name);
     if let Some(note) = large_cow_maps(vm, |name| Some(found(name)?.disk.size)) {
         tracing::warn!("{note}; increase mem");
     }
-    nothing_relies_on(setup, &ubds, cows)?;
-    Ok((ubds, claims))
 }
 
 /// Claims disks, all or none, and makes sure that nobody else on the host uses them. A guest that reboots has its lease
@@ -195,7 +239,45 @@ pub fn claim(setup: &Setup, held: Option<Lease>, claims: Vec<Claim>) -> Result<L
     unused(setup, &claims).map(|()| lease)
 }
 
-/// The same for work on disks.
+/// Claims disks in addition to those that the kernel has, while it runs. After an error, what was claimed still is, and
+/// nothing else.
+///
+/// # Errors
+/// As [`claim`].
+pub fn claim_more(setup: &Setup, lease: &Lease, claims: &[Claim]) -> Result<(), Failure> {
+    let before = lease.claims();
+    lease.amend([&before, claims].concat())?;
+    let unused = unused(setup, claims);
+    if unused.is_err() {
+        lease.amend(before)?;
+    }
+    unused
+}
+
+/// Gives up the claims on all but these disks, while the kernel runs.
+///
+/// # Errors
+/// [`Failure::Failed`]; then all are claimed as before.
+pub fn claim_only(lease: &Lease, ubds: &[Ubd]) -> Result<(), Failure> {
+    let before = lease.claims();
+    let claims = of(&before, ubds);
+    match claims.len() == before.len() {
+        true => Ok(()),
+        false => Ok(lease.amend(claims)?),
+    }
+}
+
+/// The claims that are for these disks.
+fn of(claims: &[Claim], ubds: &[Ubd]) -> Vec<Claim> {
+    let roles = ubds
+        .iter()
+        .flat_map(|ubd| [ubd.role(), ubd.role_of_backing()]);
+    let roles: BTreeSet<String> = roles.collect();
+    let claims = claims.iter().filter(|claim| roles.contains(&claim.role));
+    claims.cloned().collect()
+}
+
+/// Claims disks for work on them, and makes sure that nobody else on the host uses them.
 ///
 /// # Errors
 /// As [`claim`].
@@ -257,4 +339,58 @@ pub fn nothing_relies_on(setup: &Setup, ubds: &[Ubd], cows: &Cows) -> Result<(),
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use disks::Identity;
+
+    use super::*;
+
+    fn ubd(number: u8, name: &str) -> Ubd {
+        Ubd {
+            number,
+            name: name.parse().unwrap(),
+            disk: Disk {
+                identity: Identity::Device(1),
+                size: 0,
+                allocated: 0,
+                read_only: false,
+            },
+            backing: None,
+            only_read: false,
+        }
+    }
+
+    fn claim(role: &str) -> Claim {
+        Claim {
+            identity: Identity::Device(1),
+            disk: "/disks/a.dsk".parse().unwrap(),
+            access: Access::Read,
+            role: role.to_owned(),
+            yields: false,
+        }
+    }
+
+    #[test]
+    fn the_claims_of_a_disk_are_those_on_it_and_its_backing_file() {
+        let claims = ["ubd1", "ubd11", "backing file of /disks/a.cow", "ubd2"].map(claim);
+        let of = |ubds: &[Ubd]| -> Vec<String> {
+            let found = of(&claims, ubds);
+            found.into_iter().map(|claim| claim.role).collect()
+        };
+        assert_eq!(of(&[]), [""; 0]);
+        assert_eq!(of(&[ubd(1, "/disks/b.dsk")]), ["ubd1"]);
+        let image = ubd(11, "/disks/a.cow");
+        assert_eq!(of(&[image]), ["ubd11", "backing file of /disks/a.cow"]);
+    }
+
+    /// That of a monitor before disks could be attached.
+    #[test]
+    fn a_disk_without_a_wish_is_read() {
+        let mut text = serde_json::to_value(ubd(1, "/disks/a.dsk")).unwrap();
+        text.as_object_mut().unwrap().remove("only_read");
+        let read: Ubd = serde_json::from_value(text).unwrap();
+        assert!(!read.only_read);
+    }
 }

@@ -97,19 +97,22 @@ pub fn build(
         args.push(format!("{}=fd:{next}", helper::LINE));
         next += 1;
     }
-    args.extend(disks.iter().map(|ubd| {
-        disks::ubd_argument(
-            ubd.number,
-            &ubd.name,
-            &ubd.disk,
-            ubd.backing.as_ref(),
-            vm.sync_disks.contains(ubd.number, flushes),
-        )
-    }));
+    args.extend(disks.iter().map(|disk| ubd(vm, disk, flushes)));
     args.extend(wiring.arguments(vm, next));
     args.extend(vm.kernelargs.iter().cloned());
     args.extend(extra.iter().cloned());
     args
+}
+
+/// The argument for a disk; the kernel takes the same text while it runs. `flushes` as for [`build`].
+pub fn ubd(vm: &Vm, ubd: &Ubd, flushes: bool) -> String {
+    disks::ubd_argument(
+        ubd.number,
+        &ubd.name,
+        &ubd.disk,
+        ubd.backing.as_ref(),
+        vm.sync_disks.contains(ubd.number, flushes),
+    )
 }
 
 #[cfg(test)]

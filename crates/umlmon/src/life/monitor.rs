@@ -3,6 +3,7 @@
 //! Requests of the clients, messages of the child and notices of the kernel arrive here one after the other. The state
 //! machine says what each means; this file carries the actions out.
 
+mod disks;
 mod exchange;
 
 use std::rc::Rc;
@@ -15,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::events::Happening;
 use crate::failure::{Denied, Failure};
 use crate::life::clock::{self, HostClock};
+use crate::life::disk_change::DiskAsk;
 use crate::life::ending::{self, Evidence};
 use crate::life::kernels::{self, Seen};
 use crate::life::run::{Look, Run, RunEvent, SILENCE, Start};
@@ -46,6 +48,8 @@ pub type Ask = state::Ask<Box<Start>>;
 enum Message {
     /// Something for the state machine, and where the answer goes.
     Ask(Ask, Reply),
+    /// A change of the disks of the kernel that runs.
+    Disks(DiskAsk, Reply),
     /// A look at the present run.
     Look(oneshot::Sender<Option<Look>>),
     /// Whether the monitor may be exchanged now.
@@ -65,10 +69,24 @@ impl Handle {
     /// # Errors
     /// See [`Failure`].
     pub async fn ask(&self, ask: Ask) -> Result<(), Failure> {
+        self.answer_to(|reply| Message::Ask(ask, reply)).await
+    }
+
+    /// Asks for a change of the disks of the kernel that runs, and waits until the kernel has answered.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn change_disks(&self, ask: DiskAsk) -> Result<(), Failure> {
+        self.answer_to(|reply| Message::Disks(ask, reply)).await
+    }
+
+    async fn answer_to(&self, message: impl FnOnce(Reply) -> Message) -> Result<(), Failure> {
         let (reply, answer) = oneshot::channel();
         let gone = || Failure::Denied(Denied::Quitting);
-        let message = Message::Ask(ask, reply);
-        self.messages.send(message).await.map_err(|_| gone())?;
+        self.messages
+            .send(message(reply))
+            .await
+            .map_err(|_| gone())?;
         answer.await.map_err(|_| gone())?
     }
 
@@ -194,6 +212,10 @@ impl Monitor {
             Message::Look(reply) => {
                 // A client that went away needs no answer.
                 let _ = reply.send(self.run.as_ref().map(Run::look));
+                false
+            }
+            Message::Disks(ask, reply) => {
+                self.change_disks(ask, Asker(Some(reply)));
                 false
             }
             Message::MayLeave(reply) => {

@@ -14,7 +14,9 @@ use std::io;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
-use crate::record::{self, HeldFd, Identity, Record, StateRecord};
+use crate::disks::holdings::Ubd;
+use crate::reading::Recorded;
+use crate::record::{self, DiskChange, HeldFd, Identity, Record, StateRecord};
 use crate::second::link::Link;
 use crate::setup::Setup;
 use crate::survivor::{fetch, names};
@@ -107,6 +109,26 @@ impl Outliving {
             tracing::warn!(
                 "if the monitor dies now, the next one finds the VM as it was before: {why}"
             );
+        }
+    }
+
+    /// Records which disks the kernel has, or may have, and the configuration in effect with them.
+    ///
+    /// # Errors
+    /// If that cannot be written: the next monitor would find the disks as they were before.
+    pub fn note_disks(
+        &mut self,
+        disks: &[Ubd],
+        change: Option<DiskChange>,
+        configuration: Recorded,
+    ) -> Result<(), String> {
+        self.record.disks = disks.to_vec();
+        self.record.disk_change = change;
+        self.record.configuration = configuration;
+        match self.does {
+            true => self.write(),
+            // It is about to be.
+            false => Ok(()),
         }
     }
 

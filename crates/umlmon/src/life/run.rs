@@ -6,9 +6,10 @@
 //! monitor has started.
 
 mod adopt;
+mod attach;
 mod hand_over;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 use std::time::Duration;
@@ -37,6 +38,7 @@ use crate::life::outliving::Outliving;
 use crate::life::placement::{self, Placement};
 use crate::mconsole::{Mconsole, Notice, Notices};
 use crate::reading::Reading;
+use crate::record::DiskChange;
 use crate::second::link::Link;
 use crate::second::orders::{FromChild, Launch};
 use crate::setup::Setup;
@@ -64,6 +66,8 @@ pub struct Start {
     pub kernel: Option<Result<Seen, Failure>>,
     /// The copy-on-write images as they were found just before.
     pub cows: Cows,
+    /// The disks that were attached to be only read, by number, if the guest reboots.
+    pub only_read: BTreeSet<u8>,
     /// The disks, if the guest reboots: they were never released.
     pub lease: Option<Lease>,
     /// The networks, likewise.
@@ -99,7 +103,7 @@ pub enum RunEvent {
 pub struct Look {
     /// The configuration in effect.
     pub vm: Vm,
-    /// The disks as they were found at the start.
+    /// The disks as they were found at the start, or when they were attached.
     pub disks: Vec<Ubd>,
     /// Whether the kernel carries out what the guest flushes.
     pub flushes: bool,
@@ -145,6 +149,7 @@ pub struct Run {
     reading: Reading,
     start: Start,
     disks: Vec<Ubd>,
+    disk_change: Option<DiskChange>,
     flushes: bool,
     owners: BTreeMap<u8, Owner>,
     exit: Exit,
@@ -173,7 +178,7 @@ impl Run {
         // Validate everything ...
         let Seen { kernel, features } = seen(start.kernel.take())?;
         let options = kernel_args::options(vm, &features).map_err(Failure::Failed)?;
-        let (disks, claims) = examine(setup, &reading, &kernel, &start.cows)?;
+        let (disks, claims) = examine(setup, &reading, &kernel, &start)?;
         let directories = Directories::open(setup, &reading)?;
 
         // ... then do everything.
@@ -205,8 +210,7 @@ impl Run {
         let ends: Vec<_> = ends.chain(directories.mounts()).collect();
         let link = Link::launch(&setup.keeper, &launch, &ends, wiring.network())
             .map_err(cannot("create the second process"))?;
-        let network = (!wiring.on_host).then(|| link.network()).flatten();
-        let mconsole = Rc::new(Mconsole::new(root, setup.name().as_str()).in_network(network));
+        let mconsole = mconsole(setup, root, &link, wiring);
         let memory = Memory::new(vm.mem, Rc::clone(&mconsole), Rc::clone(&setup.helper));
         Ok(Run {
             link: Rc::new(link),
@@ -219,6 +223,7 @@ impl Run {
             reading,
             start,
             disks,
+            disk_change: None,
             flushes: features.flush,
             owners: directories.owners(),
             exit: Exit::default(),
@@ -348,9 +353,14 @@ impl Run {
         String::from_utf8_lossy(&con0.peek(start, CON0_TAIL).data).into_owned()
     }
 
-    /// What is needed to start it once more, its disks included.
+    /// What is needed to start it once more, with the disks that it has now.
     pub fn into_start(mut self) -> (Reading, Start) {
-        (self.reading.clone(), std::mem::take(&mut self.start))
+        let only_read = self.disks.iter().filter(|ubd| ubd.only_read);
+        let start = Start {
+            only_read: only_read.map(|ubd| ubd.number).collect(),
+            ..std::mem::take(&mut self.start)
+        };
+        (self.reading.clone(), start)
     }
 
     /// A look at it.
@@ -419,6 +429,12 @@ fn notices(tmp: &TmpMount) -> Result<(Notices, OwnedFd), Failure> {
     Ok((notices, root))
 }
 
+/// The mconsole of the kernel that this link keeps; `root` is the jail's `/tmp`.
+fn mconsole(setup: &Setup, root: OwnedFd, link: &Link, wiring: &Wiring) -> Rc<Mconsole> {
+    let network = (!wiring.on_host).then(|| link.network()).flatten();
+    Rc::new(Mconsole::new(root, setup.name().as_str()).in_network(network))
+}
+
 /// The line of the helper and the kernel's end of it, if the VM has one.
 fn helper_line(setup: &Setup, vm: &Vm) -> Result<(Option<HelperLine>, Option<OwnedFd>), Failure> {
     let line = helper::has_line(vm).then(|| setup.helper.begin());
@@ -432,13 +448,13 @@ fn examine(
     setup: &Setup,
     reading: &Reading,
     kernel: &Kernel,
-    cows: &Cows,
+    start: &Start,
 ) -> Result<(Vec<Ubd>, Vec<Claim>), Failure> {
     for note in &kernel.notes {
         tracing::warn!("{note}");
     }
     devices::provide(&setup.storage.devices, &reading.devices).map_err(Failure::Failed)?;
-    holdings::usable(setup, &reading.vm, cows)
+    holdings::usable(setup, &reading.vm, &start.only_read, &start.cows)
 }
 
 /// Waits until the use of memory is to be looked at; without end, if it never is.

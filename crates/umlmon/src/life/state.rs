@@ -163,6 +163,21 @@ pub fn asked<S>(state: State, ask: Ask<S>) -> Result<Step<S>, Denied> {
     }
 }
 
+/// Whether disks can be attached to the kernel now, and detached from it.
+///
+/// # Errors
+/// Why not: a kernel that is suspended must not be told to do anything.
+pub fn may_change_disks(state: State) -> Result<(), Denied> {
+    match state.phase {
+        _ if state.quitting => Err(Denied::Quitting),
+        Phase::Inactive => Err(Denied::NotRunning),
+        Phase::Starting => Err(Denied::StillStarting),
+        Phase::Running => Ok(()),
+        Phase::Suspended => Err(Denied::AlreadySuspended),
+        Phase::Stopping => Err(Denied::Stopping),
+    }
+}
+
 /// The result of an event.
 pub fn happened<S>(state: State, event: Event) -> Step<S> {
     match event {
@@ -403,6 +418,14 @@ mod tests {
                 Ask::Start(()) | Ask::Quit => assert!(result.is_ok()),
                 _ => assert_eq!(result, Err(Denied::NotRunning), "{ask:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn only_a_kernel_that_runs_gets_disks() {
+        for state in all_states() {
+            let can = state.phase == Phase::Running && !state.quitting;
+            assert_eq!(may_change_disks(state).is_ok(), can, "{state:?}");
         }
     }
 

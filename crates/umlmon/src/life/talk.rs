@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, SemaphorePermit, mpsc, watch};
 use tokio::time::{Instant, sleep};
 
 use crate::failure::Failure;
+use crate::life::disk_change::DiskTold;
 use crate::life::state::{Event, Say};
 use crate::mconsole::{Error, Mconsole};
 use crate::status::{Phase, Status};
@@ -38,6 +39,8 @@ pub enum Said {
     Confirmed(Event),
     /// A request to bring the kernel into this phase is over, carried out or not.
     Over(Phase),
+    /// The kernel was told of a disk.
+    Disk(Box<DiskTold>),
 }
 
 /// The requests that suspend the kernel, or resume it: carried out one after the other. What is under way is recorded,

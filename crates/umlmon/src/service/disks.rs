@@ -8,9 +8,10 @@ use rpc_xdr::umlmonctrl::*;
 use tokio::time::timeout;
 
 use crate::disks::jobs::Progress;
-use crate::disks::process;
+use crate::disks::{holdings, process};
 use crate::events::Wish;
 use crate::failure::Failure;
+use crate::life::disk_change::{Attach, DiskAsk};
 use crate::service::session::Session;
 use crate::service::{Service, patience, wire};
 
@@ -107,6 +108,13 @@ fn parse(task: &DiskTask) -> (&'static str, Result<Task, Failure>) {
     }
 }
 
+/// The N of ubdN.
+fn number(number: u32) -> Result<u8, Failure> {
+    let small = u8::try_from(number).ok();
+    let number = small.filter(|number| u32::from(*number) < CTL_DISKS_MAX);
+    number.ok_or_else(|| Failure::Invalid("disks are ubd0 to ubd15".into()))
+}
+
 fn no_job(number: u32) -> Failure {
     Failure::NotFound(format!("there is no job {number} on this connection"))
 }
@@ -166,6 +174,28 @@ impl Service {
             )),
             _ => Ok(()),
         }
+    }
+
+    pub(super) async fn attach_disk(&self, args: &DiskAttachArgs) -> Result<(), Failure> {
+        let (number, disk) = (number(args.number)?, name(&args.disk)?);
+        self.must_run()?;
+        let devices = self.may_set_disk(&format!("ubd{number}"), &disk)?;
+        let attach = Attach {
+            number,
+            disk,
+            only_read: args.read_only,
+            devices,
+            cows: holdings::look(&self.setup).await?,
+        };
+        self.monitor
+            .change_disks(DiskAsk::Attach(Box::new(attach)))
+            .await
+    }
+
+    pub(super) async fn detach_disk(&self, ubd: u32) -> Result<(), Failure> {
+        self.monitor
+            .change_disks(DiskAsk::Detach(number(ubd)?))
+            .await
     }
 
     pub(super) async fn list_disks(&self, args: &DiskListArgs) -> Result<DiskPage, Failure> {

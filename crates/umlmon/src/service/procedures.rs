@@ -150,6 +150,19 @@ impl UmlmonctrlV1 for Service {
         self.list_disks(&args).await.into()
     }
 
+    async fn disk_attach(&self, session: &Session, args: DiskAttachArgs) -> CtlResult {
+        let disk = String::from_utf8_lossy(&args.disk);
+        let wish = Wish::new("disk-attach", format!("ubd{}:{disk}", args.number));
+        let attach = self.attach_disk(&args);
+        self.asked(session, wish, attach).await.into()
+    }
+
+    async fn disk_detach(&self, session: &Session, args: DiskDetachArgs) -> CtlResult {
+        let wish = Wish::new("disk-detach", format!("ubd{}", args.number));
+        let detach = self.detach_disk(args.number);
+        self.asked(session, wish, detach).await.into()
+    }
+
     async fn event_read(&self, session: &Session, args: EventReadArgs) -> EventReadResult {
         session.listens(args.after);
         EventReadResult::Ok(self.read_events(&args).await)

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use config::{Config, Origin, Setting, UserChanges, Vm};
+use config::{Config, Device, DiskName, Origin, Setting, UserChanges, Vm};
 use rpc_xdr::umlmonctrl::*;
 
 use crate::failure::Failure;
@@ -45,6 +45,20 @@ impl Service {
         let mut changes = UserChanges::load(&file)?;
         change(&mut changes, &config)?;
         Ok(changes.save(&file)?)
+    }
+
+    /// Checks that a user could configure this disk as this parameter, and changes nothing. Returns the block device of
+    /// the host that the administrator lends under this name, if there is one.
+    pub(super) fn may_set_disk(
+        &self,
+        param: &str,
+        disk: &DiskName,
+    ) -> Result<Vec<Device>, Failure> {
+        let config = Config::load(&self.setup.configured.file)?;
+        let mut changes = UserChanges::load(&config.global.user_file(self.setup.name()))?;
+        changes.set(&config, self.setup.name(), param, disk.as_str())?;
+        let devices = config.global.devices.into_iter();
+        Ok(devices.filter(|device| device.name == *disk).collect())
     }
 }
 

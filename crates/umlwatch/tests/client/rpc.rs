@@ -46,6 +46,14 @@ fn pair(source: &str, destination: &str) -> DiskPair {
     }
 }
 
+fn attach(number: u32, disk: &str, read_only: bool) -> DiskAttachArgs {
+    DiskAttachArgs {
+        number,
+        disk: disk.into(),
+        read_only,
+    }
+}
+
 fn start(extra: &[&str]) -> VmStartArgs {
     let extra = extra.iter().map(|arg| arg.as_bytes().to_vec()).collect();
     VmStartArgs { extra }
@@ -179,6 +187,24 @@ fn disks() -> Vec<Row> {
             Import(backing("a.cow", "b.dsk")),
         ),
         begin("disk-commit", "a.cow:b.dsk", Commit(pair("a.cow", "b.dsk"))),
+        row(
+            "disk-attach",
+            "ubd3:a.dsk",
+            "DISK_ATTACH",
+            attach(3, "a.dsk", false),
+        ),
+        row(
+            "disk-attach",
+            "ubd15:a.dsk:ro",
+            "DISK_ATTACH",
+            attach(15, "a.dsk", true),
+        ),
+        row(
+            "disk-detach",
+            "ubd3",
+            "DISK_DETACH",
+            DiskDetachArgs { number: 3 },
+        ),
     ]
 }
 

@@ -31,6 +31,7 @@ impl Monitor {
         self.setup.events.tell(Happening::State(was.phase));
         self.setup.events.tell(Happening::Adopted);
         self.run = Some(run);
+        self.repeat_disk_change();
         // Whether the kernel or the guest has done that is not known, and it does no harm to say it twice.
         let again = match (was.stop_pending, was.phase, was.wanted) {
             (true, Phase::Running, None) => vec![Say::CtrlAltDel],
@@ -46,6 +47,10 @@ impl Monitor {
     pub(super) fn on_said(&mut self, said: Said) -> bool {
         match said {
             Said::Confirmed(event) => self.on_event(event),
+            Said::Disk(told) => {
+                self.disk_told(*told);
+                false
+            }
             Said::Over(phase) => {
                 self.turning.over(phase);
                 false

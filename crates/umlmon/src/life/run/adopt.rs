@@ -6,9 +6,10 @@ use std::mem::ManuallyDrop;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
+use disks::Lease;
 use jail::ControlGroup;
 
-use crate::disks::holdings::Cows;
+use crate::disks::holdings::{self, Cows};
 use crate::failure::Failure;
 use crate::helper::HelperLine;
 use crate::life::elastic::Elastic;
@@ -16,8 +17,8 @@ use crate::life::memory::Memory;
 use crate::life::networks::Wiring;
 use crate::life::outliving::Outliving;
 use crate::life::placement::Placement;
-use crate::life::run::{Exit, Run, Start, cannot};
-use crate::mconsole::{Mconsole, Notices};
+use crate::life::run::{Exit, Run, Start, cannot, mconsole};
+use crate::mconsole::Notices;
 use crate::record::{self, Record};
 use crate::second::link::Link;
 use crate::setup::Setup;
@@ -79,8 +80,7 @@ impl Run {
         setup.jail.take_over();
         tmp.take_over();
         link.take_over();
-        let network = (!wiring.on_host).then(|| link.network()).flatten();
-        let mconsole = Rc::new(Mconsole::new(root, setup.name().as_str()).in_network(network));
+        let mconsole = mconsole(setup, root, &link, &wiring);
         let memory = Memory::new(vm.mem, Rc::clone(&mconsole), Rc::clone(&setup.helper));
         if record.state.up {
             setup.channels.nudged().begin(&link);
@@ -88,6 +88,7 @@ impl Run {
         if record.state.ready {
             setup.helper.guest_is_ready();
         }
+        give_up_unrecorded(lease.as_ref(), &record);
         Ok(Run {
             link,
             notices: ends.notices,
@@ -105,6 +106,7 @@ impl Run {
                 ..Start::default()
             },
             disks: record.disks.clone(),
+            disk_change: record.disk_change,
             flushes: record.flushes,
             owners: record.owners.clone(),
             exit: Exit::default(),
@@ -118,6 +120,14 @@ impl Run {
             setup: Rc::clone(setup),
             outliving: Some(Outliving::adopted(setup, record)),
         })
+    }
+}
+
+/// A monitor that died may have claimed one more disk, and not recorded it: then the kernel does not have it.
+fn give_up_unrecorded(lease: Option<&Lease>, record: &Record) {
+    let claimed = lease.map(|lease| holdings::claim_only(lease, &record.disks));
+    if let Some(Err(why)) = claimed {
+        tracing::warn!("more disks are claimed than the VM has: {why}");
     }
 }
 

@@ -72,6 +72,7 @@ impl Run {
             configuration: self.reading.to_record(),
             extra: self.start.extra.clone(),
             disks: self.disks.clone(),
+            disk_change: self.disk_change,
             flushes: self.flushes,
             owners: self.owners.clone(),
             networks: wiring.and_then(|wiring| wiring.connected()),
@@ -114,6 +115,19 @@ impl Run {
             self.outliving = None;
             ends_with_monitor(&why);
         }
+    }
+
+    /// Records its disks.
+    ///
+    /// # Errors
+    /// If the next monitor would not know of them.
+    pub(super) fn note_disks(&mut self) -> Result<(), Failure> {
+        let Some(outliving) = &mut self.outliving else {
+            return Ok(());
+        };
+        let configuration = self.reading.to_record();
+        let noted = outliving.note_disks(&self.disks, self.disk_change, configuration);
+        noted.map_err(Failure::Failed)
     }
 
     /// It outlives the monitor.
