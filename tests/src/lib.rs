@@ -30,6 +30,7 @@ mod chance;
 mod directory;
 mod disk;
 pub mod elf;
+pub mod fake_disks;
 mod filter;
 pub mod host;
 pub mod hostile;

@@ -1,5 +1,5 @@
-//! Tier root: the monitor is killed at each of its system calls while a VM starts, reboots, ends, or is taken over. The
-//! next monitor finds a VM that runs, or one that is inactive, and nothing between the two.
+//! Tier root: the monitor is killed at each of its system calls while a VM starts, reboots, ends, gets a disk, or is
+//! taken over. The next monitor finds a VM that runs, or one that is inactive, and nothing between the two.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // in functions beside the tests, too
 
@@ -15,7 +15,7 @@ use std::time::Duration;
 use e2e::network::{enter_host, everything, of_each_kind};
 use e2e::{
     Fate, Injector, Vm, VmBuilder, World, adoptions, flood, free_port, kill_monitor, outlives,
-    processes_that_stay, silent, wait_for,
+    processes_that_stay, put, silent, wait_for,
 };
 use nix::libc;
 use rustix::process::{Pid, Signal, kill_process};
@@ -194,7 +194,8 @@ fn lasting_state(vm: &Vm<'_>) -> String {
     wait_for("a state that lasts", || {
         let state = vm.state();
         let record = fs::read_to_string(vm.file("run")).unwrap_or_default();
-        if ["starting", "stopping"].contains(&&*state) || record.contains("wanted") {
+        let turns = ["starting", "stopping"].contains(&&*state);
+        if turns || record.contains("wanted") || record.contains("disk_change") {
             return None;
         }
         std::thread::sleep(Duration::from_millis(30));
@@ -351,6 +352,52 @@ fn while_a_vm_is_suspended_and_resumed() {
         });
     }
     vm.kill();
+    victim.is_clean("at last");
+}
+
+/// Whether the VM has its second disk, as the monitor says; that is what it claims.
+#[track_caller]
+fn has_second_disk(vm: &Vm<'_>, what: &str) -> bool {
+    assert_eq!(lasting_state(vm), "running", "{what}");
+    let claims = fs::read_to_string(vm.file("jail/shared/locks/vm1+run.held")).unwrap();
+    let has = vm.info()["disks"].as_array().unwrap().len() == 2;
+    assert_eq!(claims.contains("/disks/1.dsk"), has, "{what}: {claims}");
+    has
+}
+
+#[test]
+fn while_a_disk_is_attached_and_detached() {
+    let Some(world) = World::new() else { return };
+    let victim = Victim::new(&world);
+    let vm = &victim.vm;
+    let file = vm.file("jail/disks/1.dsk");
+    put(&file, &[1; 4096]);
+    victim.start();
+    let processes = processes_that_stay(vm);
+    let attach = ["-disk-attach", "ubd1:/disks/1.dsk"];
+    let detach = ["-disk-detach", "ubd1"];
+    for command in [attach, detach] {
+        at_each_call(|call| {
+            let what = format!("{}, call {call}", command[0]);
+            if command == detach {
+                vm.umlwatch(&attach).ok();
+            }
+            let attempt = victim.kill_while(call, &command);
+            if attempt == Attempt::Killed {
+                vm.start_monitor().ok();
+            }
+            // The kernel refuses a disk that it has.
+            if !has_second_disk(vm, &what) {
+                vm.umlwatch(&attach).ok();
+            }
+            vm.umlwatch(&detach).ok();
+            assert!(!has_second_disk(vm, &what));
+            assert_eq!(processes_that_stay(vm), processes, "{what}");
+            attempt
+        });
+    }
+    vm.kill();
+    fs::remove_file(file).unwrap();
     victim.is_clean("at last");
 }
 

@@ -15,6 +15,8 @@
 //! attack                                                       tries to get out of the jail, and says what worked
 //! execute:PROGRAM,ARG...                                       runs it on con0, and says how it ended
 //! no-init                                                      no init handles CTRL-ALT-DEL yet
+//! use-disk:N  free-disk:N                                      the guest uses ubdN; does not any more
+//! lose-disk-request  lose-disk-answer                          what becomes of the next request about a disk
 //! never-up                                                     (argument only) hangs before there is an mconsole
 //! give-up:TEXT                                                 (argument only) ends before there is an mconsole
 //! clock                                                        says when it began to run
@@ -37,6 +39,7 @@ use std::path::PathBuf;
 use std::process::exit;
 
 use anyhow::Context as _;
+use e2e::fake_disks::{FakeDisks, Fault};
 use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -86,6 +89,7 @@ struct Kernel {
     answers: Answers,
     init: bool,
     cad: Cad,
+    disks: FakeDisks,
 }
 
 enum Answers {
@@ -181,6 +185,7 @@ impl Kernel {
             answers,
             init,
             cad,
+            disks: FakeDisks::of(&args),
             args,
         })
     }
@@ -300,6 +305,10 @@ impl Kernel {
             ("spin", threads) => self.spin(threads.parse().unwrap_or(0)),
             ("hog", megabytes) => self.hog(megabytes.parse().unwrap_or(0)),
             ("no-init", _) => self.init = false,
+            ("use-disk", n) => self.disks.use_disk(n, true),
+            ("free-disk", n) => self.disks.use_disk(n, false),
+            ("lose-disk-request", _) => self.disks.fail(Fault::LosesRequest),
+            ("lose-disk-answer", _) => self.disks.fail(Fault::LosesAnswer),
             _ => {}
         }
     }
@@ -495,9 +504,19 @@ impl Kernel {
                 self.ctrl_alt_del();
             }
             ("sysrq", key) => self.system_request(&from, key),
+            ("config" | "remove", disk) if disk.starts_with("ubd") => {
+                self.change_disk(&from, command, disk);
+            }
             _ => self.reply(&from, 1, "Unknown command"),
         }
         Ok(())
+    }
+
+    fn change_disk(&mut self, from: &SocketAddr, command: &str, disk: &str) {
+        self.print(&format!("mconsole: {command} {disk}"));
+        if let Some((error, text)) = self.disks.request(command, disk) {
+            self.reply(from, error, text);
+        }
     }
 
     fn ctrl_alt_del(&mut self) {
