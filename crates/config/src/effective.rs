@@ -8,7 +8,7 @@ use crate::assignment::{Assignment, expand};
 use crate::error::{Error, Result};
 use crate::global::Global;
 use crate::names::VmName;
-use crate::net::Nic;
+use crate::net::{Nic, Transport};
 use crate::params::{PARAMS, Set};
 use crate::remote::TlsPolicy;
 use crate::setting::{Origin, SectionKind, Setting};
@@ -108,6 +108,7 @@ impl Vm {
         check_proxies(merged, &vm)?;
         check_user_network(merged, &vm)?;
         check_nat_networks(merged, &vm)?;
+        check_netns(merged, &vm)?;
         vm.check_kernelargs(merged)?;
         Ok(vm)
     }
@@ -237,6 +238,24 @@ fn check_nat_networks(merged: &[Assignment], vm: &Vm) -> Result<()> {
         _ => None,
     };
     distinct(merged, network_of, "the same network")
+}
+
+/// Each interface of a namespace belongs to one of the VM. Its tap is in that namespace, so that the kernel cannot
+/// attach to it.
+fn check_netns(merged: &[Assignment], vm: &Vm) -> Result<()> {
+    let interface_of = |a: &Assignment| match (a.param.name, vm.eth.get(&a.index)) {
+        ("eth", Some(Nic::Netns { path, interface })) => Some((path.clone(), interface.clone())),
+        _ => None,
+    };
+    distinct(merged, interface_of, "the same interface")?;
+    let netns = merged.iter().find(|a| interface_of(a).is_some());
+    match (netns, vm.transport) {
+        (Some(a), Transport::Vec | Transport::Tuntap) => Err(Error::Conflict(format!(
+            "{a} needs transport = fd or auto, and not {}",
+            vm.transport
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn distinct<K: Ord>(

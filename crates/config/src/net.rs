@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::net::Ipv4Addr;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use crate::error::{Error, Result, did_you_mean, quoted};
@@ -9,7 +10,7 @@ use crate::form::Form;
 use crate::forward::{Forward, Protocol};
 use crate::mac::HwAddr;
 use crate::names::{InterfaceName, NetworkName, number};
-use crate::values::{one_of, unknown_form};
+use crate::values::{absolute_path, one_of, unknown_form};
 
 /// How the kernel is to be connected with the interface on the host, the parameter `transport`. It is a preference: the
 /// driver that is used also depends on the kernel.
@@ -122,6 +123,13 @@ pub enum Nic {
         /// Largest packet in bytes, of both ends.
         mtu: Option<Mtu>,
     },
+    /// `netns`: an interface of a network namespace that somebody else has made becomes that of the VM.
+    Netns {
+        /// The file of the namespace (ip-netns(8)).
+        path: PathBuf,
+        /// The interface in it.
+        interface: InterfaceName,
+    },
     /// Anything else: text passed to the kernel as `ethN=TEXT`.
     Raw(String),
 }
@@ -131,7 +139,7 @@ impl Nic {
     pub fn proxy_if(&self) -> Option<&InterfaceName> {
         match self {
             Nic::HostToHost { proxy_if, .. } | Nic::Bridged { proxy_if, .. } => Some(proxy_if),
-            Nic::Nat { .. } | Nic::User { .. } | Nic::Raw(_) => None,
+            Nic::Nat { .. } | Nic::User { .. } | Nic::Netns { .. } | Nic::Raw(_) => None,
         }
     }
 
@@ -142,7 +150,7 @@ impl Nic {
             | Nic::Bridged { mtu, .. }
             | Nic::Nat { mtu, .. }
             | Nic::User { mtu, .. } => *mtu,
-            Nic::Raw(_) => None,
+            Nic::Netns { .. } | Nic::Raw(_) => None,
         }
     }
 
@@ -183,7 +191,7 @@ impl Nic {
 }
 
 /// The names of the forms.
-const FORMS: [&str; 4] = ["host_to_host", "bridged", "nat", "user"];
+const FORMS: [&str; 5] = ["host_to_host", "bridged", "nat", "user", "netns"];
 
 impl FromStr for Nic {
     type Err = Error;
@@ -220,6 +228,13 @@ impl FromStr for Nic {
                 guest_hwaddr: form.optional("guest_hwaddr")?,
                 mtu: form.optional("mtu")?,
             },
+            "netns" => {
+                let path = form.read("path", absolute_path)?;
+                Nic::Netns {
+                    path: form.present("path", path)?,
+                    interface: form.required("if")?,
+                }
+            }
             other => return Err(unknown_form(other, &FORMS)),
         };
         form.finish()?;
@@ -369,6 +384,29 @@ mod tests {
         for bad in ["a-b", "2a", "Uml", "abcdefghijkl"] {
             let said = refusal::<Nic>(&format!("nat(network={bad})"));
             assert!(said.contains("network:"), "{said}");
+        }
+    }
+
+    #[test]
+    fn an_interface_of_a_namespace() {
+        let nic: Nic = "netns(path=/run/netns/pod 1, if=eth0)".parse().unwrap();
+        let Nic::Netns { path, interface } = &nic else {
+            panic!("{nic:?}")
+        };
+        assert_eq!(path.as_path(), "/run/netns/pod 1");
+        assert_eq!(interface.as_str(), "eth0");
+        assert!((nic.proxy_if(), nic.mtu(), nic.forwards().len()) == (None, None, 0));
+        for (bad, why) in [
+            ("netns()", "needs path="),
+            ("netns(path=/run/netns/a)", "needs if="),
+            ("netns(path=pod,if=eth0)", "path:"),
+            ("netns(path=/run/../a,if=eth0)", "path:"),
+            ("netns(path=/a,if=et h0)", "if:"),
+            ("netns(path=/a,if=eth0,mtu=1500)", "has no \"mtu\""),
+            ("netns", "are missing"),
+        ] {
+            let said = refusal::<Nic>(bad);
+            assert!(said.contains(why), "{bad}: {said}");
         }
     }
 

@@ -450,7 +450,7 @@ pub const PARAMS: &[Param] = &[
     Param {
         name: "eth",
         indexed: Some(MAX_ETH),
-        value: "host_to_host(...)|bridged(...)|nat(...)|user(...)|TEXT",
+        value: "host_to_host(...)|bridged(...)|nat(...)|user(...)|netns(...)|TEXT",
         doc: "a virtual network interface",
         set: Set::Vm(|vm, n, v| v.parse().map(|nic| drop(vm.eth.insert(n, nic)))),
         ..VM_PROTECTED

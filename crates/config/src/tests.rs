@@ -138,6 +138,28 @@ fn one_interface_without_a_network_of_the_host() {
 }
 
 #[test]
+fn an_interface_of_a_namespace_is_of_one_vm_interface_and_inherited() {
+    let of = |lines: &str| config(&format!("{FOO}{lines}")).vm(&name("foo"));
+    let netns = |n: u8, interface| format!("eth{n} = netns(path=/run/netns/a,if={interface})\n");
+    let two = format!("{}{}", netns(0, "eth0"), netns(1, "net1"));
+    assert_eq!(of(&two).unwrap().eth.len(), 2);
+    let same = format!("{}{}", netns(0, "eth0"), netns(1, "eth0"));
+    let same = of(&same).unwrap_err().to_string();
+    assert!(same.contains("the same interface"), "{same}");
+    for (transport, fits) in [
+        ("auto", true),
+        ("fd", true),
+        ("vec", false),
+        ("tuntap", false),
+    ] {
+        let vm = of(&format!("transport = {transport}\n{two}"));
+        let said = vm.as_ref().err().map(ToString::to_string);
+        assert_eq!(vm.is_ok(), fits, "{transport}");
+        assert!(said.is_none_or(|said| said.contains("needs transport = fd or auto")));
+    }
+}
+
+#[test]
 fn the_global_section() {
     let global = config(MINIMAL).global;
     assert_eq!(global.shared, Path::new("/var/lib/umlmon/shared"));

@@ -33,6 +33,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let eth = Eth {
         number: 0,
         nic: &nic,
+        namespace: None,
     };
     let begun = Instant::now();
     let networks = Networks::set_up(&records, &owner, &[eth])?;

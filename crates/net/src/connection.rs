@@ -1,17 +1,19 @@
 //! A connection of a VM with the host: the interface that is configured, for which VM, and the interface that is made
 //! for it. Used by the monitor, as root.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 
 use config::{Forward, InterfaceName, MacAddr, MacPool, Mtu, Nic, Subnet};
+use guest_line::Interface;
 use serde::{Deserialize, Serialize};
 
 use crate::apart::Apart;
 use crate::host::{Counters, Host};
 use crate::kernel::Driver;
+use crate::netns::Netns;
 use crate::user;
 
 /// An interface of the VM, as it is configured.
@@ -21,6 +23,8 @@ pub struct Eth<'a> {
     pub number: u8,
     /// What is configured.
     pub nic: &'a Nic,
+    /// The network namespace of `netns(...)`, opened.
+    pub namespace: Option<BorrowedFd<'a>>,
 }
 
 /// The VM for which networks are set up.
@@ -48,7 +52,8 @@ pub struct Owner<'a> {
 pub struct Connection {
     /// The N of ethN.
     pub number: u8,
-    /// The interface on the host: the tap, or the end of a cable to it. With a process instead, the tap in its network.
+    /// The interface on the host: the tap, or the end of a cable to it. With a process instead, the tap in its network;
+    /// with an interface of a namespace, the tap there.
     pub proxy_if: InterfaceName,
     /// MAC address of that interface.
     pub proxy_mac: Option<MacAddr>,
@@ -64,6 +69,12 @@ pub struct Connection {
     pub bridge_if: Option<InterfaceName>,
     /// The forwarded ports of the host, if a process there makes the connections of the VM.
     pub forwards: Option<Vec<Forward>>,
+    /// The address of the VM, if its interface is one of a namespace that somebody else has made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guest_addr: Option<IpAddr>,
+    /// What the guest is to be told of its interface; not if another monitor has told it.
+    #[serde(skip)]
+    pub guest: Option<Interface>,
     /// It is in a network of `nat(...)`, so the host's address is that of the bridge.
     pub(crate) is_nat: bool,
     #[serde(skip)]
@@ -71,6 +82,9 @@ pub struct Connection {
     /// Where the tap is, if not on the host.
     #[serde(skip)]
     pub(crate) apart: Option<Rc<Apart>>,
+    /// The namespace in which the tap and the interface are, if somebody else has made it.
+    #[serde(skip)]
+    pub(crate) netns: Option<Rc<Netns>>,
 }
 
 impl Connection {
@@ -87,9 +101,12 @@ impl Connection {
             host_if: None,
             bridge_if: None,
             forwards: None,
+            guest_addr: None,
+            guest: None,
             is_nat: false,
             queue: None,
             apart: None,
+            netns: None,
         };
         match eth.nic {
             Nic::HostToHost {
@@ -127,6 +144,8 @@ impl Connection {
                     ..bare(&tap, mtu)
                 })
             }
+            // What the interface has follows when it is planned.
+            Nic::Netns { .. } => Some(bare(&"uml".parse().ok()?, &None)),
             Nic::Raw(_) => None,
         }
     }
@@ -138,8 +157,10 @@ impl Connection {
             host_if: self.host_if.clone(),
             bridge_if: self.bridge_if.clone(),
             forwards: self.forwards.clone(),
+            guest: None,
             queue: None,
             apart: None,
+            netns: None,
             ..*self
         }
     }
@@ -152,9 +173,10 @@ impl Connection {
     /// The traffic of the interface, and whether the kernel of the VM has it open; None if it is gone.
     pub fn look(&self) -> Option<(Counters, bool)> {
         let name = self.proxy_if.as_str();
-        let link = match &self.apart {
-            Some(apart) => apart.tap(name),
-            None => Host::open().and_then(|mut host| host.link(name)),
+        let link = match (&self.apart, &self.netns) {
+            (Some(apart), _) => apart.tap(name),
+            (_, Some(netns)) => netns.link(name),
+            (None, None) => Host::open().and_then(|mut host| host.link(name)),
         };
         let link = link.ok().flatten()?;
         Some((link.counters, link.carrier))

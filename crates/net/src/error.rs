@@ -1,6 +1,7 @@
 //! What can go wrong with networks: one variant per thing, worded for the administrator.
 
 use std::io;
+use std::path::PathBuf;
 
 use config::{InterfaceName, MacAddr, NetworkName, Subnet};
 use files::HeldError;
@@ -157,6 +158,16 @@ pub enum Error {
         number: u32,
         /// The first one.
         first: MacAddr,
+    },
+    /// The interface of a network namespace cannot become that of a VM.
+    #[error("{eth}: {path}: {problem}")]
+    Netns {
+        /// Which interface of the VM is to be connected.
+        eth: String,
+        /// The file of the namespace.
+        path: PathBuf,
+        /// Why not, and what to do.
+        problem: String,
     },
     /// The kernel of the VM cannot do it.
     #[error("{0}")]

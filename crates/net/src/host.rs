@@ -10,8 +10,8 @@ use config::MacAddr;
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
-    InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
-    Stats64,
+    InfoBridge, InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkLayerType,
+    LinkMessage, Stats64,
 };
 use netlink_packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
@@ -58,7 +58,11 @@ pub(crate) struct Link {
     /// The other end of a pair, in its namespace.
     pub(crate) peer: u32,
     pub(crate) is_bridge: bool,
+    /// It carries frames of Ethernet.
+    pub(crate) is_ethernet: bool,
     pub(crate) is_up: bool,
+    /// The largest packet in bytes.
+    pub(crate) mtu: u32,
     /// Free text, set by the program that made it.
     pub(crate) alias: String,
     pub(crate) mac: Option<MacAddr>,
@@ -144,6 +148,15 @@ pub(crate) struct Host(Netlink);
 impl Host {
     pub(crate) fn open() -> io::Result<Host> {
         Netlink::open().map(Host)
+    }
+
+    /// Sends a request, with further flags, and returns the kernel's messages.
+    pub(crate) fn ask(
+        &mut self,
+        message: RouteNetlinkMessage,
+        flags: u16,
+    ) -> io::Result<Vec<RouteNetlinkMessage>> {
+        self.0.ask(message, flags)
     }
 
     /// The interface of this name.
@@ -417,6 +430,7 @@ fn read(message: LinkMessage) -> Link {
     let mut link = Link {
         index: message.header.index,
         is_up: flags.contains(LinkFlags::Up),
+        is_ethernet: message.header.link_layer_type == LinkLayerType::Ether,
         carrier: flags.contains(LinkFlags::LowerUp),
         ..Link::default()
     };
@@ -425,6 +439,7 @@ fn read(message: LinkMessage) -> Link {
             LinkAttribute::IfName(name) => link.name = name,
             LinkAttribute::IfAlias(alias) => link.alias = alias,
             LinkAttribute::Link(peer) => link.peer = peer,
+            LinkAttribute::Mtu(mtu) => link.mtu = mtu,
             LinkAttribute::Address(bytes) => {
                 let octets = <[u8; 6]>::try_from(bytes);
                 link.mac = octets

@@ -16,6 +16,7 @@ use crate::apart::Apart;
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::kernel::Driver;
+use crate::netns::Netns;
 use crate::records::{Records, namespace};
 use crate::setup::Networks;
 
@@ -23,6 +24,25 @@ use crate::setup::Networks;
 const LEASE: &str = "networks.lease";
 const NAMESPACE: &str = "networks.namespace";
 const USER: &str = "networks.user";
+/// Those of the namespaces that somebody else has made, by the number of the interface.
+const OF_OTHERS: [&str; 16] = [
+    "networks.eth0",
+    "networks.eth1",
+    "networks.eth2",
+    "networks.eth3",
+    "networks.eth4",
+    "networks.eth5",
+    "networks.eth6",
+    "networks.eth7",
+    "networks.eth8",
+    "networks.eth9",
+    "networks.eth10",
+    "networks.eth11",
+    "networks.eth12",
+    "networks.eth13",
+    "networks.eth14",
+    "networks.eth15",
+];
 
 /// What the next monitor must know of networks, besides their record in `shared/macpool`.
 #[derive(Debug, Serialize, Deserialize)]
@@ -32,6 +52,10 @@ pub struct Connected {
     connections: Vec<Connection>,
     /// The numbers of those whose taps are in the network of the VM.
     apart: BTreeSet<u8>,
+}
+
+fn of_other(number: u8) -> Option<&'static str> {
+    OF_OTHERS.get(usize::from(number)).copied()
 }
 
 impl Networks {
@@ -61,7 +85,12 @@ impl Networks {
             (NAMESPACE, apart.map(|apart| apart.namespace())),
             (USER, apart.and_then(|apart| apart.user())),
         ];
-        let held = all.into_iter().filter_map(|(name, fd)| Some((name, fd?)));
+        let all = all.into_iter().filter_map(|(name, fd)| Some((name, fd?)));
+        let of_others = self.connections.iter().filter_map(|connection| {
+            let netns = connection.netns.as_ref()?;
+            Some((of_other(connection.number)?, netns.namespace()))
+        });
+        let held = all.chain(of_others);
         let copy =
             |(name, fd): (_, std::os::fd::BorrowedFd<'_>)| Ok((name, fd.try_clone_to_owned()?));
         held.map(copy).collect()
@@ -94,6 +123,14 @@ impl Networks {
         for connection in &mut connections {
             let is_apart = connected.apart.contains(&connection.number);
             connection.apart = apart.as_ref().filter(|_| is_apart).map(Rc::clone);
+            let taken = record.taken.iter();
+            let taken = { taken }.find(|taken| taken.number == connection.number);
+            let namespace = of_other(connection.number).and_then(&mut take);
+            if let (Some(taken), Some(namespace)) = (taken, namespace) {
+                let netns = Netns::of(namespace, taken.index);
+                let netns = netns.map_err(Error::host("look at the network of an interface"))?;
+                connection.netns = Some(Rc::new(netns));
+            }
         }
         Ok(Networks {
             driver: connected.driver,

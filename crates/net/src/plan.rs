@@ -2,9 +2,14 @@
 //! Nothing is changed on the host, except that a tap of a former run of the same VM is removed.
 
 use std::collections::BTreeSet;
+use std::io;
 use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+use std::path::Path;
+use std::rc::Rc;
 
 use config::{Forward, HwAddr, InterfaceName, MacAddr, NetworkName, Nic, Subnet};
+use guest_line::{MAX_INTERFACE, interface_argument};
 use rustix::io::Errno;
 
 use crate::connection::{Connection, Eth, Owner};
@@ -13,9 +18,14 @@ use crate::host::{self, Host, Link, Way};
 use crate::member::{Book, Entry, Mapped, Member, for_vms, host_name, router};
 use crate::memory::Memories;
 use crate::nat;
+use crate::netns::{Netns, Taken};
 use crate::records::{All, Holding, Proxy, Record, Records, Thing, members, namespace};
+use crate::redirect::Arrivals;
 use crate::sysctl;
 use crate::user;
+
+/// The largest packets that a kernel can have, in bytes, as for a configured one (`config::Mtu`).
+const MTUS: RangeInclusive<u32> = 576..=16384;
 
 /// What is planned so far.
 pub(crate) struct Planning<'a> {
@@ -78,6 +88,14 @@ impl<'a> Planning<'a> {
             connection.guest_mac = self.mac(&eth, "guest", guest)?;
             return Ok(Some(connection));
         }
+        if let Nic::Netns {
+            path,
+            interface: of,
+        } = interface.nic
+        {
+            self.plan_netns(interface, &mut connection, path, of)?;
+            return Ok(Some(connection));
+        }
         if let Nic::Nat {
             network, forwards, ..
         } = interface.nic
@@ -109,6 +127,71 @@ impl<'a> Planning<'a> {
         self.check_name(eth, name)?;
         let tap = (name.to_string(), alias(self.owner, number));
         self.record.taps.push(tap);
+        Ok(())
+    }
+
+    /// An interface of a namespace that somebody else has made.
+    fn plan_netns(
+        &mut self,
+        interface: &Eth<'_>,
+        connection: &mut Connection,
+        path: &Path,
+        name: &InterfaceName,
+    ) -> Result<(), Error> {
+        let number = interface.number;
+        let eth = format!("eth{number}");
+        let refuse = |problem: String| Error::Netns {
+            eth: eth.clone(),
+            path: path.to_owned(),
+            problem,
+        };
+        let failed = |error: io::Error| refuse(format!("cannot be examined: {error}"));
+        let namespace = interface.namespace.ok_or(io::ErrorKind::NotFound.into());
+        let namespace = namespace.and_then(|namespace| namespace.try_clone_to_owned());
+        let found = Netns::find(namespace.map_err(failed)?, name.as_str()).map_err(failed)?;
+        let advice = "give one that exists there (nsenter --net=FILE ip link)";
+        let Some((netns, link)) = found else {
+            return Err(refuse(format!(
+                "the network namespace has no interface {name}; {advice}"
+            )));
+        };
+        let network = netns.number().map_err(failed)?;
+        if network == self.record.namespace {
+            let why = "this is the network of the host; give the namespace of a container, or use bridged(...)";
+            return Err(refuse(why.to_owned()));
+        }
+        let taken = Taken {
+            number,
+            path: path.to_owned(),
+            network,
+            index: link.index,
+            name: name.to_string(),
+        };
+        self.hold(&eth, "if", taken.thing())?;
+        let tap = format!("uml{}", link.index);
+        check_netns(&netns, &link, &tap, &alias_of(self.owner)).map_err(refuse)?;
+        let guest = netns
+            .links()
+            .borrow_mut()
+            .interface(link.index, name.as_str());
+        let guest = guest.map_err(failed)?;
+        if interface_argument(number, &guest).len() > MAX_INTERFACE {
+            let why = format!(
+                "{name} has more addresses and routes than the guest can be told; remove some"
+            );
+            return Err(refuse(why));
+        }
+        if !link.is_up {
+            tracing::warn!("{eth}: the interface {name} in {} is down", path.display());
+        }
+        self.macs.extend(link.mac);
+        self.record.taken.push(taken);
+        connection.proxy_if = tap.parse().map_err(|error| refuse(format!("{error}")))?;
+        connection.guest_mac = link.mac;
+        connection.mtu = Some(link.mtu);
+        connection.guest_addr = guest.addresses.first().map(|own| own.address);
+        connection.guest = Some(guest);
+        connection.netns = Some(Rc::new(netns));
         Ok(())
     }
 
@@ -365,7 +448,50 @@ fn hardware(nic: &Nic) -> [Option<HwAddr>; 2] {
         } => [*proxy_hwaddr, *guest_hwaddr],
         Nic::Nat { guest_hwaddr, .. } => [None, Some(guest_hwaddr.unwrap_or(HwAddr::Pool))],
         Nic::User { guest_hwaddr, .. } => [None, *guest_hwaddr],
-        Nic::Raw(_) => [None, None],
+        // It has the address of the interface.
+        Nic::Netns { .. } | Nic::Raw(_) => [None, None],
+    }
+}
+
+/// Whether the interface of a namespace can become that of a VM, by a tap of this name; else why not. What a killed
+/// monitor has left whose record is gone is undone: `mark` is on its taps.
+fn check_netns(netns: &Netns, link: &Link, tap: &str, mark: &str) -> Result<(), String> {
+    let name = &link.name;
+    let failed = |error: io::Error| format!("{name} cannot be examined: {error}");
+    if !link.is_ethernet || link.mac.is_none() {
+        return Err(format!(
+            "{name} is not an interface of an Ethernet with an address of its own; use another one"
+        ));
+    }
+    if !MTUS.contains(&link.mtu) {
+        return Err(format!(
+            "{name} has an mtu of {}; set one from {} to {} (ip link set {name} mtu 1500)",
+            link.mtu,
+            MTUS.start(),
+            MTUS.end()
+        ));
+    }
+    let mut links = netns.links().borrow_mut();
+    match links.link(tap).map_err(failed)? {
+        Some(left) if left.is_of_a_kind && left.alias.starts_with(mark) => {
+            links.delete(left.index).map_err(failed)?;
+        }
+        Some(_) => {
+            return Err(format!(
+                "there is already an interface {tap}, which the VM needs for {name}; end the VM that has it, or remove \
+                 it (ip link delete {tap})"
+            ));
+        }
+        None => {}
+    }
+    match links.arrivals(link.index).map_err(failed)? {
+        Arrivals::Received => Ok(()),
+        // The VM that it was redirected to is gone.
+        Arrivals::Redirected { to: None } => links.receive(link.index).map_err(failed),
+        Arrivals::Redirected { to: Some(_) } | Arrivals::OfOthers => Err(format!(
+            "{name} has a queueing discipline of its own for what arrives (tc qdisc show dev {name}); remove it, or \
+             use another interface"
+        )),
     }
 }
 

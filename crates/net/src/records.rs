@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Error;
 use crate::member::{Book, Member};
 use crate::memory::Memories;
+use crate::netns::Taken;
 
 /// The directory below the shared one.
 const DIRECTORY: &str = "macpool";
@@ -39,6 +40,11 @@ pub(crate) enum Thing {
     Port(String),
     /// In the domain of a network, as "web.uml".
     Name(String),
+    /// An interface in another network namespace, which has this number.
+    InterfaceIn {
+        network: u64,
+        name: String,
+    },
 }
 
 impl std::fmt::Display for Thing {
@@ -49,6 +55,19 @@ impl std::fmt::Display for Thing {
             Thing::Address(address) => write!(f, "the address {address}"),
             Thing::Port(port) => write!(f, "the port {port}"),
             Thing::Name(name) => write!(f, "the name {name}"),
+            Thing::InterfaceIn { network, name } => {
+                write!(f, "the interface {name} of net:[{network}]")
+            }
+        }
+    }
+}
+
+impl Taken {
+    /// The interface, which only one VM can have.
+    pub(crate) fn thing(&self) -> Thing {
+        Thing::InterfaceIn {
+            network: self.network,
+            name: self.name.clone(),
         }
     }
 }
@@ -82,6 +101,9 @@ pub(crate) struct Record {
     /// What it has in networks of `nat(...)`. Absent in records of older monitors.
     #[serde(default)]
     pub(crate) members: Vec<Member>,
+    /// The interfaces that packets are taken from, in namespaces of others. Likewise.
+    #[serde(default)]
+    pub(crate) taken: Vec<Taken>,
 }
 
 impl Record {

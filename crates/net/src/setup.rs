@@ -141,16 +141,28 @@ impl Networks {
         let Ok(mut host) = Host::open() else {
             return false;
         };
-        self.record.taps.iter().all(|(name, alias)| {
-            let link = host.link(name).ok().flatten();
-            link.is_some_and(|link| link.is_up && link.alias == *alias)
-        })
+        let mut of_others = self.connections.iter();
+        let of_others = of_others.all(|connection| {
+            let netns = connection.netns.as_ref();
+            netns.is_none_or(|netns| netns.is_connected(connection.proxy_if.as_str()))
+        });
+        of_others
+            && self.record.taps.iter().all(|(name, alias)| {
+                let link = host.link(name).ok().flatten();
+                link.is_some_and(|link| link.is_up && link.alias == *alias)
+            })
     }
 
     /// Undoes everything; with the mutex.
     fn release(&mut self, host: &mut Host, all: &All) {
         for connection in &mut self.connections {
             connection.queue = None;
+            // By its path it may be gone, though a process is in it.
+            let given = connection.netns.as_ref().map(|netns| netns.give_back());
+            if let Some(Err(error)) = given {
+                let name = &connection.proxy_if;
+                tracing::warn!("cannot disconnect the interface of {name}: {error}");
+            }
         }
         let record = std::mem::take(&mut self.record);
         undo(host, &self.records, &record, &all.running);
@@ -235,6 +247,18 @@ fn connect(host: &mut Host, owner: &Owner<'_>, connection: &mut Connection) -> R
     let step = format!("set up the interface {name}");
     if connection.forwards.is_some() {
         return connect_process(owner, connection).map_err(cannot(&step));
+    }
+    if let Some(netns) = &connection.netns {
+        let change = Change {
+            alias: &alias(owner, number),
+            mtu: connection.mtu,
+            ..Change::default()
+        };
+        let queue = netns.connect(name, owner.uid, &change);
+        let step = "connect the interface of its network namespace (the host's kernel needs tun, sch_ingress, cls_u32 \
+                    and act_mirred for that)";
+        connection.queue = Some(queue.map_err(cannot(step))?);
+        return Ok(());
     }
     let link = make(host, owner, connection)?;
     let mac = match (connection.proxy_mac, &connection.bridge_if) {

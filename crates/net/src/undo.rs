@@ -24,6 +24,14 @@ pub(crate) fn undo(
             remove_tap(host, name, alias),
         );
     }
+    for taken in &record.taken {
+        let thing = taken.thing();
+        let is_in_use = others.iter().any(|(_, other)| other.has(&thing).is_some());
+        if !is_in_use {
+            let what = format!("give {thing} back ({})", taken.path.display());
+            log(&what, taken.give_back());
+        }
+    }
     if record.namespace != namespace() {
         return;
     }

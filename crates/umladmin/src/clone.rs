@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt as _, fchown};
 use std::path::Path;
 
 use cli::{Exit, Failure, Line};
-use config::{Config, DiskKind, DiskName, Document, Vm, VmName};
+use config::{Config, DiskKind, DiskName, Document, Nic, Vm, VmName};
 use daemon::Home;
 use disks::cow::{Header, READ_BYTES};
 use files::copy_sparse;
@@ -91,7 +91,7 @@ fn copy_section(
     let networks = original
         .eth
         .iter()
-        .filter(|(_, nic)| nic.proxy_if().is_some());
+        .filter(|(_, nic)| nic.proxy_if().is_some() || matches!(nic, Nic::Netns { .. }));
     let networks: Vec<String> = networks.map(|(n, _)| format!("eth{n}")).collect();
     for network in &networks {
         document.clear(new.as_str(), network)?;

@@ -118,21 +118,9 @@ fn networks_by(subject: &Subject, tun: &Path) -> Vec<Finding> {
                 Nic::Raw(_) => continue,
                 Nic::HostToHost { host_if, .. } => (host_if.as_ref(), false),
                 Nic::Bridged { bridge_if, .. } => (Some(bridge_if), true),
-                Nic::Nat { .. } | Nic::User { .. } => (None, false),
+                Nic::Nat { .. } | Nic::User { .. } | Nic::Netns { .. } => (None, false),
             };
-            let missing = net::networks::missing().filter(|_| matches!(nic, Nic::Nat { .. }));
-            if let Some((program, package)) = missing {
-                let problem = format!("nat(...) needs {program}, which is not there");
-                findings.push(Finding::new(
-                    &place,
-                    problem,
-                    format!("apt install {package}"),
-                ));
-            }
-            if matches!(nic, Nic::User { .. }) && !Path::new(PROGRAM).exists() {
-                let problem = format!("user(...) needs {PROGRAM}, which is not there");
-                findings.push(Finding::new(&place, problem, "apt install slirp4netns"));
-            }
+            findings.extend(missing(nic, &place));
             if !std::mem::replace(&mut tun_is_told, true) {
                 let problem = format!("{TUN} is missing; networks need it");
                 findings.push(Finding::new(&place, problem, "modprobe tun"));
@@ -166,6 +154,27 @@ fn networks_by(subject: &Subject, tun: &Path) -> Vec<Finding> {
     findings
 }
 
+/// What a network needs of the host, besides interfaces, and is not there.
+fn missing(nic: &Nic, place: &str) -> Option<Finding> {
+    match nic {
+        Nic::Nat { .. } => net::networks::missing().map(|(program, package)| {
+            let problem = format!("nat(...) needs {program}, which is not there");
+            Finding::new(place, problem, format!("apt install {package}"))
+        }),
+        Nic::User { .. } if !Path::new(PROGRAM).exists() => {
+            let problem = format!("user(...) needs {PROGRAM}, which is not there");
+            Some(Finding::new(place, problem, "apt install slirp4netns"))
+        }
+        // Somebody else makes it, perhaps not before the VM is to start.
+        Nic::Netns { path, .. } if !path.exists() => {
+            let problem = format!("there is no network namespace {} now", path.display());
+            let suggestion = "make it before the VM starts, as with ip netns add";
+            Some(Finding::note(place, problem, suggestion))
+        }
+        _ => None,
+    }
+}
+
 /// Names of interfaces on the host, and addresses, that only one VM at a time can have.
 fn taken_twice(subject: &Subject) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -177,6 +186,9 @@ fn taken_twice(subject: &Subject) -> Vec<Finding> {
             let interface = nic.proxy_if().map(|name| format!("the interface {name}"));
             let address = match nic {
                 Nic::HostToHost { guest_addr, .. } => Some(format!("the address {guest_addr}")),
+                Nic::Netns { path, interface } => {
+                    Some(format!("the interface {interface} of {}", path.display()))
+                }
                 _ => None,
             };
             for thing in interface.into_iter().chain(address) {
@@ -312,6 +324,28 @@ mod tests {
         assert!(found.contains(
             "umlmon:8: there is no interface nobr7 on this host; create it: ip link add"
         ));
+    }
+
+    #[test]
+    fn interfaces_of_namespaces() {
+        let vm = |name: &str| {
+            format!(
+                "[{name}]\nvmuser = nobody\nmem = 64\neth0 = netns(path=/nonexistent/pod, if=eth0)\n"
+            )
+        };
+        let found = findings(networks, &(vm("a") + &vm("b")), Path::new("/nonexistent"));
+        let [twice, missing, _] = &found[..] else {
+            panic!("{found:?}")
+        };
+        let wanted =
+            "eth0 of a and eth0 of b have the interface eth0 of /nonexistent/pod: only one";
+        assert!(twice.contains(wanted), "{twice}");
+        assert!(
+            missing.contains(
+                "note: there is no network namespace /nonexistent/pod now; make it before"
+            ),
+            "{missing}"
+        );
     }
 
     #[test]

@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::mem::ManuallyDrop;
-use std::net::Ipv4Addr;
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use config::{InterfaceName, MacAddr, Nic, Transport, Vm};
@@ -50,12 +50,14 @@ impl Wiring {
         drivers: Drivers,
     ) -> Result<Wiring, Failure> {
         let vm = &reading.vm;
+        let namespaces = namespaces(vm)?;
         let interfaces: Vec<Eth<'_>> = vm
             .eth
             .iter()
             .map(|(number, nic)| Eth {
                 number: *number,
                 nic,
+                namespace: namespaces.get(number).map(OwnedFd::as_fd),
             })
             .collect();
         let driver = match is_connected(vm) {
@@ -190,14 +192,20 @@ impl Wiring {
             // That is how the options of the vector driver begin.
             Nic::Raw(text) if text.starts_with("transport=") => Some(format!("vec{number}:{text}")),
             Nic::Raw(text) => Some(format!("eth{number}={text}")),
-            Nic::HostToHost { .. } | Nic::Bridged { .. } | Nic::Nat { .. } | Nic::User { .. } => {
-                None
-            }
+            Nic::HostToHost { .. }
+            | Nic::Bridged { .. }
+            | Nic::Nat { .. }
+            | Nic::User { .. }
+            | Nic::Netns { .. } => None,
         });
         let connections = self.connections().zip(first_fd..);
         let connected =
             connections.map(|((connection, driver), fd)| argument(connection, driver, fd));
-        texts.chain(connected).collect()
+        let told = self.connections().filter_map(|(connection, _)| {
+            let guest = connection.guest.as_ref()?;
+            Some(guest_line::interface_argument(connection.number, guest))
+        });
+        texts.chain(connected).chain(told).collect()
     }
 
     /// A look at the connections, by number.
@@ -210,7 +218,11 @@ impl Wiring {
                 proxy_if: connection.proxy_if.clone(),
                 bridge_if: connection.bridge_if.clone(),
                 host_if: connection.host_if.clone(),
-                addresses: connection.addresses,
+                proxy_addr: connection.addresses.map(|(own, _)| own),
+                guest_addr: match connection.addresses {
+                    Some((_, guest)) => Some(guest.into()),
+                    None => connection.guest_addr,
+                },
                 proxy_mac: connection.proxy_mac,
                 guest_mac: connection.guest_mac,
                 open,
@@ -235,8 +247,10 @@ pub struct NicLook {
     pub bridge_if: Option<InterfaceName>,
     /// Where the guest's address is announced.
     pub host_if: Option<InterfaceName>,
-    /// Addresses of the host's and of the guest's end.
-    pub addresses: Option<(Ipv4Addr, Ipv4Addr)>,
+    /// Address of the host's end.
+    pub proxy_addr: Option<Ipv4Addr>,
+    /// Address of the guest's end.
+    pub guest_addr: Option<IpAddr>,
     /// MAC address of the tap.
     pub proxy_mac: Option<MacAddr>,
     /// MAC address of the guest's end, unless its kernel has chosen one.
@@ -266,20 +280,48 @@ pub fn drivers(features: Features) -> Drivers {
     }
 }
 
+/// The network namespaces of interfaces that somebody else has made, by number.
+fn namespaces(vm: &Vm) -> Result<BTreeMap<u8, OwnedFd>, Failure> {
+    let of_others = vm.eth.iter().filter_map(|(number, nic)| match nic {
+        Nic::Netns { path, .. } => Some((*number, path)),
+        _ => None,
+    });
+    let opened = of_others.map(|(number, path)| match jail::network_namespace(path) {
+        Ok(namespace) => Ok((number, namespace)),
+        Err(error) => Err(Failure::Failed(format!("eth{number}: {error}"))),
+    });
+    opened.collect()
+}
+
+/// The transport to use: a tap in the namespace of somebody else is inherited.
+fn transport(vm: &Vm) -> Transport {
+    let is_netns = |nic: &Nic| matches!(nic, Nic::Netns { .. });
+    match vm.transport {
+        Transport::Auto if vm.eth.values().any(is_netns) => Transport::Fd,
+        transport => transport,
+    }
+}
+
 /// The driver to use: the one that is configured, if the kernel has it.
 fn choose(vm: &Vm, drivers: Drivers) -> Result<Driver, String> {
-    let (driver, present) = match vm.transport {
+    let wanted = transport(vm);
+    let (driver, present) = match wanted {
         Transport::Auto if drivers.vec => (Driver::Vec, true),
         Transport::Auto | Transport::Tuntap => (Driver::Tuntap, drivers.eth),
         Transport::Vec => (Driver::Vec, drivers.vec),
         Transport::Fd => (Driver::Fd, drivers.vec),
     };
     let kernel = vm.kernel.as_ref().map_or("", |kernel| kernel.as_str());
-    let name = vm.transport;
     if !present {
-        let advice = match vm.transport {
+        let is_needed = wanted != vm.transport;
+        let reason = if is_needed {
+            ", which netns(...) needs"
+        } else {
+            ""
+        };
+        let advice = match wanted {
             Transport::Tuntap if drivers.vec => "use transport = vec (the guest then sees vec0)",
-            Transport::Vec | Transport::Fd if drivers.eth => {
+            Transport::Vec | Transport::Fd if drivers.eth && !is_needed => {
                 "use transport = tuntap (the guest then sees eth0)"
             }
             Transport::Auto | Transport::Tuntap | Transport::Vec | Transport::Fd => {
@@ -287,7 +329,7 @@ fn choose(vm: &Vm, drivers: Drivers) -> Result<Driver, String> {
             }
         };
         return Err(format!(
-            "the kernel {kernel} has no driver for transport = {name}; {advice}"
+            "the kernel {kernel} has no driver for transport = {wanted}{reason}; {advice}"
         ));
     }
     let large = |nic: &Nic| nic.mtu().is_some_and(|mtu| mtu.bytes() > TUNTAP_MTU);
@@ -364,11 +406,16 @@ mod tests {
                 .unwrap_err()
                 .contains("CONFIG_UML_NET_VECTOR")
         );
-        let jumbo = vm("transport = tuntap\neth3 = bridged(bridge_if=br0,proxy_if=p,mtu=9000)");
+        let netns = vm("eth0 = netns(path=/run/netns/a,if=eth0)");
         let both = Drivers {
             vec: true,
             eth: true,
         };
+        assert_eq!(choose(&netns, both), Ok(Driver::Fd));
+        let said = choose(&netns, Drivers { vec: false, ..both }).unwrap_err();
+        let why = "has no driver for transport = fd, which netns(...) needs; use one compiled";
+        assert!(said.contains(why), "{said}");
+        let jumbo = vm("transport = tuntap\neth3 = bridged(bridge_if=br0,proxy_if=p,mtu=9000)");
         assert!(choose(&jumbo, both).unwrap_err().starts_with("eth3: mtu:"));
     }
 
