@@ -300,7 +300,10 @@ fn a_network_is_set_up_if_it_is_asked_for() {
     answering.join().unwrap();
     assert_eq!(site.run(&["ls", "/sys/class/net"]).ok(), "lo\n");
     let failed = site.run(&["-net", "some", "true"]).fails(125);
-    assert!(failed.contains("none, user or user(...)"), "{failed}");
+    assert!(
+        failed.contains("none, user, user(...) or netns(...)"),
+        "{failed}"
+    );
     let failed = site.run(&["-net", "nat", "true"]).fails(125);
     assert!(failed.contains("made by create"), "{failed}");
 }

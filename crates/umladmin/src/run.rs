@@ -51,7 +51,7 @@ struct Wishes<'a> {
     image: Option<&'a Path>,
     memory: &'a str,
     cpus: &'a str,
-    network: Option<&'a str>,
+    network: Option<(&'a str, Nic)>,
     environment: Vec<Vec<u8>>,
     shares: String,
     until: Option<Instant>,
@@ -150,8 +150,8 @@ fn wishes<'a>(
     })
 }
 
-/// The network, of which the guest needs the addresses: of the forms of umlmon(5) it can only be this one.
-fn network(line: &Line) -> Result<Option<&str>, Failure> {
+/// The network, of which the guest needs the addresses: of the forms of umlmon(5) it can only be these.
+fn network(line: &Line) -> Result<Option<(&str, Nic)>, Failure> {
     let given = match line.value("net").map(OsStr::to_str) {
         None | Some(Some("none")) => return Ok(None),
         Some(Some("user")) => "user()",
@@ -159,12 +159,14 @@ fn network(line: &Line) -> Result<Option<&str>, Failure> {
         Some(given) => given.unwrap_or_default(),
     };
     match given.parse() {
-        Ok(Nic::User { .. }) => Ok(Some(given)),
+        Ok(nic @ (Nic::User { .. } | Nic::Netns { .. })) => Ok(Some((given, nic))),
         Ok(Nic::Nat { .. }) => Err(Failure::usage(
             "-net: run makes a VM that no other one sees; VMs in a network of nat are made by create, and removed by \
              delete",
         )),
-        Ok(_) => Err(Failure::usage("-net: it must be none, user or user(...)")),
+        Ok(_) => Err(Failure::usage(
+            "-net: it must be none, user, user(...) or netns(...)",
+        )),
         Err(error) => Err(Failure::usage(format_args!("-net: {error}"))),
     }
 }
@@ -218,8 +220,10 @@ fn section(wishes: &Wishes<'_>) -> String {
         Some(_) => "ubd0 = /disks/root.cow\n",
         None => "",
     };
-    let network = match wishes.network {
-        Some(given) => format!("eth0 = {given}\nkernelarg = {}\n", addresses()),
+    let network = match &wishes.network {
+        // The monitor reads those of the interface, and tells them to the guest.
+        Some((given, Nic::Netns { .. })) => format!("eth0 = {given}\n"),
+        Some((given, _)) => format!("eth0 = {given}\nkernelarg = {}\n", addresses()),
         None => String::new(),
     };
     format!(
