@@ -194,7 +194,7 @@ impl Running {
                 let why = cli::printable(why.as_bytes());
                 return Err(failed(&format!("the guest says: {why}")));
             }
-            ToHost::Done => None,
+            ToHost::Done | ToHost::Begun | ToHost::Usage(_) => None,
         })
     }
 }

@@ -10,6 +10,7 @@
 //!
 //! Both sides are hostile to each other: every size is bounded, and what is not understood ends what it belongs to.
 
+mod container;
 mod copy;
 mod frame;
 mod message;
@@ -17,6 +18,9 @@ mod network;
 mod seed;
 mod share;
 
+pub use container::{
+    Action, Capabilities, Container, Limits, Mount, Place, Rights, Source, Usage, is_container_id,
+};
 pub use copy::{RECEIVE, SEND, receiving, sending};
 pub use frame::{Decoder, Disturbed, Encoder, Frame, MAX_PIECE, TELL_READ, UNREAD, VERSION};
 pub use message::{

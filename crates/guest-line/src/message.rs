@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::container::{Action, Place, Usage};
 use crate::frame::MAX_PIECE;
 
 /// How much input or output is under way in each direction of each stream until the receiver has passed it on, counted
@@ -45,6 +46,8 @@ pub struct Command {
     pub user: Option<Vec<u8>>,
     /// It gets a terminal of this size; else three pipes.
     pub terminal: Option<Size>,
+    /// What it runs in. In a container, `user` means nothing.
+    pub place: Place,
 }
 
 /// What a client says.
@@ -70,6 +73,8 @@ pub enum ToGuest {
     SetClock(i64),
     /// Forget what is kept of disks, and can be read again.
     DropCaches,
+    /// Do something with the container of this identifier.
+    Container(String, Action),
 }
 
 /// What the helper says.
@@ -87,6 +92,10 @@ pub enum ToHost {
     Done,
     /// It cannot be done: in words. It is the last message.
     Refused(String),
+    /// The program of a command in a container executes now. If it cannot, the helper refuses the command instead.
+    Begun,
+    /// What a container uses. It is the last message.
+    Usage(Usage),
 }
 
 /// How a command ended.
