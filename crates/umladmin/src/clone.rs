@@ -22,8 +22,8 @@ use crate::report::Report;
 use crate::rewrite::Rewrite;
 use crate::seed;
 use crate::selection::bad_config;
-use crate::start::{self, Group};
 use crate::undo::{Directory, Interruption, Section};
+use monitors::start::{self, Group};
 
 /// How many disks are copied, with the images that they are based on.
 const MOST: usize = 64;
@@ -145,7 +145,7 @@ fn copy_changes(config: &Config, old: &VmName, new: &VmName) -> Result<(), Failu
     if !from.exists() {
         return Ok(());
     }
-    fs::copy(&from, &to).map_err(|error| failed(crate::furnish::cannot("copy", &from, &error)))?;
+    fs::copy(&from, &to).map_err(|error| failed(monitors::cannot("copy", &from, &error)))?;
     move_changes(&to, old, new)
 }
 
@@ -175,7 +175,7 @@ fn copy_kernel(original: &Vm, copy: &Vm) -> Result<(), Failure> {
         }
         fs::copy(&from, &to).map(drop)
     });
-    copied.map_err(|error| failed(crate::furnish::cannot("copy", &from, &error)))
+    copied.map_err(|error| failed(monitors::cannot("copy", &from, &error)))
 }
 
 /// The directories of the disks, in which the users of the VMs may write.

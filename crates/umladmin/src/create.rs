@@ -14,14 +14,15 @@ use jail::Program;
 use rpc_xdr::umlmonctrl::{DiskBacking, DiskPair, DiskSize, DiskTask};
 
 use crate::delete::must_be_root;
-use crate::furnish::{self, Backing, cannot};
+use crate::furnish::Backing;
 use crate::report::Report;
 use crate::rewrite::Rewrite;
-use crate::run::choice;
 use crate::selection::bad_config;
-use crate::start::{self, Group};
 use crate::undo::{Directory, Interruption, Section};
-use crate::{account, disk_work, image, look, rename, seed};
+use crate::{account, image, rename, seed};
+use monitors::choice;
+use monitors::start::{self, Group};
+use monitors::{cannot, disk_work, furnish, look};
 
 /// What the VM has if nothing else is asked for.
 const MEMORY: &str = "512";

@@ -157,7 +157,7 @@ impl Plan {
             tree.remove().map_err(|error| failed(&error))?;
             if let Some(backing) = backing {
                 std::fs::remove_file(&backing)
-                    .map_err(|error| failed(&furnish::cannot("remove", &backing, &error)))?;
+                    .map_err(|error| failed(&monitors::cannot("remove", &backing, &error)))?;
             }
         }
         forget(config, &self.vm);

@@ -9,30 +9,6 @@ use std::path::{Path, PathBuf};
 use config::{Config, VmName};
 use disks::{Identity, relying_on};
 use files::copy_sparse;
-use jail::Program;
-
-/// What the kernel is called.
-pub(crate) const KERNEL: &str = "linux";
-
-/// Puts a kernel into a directory as [`KERNEL`], with those of its libraries that are not the host's.
-pub(crate) fn put_kernel(
-    kernel: &Program,
-    libraries: &[(PathBuf, PathBuf)],
-    directory: &Path,
-) -> Result<(), String> {
-    let linux = directory.join(KERNEL);
-    let copied = kernel.copy_to(&linux);
-    copied.map_err(|error| cannot("write", &linux, &error))?;
-    let own = kernel.beside();
-    let libraries = libraries.iter().map(|(library, _)| library);
-    for library in libraries.filter(|library| library.starts_with(&own)) {
-        let to = directory.join(format!("{KERNEL}.lib"));
-        fs::create_dir_all(&to).map_err(|error| cannot("make", &to, &error))?;
-        let name = library.file_name().unwrap_or_default();
-        fs::copy(library, to.join(name)).map_err(|error| cannot("copy", library, &error))?;
-    }
-    Ok(())
-}
 
 /// An image among the shared disks, of which VMs have copies on write.
 pub(crate) struct Backing {
@@ -178,8 +154,4 @@ fn place(
         let _ = fs::remove_file(path);
     }
     copied
-}
-
-pub(crate) fn cannot(what: &str, path: &Path, error: &io::Error) -> String {
-    format!("cannot {what} {}: {error}", path.display())
 }

@@ -28,7 +28,7 @@ use manifest::Kernel;
 use store::Store;
 
 use crate::report::Report;
-use crate::run::{self, choice};
+use monitors::choice;
 
 /// The image that needs no network.
 const BUSYBOX: &str = "busybox";
@@ -120,7 +120,7 @@ pub(crate) fn run(config: &Path, line: &Line, operands: &[&str]) -> Result<Exit,
     if line.has("json") && *word != "list" {
         return Err(Failure::usage("-json can be used with image list only"));
     }
-    let config = run::read(config, line.config.is_some())?;
+    let config = crate::run::read(config, line.config.is_some())?;
     (verb.run)(&Store::of(&config.global), operands, line)
 }
 

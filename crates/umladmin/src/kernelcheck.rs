@@ -24,9 +24,9 @@ use cli::{Exit, Failure};
 use jail::{Features, Program};
 use serde_json::{Value, json};
 
-use crate::look;
 use crate::report::{Report, table};
 use installation::Installation;
+use monitors::look;
 use settings::Settings;
 use trial::{Found, Trial, Verdict};
 use watch::Watch;

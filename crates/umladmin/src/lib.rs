@@ -12,7 +12,6 @@ mod check;
 mod clone;
 mod create;
 mod delete;
-mod disk_work;
 mod edit;
 mod effective;
 mod elsewhere;
@@ -23,11 +22,9 @@ mod interrupt;
 mod kernelcheck;
 mod ladder;
 mod list;
-mod look;
 mod machines;
 mod metrics;
 mod modes;
-mod monitor;
 mod network;
 mod options;
 mod parallel;
@@ -42,24 +39,19 @@ mod selection;
 mod snapshot;
 mod start;
 mod stop;
-mod survivor;
-mod temporary;
 mod top;
 mod undo;
 mod update;
 mod upgrade;
-mod wait;
 
 pub use image::apart::{is_apart, main as apart};
 pub use image::oci::count_layers;
 pub use image::unpack::unpack;
 pub use kernelcheck::guest::{is_guest, main as guest};
 pub use list::{COLUMNS, Column};
-pub use look::{is_looker, main as look};
 pub use metrics::{METRICS, Metric};
 pub use modes::{MODES, Mode, run};
 pub use options::PROGRAM;
-pub use temporary::keeper::{is_keeper, main as keep};
 
 /// Whether this process was started by this program, to be what the argument says.
 fn is_started_with(argument: &str) -> bool {

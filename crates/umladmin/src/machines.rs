@@ -9,7 +9,7 @@ use daemon::Home;
 use rpc_xdr::umlmonctrl::VmState;
 
 use crate::report::{Report, Row};
-use crate::{parallel, selection, start};
+use crate::{parallel, selection};
 
 /// How long a monitor may take to carry out a command.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -71,7 +71,7 @@ fn carry_out(
     timeout: Duration,
 ) -> Result<&'static str, Failure> {
     if matches!(Home::of_monitor(&config.global, vm).holder(), Ok(None)) {
-        start::adopt(config, vm).map_err(|why| Failure::new(Exit::Failed, why))?;
+        monitors::start::adopt(config, vm).map_err(|why| Failure::new(Exit::Failed, why))?;
     }
     let mut client = Client::at(vm, config.global.ctrl(vm)).with_limit(LIMIT);
     let is_inactive = client.info()?.state == VmState::Inactive;

@@ -11,11 +11,11 @@ fn main() -> std::process::ExitCode {
     if umladmin::is_guest() {
         return umladmin::guest();
     }
-    if umladmin::is_looker() {
-        return umladmin::look();
+    if monitors::look::is_looker() {
+        return monitors::look::main();
     }
-    if umladmin::is_keeper() {
-        return umladmin::keep();
+    if monitors::keeper::is_keeper() {
+        return monitors::keeper::main();
     }
     if umladmin::is_apart() {
         return umladmin::apart();

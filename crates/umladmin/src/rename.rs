@@ -10,11 +10,11 @@ use disks::Locks;
 use files::Replacement;
 
 use crate::delete::{end_monitor, forget, must_be_root};
-use crate::furnish::cannot;
 use crate::report::Report;
 use crate::rewrite::Rewrite;
 use crate::selection::bad_config;
-use crate::start::{self, Group};
+use monitors::cannot;
+use monitors::start::{self, Group};
 
 pub(crate) fn run(path: &Path, line: &Line, names: &[&str]) -> Result<Exit, Failure> {
     let &[old, new] = names else {

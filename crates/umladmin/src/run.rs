@@ -1,7 +1,6 @@
 //! `umladmin run`: a command in a temporary VM, with the standard descriptors of this program, and its exit status
 //! (umladmin).
 
-pub(crate) mod choice;
 mod initramfs;
 mod shares;
 
@@ -21,9 +20,8 @@ use guest_line::{Interface, Prefix, Route, interface_argument};
 use jail::Program;
 use net::user::{GUEST, NAME_SERVER, NETWORK, PREFIX, ROUTER};
 
-use crate::furnish::cannot;
-use crate::look;
-use crate::temporary::Temporary;
+use monitors::furnish::put_image;
+use monitors::{Temporary, cannot, choice, look};
 use shares::shares;
 
 /// The VM.
@@ -33,10 +31,6 @@ const NAME: &str = "run";
 const LATE: u8 = 124;
 const KILLED: u8 = 137;
 const UNHEARD: u8 = 128 + 13;
-/// The first of the numbers for users of temporary VMs, and how many there are. The number of a process is added: no
-/// other VM has it. Nothing else uses these (systemd.io/UIDS-GIDS).
-const FIRST_USER: u32 = 0x7000_0000;
-const USERS: u32 = 1 << 22;
 /// What the VM has if nothing else is asked for.
 const MEMORY: &str = "512";
 const CPUS: &str = "1";
@@ -182,7 +176,7 @@ fn carry_out(wishes: &Wishes<'_>) -> Result<End, Failure> {
     let image = image.transpose().map_err(failed)?;
     let program = Program::on_host(&kernel).map_err(|error| Failure::new(Exit::Failed, error))?;
     let initramfs = match &image {
-        Some(_) => initramfs::with_disk(&helper),
+        Some(_) => monitors::initramfs::with_disk(&helper),
         None => initramfs::with_busybox(&helper),
     };
     let initramfs = initramfs.map_err(failed)?;
@@ -214,7 +208,7 @@ fn directory() -> PathBuf {
 
 /// The section of the VM.
 fn section(wishes: &Wishes<'_>) -> String {
-    let user = FIRST_USER + std::process::id() % USERS;
+    let user = monitors::user();
     let (memory, cpus, shares) = (wishes.memory, wishes.cpus, &wishes.shares);
     let disk = match wishes.image {
         Some(_) => "ubd0 = /disks/root.cow\n",
@@ -273,17 +267,6 @@ fn furnish(
     let backing = temporary.shared("disks/image.dsk");
     put_image(image, &backing).map_err(|error| cannot("copy", image, &error))?;
     temporary.make_cow("/disks/root.cow", "/shared/disks/image.dsk")
-}
-
-/// A second name of an image that everybody may read, else a copy.
-fn put_image(image: &Path, backing: &Path) -> std::io::Result<()> {
-    let image = image.canonicalize()?;
-    let is_public = fs::metadata(&image)?.permissions().mode() & 0o004 != 0;
-    if is_public && fs::hard_link(&image, backing).is_ok() {
-        return Ok(());
-    }
-    fs::copy(&image, backing)?;
-    fs::set_permissions(backing, fs::Permissions::from_mode(0o644))
 }
 
 /// Why the command has no status.

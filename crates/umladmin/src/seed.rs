@@ -15,8 +15,8 @@ use jail::Account;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use sha_crypt::{PasswordHasher as _, ShaCrypt};
 
-use crate::furnish::cannot;
 use crate::password;
+use monitors::cannot;
 
 /// The disk: its parameter, and its name in the jail.
 pub(crate) const DISK: (&str, &str) = ("ubd15", "/disks/seed.dsk");

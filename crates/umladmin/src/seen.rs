@@ -12,7 +12,8 @@ use daemon::Home;
 use rpc_xdr::umlmonctrl::{NicInfo, NicLink, VmEnd, VmInfo, VmState};
 use serde_json::{Value, json};
 
-use crate::{monitor, selection, survivor};
+use crate::selection;
+use monitors::{process, survivor};
 
 /// How long a monitor may take to answer.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -95,7 +96,7 @@ pub(crate) fn look(config: &Config, vm: &VmName) -> Seen {
         }
         Ok(Some(pid)) => {
             seen.monitor_pid = Some(pid);
-            ask(vm, monitor::ctrl(config, vm, pid))
+            ask(vm, process::ctrl(config, vm, pid))
         }
         // Only root sees which process holds the lock; but a monitor that listens is visible to all.
         Err(daemon::Error::PidFile { source, .. })

@@ -6,8 +6,8 @@ use cli::{Exit, Failure};
 use config::{Config, GroupName, VmName};
 use glob::Pattern;
 
-use crate::monitor;
 use crate::report::Report;
+use monitors::process;
 
 /// The VMs of these names, patterns and groups in the order given, or all that are configured; within a pattern or
 /// group, and without any name, in the order of the configuration. A named VM need not be configured.
@@ -49,7 +49,7 @@ fn meant_by(config: &Config, name: &str) -> Result<Vec<VmName>, Failure> {
     let pattern = Pattern::new(name)
         .map_err(|error| Failure::usage(format_args!("{name}: no valid pattern: {}", error.msg)))?;
     // Also those that have been removed from the configuration, and still run.
-    let running = monitor::running(config).unwrap_or_default();
+    let running = process::running(config).unwrap_or_default();
     let gone = running.iter().filter(|vm| !is_configured(config, vm));
     let fitting = config.vm_names().chain(gone);
     let fitting = fitting.filter(|vm| pattern.matches(vm.as_str()));

@@ -14,9 +14,10 @@ use config::{Config, DiskKind, DiskName, SnapshotLabel, Vm, VmName};
 use disks::work::snapshot_parts;
 use rpc_xdr::umlmonctrl::{DiskSnapshot, DiskTask};
 
+use crate::ask;
 use crate::report::{Report, table};
 use crate::selection::bad_config;
-use crate::{ask, disk_work};
+use monitors::disk_work;
 
 /// A snapshot, as its files are found.
 struct Snapshot {

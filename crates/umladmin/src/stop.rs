@@ -16,9 +16,10 @@ use rustix::process::Signal;
 
 use crate::interrupt::Interrupts;
 use crate::ladder::{self, KernelStep, MonitorStep, Outcome, Stoppable};
-use crate::monitor::{self, Process};
 use crate::report::{Report, Row};
-use crate::{parallel, selection, start, survivor, wait};
+use crate::{parallel, selection};
+use monitors::process::{self, Process};
+use monitors::{start, survivor, wait};
 
 /// How long a monitor may take to tell the state of its VM, before it counts as hanging.
 const STATE: Duration = Duration::from_secs(5);
@@ -124,7 +125,7 @@ fn bring_down(
         Process::open(&home, pid).map_err(|e| format!("cannot end its monitor, pid {pid}: {e}"))?;
     let kernel = Kernel {
         vm,
-        ctrl: monitor::ctrl(config, vm, pid),
+        ctrl: process::ctrl(config, vm, pid),
         home: &home,
         pace,
     };

@@ -6,11 +6,12 @@ use cli::{Exit, Failure};
 use config::{Config, StartType, VmName};
 
 use crate::report::{Report, Row};
-use crate::{monitor, selection, start, stop, survivor};
+use crate::{selection, start, stop};
+use monitors::{process, survivor};
 
 pub(crate) fn run(config: &Config, names: &[&str], timeout: Duration) -> Result<Exit, Failure> {
     let report = Report::new();
-    let mut running = monitor::running(config).map_err(|e| {
+    let mut running = process::running(config).map_err(|e| {
         let global = &config.global;
         Failure::from(e).about(format_args!(
             "cannot read {} and {}",

@@ -17,9 +17,10 @@ use daemon::Home;
 use rpc_xdr::umlmonctrl::{LogReadArgs, LogTailArgs};
 use rustix::process::Signal;
 
-use crate::monitor::{self, Process};
 use crate::report::{Report, table};
-use crate::{selection, survivor};
+use crate::selection;
+use monitors::process::{self, Process};
+use monitors::survivor;
 
 /// How long a monitor may take to answer as another program, or to say that it goes on.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -46,7 +47,7 @@ pub(crate) fn run(config: &Config, names: &[&str]) -> Result<Exit, Failure> {
     let report = Report::new();
     let mut vms = selection::named_or_all(config, names)?;
     if names.is_empty() {
-        let running = monitor::running(config)
+        let running = process::running(config)
             .map_err(|error| Failure::from(error).about("cannot find out which monitors run"))?;
         vms.retain(|vm| running.contains(vm) || survivor::of(config, vm).is_some());
         vms.extend(
@@ -113,7 +114,7 @@ impl Upgrade {
         };
         let process = Process::open(&home, pid)
             .map_err(|error| format!("its monitor, pid {pid}, is out of reach: {error}"))?;
-        let client = || Client::at(vm, monitor::ctrl(config, vm, pid)).with_limit(ANSWER);
+        let client = || Client::at(vm, process::ctrl(config, vm, pid)).with_limit(ANSWER);
         let version = || client().info().map(|info| info.daemon_version);
         self.was = version().unwrap_or_default();
         self.is.clone_from(&self.was);

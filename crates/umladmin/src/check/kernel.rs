@@ -9,7 +9,7 @@ use config::{JailPath, Vm};
 use jail::Program;
 use rustix::fs::{StatVfsMountFlags, statvfs};
 
-use crate::look;
+use monitors::look;
 
 use super::subject::{Finding, Subject, remedy};
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::Files;
 use crate::busybox::{BUSYBOX, Busybox};
-use crate::furnish::cannot;
+use monitors::cannot;
 
 const DIRECTORIES: [(&str, u32); 13] = [
     ("dev", 0o755),

@@ -10,7 +10,7 @@ use super::apart::{self, Stopped, Work};
 use super::builder::Builder;
 use super::files::Files;
 use super::unpack::TREE;
-use crate::furnish::cannot;
+use monitors::cannot;
 
 /// The release if nobody says which.
 pub(super) const RELEASE: &str = "trixie";

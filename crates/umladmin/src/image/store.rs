@@ -17,7 +17,8 @@ use tempfile::TempDir;
 use super::file_system::IMAGE;
 use super::manifest::Manifest;
 use super::unpack::TREE;
-use crate::furnish::{Kept, cannot};
+use crate::furnish::Kept;
+use monitors::cannot;
 
 /// How the directories in which images are built are called.
 const NEW: &str = ".new-";

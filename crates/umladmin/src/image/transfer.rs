@@ -17,7 +17,7 @@ use super::builder::Builder;
 use super::file_system::IMAGE;
 use super::manifest::{Kernel, Manifest};
 use super::store::{MAX_MANIFEST, Store, digits};
-use crate::furnish::cannot;
+use monitors::cannot;
 
 /// Where file systems have what they are known by.
 const KNOWN: [(u64, &[u8]); 6] = [

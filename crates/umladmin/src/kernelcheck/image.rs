@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use jail::{Needs, Program};
 
 use super::guest::INIT;
-use crate::furnish::cannot;
+use monitors::cannot;
 
 /// Makes the root file system: this program as init, with its libraries.
 pub(crate) fn make_root(tree: &Path, image: &Path) -> Result<(), String> {

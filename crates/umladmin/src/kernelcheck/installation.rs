@@ -12,8 +12,8 @@ use super::image;
 use super::pattern;
 use super::talk::Talk;
 use super::watch::Watch;
-use crate::furnish::cannot;
-use crate::temporary::Temporary;
+use monitors::Temporary;
+use monitors::cannot;
 
 /// The VM.
 const NAME: &str = "kernelcheck";

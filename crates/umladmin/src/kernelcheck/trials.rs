@@ -13,7 +13,7 @@ use super::pattern::{self, pattern};
 use super::talk::Talk;
 use super::trial::{Found, Trial, Verdict};
 use super::{memory, network, userspace};
-use crate::furnish::cannot;
+use monitors::cannot;
 
 /// How long any other step may take.
 const SHORT: Duration = Duration::from_secs(10);

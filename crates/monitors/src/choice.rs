@@ -14,7 +14,7 @@ const OURS: (&str, &str) = ("linux-", "-umlmon");
 const HELPER: &str = "../lib/umlmon/umlguest";
 
 /// The kernel of this name or path; without one, the newest of ours in the shared directory, else Debian's.
-pub(crate) fn kernel(global: &Global, wanted: Option<&Path>) -> Result<PathBuf, String> {
+pub fn kernel(global: &Global, wanted: Option<&Path>) -> Result<PathBuf, String> {
     let kernels = global.shared.join("kernels");
     if let Some(wanted) = wanted {
         return found(&kernels, wanted);
@@ -37,7 +37,7 @@ pub(crate) fn kernel(global: &Global, wanted: Option<&Path>) -> Result<PathBuf, 
 }
 
 /// The image of this path, or of this name in the shared directory.
-pub(crate) fn image(global: &Global, wanted: &Path) -> Result<PathBuf, String> {
+pub fn image(global: &Global, wanted: &Path) -> Result<PathBuf, String> {
     found(&global.shared.join("images"), wanted)
 }
 
@@ -59,7 +59,7 @@ fn found(directory: &Path, wanted: &Path) -> Result<PathBuf, String> {
 }
 
 /// The program for guests.
-pub(crate) fn helper() -> Result<PathBuf, String> {
+pub fn helper() -> Result<PathBuf, String> {
     let exe = std::env::current_exe().map_err(|error| error.to_string())?;
     let directory = exe.parent().unwrap_or(Path::new("/"));
     let helper = directory.join(HELPER);

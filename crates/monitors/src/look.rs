@@ -28,13 +28,13 @@ const DEADLINE: Duration = Duration::from_secs(30);
 const MAX_ANSWER: usize = 64 << 10;
 
 /// The loader and the libraries of a program: where each was found, and where the program expects it.
-pub(crate) fn libraries(program: &Program) -> Result<Vec<(PathBuf, PathBuf)>, String> {
+pub fn libraries(program: &Program) -> Result<Vec<(PathBuf, PathBuf)>, String> {
     let needs = |file: &File, path: &Path| ask(file, NEEDS, path).map_err(jail::Error::Reader);
     jail::libraries(program, &needs).map_err(|error| error.to_string())
 }
 
 /// What a kernel can do, by what is in its file.
-pub(crate) fn features(program: &Program, path: &Path) -> Result<Features, String> {
+pub fn features(program: &Program, path: &Path) -> Result<Features, String> {
     ask(program.file(), FEATURES, path)
 }
 

@@ -1,7 +1,7 @@
 //! A temporary installation of one VM: a directory with a configuration, a jail and a monitor, which are gone when it
 //! is dropped, and also when this program is killed (umladmin). Nothing of the host's configuration is used or changed.
 
-pub(crate) mod keeper;
+pub mod keeper;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::{disk_work, furnish};
 use keeper::Keeper;
 
 /// See above.
-pub(crate) struct Temporary {
+pub struct Temporary {
     keeper: Keeper,
     config: Config,
     vm: VmName,
@@ -31,7 +31,7 @@ const CONFIGURATION: &str = "umlmon";
 
 impl Temporary {
     /// Makes the directory in `parent`, for a VM of this name, with these lines in its section.
-    pub(crate) fn begin(parent: &Path, name: &str, lines: &str) -> Result<Temporary, String> {
+    pub fn begin(parent: &Path, name: &str, lines: &str) -> Result<Temporary, String> {
         let vm = VmName::try_from(name).map_err(|error| error.to_string())?;
         let keeper = Keeper::start(parent, &vm)?;
         write_configuration(keeper.directory(), &vm, lines)?;
@@ -44,18 +44,18 @@ impl Temporary {
     }
 
     /// Starts the monitor; the VM is inactive then.
-    pub(crate) fn start_monitor(&mut self) -> Result<(), String> {
+    pub fn start_monitor(&mut self) -> Result<(), String> {
         self.keeper.start_monitor()
     }
 
     /// Other lines for the section, as of the next start of the VM.
-    pub(crate) fn configure(&self, lines: &str) -> Result<(), String> {
+    pub fn configure(&self, lines: &str) -> Result<(), String> {
         write_configuration(self.keeper.directory(), &self.vm, lines)
     }
 
     /// Makes this the kernel of the VM, with those of its libraries that are not the host's. To be called when the
     /// monitor runs, which makes the directory.
-    pub(crate) fn put_kernel(
+    pub fn put_kernel(
         &self,
         kernel: &Program,
         libraries: &[(PathBuf, PathBuf)],
@@ -64,17 +64,17 @@ impl Temporary {
     }
 
     /// The directory of everything.
-    pub(crate) fn directory(&self) -> &Path {
+    pub fn directory(&self) -> &Path {
         self.keeper.directory()
     }
 
     /// A file in the directory that the VM sees as `/shared`.
-    pub(crate) fn shared(&self, name: &str) -> PathBuf {
+    pub fn shared(&self, name: &str) -> PathBuf {
         self.config.global.shared.join(name)
     }
 
     /// Makes a copy-on-write image. Both names are as seen in the jail.
-    pub(crate) fn make_cow(&self, disk: &str, backing: &str) -> Result<(), String> {
+    pub fn make_cow(&self, disk: &str, backing: &str) -> Result<(), String> {
         let (disk, backing) = (disk.as_bytes().to_vec(), backing.as_bytes().to_vec());
         let task = DiskTask::CreateCow(DiskBacking { disk, backing });
         let until = Instant::now() + COW;
@@ -90,21 +90,32 @@ impl Temporary {
     }
 
     /// Ends the monitor, and leaves the directory, which is returned.
-    pub(crate) fn keep(&mut self) -> Result<PathBuf, String> {
+    pub fn keep(&mut self) -> Result<PathBuf, String> {
         self.keeper.leave_directory()?;
         Ok(self.directory().to_owned())
     }
 
     /// A disk of the VM.
-    pub(crate) fn disk(&self, name: &str) -> PathBuf {
+    pub fn disk(&self, name: &str) -> PathBuf {
         let jail = self.config.global.vm_dir(&self.vm).join("jail");
         jail.join("disks").join(name)
     }
 
     /// The client of its monitor.
-    pub(crate) fn client(&self) -> Client {
+    pub fn client(&self) -> Client {
         Client::at(&self.vm, self.config.global.ctrl(&self.vm))
     }
+}
+
+/// The first of the numbers for users of temporary VMs, and how many there are. Nothing else uses these
+/// (systemd.io/UIDS-GIDS).
+const FIRST_USER: u32 = 0x7000_0000;
+const USERS: u32 = 1 << 22;
+
+/// The number for the user of a temporary VM of this process: no other one has it.
+#[must_use]
+pub fn user() -> u32 {
+    FIRST_USER + std::process::id() % USERS
 }
 
 fn write_configuration(directory: &Path, vm: &VmName, lines: &str) -> Result<(), String> {

@@ -19,7 +19,7 @@ const AGAIN: Duration = Duration::from_millis(20);
 const ENDING: Duration = Duration::from_secs(1);
 
 /// The VMs whose monitors run, configured or not; sorted. Each has a directory below `vardir`, or a file in `rundir`.
-pub(crate) fn running(config: &Config) -> io::Result<Vec<VmName>> {
+pub fn running(config: &Config) -> io::Result<Vec<VmName>> {
     let global = &config.global;
     let mut vms = BTreeSet::new();
     for (directory, suffix) in [(&global.vardir, ""), (&global.rundir, ".pid")] {
@@ -41,7 +41,7 @@ pub(crate) fn running(config: &Config) -> io::Result<Vec<VmName>> {
 
 /// The socket of a running monitor: where the configuration says, or, if `vardir` was changed since the monitor
 /// started, in the directory that its process holds (see proc_pid_fd(5)).
-pub(crate) fn ctrl(config: &Config, vm: &VmName, pid: u32) -> PathBuf {
+pub fn ctrl(config: &Config, vm: &VmName, pid: u32) -> PathBuf {
     let configured = config.global.ctrl(vm);
     if configured.exists() {
         return configured;
@@ -59,7 +59,7 @@ pub(crate) fn ctrl(config: &Config, vm: &VmName, pid: u32) -> PathBuf {
 
 /// The process of a monitor, held by a pidfd so that its number cannot be reused.
 #[derive(Debug)]
-pub(crate) struct Process<'a> {
+pub struct Process<'a> {
     home: &'a Home,
     pid: u32,
     fd: Option<OwnedFd>,
@@ -68,7 +68,7 @@ pub(crate) struct Process<'a> {
 impl<'a> Process<'a> {
     /// The monitor that runs as `pid`, or nothing to wait for if it has just ended. An error if we may not
     /// end it, or if another process has got the number of a monitor.
-    pub(crate) fn open(home: &'a Home, pid: u32) -> io::Result<Process<'a>> {
+    pub fn open(home: &'a Home, pid: u32) -> io::Result<Process<'a>> {
         let number = i32::try_from(pid).ok().and_then(Pid::from_raw);
         let number = number.ok_or_else(|| io::Error::other(format!("{pid} is no process ID")))?;
         let fd = match pidfd_open(number, PidfdFlags::empty()) {
@@ -98,7 +98,7 @@ impl<'a> Process<'a> {
     }
 
     /// Whether it still is the monitor.
-    pub(crate) fn is_running(&self) -> Result<bool, daemon::Error> {
+    pub fn is_running(&self) -> Result<bool, daemon::Error> {
         match self.home.holder() {
             Ok(holder) => Ok(holder == Some(self.pid)),
             // Another monitor of the same VM.
@@ -108,7 +108,7 @@ impl<'a> Process<'a> {
     }
 
     /// Sends a signal, if it is still the monitor.
-    pub(crate) fn signal(&self, signal: Signal) -> Result<(), String> {
+    pub fn signal(&self, signal: Signal) -> Result<(), String> {
         let Some(fd) = &self.fd else {
             return Ok(());
         };
@@ -125,7 +125,7 @@ impl<'a> Process<'a> {
     }
 
     /// Waits for its end or until then, whichever comes first; calls `go_on` from time to time.
-    pub(crate) fn wait(&self, until: Instant, go_on: &dyn Fn() -> bool) -> io::Result<()> {
+    pub fn wait(&self, until: Instant, go_on: &dyn Fn() -> bool) -> io::Result<()> {
         loop {
             let ended = match &self.fd {
                 Some(fd) => wait::readable(fd, until, go_on)?,

@@ -8,7 +8,7 @@ use rpc_xdr::umlmonctrl::{DiskProgress, DiskTask, DiskWaitArgs};
 const LOOK_MS: u32 = 200;
 
 /// Has it done, and waits for the end. It is cancelled if `look` at how far it is fails, with this as the error.
-pub(crate) fn perform(
+pub fn perform(
     client: &mut Client,
     task: &DiskTask,
     look: &mut dyn FnMut(&DiskProgress) -> Result<(), String>,

@@ -37,7 +37,7 @@ struct Child {
 }
 
 /// The process that is the VM, if that lives. To be asked when its monitor does not run.
-pub(crate) fn of(config: &Config, vm: &VmName) -> Option<u32> {
+pub fn of(config: &Config, vm: &VmName) -> Option<u32> {
     let record = read(&config.global.vm_dir(vm).join("run"))?;
     let lives = record.boot == boot().ok()? && started(record.child.pid)? == record.child.start;
     lives.then_some(record.child.pid)
@@ -62,7 +62,7 @@ fn started(pid: u32) -> Option<u64> {
 ///
 /// # Errors
 /// Those of pidfd_send_signal(2).
-pub(crate) fn end(config: &Config, vm: &VmName) -> io::Result<bool> {
+pub fn end(config: &Config, vm: &VmName) -> io::Result<bool> {
     let number = of(config, vm).and_then(|pid| Pid::from_raw(pid.cast_signed()));
     let Some(fd) = number.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()) else {
         return Ok(false);
@@ -79,7 +79,7 @@ pub(crate) fn end(config: &Config, vm: &VmName) -> io::Result<bool> {
 }
 
 /// What is to be done with a VM that has outlived its monitor.
-pub(crate) fn advice(vm: &VmName) -> String {
+pub fn advice(vm: &VmName) -> String {
     format!("it has outlived its monitor; 'umladmin update {vm}' gives it another one")
 }
 

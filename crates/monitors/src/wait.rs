@@ -12,11 +12,7 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// Waits until the descriptor is readable, also because of its end, which for a pidfd is the end of its process. False
 /// if that has not happened by then, or if `go_on`, which is called from time to time, returns false.
-pub(crate) fn readable(
-    fd: impl AsFd,
-    until: Instant,
-    go_on: &dyn Fn() -> bool,
-) -> io::Result<bool> {
+pub fn readable(fd: impl AsFd, until: Instant, go_on: &dyn Fn() -> bool) -> io::Result<bool> {
     loop {
         let left = until.saturating_duration_since(Instant::now());
         let look = Timespec::try_from(left.min(LOOK)).map_err(io::Error::other)?;

@@ -20,7 +20,7 @@ use jail::ControlGroup;
 use rustix::process::Signal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::{monitor, start, survivor};
+use crate::{process, start, survivor};
 
 /// The argument that tells this process from umladmin as users call it.
 const ARGUMENT: &str = "--keep";
@@ -34,7 +34,7 @@ const END: Duration = Duration::from_secs(20);
 const AGAIN: Duration = Duration::from_millis(20);
 
 /// The process, as umladmin sees it. When this is dropped, nothing of the installation is left.
-pub(crate) struct Keeper {
+pub struct Keeper {
     child: Child,
     orders: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
@@ -43,7 +43,7 @@ pub(crate) struct Keeper {
 
 impl Keeper {
     /// Starts it; it makes a directory in `parent`.
-    pub(crate) fn start(parent: &Path, vm: &VmName) -> Result<Keeper, String> {
+    pub fn start(parent: &Path, vm: &VmName) -> Result<Keeper, String> {
         let cannot = |error: io::Error| format!("cannot start a process: {error}");
         let mut child = Command::new("/proc/self/exe")
             .arg(ARGUMENT)
@@ -66,17 +66,18 @@ impl Keeper {
         Ok(keeper)
     }
 
-    pub(crate) fn directory(&self) -> &Path {
+    /// What it has made.
+    pub fn directory(&self) -> &Path {
         &self.directory
     }
 
     /// Starts the monitor, whose configuration is in the directory by now.
-    pub(crate) fn start_monitor(&mut self) -> Result<(), String> {
+    pub fn start_monitor(&mut self) -> Result<(), String> {
         self.order(START)
     }
 
     /// At the end, the directory is not removed.
-    pub(crate) fn leave_directory(&mut self) -> Result<(), String> {
+    pub fn leave_directory(&mut self) -> Result<(), String> {
         self.order(LEAVE)
     }
 
@@ -254,7 +255,7 @@ fn end_monitor(configuration: &Path, vm: &VmName) -> Result<(), String> {
             Err(error) => return Err(error.to_string()),
         }
     };
-    let process = monitor::Process::open(&home, pid).map_err(|error| error.to_string())?;
+    let process = process::Process::open(&home, pid).map_err(|error| error.to_string())?;
     process.signal(Signal::TERM)?;
     let waited = process.wait(until, &|| true);
     waited.map_err(|error| error.to_string())?;
