@@ -7,8 +7,8 @@ use std::collections::VecDeque;
 
 use cli::Failure;
 use guest_line::{
-    CHUNK, Command, Ending, MAX_COMMAND, MAX_PIECE, Size, TELL, ToGuest, ToHost, WINDOW, cost,
-    decode, encode,
+    Action, CHUNK, Command, Ending, MAX_COMMAND, MAX_PIECE, Size, TELL, ToGuest, ToHost, Usage,
+    WINDOW, cost, decode, encode,
 };
 use rpc_xdr::client::{ClientError, Ticket};
 use rpc_xdr::umlmonctrl::{
@@ -27,6 +27,8 @@ pub(crate) const PATIENCE_MS: u32 = 60_000;
 /// What a command does.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Event {
+    /// Its program executes. Only of commands in containers.
+    Begun,
     /// It writes to its standard output, or its terminal.
     Output(Vec<u8>),
     /// It writes to its standard error output.
@@ -190,11 +192,9 @@ impl Running {
                 self.under_way = self.under_way.saturating_sub(taken);
                 None
             }
-            ToHost::Refused(why) => {
-                let why = cli::printable(why.as_bytes());
-                return Err(failed(&format!("the guest says: {why}")));
-            }
-            ToHost::Done | ToHost::Begun | ToHost::Usage(_) => None,
+            ToHost::Refused(why) => return Err(refused_by_guest(&why)),
+            ToHost::Begun => Some(Event::Begun),
+            ToHost::Done | ToHost::Usage(_) => None,
         })
     }
 }
@@ -217,6 +217,44 @@ pub fn power_off(mut monitor: Monitor) -> Result<(), Failure> {
     };
     let _ = monitor.guest_receive(&args);
     Ok(())
+}
+
+/// Does something with a container in the guest. What it uses is returned if that was asked for.
+///
+/// # Errors
+/// If there is no helper, or it refuses it, for example as there is no such container.
+pub fn act(monitor: &mut Monitor, id: &str, action: Action) -> Result<Option<Usage>, Failure> {
+    let opened = monitor.guest_open(&GuestOpenArgs { wait_ms: 0 });
+    let stream = answered(opened.map(|result| result.into_result()))?.stream;
+    let message = ToGuest::Container(id.to_owned(), action);
+    let message = encode(&message, MAX_PIECE).map_err(|_| failed("the identifier is too long"))?;
+    let pieces = vec![message];
+    let sent = monitor.guest_send(&GuestSendArgs { stream, pieces });
+    answered(sent.map(|result| result.into_result()))?;
+    let args = GuestReceiveArgs {
+        stream,
+        wait_ms: POLL_MS,
+    };
+    loop {
+        let received = monitor.guest_receive(&args);
+        let received = answered(received.map(|result| result.into_result()))?;
+        for piece in &received.pieces {
+            match decode(piece) {
+                Ok(ToHost::Done) => return Ok(None),
+                Ok(ToHost::Usage(usage)) => return Ok(Some(usage)),
+                Ok(ToHost::Refused(why)) => return Err(refused_by_guest(&why)),
+                _ => return Err(failed("the guest's helper talks nonsense")),
+            }
+        }
+        if received.ended {
+            return Err(failed("the guest's helper has not answered"));
+        }
+    }
+}
+
+fn refused_by_guest(why: &str) -> Failure {
+    let why = cli::printable(why.as_bytes());
+    failed(&format!("the guest says: {why}"))
 }
 
 fn failed(why: &str) -> Failure {

@@ -143,6 +143,7 @@ impl Pipe {
         }
         for event in self.running.heard().map_err(Stopped::Failed)? {
             match event {
+                Event::Begun => {}
                 Event::Output(bytes) => self.output.push_back(bytes),
                 Event::Error(bytes) => {
                     self.running.passed_on(bytes.len());

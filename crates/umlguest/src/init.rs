@@ -69,7 +69,7 @@ fn live() -> anyhow::Result<()> {
 /// Makes the file system of the disk the root directory.
 fn enter_disk() -> anyhow::Result<()> {
     fs::create_dir_all(ROOT)?;
-    mount_any(DISK, ROOT)?;
+    mount_any(DISK, ROOT.as_ref())?;
     let dev = Path::new(ROOT).join("dev");
     // It may be there, and a root that cannot be written may do without it.
     let _ = fs::create_dir(&dev);
@@ -82,7 +82,7 @@ fn enter_disk() -> anyhow::Result<()> {
 }
 
 /// Mounts a disk, whichever file system it has.
-fn mount_any(disk: &str, at: &str) -> anyhow::Result<()> {
+pub(crate) fn mount_any(disk: &str, at: &Path) -> anyhow::Result<()> {
     let try_all = |flags| {
         let mut kinds = KINDS.iter();
         kinds.any(|kind| mount(disk, at, *kind, flags, None).is_ok())

@@ -1,8 +1,9 @@
 //! The helper in a guest (umlguest): runs commands for users of the host, who reach it over a serial line.
 //!
 //! It is one static program, and needs nothing of the guest but its device of the line. It executes itself again for
-//! each command, to prepare what the command runs in.
+//! each command, to prepare what the command runs in: the guest itself or a container.
 
+mod container;
 mod copy;
 mod init;
 mod launch;
@@ -54,6 +55,8 @@ fn run(words: &[OsString]) -> anyhow::Result<()> {
     };
     match (first.to_str(), rest) {
         (Some(launch::OPTION), rest) => launch::launch(rest),
+        (Some(container::PARENT), []) => container::attend(),
+        (Some(container::INSIDE), []) => container::enter(),
         (Some(SEND), [source]) => copy::send(source),
         (Some(RECEIVE), [to]) => copy::receive(to, None),
         (Some(RECEIVE), [to, name]) => copy::receive(to, Some(name)),

@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 
 use anyhow::Context as _;
-use guest_line::{CHUNK, Command as Wanted, Ending, Size, TELL, ToHost, WINDOW, cost};
+use guest_line::{CHUNK, Command as Wanted, Ending, Place, Size, TELL, ToHost, WINDOW, cost};
 use rustix::event::PollFlags;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::{Errno, fcntl_dupfd_cloexec, read, write};
@@ -15,6 +15,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use rustix::pty::{OpenptFlags, grantpt, ioctl_tiocgptpeer, openpt, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 
+use crate::container::{Begun, Report};
 use crate::launch;
 
 /// The program itself, whatever its file is called now.
@@ -30,6 +31,8 @@ struct Output {
 /// A command that runs, or has ended and left something to be read.
 pub(crate) struct Process {
     child: Child,
+    /// If it is in a container.
+    container: Option<Begun>,
     /// Nothing once there is no more input, or nobody reads it.
     input: Option<OwnedFd>,
     /// What it has not taken yet, by message.
@@ -48,7 +51,7 @@ pub(crate) struct Process {
 
 /// The terminal or the pipes of a command: what it gets, and what stays here.
 struct Ends {
-    given: [Stdio; 3],
+    given: [OwnedFd; 3],
     input: OwnedFd,
     outputs: [Option<OwnedFd>; 2],
 }
@@ -73,11 +76,7 @@ impl Ends {
         tcsetwinsize(&ours, winsize(size)).context("cannot set the size of a terminal")?;
         let again = |fd: &OwnedFd| fcntl_dupfd_cloexec(fd, 0);
         Ok(Ends {
-            given: [
-                again(&theirs)?.into(),
-                again(&theirs)?.into(),
-                theirs.into(),
-            ],
+            given: [again(&theirs)?, again(&theirs)?, theirs],
             input: again(&ours)?,
             outputs: [Some(ours), None],
         })
@@ -103,24 +102,20 @@ impl Process {
             Some(size) => Ends::terminal(size)?,
             None => Ends::pipes()?,
         };
-        let [stdin, stdout, stderr] = ends.given;
-        let mut command = Command::new(SELF);
-        command.arg(launch::OPTION).args(launch::words(wanted));
-        command
-            .env_clear()
-            .envs(wanted.environment.iter().filter_map(|variable| {
-                let equals = variable.iter().position(|byte| *byte == b'=')?;
-                let (name, value) = variable.split_at(equals);
-                Some((OsStr::from_bytes(name), OsStr::from_bytes(value.get(1..)?)))
-            }));
-        let child = command.stdin(stdin).stdout(stdout).stderr(stderr).spawn();
-        let child = child.context("cannot begin a process")?;
+        let (child, container) = match wanted.place {
+            Place::Guest => (begin_in_guest(wanted, ends.given)?, None),
+            Place::New(_) | Place::In(..) => {
+                let (parent, begun) = Begun::new(wanted, ends.given)?;
+                (parent, Some(begun))
+            }
+        };
         for fd in ends.outputs.iter().flatten().chain([&ends.input]) {
             fcntl_setfl(fd, fcntl_getfl(fd)? | OFlags::NONBLOCK)?;
         }
         let [output, error] = ends.outputs;
         Ok(Process {
             child,
+            container,
             input: Some(ends.input),
             pending: VecDeque::new(),
             waiting: 0,
@@ -157,8 +152,11 @@ impl Process {
         self.under_way = self.under_way.saturating_sub(cost);
     }
 
-    /// Signals the command and what it has begun in its process group.
+    /// Signals the command and what it has begun in its process group; in a container, only the command.
     pub(crate) fn signal(&self, number: i32) {
+        if let Some(container) = &self.container {
+            return container.signal(number);
+        }
         let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         let signal = Signal::from_named_raw(number);
         if let (Some(group), Some(signal), None) = (group, signal, self.ended) {
@@ -167,11 +165,13 @@ impl Process {
         }
     }
 
-    /// Tells a command whose client has gone what a terminal that is closed would tell it. The process is to be waited
-    /// for.
+    /// Tells a command whose client has gone what a terminal that is closed would tell it; one in a container is killed.
+    /// The process is to be waited for.
     pub(crate) fn hang_up(self) -> Child {
-        self.signal(Signal::HUP.as_raw());
-        self.signal(Signal::CONT.as_raw());
+        if self.container.is_none() {
+            self.signal(Signal::HUP.as_raw());
+            self.signal(Signal::CONT.as_raw());
+        }
         self.child
     }
 
@@ -187,7 +187,9 @@ impl Process {
     pub(crate) fn waits_for(&self) -> impl Iterator<Item = (BorrowedFd<'_>, PollFlags)> {
         let wants_room = !self.pending.is_empty() || self.last_input;
         let input = self.input.as_ref().filter(|_| wants_room);
-        let may_say = self.under_way < WINDOW;
+        let is_begun = !self.is_being_made();
+        let may_say = self.under_way < WINDOW && is_begun;
+        let report = self.container.as_ref().filter(|_| !is_begun);
         let outputs = self
             .outputs
             .iter()
@@ -197,14 +199,33 @@ impl Process {
         outputs
             .map(|file| (file.as_fd(), PollFlags::IN))
             .chain(input)
+            .chain(report.map(|container| (container.fd(), PollFlags::IN)))
     }
 
-    /// Does what can be done, and returns what is to be said of it. The last message is that of the end.
+    /// Its program does not execute yet.
+    fn is_being_made(&self) -> bool {
+        self.container.as_ref().is_some_and(Begun::is_open)
+    }
+
+    /// Does what can be done, and returns what is to be said of it. The last message is that of the end, or says why it
+    /// cannot begin.
     pub(crate) fn proceed(&mut self) -> Vec<ToHost> {
         let mut messages = Vec::new();
         messages.extend(self.feed());
         if self.ended.is_none() {
             self.ended = self.child.try_wait().ok().flatten().map(ending);
+        }
+        // What was reported before the end is seen after it.
+        match self.container.as_mut().and_then(Begun::report) {
+            Some(Report::Executes) => messages.push(ToHost::Begun),
+            Some(Report::Cannot(why)) => {
+                messages.push(ToHost::Refused(why));
+                return messages;
+            }
+            None => {}
+        }
+        if self.is_being_made() {
+            return messages;
         }
         let quiet = self
             .outputs
@@ -274,6 +295,21 @@ impl Output {
         }
         false
     }
+}
+
+fn begin_in_guest(wanted: &Wanted, streams: [OwnedFd; 3]) -> anyhow::Result<Child> {
+    let [stdin, stdout, stderr] = streams;
+    let mut command = Command::new(SELF);
+    command.arg(launch::OPTION).args(launch::words(wanted));
+    command
+        .env_clear()
+        .envs(wanted.environment.iter().filter_map(|variable| {
+            let equals = variable.iter().position(|byte| *byte == b'=')?;
+            let (name, value) = variable.split_at(equals);
+            Some((OsStr::from_bytes(name), OsStr::from_bytes(value.get(1..)?)))
+        }));
+    let child = command.stdin(stdin).stdout(stdout).stderr(stderr).spawn();
+    child.context("cannot begin a process")
 }
 
 fn ending(status: std::process::ExitStatus) -> Ending {

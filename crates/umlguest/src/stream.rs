@@ -6,6 +6,7 @@ use std::process::Child;
 use guest_line::{MAX_COMMAND, Nonsense, ToGuest, ToHost, decode};
 use rustix::time::{ClockId, Timespec, clock_settime};
 
+use crate::container;
 use crate::init;
 use crate::process::Process;
 
@@ -92,6 +93,11 @@ impl Stream {
                 *self = Stream::Over(None);
                 return Ok(vec![ToHost::Done]);
             }
+            (ToGuest::Container(id, action), Stream::Told(_)) => {
+                let answer = container::act(&id, action).map_err(|error| format!("{error:#}"))?;
+                *self = Stream::Over(None);
+                return Ok(vec![answer]);
+            }
             (ToGuest::PowerOff, Stream::Told(_)) => {
                 let child = init::end_guest();
                 let child = child.map_err(|error| format!("cannot execute poweroff: {error}"))?;
@@ -111,8 +117,9 @@ impl Stream {
             return Vec::new();
         };
         let messages = process.proceed();
-        if let Some(ToHost::Ended(_)) = messages.last() {
-            *self = Stream::Over(None);
+        if let Some(ToHost::Ended(_) | ToHost::Refused(_)) = messages.last() {
+            let over = std::mem::replace(self, Stream::Over(None));
+            *self = Stream::Over(over.hang_up());
         }
         messages
     }

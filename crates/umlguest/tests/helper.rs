@@ -164,7 +164,7 @@ impl Host {
                 }
                 ToHost::Ended(ending) => finished.ending = Some(ending),
                 ToHost::Refused(why) => finished.refused = Some(why),
-                ToHost::Taken(_) | ToHost::Done => {}
+                ToHost::Taken(_) | ToHost::Done | ToHost::Begun | ToHost::Usage(_) => {}
             }
         }
         finished
