@@ -59,7 +59,7 @@ fn enter_for(parent: &UnixStream) -> anyhow::Result<()> {
             group::join(&container.id, None)?;
             rights::begin(&container.rights)?;
             unshare(own).context("this kernel lacks namespaces (mnt, uts, ipc, cgroup)")?;
-            root::enter(container, terminal)?;
+            root::enter(container, program::directory_of(&command), terminal)?;
             program::execute(&command, &container.rights)
         }
         (Place::In(id, rights), Some(first)) => {

@@ -25,9 +25,7 @@ pub(super) fn execute(wanted: &Wanted, rights: &Rights) -> anyhow::Result<()> {
     let [name, arguments @ ..] = &wanted.words[..] else {
         anyhow::bail!("no program is given");
     };
-    let directory = Path::new(OsStr::from_bytes(
-        wanted.directory.as_deref().unwrap_or(b"/"),
-    ));
+    let directory = Path::new(OsStr::from_bytes(directory_of(wanted)));
     let cannot = || format!("cannot enter {}", directory.display());
     // It may be one that only root may enter, or only the user.
     let made = DirBuilder::new()
@@ -37,8 +35,9 @@ pub(super) fn execute(wanted: &Wanted, rights: &Rights) -> anyhow::Result<()> {
     let entered = made.and_then(|()| env::set_current_dir(directory));
     let home = home_of(rights.uid);
     rights::take(rights)?;
-    if entered.is_err() {
-        env::set_current_dir(directory).with_context(cannot)?;
+    if let Err(error) = entered {
+        let again = env::set_current_dir(directory);
+        again.map_err(|_| error).with_context(cannot)?;
     }
     // A link in /proc can lead to a directory of the guest.
     let here = env::current_dir();
@@ -59,6 +58,11 @@ pub(super) fn execute(wanted: &Wanted, rights: &Rights) -> anyhow::Result<()> {
         .args(arguments.iter().map(|it| OsStr::from_bytes(it)))
         .exec();
     Err(refusal(name, &error))
+}
+
+/// Where a program runs.
+pub(super) fn directory_of(wanted: &Wanted) -> &[u8] {
+    wanted.directory.as_deref().unwrap_or(b"/")
 }
 
 /// What the container says of its user.

@@ -12,12 +12,12 @@ use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, mount_mov
 use rustix::process::{chroot, fchdir, pivot_root};
 
 use super::claim::root_of;
-use super::tree::Tree;
+use super::tree::{Kind, Tree};
 use super::{devices, mounts};
 use crate::init::mount_any;
 
-/// Makes it, in new namespaces of this process.
-pub(super) fn enter(container: &Container, terminal: bool) -> anyhow::Result<()> {
+/// Makes it, in new namespaces of this process. The program will run in the directory.
+pub(super) fn enter(container: &Container, directory: &[u8], terminal: bool) -> anyhow::Result<()> {
     let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
     mount_change("/", flags).context("cannot keep mounts to itself")?;
     let at = root_of(&container.id);
@@ -34,6 +34,8 @@ pub(super) fn enter(container: &Container, terminal: bool) -> anyhow::Result<()>
     }
     set_parameters(&container.sysctls)?;
     if container.read_only_root {
+        // Nothing can be made any more. If this is not possible, it is told when the program is to run there.
+        let _ = tree.make(directory, Kind::Directory);
         let top = tree.find(b"/").context("cannot open the root directory")?;
         mounts::read_only(&top).context("cannot make the root directory read-only")?;
     }
