@@ -216,6 +216,7 @@ fn a_container_is_as_it_is_wanted_and_leaves_nothing() {
     is_joined_signalled_and_frozen(&guest);
     has_a_terminal(&guest);
     ends_with_its_client(&guest);
+    cannot_change_the_helper(&guest);
     guest.vm.kill();
 }
 
@@ -436,6 +437,28 @@ fn ends_with_its_client(guest: &Guest<'_>) {
         left.is_empty().then_some(())
     });
     guest.is_clean();
+}
+
+/// A program can be the helper itself, by a link of the kernel, and its file be opened then.
+fn cannot_change_the_helper(guest: &Guest<'_>) {
+    let mut one = guest.begin(&first(container("self"), &["sh", "-c", "echo up; cat"]));
+    one.expect("up\n");
+    let helper = &["/proc/self/exe", "-line", "/dev/ptmx"];
+    let mut two = guest.begin(&further("self", helper));
+    while !two.is_begun {
+        two.step().unwrap();
+    }
+    let script = "cd /proc; p=$(grep -l ptmx [0-9]*/cmdline | head -n 1); p=${p%/*}; \
+                  exec 3< $p/exe; kill -9 $p; while [ -d $p ]; do sleep 0.1; done; \
+                  head -c 4 <&3 | tail -c 3; echo; echo x > /proc/self/fd/3";
+    let (said, _) = guest.run(&further("self", &["sh", "-c", script])).unwrap();
+    assert_eq!(
+        said,
+        "ELF\nsh: can't create /proc/self/fd/3: Operation not permitted\n"
+    );
+    drop(two);
+    one.running.end_of_input();
+    assert_eq!(one.end().unwrap().1, Ending::Exited(0));
 }
 
 #[test]

@@ -11,8 +11,8 @@
 
 mod action;
 mod begun;
-mod claim;
 mod devices;
+mod entry;
 mod group;
 mod hand;
 mod inside;

@@ -15,7 +15,7 @@ use rustix::process::{
 use rustix::stdio::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 use super::hand::{self, Hand};
-use super::{claim, group, program, rights, root};
+use super::{entry, group, program, rights, root};
 
 /// The word that tells this program that it is this process.
 pub(crate) const OPTION: &str = "-inside";
@@ -63,7 +63,7 @@ fn enter_for(parent: &UnixStream) -> anyhow::Result<()> {
             program::execute(&command, &container.rights)
         }
         (Place::In(id, rights), Some(first)) => {
-            group::join(id, Some(claim::first_pid(id)?))?;
+            group::join(id, Some(entry::first_pid(id)?))?;
             rights::begin(rights)?;
             setns(&first, own).context("cannot join the container")?;
             drop(first);

@@ -18,7 +18,7 @@ use rustix::process::{
     Pid, PidfdFlags, Resource, Rlimit, Signal, pidfd_open, pidfd_send_signal, setrlimit,
 };
 
-use super::claim::{self, Claim};
+use super::entry::{self, Entry};
 use super::group::Group;
 use super::hand::{self, Hand};
 use super::inside;
@@ -50,16 +50,16 @@ fn attend_for(helper: &UnixStream) -> anyhow::Result<ExitStatus> {
         Place::New(container) => {
             ensure!(is_container_id(&container.id), "the identifier is none");
             // In this order, they are gone in the other one.
-            let claim = Claim::take(&container.id)?;
+            let entry = Entry::take(&container.id)?;
             let group = Group::make(&container.id)?;
             group.limit(&container.limits)?;
             unshare(CloneFlags::CLONE_NEWPID)
                 .context("this kernel has no namespaces of processes")?;
-            Attended::begin(hand, helper)?.wait(|pid| claim.tell(pid))
+            Attended::begin(hand, helper)?.wait(|pid| entry.tell(pid))
         }
         Place::In(id, _) => {
             ensure!(is_container_id(id), "the identifier is none");
-            let first = claim::first(id)?;
+            let first = entry::first(id)?;
             setns(&first, CloneFlags::CLONE_NEWPID).context("cannot join the container")?;
             hand.first = Some(first);
             Attended::begin(hand, helper)?.wait(|_| Ok(()))

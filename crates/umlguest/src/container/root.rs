@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, mount_move, unmount};
 use rustix::process::{chroot, fchdir, pivot_root};
 
-use super::claim::root_of;
+use super::entry::root_of;
 use super::tree::{Kind, Tree};
 use super::{devices, mounts};
 use crate::init::mount_any;

@@ -18,17 +18,17 @@ const ALL: &str = "/run/umlguest/containers";
 const PID: &str = "pid";
 
 /// The directory of a container. It is removed when this is dropped.
-pub(super) struct Claim {
+pub(super) struct Entry {
     directory: PathBuf,
     pid: File,
 }
 
-impl Claim {
+impl Entry {
     /// Makes the directory.
     ///
     /// # Errors
     /// If there is a container of this identifier.
-    pub(super) fn take(id: &str) -> anyhow::Result<Claim> {
+    pub(super) fn take(id: &str) -> anyhow::Result<Entry> {
         let directory = Path::new(ALL).join(id);
         let path = directory.join(PID);
         let cannot = || format!("cannot make {}", directory.display());
@@ -49,7 +49,7 @@ impl Claim {
             if is_there {
                 // What a parent that was killed has left does not count.
                 pid.set_len(0).with_context(cannot)?;
-                return Ok(Claim { directory, pid });
+                return Ok(Entry { directory, pid });
             }
         }
     }
@@ -88,7 +88,7 @@ pub(super) fn first(id: &str) -> anyhow::Result<OwnedFd> {
     first.with_context(|| format!("there is no container {id}"))
 }
 
-impl Drop for Claim {
+impl Drop for Entry {
     fn drop(&mut self) {
         // Nothing else can be done. In the other order, the file could be another one's.
         let _ = fs::remove_file(self.directory.join(PID));
