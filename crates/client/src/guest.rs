@@ -238,13 +238,13 @@ pub fn act(monitor: &mut Monitor, id: &str, action: Action) -> Result<Option<Usa
     loop {
         let received = monitor.guest_receive(&args);
         let received = answered(received.map(|result| result.into_result()))?;
-        for piece in &received.pieces {
-            match decode(piece) {
-                Ok(ToHost::Done) => return Ok(None),
-                Ok(ToHost::Usage(usage)) => return Ok(Some(usage)),
-                Ok(ToHost::Refused(why)) => return Err(refused_by_guest(&why)),
-                _ => return Err(failed("the guest's helper talks nonsense")),
-            }
+        if let Some(piece) = received.pieces.first() {
+            return match decode(piece) {
+                Ok(ToHost::Done) => Ok(None),
+                Ok(ToHost::Usage(usage)) => Ok(Some(usage)),
+                Ok(ToHost::Refused(why)) => Err(refused_by_guest(&why)),
+                _ => Err(failed("the guest's helper talks nonsense")),
+            };
         }
         if received.ended {
             return Err(failed("the guest's helper has not answered"));
