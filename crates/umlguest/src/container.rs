@@ -6,8 +6,8 @@
 //! becomes the program. The parent stays outside, so that the container can be frozen and killed as a whole.
 //!
 //! The helper and the parent, and the parent and the process inside, are at the two ends of a socket, which is also how
-//! descriptors are handed over (`hand.rs`). An end that closes tells the other one what it needs to know: the client has
-//! gone, or the program executes.
+//! descriptors are handed over (`hand.rs`). An end that closes tells the other one what it needs to know: the client
+//! has gone, or the program executes.
 
 mod action;
 mod begun;

@@ -1,4 +1,5 @@
-//! Finds and makes files below the root directory of a container, from outside: links lead nowhere out of it (umlguest).
+//! Finds and makes files below the root directory of a container, from outside: links lead nowhere out of it
+//! (umlguest).
 //!
 //! Each step is taken from the directory of the last one and follows no link by itself, so other containers that change
 //! the same files meanwhile change nothing about that.
