@@ -143,13 +143,13 @@ impl Pipe {
         }
         for event in self.running.heard().map_err(Stopped::Failed)? {
             match event {
-                Event::Begun => {}
                 Event::Output(bytes) => self.output.push_back(bytes),
                 Event::Error(bytes) => {
                     self.running.passed_on(bytes.len());
                     self.said.extend(bytes);
                     self.said.truncate(SAID);
                 }
+                Event::Begun => {}
                 Event::Ended(ending) => self.ended = Some(ending),
             }
         }

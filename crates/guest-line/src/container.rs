@@ -1,6 +1,6 @@
-//! Containers in a guest: a command with a root directory, namespaces and a control group of its own, and later commands
-//! in it. What is told here is what the runtime specification of the Open Container Initiative tells, resolved by the
-//! client: paths are those of the guest, numbers are those of Linux.
+//! Containers in a guest: a command with a root directory, namespaces and a control group of its own, and later
+//! commands in it. What is told here is what the runtime specification of the Open Container Initiative tells, resolved
+//! by the client: paths are those of the guest, numbers are those of Linux.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,8 +1,8 @@
 //! Starting and ending monitors, and temporary VMs: what the programs that make VMs share (umladmin, and the shim of
 //! containerd).
 //!
-//! A program that uses [`Temporary`] or [`look`] is executed again by them, with an argument of theirs: its main function
-//! asks [`keeper::is_keeper`] and [`look::is_looker`] first.
+//! A program that uses [`Temporary`] or [`look`] is executed again by them, with an argument of theirs: its main
+//! function asks [`keeper::is_keeper`] and [`look::is_looker`] first.
 
 pub mod choice;
 pub mod disk_work;

@@ -165,8 +165,8 @@ impl Process {
         }
     }
 
-    /// Tells a command whose client has gone what a terminal that is closed would tell it; one in a container is killed.
-    /// The process is to be waited for.
+    /// Tells a command whose client has gone what a terminal that is closed would tell it; one in a container is
+    /// killed. The process is to be waited for.
     pub(crate) fn hang_up(self) -> Child {
         if self.container.is_none() {
             self.signal(Signal::HUP.as_raw());

@@ -21,7 +21,7 @@ const TIERS: [&str; 5] = ["unit", "process", "root", "real", "fuzz"];
 /// For how long each fuzz target runs.
 const FUZZ_SECONDS: &str = "5";
 
-const PACKAGES: [&str; 20] = [
+const PACKAGES: [&str; 21] = [
     "user-mode-linux",
     "uml-utilities",
     "mandoc",
@@ -42,6 +42,7 @@ const PACKAGES: [&str; 20] = [
     "make",
     "chromium",
     "fonts-dejavu-core",
+    "containerd",
 ];
 
 /// What the command line says.

@@ -1,0 +1,202 @@
+//! The VM of a pod: a temporary one, without a disk of its own. Each container has one (the server of a pod).
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, anyhow, ensure};
+use client::{Client, Monitor};
+use config::Config;
+use guest_line::{Action, Usage};
+use jail::Program;
+use monitors::{Temporary, choice, furnish, initramfs, look};
+use rpc_xdr::umlmonctrl::{DiskAttachArgs, GuestOpenArgs};
+
+use crate::bundle::Bundle;
+use crate::network;
+use crate::volumes::Volumes;
+
+/// What follows the name of the directory of VMs in that of the shim, which is beside it.
+const BESIDE: &str = "-containerd";
+/// The name of each VM: it is alone in its installation.
+const NAME: &str = "pod";
+/// Memory in megabytes: what a VM has whose containers have no limit, and what the guest needs beside its containers.
+const MEMORY: u64 = 512;
+const OVERHEAD: u64 = 64;
+/// The disks of a VM: `ubd1` is the first one of a container, as a guest takes `ubd0` for its root.
+const DISKS: std::ops::RangeInclusive<u8> = 1..=15;
+/// How long the monitor may take for an answer.
+const ANSWER: Duration = Duration::from_secs(60);
+/// How long the guest may take to boot, in milliseconds.
+const BOOT_MS: u32 = 50_000;
+
+/// The VM. When this is dropped, nothing of it is left.
+pub(crate) struct Vm {
+    temporary: Temporary,
+    /// The section of the VM.
+    lines: String,
+    volumes: Volumes,
+    disks: u8,
+    is_started: bool,
+}
+
+/// The installation on this host, and where the shim has its files.
+#[derive(Debug, Clone)]
+pub(crate) struct Installation {
+    config: Config,
+    directory: PathBuf,
+}
+
+impl Installation {
+    /// That of this configuration file; the usual one need not be there.
+    pub(crate) fn read(path: Option<&Path>) -> anyhow::Result<Installation> {
+        let usual = Path::new(Config::DEFAULT_PATH);
+        let config = match path {
+            None if !usual.exists() => Config::parse("", usual)?,
+            path => Config::load(path.unwrap_or(usual))?,
+        };
+        let mut directory = config.global.vardir.clone().into_os_string();
+        directory.push(BESIDE);
+        Ok(Installation {
+            config,
+            directory: directory.into(),
+        })
+    }
+
+    /// Where images are.
+    pub(crate) fn images(&self) -> PathBuf {
+        self.directory.join("images")
+    }
+}
+
+impl Vm {
+    /// Makes all that the VM of a pod consists of which begins with this container.
+    pub(crate) fn prepare(bundle: &Bundle, installation: &Installation) -> anyhow::Result<Vm> {
+        let Installation { config, directory } = installation;
+        let kernel = choice::kernel(&config.global, None).map_err(anyhow::Error::msg)?;
+        let helper = choice::helper().map_err(anyhow::Error::msg)?;
+        let program = Program::on_host(&kernel)?;
+        let libraries = match program.beside().is_dir() {
+            true => look::libraries(&program).map_err(anyhow::Error::msg)?,
+            false => Vec::new(),
+        };
+        let vms = directory.join("vms");
+        fs::create_dir_all(&vms).with_context(|| format!("cannot make {}", vms.display()))?;
+        let lines = section(bundle);
+        let mut temporary = Temporary::begin(&vms, NAME, &lines).map_err(anyhow::Error::msg)?;
+        temporary.start_monitor().map_err(anyhow::Error::msg)?;
+        let furnished = temporary.put_kernel(&program, &libraries);
+        furnished.map_err(anyhow::Error::msg)?;
+        let initramfs = initramfs::with_disk(&helper).map_err(anyhow::Error::msg)?;
+        let path = temporary.shared("initramfs");
+        fs::write(&path, initramfs)
+            .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o644)))
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        // The VM's user must reach what is shared.
+        let directory = temporary.directory();
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o711))?;
+        let volumes = Volumes::of(bundle, directory)?;
+        Ok(Vm {
+            lines: lines + &volumes.lines(),
+            temporary,
+            volumes,
+            disks: 0,
+            is_started: false,
+        })
+    }
+
+    pub(crate) fn volumes(&mut self) -> &mut Volumes {
+        &mut self.volumes
+    }
+
+    /// Gives the VM a disk on which nothing of this image is changed by a write; returns its number.
+    pub(crate) fn add_disk(&mut self, image: &Path) -> anyhow::Result<u8> {
+        let number = self.disks + 1;
+        ensure!(
+            DISKS.contains(&number),
+            "a VM has room for {} containers",
+            DISKS.end()
+        );
+        let backing = format!("disks/{number}.dsk");
+        furnish::put_image(image, &self.temporary.shared(&backing))
+            .with_context(|| format!("cannot copy {}", image.display()))?;
+        let disk = format!("/disks/{number}.cow");
+        let made = self
+            .temporary
+            .make_cow(&disk, &format!("/shared/{backing}"));
+        made.map_err(anyhow::Error::msg)?;
+        if self.is_started {
+            let args = DiskAttachArgs {
+                number: number.into(),
+                disk: disk.clone().into_bytes(),
+                read_only: false,
+            };
+            let mut client = self.client();
+            let attached = client.call(|monitor| Ok(monitor.disk_attach(&args)?.into_result()));
+            attached.map_err(|failure| anyhow!("the VM cannot be given a disk: {failure}"))?;
+        }
+        // Should the guest reboot, its disks are the same.
+        self.lines += &format!("ubd{number} = {disk}\n");
+        self.disks = number;
+        Ok(number)
+    }
+
+    /// Starts it with the interfaces of a network namespace.
+    pub(crate) fn start(&mut self, namespace: &Path) -> anyhow::Result<()> {
+        self.lines += &network::lines(namespace)?;
+        self.temporary
+            .configure(&self.lines)
+            .map_err(anyhow::Error::msg)?;
+        let mut client = self.client();
+        client
+            .start(&[])
+            .map_err(|failure| anyhow!("the VM does not start: {failure}"))?;
+        self.is_started = true;
+        // Only a guest that is there can be given a disk.
+        let args = GuestOpenArgs { wait_ms: BOOT_MS };
+        let there = client.call(|monitor| Ok(monitor.guest_open(&args)?.into_result()));
+        there.map_err(|failure| anyhow!("the VM does not get ready: {failure}"))?;
+        Ok(())
+    }
+
+    pub(crate) fn is_started(&self) -> bool {
+        self.is_started
+    }
+
+    /// A connection of its own to the monitor.
+    pub(crate) fn monitor(&self) -> anyhow::Result<Monitor> {
+        let connected = self.temporary.client().connect();
+        Ok(connected.map_err(|failure| anyhow!("{failure}"))?.monitor)
+    }
+
+    /// A client that waits for the end of the VM, however long that takes.
+    pub(crate) fn watcher(&self) -> Client {
+        self.temporary.client()
+    }
+
+    fn client(&self) -> Client {
+        self.temporary.client().with_limit(ANSWER)
+    }
+
+    /// Has the helper do something with a container.
+    pub(crate) fn act(&self, id: &str, action: Action) -> anyhow::Result<Option<Usage>> {
+        let connected = self.client().connect();
+        let mut monitor = connected.map_err(|failure| anyhow!("{failure}"))?.monitor;
+        client::guest::act(&mut monitor, id, action).map_err(|failure| anyhow!("{failure}"))
+    }
+}
+
+/// The section of the VM, without its disks and shares.
+fn section(bundle: &Bundle) -> String {
+    let user = monitors::user();
+    let memory = bundle.memory().map_or(MEMORY, |bytes| {
+        let limit = bytes.div_ceil(1 << 20);
+        limit + limit / 32 + OVERHEAD
+    });
+    let cpus = bundle.processors().unwrap_or(1);
+    format!(
+        "vmuser = {user}\nmem = {memory}\ncpus = {cpus}\ncon0 = pty:con0\nkernelarg = initrd=/shared/initramfs\n\
+         kernelarg = quiet\n"
+    )
+}
