@@ -45,7 +45,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags, poll};
 
 const MAGIC: u32 = 0xcafe_babe;
-const VERSION: u32 = 3;
+const VERSION: u32 = 2;
 
 fn main() -> anyhow::Result<()> {
     let began = clock();
