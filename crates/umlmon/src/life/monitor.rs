@@ -20,7 +20,7 @@ use crate::life::disk_change::DiskAsk;
 use crate::life::ending::{self, Evidence};
 use crate::life::kernels::{self, Seen};
 use crate::life::run::{Look, Run, RunEvent, SILENCE, Start};
-use crate::life::state::{self, Action, Event, Say, State};
+use crate::life::state::{self, Action, Ending, Event, Say, State};
 use crate::life::talk::{self, Said, Talk, Turning};
 use crate::mconsole::Notice;
 use crate::reading::Reading;
@@ -474,9 +474,13 @@ impl Monitor {
             panic: run.panic(),
             con0: &con0,
         });
-        self.answer_starter(Err(Failure::Failed(format!(
-            "the kernel ended at once: {last_end}"
-        ))));
+        self.answer_starter(match ending {
+            // It was up, although its end may be heard of sooner.
+            Ending::Rebooted => Ok(()),
+            Ending::Down => Err(Failure::Failed(format!(
+                "the kernel ended at once: {last_end}"
+            ))),
+        });
         self.ended(last_end);
         self.on_event(Event::Ended(ending))
     }
