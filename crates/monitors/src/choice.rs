@@ -1,10 +1,11 @@
-//! What a VM is made of: its kernel, the helper for its guest, and an image (umladmin).
+//! What a VM is made of: its kernel, the helper for its guest, and an image (umladmin, and the other programs that
+//! make VMs).
 
 use std::cmp::Ordering;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use config::Global;
+use config::{Config, Global};
 
 /// Debian's kernel.
 const DEBIAN: &str = "/usr/bin/linux.uml";
@@ -13,7 +14,21 @@ const OURS: (&str, &str) = ("linux-", "-umlmon");
 /// Where the installation has the program for guests, seen from the directory of this program.
 const HELPER: &str = "../lib/umlmon/umlguest";
 
+/// The configuration; the usual file may be missing, one that was asked for must be there.
+///
+/// # Errors
+/// If it cannot be read, or has a fault.
+pub fn configuration(path: &Path, asked_for: bool) -> config::Result<Config> {
+    match path.exists() || asked_for {
+        true => Config::load(path),
+        false => Config::parse("", path),
+    }
+}
+
 /// The kernel of this name or path; without one, the newest of ours in the shared directory, else Debian's.
+///
+/// # Errors
+/// If there is none.
 pub fn kernel(global: &Global, wanted: Option<&Path>) -> Result<PathBuf, String> {
     let kernels = global.shared.join("kernels");
     if let Some(wanted) = wanted {
@@ -37,6 +52,9 @@ pub fn kernel(global: &Global, wanted: Option<&Path>) -> Result<PathBuf, String>
 }
 
 /// The image of this path, or of this name in the shared directory.
+///
+/// # Errors
+/// If there is none.
 pub fn image(global: &Global, wanted: &Path) -> Result<PathBuf, String> {
     found(&global.shared.join("images"), wanted)
 }
@@ -59,6 +77,9 @@ fn found(directory: &Path, wanted: &Path) -> Result<PathBuf, String> {
 }
 
 /// The program for guests.
+///
+/// # Errors
+/// If the installation has none.
 pub fn helper() -> Result<PathBuf, String> {
     let exe = std::env::current_exe().map_err(|error| error.to_string())?;
     let directory = exe.parent().unwrap_or(Path::new("/"));
@@ -83,8 +104,6 @@ fn by_version(one: &str, other: &str) -> Ordering {
 
 #[cfg(test)]
 mod tests {
-    use config::Config;
-
     use super::*;
 
     #[test]

@@ -1,4 +1,5 @@
-//! Work on the disks of a VM, which its monitor has done in the jail, as the VM's user (umladmin).
+//! Work on the disks of a VM, which its monitor has done in the jail, as the VM's user (umladmin, and the other
+//! programs that make VMs).
 
 use cli::{Exit, Failure};
 use client::Client;
@@ -8,6 +9,9 @@ use rpc_xdr::umlmonctrl::{DiskProgress, DiskTask, DiskWaitArgs};
 const LOOK_MS: u32 = 200;
 
 /// Has it done, and waits for the end. It is cancelled if `look` at how far it is fails, with this as the error.
+///
+/// # Errors
+/// If the monitor cannot be reached or refuses it, the work fails, or `look` does.
 pub fn perform(
     client: &mut Client,
     task: &DiskTask,

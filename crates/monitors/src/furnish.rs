@@ -12,6 +12,9 @@ use jail::Program;
 pub const KERNEL: &str = "linux";
 
 /// Puts a kernel into a directory as [`KERNEL`], with those of its libraries that are not the host's.
+///
+/// # Errors
+/// If a file cannot be read or written.
 pub fn put_kernel(
     kernel: &Program,
     libraries: &[(PathBuf, PathBuf)],
@@ -32,7 +35,7 @@ pub fn put_kernel(
 }
 
 /// A second name of an image that everybody may read, else a copy.
-pub fn put_image(image: &Path, backing: &Path) -> io::Result<()> {
+pub(crate) fn put_image(image: &Path, backing: &Path) -> io::Result<()> {
     let image = image.canonicalize()?;
     let is_public = fs::metadata(&image)?.permissions().mode() & 0o004 != 0;
     if is_public && fs::hard_link(&image, backing).is_ok() {
@@ -41,6 +44,24 @@ pub fn put_image(image: &Path, backing: &Path) -> io::Result<()> {
     fs::copy(&image, backing)?;
     fs::set_permissions(backing, Permissions::from_mode(0o644))
 }
+
+/// The beginning of a command that makes a file system in a new file, which has nothing but zeros. With smaller blocks,
+/// kernels without our patch read a copy-on-write image wrongly.
+pub const MAKE_EXT4: [&str; 11] = [
+    "mke2fs",
+    "-q",
+    "-F",
+    "-t",
+    "ext4",
+    "-m",
+    "0",
+    "-b",
+    "4096",
+    "-E",
+    "root_owner=0:0,assume_storage_prezeroed=1",
+];
+/// Words that follow if it needs no journal: changes do not outlast a crash of the guest then.
+pub const WITHOUT_JOURNAL: [&str; 2] = ["-O", "^has_journal"];
 
 /// What went wrong with a file, in words.
 pub fn cannot(what: &str, path: &Path, error: &io::Error) -> String {

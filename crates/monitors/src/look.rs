@@ -28,12 +28,29 @@ const DEADLINE: Duration = Duration::from_secs(30);
 const MAX_ANSWER: usize = 64 << 10;
 
 /// The loader and the libraries of a program: where each was found, and where the program expects it.
+///
+/// # Errors
+/// If the file cannot be read or understood, or a library is missing.
 pub fn libraries(program: &Program) -> Result<Vec<(PathBuf, PathBuf)>, String> {
     let needs = |file: &File, path: &Path| ask(file, NEEDS, path).map_err(jail::Error::Reader);
     jail::libraries(program, &needs).map_err(|error| error.to_string())
 }
 
+/// Those of its libraries that are beside a kernel, and perhaps others. Without such a directory, nothing is looked at.
+///
+/// # Errors
+/// As [`libraries`].
+pub fn own_libraries(program: &Program) -> Result<Vec<(PathBuf, PathBuf)>, String> {
+    match program.beside().is_dir() {
+        true => libraries(program),
+        false => Ok(Vec::new()),
+    }
+}
+
 /// What a kernel can do, by what is in its file.
+///
+/// # Errors
+/// If the file cannot be read.
 pub fn features(program: &Program, path: &Path) -> Result<Features, String> {
     ask(program.file(), FEATURES, path)
 }

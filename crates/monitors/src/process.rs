@@ -1,4 +1,5 @@
-//! What umladmin knows of monitors without calling them: whether they run, and as which process (umladmin).
+//! What is known of monitors without calling them: whether they run, and as which process (umladmin, and the other
+//! programs that make VMs).
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,6 +20,9 @@ const AGAIN: Duration = Duration::from_millis(20);
 const ENDING: Duration = Duration::from_secs(1);
 
 /// The VMs whose monitors run, configured or not; sorted. Each has a directory below `vardir`, or a file in `rundir`.
+///
+/// # Errors
+/// Those of readdir(3), but for a directory that is missing.
 pub fn running(config: &Config) -> io::Result<Vec<VmName>> {
     let global = &config.global;
     let mut vms = BTreeSet::new();
@@ -98,6 +102,9 @@ impl<'a> Process<'a> {
     }
 
     /// Whether it still is the monitor.
+    ///
+    /// # Errors
+    /// Those of looking at the lock.
     pub fn is_running(&self) -> Result<bool, daemon::Error> {
         match self.home.holder() {
             Ok(holder) => Ok(holder == Some(self.pid)),
@@ -108,6 +115,9 @@ impl<'a> Process<'a> {
     }
 
     /// Sends a signal, if it is still the monitor.
+    ///
+    /// # Errors
+    /// If that cannot be sent.
     pub fn signal(&self, signal: Signal) -> Result<(), String> {
         let Some(fd) = &self.fd else {
             return Ok(());
@@ -125,6 +135,9 @@ impl<'a> Process<'a> {
     }
 
     /// Waits for its end or until then, whichever comes first; calls `go_on` from time to time.
+    ///
+    /// # Errors
+    /// Those of poll(2).
     pub fn wait(&self, until: Instant, go_on: &dyn Fn() -> bool) -> io::Result<()> {
         loop {
             let ended = match &self.fd {

@@ -3,7 +3,8 @@
 
 pub mod keeper;
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -31,6 +32,9 @@ const CONFIGURATION: &str = "umlmon";
 
 impl Temporary {
     /// Makes the directory in `parent`, for a VM of this name, with these lines in its section.
+    ///
+    /// # Errors
+    /// If the name is none, or the directory cannot be made.
     pub fn begin(parent: &Path, name: &str, lines: &str) -> Result<Temporary, String> {
         let vm = VmName::try_from(name).map_err(|error| error.to_string())?;
         let keeper = Keeper::start(parent, &vm)?;
@@ -44,23 +48,55 @@ impl Temporary {
     }
 
     /// Starts the monitor; the VM is inactive then.
+    ///
+    /// # Errors
+    /// If it does not start.
     pub fn start_monitor(&mut self) -> Result<(), String> {
         self.keeper.start_monitor()
     }
 
     /// Other lines for the section, as of the next start of the VM.
+    ///
+    /// # Errors
+    /// If they cannot be written.
     pub fn configure(&self, lines: &str) -> Result<(), String> {
         write_configuration(self.keeper.directory(), &self.vm, lines)
     }
 
     /// Makes this the kernel of the VM, with those of its libraries that are not the host's. To be called when the
     /// monitor runs, which makes the directory.
+    ///
+    /// # Errors
+    /// If a file cannot be read or written.
     pub fn put_kernel(
         &self,
         kernel: &Program,
         libraries: &[(PathBuf, PathBuf)],
     ) -> Result<(), String> {
         furnish::put_kernel(kernel, libraries, &self.shared("kernels"))
+    }
+
+    /// Gives it the initramfs `/shared/initramfs`. To be called when the monitor runs.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn put_initramfs(&self, initramfs: &[u8]) -> Result<(), String> {
+        let path = self.shared("initramfs");
+        fs::write(&path, initramfs)
+            .and_then(|()| fs::set_permissions(&path, Permissions::from_mode(0o644)))
+            .map_err(|error| cannot("write", &path, &error))
+    }
+
+    /// Gives it the disk `/disks/NAME.cow`, on which nothing of this image is changed by a write. To be called when the
+    /// monitor runs.
+    ///
+    /// # Errors
+    /// If the image cannot be read, or the disk cannot be made.
+    pub fn put_image(&self, image: &Path, name: &str) -> Result<(), String> {
+        let backing = format!("disks/{name}.dsk");
+        furnish::put_image(image, &self.shared(&backing))
+            .map_err(|error| cannot("copy", image, &error))?;
+        self.make_cow(&format!("/disks/{name}.cow"), &format!("/shared/{backing}"))
     }
 
     /// The directory of everything.
@@ -74,6 +110,9 @@ impl Temporary {
     }
 
     /// Makes a copy-on-write image. Both names are as seen in the jail.
+    ///
+    /// # Errors
+    /// If the monitor cannot, or not in time.
     pub fn make_cow(&self, disk: &str, backing: &str) -> Result<(), String> {
         let (disk, backing) = (disk.as_bytes().to_vec(), backing.as_bytes().to_vec());
         let task = DiskTask::CreateCow(DiskBacking { disk, backing });
@@ -90,6 +129,9 @@ impl Temporary {
     }
 
     /// Ends the monitor, and leaves the directory, which is returned.
+    ///
+    /// # Errors
+    /// If the process that keeps it has ended.
     pub fn keep(&mut self) -> Result<PathBuf, String> {
         self.keeper.leave_directory()?;
         Ok(self.directory().to_owned())

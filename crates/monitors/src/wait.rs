@@ -1,4 +1,5 @@
-//! Waiting for a file descriptor, with a deadline and until the wait is cancelled (umladmin).
+//! Waiting for a file descriptor, with a deadline and until the wait is cancelled (umladmin, and the other programs
+//! that make VMs).
 
 use std::io;
 use std::os::fd::AsFd;
@@ -12,6 +13,9 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// Waits until the descriptor is readable, also because of its end, which for a pidfd is the end of its process. False
 /// if that has not happened by then, or if `go_on`, which is called from time to time, returns false.
+///
+/// # Errors
+/// Those of poll(2).
 pub fn readable(fd: impl AsFd, until: Instant, go_on: &dyn Fn() -> bool) -> io::Result<bool> {
     loop {
         let left = until.saturating_duration_since(Instant::now());

@@ -9,9 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, bail};
+use monitors::furnish::{MAKE_EXT4, WITHOUT_JOURNAL};
 use sha2::{Digest as _, Sha256};
-
-use crate::files;
 
 /// How large a file system appears to a container, in bytes. The image has holes.
 const SIZE: u64 = 8 << 30;
@@ -41,21 +40,11 @@ pub(crate) fn of(tree: &Path, directory: &Path) -> anyhow::Result<PathBuf> {
 
 /// Makes a file system of a tree.
 fn make(tree: &Path, image: &Path) -> anyhow::Result<()> {
-    // Blocks of 4096 bytes: kernels without our patch read a copy-on-write image with smaller ones wrongly.
-    let made = Command::new("mke2fs")
-        .args([
-            "-q",
-            "-F",
-            "-t",
-            "ext4",
-            "-m",
-            "0",
-            "-b",
-            "4096",
-            "-O",
-            "^has_journal",
-        ])
-        .args(["-E", "root_owner=0:0,assume_storage_prezeroed=1", "-d"])
+    let [program, words @ ..] = MAKE_EXT4;
+    let made = Command::new(program)
+        .args(words)
+        .args(WITHOUT_JOURNAL)
+        .arg("-d")
         .args([tree, image])
         .arg(format!("{}M", SIZE >> 20))
         .stdin(Stdio::null())
@@ -110,7 +99,7 @@ fn identity(tree: &Path) -> io::Result<String> {
             }
         }
     }
-    Ok(files::hex(&hash.finalize()))
+    Ok(format!("{:x}", hash.finalize()))
 }
 
 #[cfg(test)]

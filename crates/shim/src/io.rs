@@ -18,6 +18,19 @@ pub(crate) struct Streams {
     pub(crate) stderr: String,
 }
 
+impl Streams {
+    /// Those with these names.
+    pub(crate) fn of(terminal: bool, names: [&String; 3]) -> Streams {
+        let [stdin, stdout, stderr] = names.map(String::clone);
+        Streams {
+            terminal,
+            stdin,
+            stdout,
+            stderr,
+        }
+    }
+}
+
 /// A stream that a process writes, and what of it was not passed on yet.
 #[derive(Debug, Default)]
 pub(crate) struct Sink {

@@ -9,7 +9,6 @@ mod bundle;
 mod container;
 mod events;
 mod exit;
-mod files;
 mod holder;
 mod image;
 mod io;

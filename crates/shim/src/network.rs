@@ -3,13 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::thread;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::InterfaceFlags;
-use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{AddressFamily, SockaddrLike as _};
 
 /// The namespace that a process is in.
@@ -28,16 +27,13 @@ pub(crate) fn lines(namespace: &Path) -> anyhow::Result<String> {
     Ok(lines.collect())
 }
 
-/// A thread looks, as it has to be in the namespace.
-fn interfaces(namespace: &Path) -> anyhow::Result<BTreeSet<String>> {
-    let look = || -> anyhow::Result<BTreeSet<String>> {
-        setns(File::open(namespace)?, CloneFlags::CLONE_NEWNET)?;
+fn interfaces(namespace: &Path) -> io::Result<BTreeSet<String>> {
+    sys::in_network(File::open(namespace)?, || {
         let with_address = getifaddrs()?.filter(|found| {
             let family = found.address.and_then(|address| address.family());
             let is_ip = matches!(family, Some(AddressFamily::Inet | AddressFamily::Inet6));
             is_ip && !found.flags.contains(InterfaceFlags::IFF_LOOPBACK)
         });
         Ok(with_address.map(|found| found.interface_name).collect())
-    };
-    thread::scope(|scope| scope.spawn(look).join()).map_err(|_| anyhow!("a thread has failed"))?
+    })
 }

@@ -61,8 +61,6 @@ struct State {
     containers: BTreeMap<String, Container>,
     vm: Option<Vm>,
     holder: Option<Holder>,
-    /// Where images are.
-    images: PathBuf,
 }
 
 fn no_process(id: &str, exec: &str) -> Refusal {
@@ -126,21 +124,16 @@ impl Pod {
             state.holder = Some(Holder::begin(network.as_deref())?);
             let installation = Installation::read(configuration(wanted).as_deref())?;
             state.vm = Some(Vm::prepare(&bundle, &installation)?);
-            state.images = installation.images();
         }
         let disk = match kind {
             Kind::Sandbox => 0,
             Kind::Alone | Kind::Member(_) => {
-                let image = image_of(&bundle, wanted, &state.images)?;
+                let image = image_of(&bundle, wanted, state.vm()?.images())?;
                 state.vm()?.add_disk(&image)?
             }
         };
-        let streams = Streams {
-            terminal: wanted.terminal,
-            stdin: wanted.stdin.clone(),
-            stdout: wanted.stdout.clone(),
-            stderr: wanted.stderr.clone(),
-        };
+        let names = [&wanted.stdin, &wanted.stdout, &wanted.stderr];
+        let streams = Streams::of(wanted.terminal, names);
         let container = Container {
             bundle,
             kind,
@@ -303,12 +296,8 @@ impl Pod {
         if exec.is_empty() || container.execs.contains_key(exec) {
             return Err(Refusal::Exists(format!("{id} {exec}")));
         }
-        let streams = Streams {
-            terminal: wanted.terminal,
-            stdin: wanted.stdin.clone(),
-            stdout: wanted.stdout.clone(),
-            stderr: wanted.stderr.clone(),
-        };
+        let names = [&wanted.stdin, &wanted.stdout, &wanted.stderr];
+        let streams = Streams::of(wanted.terminal, names);
         let task = Task::new(streams);
         container.execs.insert(exec.clone(), Exec { task, spec });
         self.events.send(&event::TaskExecAdded {

@@ -7,7 +7,7 @@ use guest_line::{Capabilities, Container, Limits, Mount, Rights, Source};
 use oci_spec::runtime::{Capabilities as Names, LinuxResources, Process, Spec};
 use rustix::mount::MountFlags;
 
-use crate::volumes::Volumes;
+use crate::volumes::{self, Volumes};
 
 /// Types of file systems that the guest's kernel makes for a container.
 const KERNELS: [&str; 6] = ["proc", "sysfs", "tmpfs", "devpts", "mqueue", "cgroup2"];
@@ -53,7 +53,7 @@ pub(crate) fn container(
     let linux = spec.linux().clone().unwrap_or_default();
     let mut mounts = Vec::new();
     for wanted in spec.mounts().iter().flatten() {
-        mounts.extend(mount(wanted, volumes)?);
+        mounts.push(mount(wanted, volumes)?);
     }
     let bytes = |paths: &Option<Vec<String>>| -> Vec<Vec<u8>> {
         paths
@@ -85,23 +85,16 @@ pub(crate) fn container(
     })
 }
 
-/// What is mounted; nothing if it means nothing in a guest.
-fn mount(
-    wanted: &oci_spec::runtime::Mount,
-    volumes: &mut Volumes,
-) -> anyhow::Result<Option<Mount>> {
+/// What is mounted.
+fn mount(wanted: &oci_spec::runtime::Mount, volumes: &mut Volumes) -> anyhow::Result<Mount> {
     let target = wanted.destination();
     let options = wanted.options().clone().unwrap_or_default();
     let kind = wanted.typ().as_deref().unwrap_or("bind");
-    let is_bind = kind == "bind"
-        || options
-            .iter()
-            .any(|option| option == "bind" || option == "rbind");
     let (flags, rest) = flags(&options);
-    let source = match (kind, wanted.source()) {
+    let source = match (kind, volumes::bound(wanted)) {
         // Memory of the host is none of the guest's.
-        _ if target == Path::new("/dev/shm") => Source::Kernel("tmpfs".into()),
-        (_, Some(source)) if is_bind => {
+        _ if target == Path::new(volumes::MEMORY) => Source::Kernel("tmpfs".into()),
+        (_, Some(source)) => {
             Source::Bind(volumes.find(source, flags.contains(MountFlags::RDONLY))?)
         }
         ("cgroup" | "cgroup2", _) => Source::Kernel("cgroup2".into()),
@@ -111,18 +104,17 @@ fn mount(
             target.display()
         ),
     };
-    let is_own = matches!(&source, Source::Bind(_)) || is_bind || kind.starts_with("cgroup");
-    let options = if is_own {
-        String::new()
-    } else {
-        rest.join(",")
+    // Those of the host's mount mean nothing to the guest's.
+    let options = match volumes::is_bind(wanted) || kind.starts_with("cgroup") {
+        true => String::new(),
+        false => rest.join(","),
     };
-    Ok(Some(Mount {
+    Ok(Mount {
         source,
         target: target.as_os_str().as_encoded_bytes().to_vec(),
         flags: u64::from(flags.bits()),
         options: options.into_bytes(),
-    }))
+    })
 }
 
 /// The flags among options, and the options that are those of the file system.

@@ -10,7 +10,7 @@ use client::{Client, Monitor};
 use config::Config;
 use guest_line::{Action, Usage};
 use jail::Program;
-use monitors::{Temporary, choice, furnish, initramfs, look};
+use monitors::{Temporary, choice, initramfs, look};
 use rpc_xdr::umlmonctrl::{DiskAttachArgs, GuestOpenArgs};
 
 use crate::bundle::Bundle;
@@ -34,7 +34,9 @@ const BOOT_MS: u32 = 50_000;
 /// The VM. When this is dropped, nothing of it is left.
 pub(crate) struct Vm {
     temporary: Temporary,
-    /// The section of the VM.
+    /// Where the images of its containers are.
+    images: PathBuf,
+    /// The section of the VM, until it is started.
     lines: String,
     volumes: Volumes,
     disks: u8,
@@ -52,21 +54,13 @@ impl Installation {
     /// That of this configuration file; the usual one need not be there.
     pub(crate) fn read(path: Option<&Path>) -> anyhow::Result<Installation> {
         let usual = Path::new(Config::DEFAULT_PATH);
-        let config = match path {
-            None if !usual.exists() => Config::parse("", usual)?,
-            path => Config::load(path.unwrap_or(usual))?,
-        };
+        let config = choice::configuration(path.unwrap_or(usual), path.is_some())?;
         let mut directory = config.global.vardir.clone().into_os_string();
         directory.push(BESIDE);
         Ok(Installation {
             config,
             directory: directory.into(),
         })
-    }
-
-    /// Where images are.
-    pub(crate) fn images(&self) -> PathBuf {
-        self.directory.join("images")
     }
 }
 
@@ -77,10 +71,7 @@ impl Vm {
         let kernel = choice::kernel(&config.global, None).map_err(anyhow::Error::msg)?;
         let helper = choice::helper().map_err(anyhow::Error::msg)?;
         let program = Program::on_host(&kernel)?;
-        let libraries = match program.beside().is_dir() {
-            true => look::libraries(&program).map_err(anyhow::Error::msg)?,
-            false => Vec::new(),
-        };
+        let libraries = look::own_libraries(&program).map_err(anyhow::Error::msg)?;
         let vms = directory.join("vms");
         fs::create_dir_all(&vms).with_context(|| format!("cannot make {}", vms.display()))?;
         let lines = section(bundle);
@@ -89,10 +80,8 @@ impl Vm {
         let furnished = temporary.put_kernel(&program, &libraries);
         furnished.map_err(anyhow::Error::msg)?;
         let initramfs = initramfs::with_disk(&helper).map_err(anyhow::Error::msg)?;
-        let path = temporary.shared("initramfs");
-        fs::write(&path, initramfs)
-            .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o644)))
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        let furnished = temporary.put_initramfs(&initramfs);
+        furnished.map_err(anyhow::Error::msg)?;
         // The VM's user must reach what is shared.
         let directory = temporary.directory();
         fs::set_permissions(directory, fs::Permissions::from_mode(0o711))?;
@@ -100,10 +89,16 @@ impl Vm {
         Ok(Vm {
             lines: lines + &volumes.lines(),
             temporary,
+            images: installation.directory.join("images"),
             volumes,
             disks: 0,
             is_started: false,
         })
+    }
+
+    /// Where the images of its containers are.
+    pub(crate) fn images(&self) -> &Path {
+        &self.images
     }
 
     pub(crate) fn volumes(&mut self) -> &mut Volumes {
@@ -118,26 +113,22 @@ impl Vm {
             "a VM has room for {} containers",
             DISKS.end()
         );
-        let backing = format!("disks/{number}.dsk");
-        furnish::put_image(image, &self.temporary.shared(&backing))
-            .with_context(|| format!("cannot copy {}", image.display()))?;
-        let disk = format!("/disks/{number}.cow");
-        let made = self
-            .temporary
-            .make_cow(&disk, &format!("/shared/{backing}"));
+        let made = self.temporary.put_image(image, &number.to_string());
         made.map_err(anyhow::Error::msg)?;
+        let disk = format!("/disks/{number}.cow");
         if self.is_started {
+            // The monitor keeps it, also if the guest reboots.
             let args = DiskAttachArgs {
                 number: number.into(),
-                disk: disk.clone().into_bytes(),
+                disk: disk.into_bytes(),
                 read_only: false,
             };
             let mut client = self.client();
             let attached = client.call(|monitor| Ok(monitor.disk_attach(&args)?.into_result()));
             attached.map_err(|failure| anyhow!("the VM cannot be given a disk: {failure}"))?;
+        } else {
+            self.lines += &format!("ubd{number} = {disk}\n");
         }
-        // Should the guest reboot, its disks are the same.
-        self.lines += &format!("ubd{number} = {disk}\n");
         self.disks = number;
         Ok(number)
     }

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use oci_spec::runtime::Spec;
+use oci_spec::runtime::{Mount, Spec};
 
 use crate::bundle::Bundle;
 
@@ -16,6 +16,8 @@ const PODS: &str = "/var/lib/kubelet/pods";
 const IN_GUEST: &str = "/run/volumes";
 /// The directory of copies, in that of the VM.
 const COPIES: &str = "files";
+/// Where containers have memory in common.
+pub(crate) const MEMORY: &str = "/dev/shm";
 /// The largest file that is copied, in bytes.
 const MOST: u64 = 16 << 20;
 
@@ -117,24 +119,30 @@ fn guest_path(number: usize, rest: &Path) -> Vec<u8> {
     path.into_os_string().into_encoded_bytes()
 }
 
+/// What of the host a container has mounted so; nothing if it is another kind of mount, or memory, of which the guest
+/// has its own.
+pub(crate) fn bound(mount: &Mount) -> Option<&Path> {
+    let is_memory = mount.destination() == Path::new(MEMORY);
+    let source = mount.source().as_deref();
+    source.filter(|_| is_bind(mount) && !is_memory)
+}
+
+/// Whether something of the host is mounted, and not a file system of its own.
+pub(crate) fn is_bind(mount: &Mount) -> bool {
+    let mut options = mount.options().iter().flatten();
+    mount.typ().as_deref().is_none_or(|kind| kind == "bind")
+        || options.any(|option| option == "bind" || option == "rbind")
+}
+
 /// The directories that a container has mounted from the host.
 fn directories(spec: &Spec) -> Vec<Shared> {
     let mounts = spec.mounts().iter().flatten();
     let found = mounts.filter_map(|mount| {
-        let options = mount.options().clone().unwrap_or_default();
-        let is_bind = options
-            .iter()
-            .any(|option| option == "bind" || option == "rbind");
-        let directory = mount
-            .source()
-            .as_ref()
-            .filter(|_| is_bind)?
-            .canonicalize()
-            .ok()?;
-        let is_memory = mount.destination() == Path::new("/dev/shm");
-        (directory.is_dir() && !is_memory).then(|| Shared {
+        let directory = bound(mount)?.canonicalize().ok()?;
+        let mut options = mount.options().iter().flatten();
+        directory.is_dir().then(|| Shared {
             directory,
-            read_only: options.iter().any(|option| option == "ro"),
+            read_only: options.any(|option| option == "ro"),
         })
     });
     found.collect()

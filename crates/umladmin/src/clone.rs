@@ -13,6 +13,7 @@ use disks::cow::{Header, READ_BYTES};
 use files::copy_sparse;
 use guest_line::{MAX_SEED, Seed};
 use jail::Account;
+use monitors::start::{self, Group};
 use rustix::fs::{Mode, OFlags, openat};
 
 use crate::account;
@@ -23,7 +24,6 @@ use crate::rewrite::Rewrite;
 use crate::seed;
 use crate::selection::bad_config;
 use crate::undo::{Directory, Interruption, Section};
-use monitors::start::{self, Group};
 
 /// How many disks are copied, with the images that they are based on.
 const MOST: usize = 64;

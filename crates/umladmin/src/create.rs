@@ -11,6 +11,10 @@ use client::Client;
 use config::{Config, Forward, Global, Nic, Protocol, VmName};
 use guest_line::Seed;
 use jail::Program;
+use monitors::{
+    cannot, choice, disk_work, furnish, look,
+    start::{self, Group},
+};
 use rpc_xdr::umlmonctrl::{DiskBacking, DiskPair, DiskSize, DiskTask};
 
 use crate::delete::must_be_root;
@@ -20,9 +24,6 @@ use crate::rewrite::Rewrite;
 use crate::selection::bad_config;
 use crate::undo::{Directory, Interruption, Section};
 use crate::{account, image, rename, seed};
-use monitors::choice;
-use monitors::start::{self, Group};
-use monitors::{cannot, disk_work, furnish, look};
 
 /// What the VM has if nothing else is asked for.
 const MEMORY: &str = "512";
@@ -249,10 +250,7 @@ fn carry_out(plan: Plan, report: &Report) -> Result<Config, Failure> {
 
 fn put_kernel(kernel: &Path, directory: &Path) -> Result<(), String> {
     let program = Program::on_host(kernel).map_err(|error| error.to_string())?;
-    let libraries = match program.beside().is_dir() {
-        true => look::libraries(&program)?,
-        false => Vec::new(),
-    };
+    let libraries = look::own_libraries(&program)?;
     std::fs::create_dir(directory).map_err(|error| cannot("make", directory, &error))?;
     furnish::put_kernel(&program, &libraries, directory)
 }

@@ -25,10 +25,10 @@ use config::Global;
 use builder::Builder;
 use file_system::Shape;
 use manifest::Kernel;
+use monitors::choice;
 use store::Store;
 
 use crate::report::Report;
-use monitors::choice;
 
 /// The image that needs no network.
 const BUSYBOX: &str = "busybox";

@@ -8,13 +8,15 @@ use config::{Config, Document, VmName};
 use daemon::Home;
 use disks::Locks;
 use files::Replacement;
+use monitors::{
+    cannot,
+    start::{self, Group},
+};
 
 use crate::delete::{end_monitor, forget, must_be_root};
 use crate::report::Report;
 use crate::rewrite::Rewrite;
 use crate::selection::bad_config;
-use monitors::cannot;
-use monitors::start::{self, Group};
 
 pub(crate) fn run(path: &Path, line: &Line, names: &[&str]) -> Result<Exit, Failure> {
     let &[old, new] = names else {

@@ -5,10 +5,8 @@ mod initramfs;
 mod shares;
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -20,8 +18,7 @@ use guest_line::{Interface, Prefix, Route, interface_argument};
 use jail::Program;
 use net::user::{GUEST, NAME_SERVER, NETWORK, PREFIX, ROUTER};
 
-use monitors::furnish::put_image;
-use monitors::{Temporary, cannot, choice, look};
+use monitors::{Temporary, choice, look};
 use shares::shares;
 
 /// The VM.
@@ -82,12 +79,9 @@ pub(crate) fn run(config: &Path, line: &Line, command: &[OsString]) -> Result<Ex
     }
 }
 
-/// The configuration; the default one may be missing.
+/// See [`choice::configuration`].
 pub(crate) fn read(path: &Path, asked_for: bool) -> Result<Config, Failure> {
-    let read = match path.exists() || asked_for {
-        true => Config::load(path),
-        false => Config::parse("", path),
-    };
+    let read = choice::configuration(path, asked_for);
     read.map_err(|error| Failure::new(Exit::Failed, error))
 }
 
@@ -254,19 +248,12 @@ fn furnish(
     initramfs: &[u8],
     image: Option<&Path>,
 ) -> Result<(), String> {
-    let libraries = match kernel.beside().is_dir() {
-        true => look::libraries(kernel)?,
-        false => Vec::new(),
-    };
-    temporary.put_kernel(kernel, &libraries)?;
-    let path = temporary.shared("initramfs");
-    fs::write(&path, initramfs)
-        .and_then(|()| fs::set_permissions(&path, fs::Permissions::from_mode(0o644)))
-        .map_err(|error| cannot("write", &path, &error))?;
-    let Some(image) = image else { return Ok(()) };
-    let backing = temporary.shared("disks/image.dsk");
-    put_image(image, &backing).map_err(|error| cannot("copy", image, &error))?;
-    temporary.make_cow("/disks/root.cow", "/shared/disks/image.dsk")
+    temporary.put_kernel(kernel, &look::own_libraries(kernel)?)?;
+    temporary.put_initramfs(initramfs)?;
+    match image {
+        Some(image) => temporary.put_image(image, "root"),
+        None => Ok(()),
+    }
 }
 
 /// Why the command has no status.

@@ -12,11 +12,11 @@ use cli::{Exit, Failure, Line};
 use config::VmName;
 use guest_line::{MAX_SEED, Seed};
 use jail::Account;
+use monitors::cannot;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use sha_crypt::{PasswordHasher as _, ShaCrypt};
 
 use crate::password;
-use monitors::cannot;
 
 /// The disk: its parameter, and its name in the jail.
 pub(crate) const DISK: (&str, &str) = ("ubd15", "/disks/seed.dsk");

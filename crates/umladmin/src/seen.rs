@@ -9,11 +9,11 @@ use client::Client;
 use client::words;
 use config::{Config, VmName};
 use daemon::Home;
+use monitors::{process, survivor};
 use rpc_xdr::umlmonctrl::{NicInfo, NicLink, VmEnd, VmInfo, VmState};
 use serde_json::{Value, json};
 
 use crate::selection;
-use monitors::{process, survivor};
 
 /// How long a monitor may take to answer.
 const DEADLINE: Duration = Duration::from_secs(2);

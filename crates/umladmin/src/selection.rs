@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use cli::{Exit, Failure};
 use config::{Config, GroupName, VmName};
 use glob::Pattern;
+use monitors::process;
 
 use crate::report::Report;
-use monitors::process;
 
 /// The VMs of these names, patterns and groups in the order given, or all that are configured; within a pattern or
 /// group, and without any name, in the order of the configuration. A named VM need not be configured.

@@ -12,12 +12,12 @@ use client::bar::Bar;
 use client::when::{size, utc};
 use config::{Config, DiskKind, DiskName, SnapshotLabel, Vm, VmName};
 use disks::work::snapshot_parts;
+use monitors::disk_work;
 use rpc_xdr::umlmonctrl::{DiskSnapshot, DiskTask};
 
 use crate::ask;
 use crate::report::{Report, table};
 use crate::selection::bad_config;
-use monitors::disk_work;
 
 /// A snapshot, as its files are found.
 struct Snapshot {

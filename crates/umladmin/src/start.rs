@@ -8,8 +8,10 @@ use cli::{Exit, Failure};
 use client::Client;
 use config::{Config, StartType, VmName};
 use daemon::Home;
-use monitors::start::{Group, monitor_program, start_monitor};
-use monitors::survivor;
+use monitors::{
+    start::{Group, monitor_program, start_monitor},
+    survivor,
+};
 
 use crate::report::{Report, Row};
 use crate::{parallel, selection};

@@ -8,6 +8,10 @@ use cli::{Exit, Failure};
 use client::{Client, Monitor, Stream, guest};
 use config::{Config, VmName};
 use daemon::Home;
+use monitors::{
+    process::{self, Process},
+    start, survivor, wait,
+};
 use rpc_xdr::client::{ClientError, Ticket};
 use rpc_xdr::umlmonctrl::{
     CtlCode, CtlResult, VmCtrlaltdelArgs, VmState, VmSysrqArgs, VmWaitArgs, VmWaitResult,
@@ -18,8 +22,6 @@ use crate::interrupt::Interrupts;
 use crate::ladder::{self, KernelStep, MonitorStep, Outcome, Stoppable};
 use crate::report::{Report, Row};
 use crate::{parallel, selection};
-use monitors::process::{self, Process};
-use monitors::{start, survivor, wait};
 
 /// How long a monitor may take to tell the state of its VM, before it counts as hanging.
 const STATE: Duration = Duration::from_secs(5);

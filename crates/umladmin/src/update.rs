@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use cli::{Exit, Failure};
 use config::{Config, StartType, VmName};
+use monitors::{process, survivor};
 
 use crate::report::{Report, Row};
 use crate::{selection, start, stop};
-use monitors::{process, survivor};
 
 pub(crate) fn run(config: &Config, names: &[&str], timeout: Duration) -> Result<Exit, Failure> {
     let report = Report::new();

@@ -14,13 +14,15 @@ use cli::{Exit, Failure};
 use client::Client;
 use config::{Config, VmName};
 use daemon::Home;
+use monitors::{
+    process::{self, Process},
+    survivor,
+};
 use rpc_xdr::umlmonctrl::{LogReadArgs, LogTailArgs};
 use rustix::process::Signal;
 
 use crate::report::{Report, table};
 use crate::selection;
-use monitors::process::{self, Process};
-use monitors::survivor;
 
 /// How long a monitor may take to answer as another program, or to say that it goes on.
 const LIMIT: Duration = Duration::from_secs(30);

@@ -43,6 +43,9 @@ pub struct Keeper {
 
 impl Keeper {
     /// Starts it; it makes a directory in `parent`.
+    ///
+    /// # Errors
+    /// If no process can be started, or it cannot make the directory.
     pub fn start(parent: &Path, vm: &VmName) -> Result<Keeper, String> {
         let cannot = |error: io::Error| format!("cannot start a process: {error}");
         let mut child = Command::new("/proc/self/exe")
@@ -72,11 +75,17 @@ impl Keeper {
     }
 
     /// Starts the monitor, whose configuration is in the directory by now.
+    ///
+    /// # Errors
+    /// If it does not start.
     pub fn start_monitor(&mut self) -> Result<(), String> {
         self.order(START)
     }
 
     /// At the end, the directory is not removed.
+    ///
+    /// # Errors
+    /// If the process has ended.
     pub fn leave_directory(&mut self) -> Result<(), String> {
         self.order(LEAVE)
     }

@@ -7,9 +7,8 @@ use std::path::{Path, PathBuf};
 
 use config::{JailPath, Vm};
 use jail::Program;
-use rustix::fs::{StatVfsMountFlags, statvfs};
-
 use monitors::look;
+use rustix::fs::{StatVfsMountFlags, statvfs};
 
 use super::subject::{Finding, Subject, remedy};
 

@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use monitors::cannot;
+
 use super::files::Files;
 use crate::busybox::{BUSYBOX, Busybox};
-use monitors::cannot;
 
 const DIRECTORIES: [(&str, u32); 13] = [
     ("dev", 0o755),

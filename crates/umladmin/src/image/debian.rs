@@ -6,11 +6,12 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 
+use monitors::cannot;
+
 use super::apart::{self, Stopped, Work};
 use super::builder::Builder;
 use super::files::Files;
 use super::unpack::TREE;
-use monitors::cannot;
 
 /// The release if nobody says which.
 pub(super) const RELEASE: &str = "trixie";

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use client::signals::Signals;
+use monitors::furnish::{MAKE_EXT4, WITHOUT_JOURNAL};
 
 use super::apart::{self, Stopped, Work};
 use super::unpack::TREE;
@@ -42,23 +43,10 @@ pub(super) fn make(
     // For directories, the tables of the file system, and a guest that writes something.
     let needed = sum.bytes + sum.bytes / 4 + sum.files * 512 + (32 << 20);
     let size = shape.size.max(needed).next_multiple_of(1 << 20);
-    let mut words: Vec<OsString> = ["mke2fs", "-q", "-F", "-t", "ext4", "-m", "0"]
-        .map(OsString::from)
-        .into();
+    let mut words: Vec<OsString> = MAKE_EXT4.map(OsString::from).into();
     if !shape.journal {
-        words.extend(["-O", "^has_journal"].map(OsString::from));
+        words.extend(WITHOUT_JOURNAL.map(OsString::from));
     }
-    // With smaller blocks, kernels without our patch read a copy-on-write image wrongly. The file is new and has
-    // nothing but zeros.
-    words.extend(
-        [
-            "-b",
-            "4096",
-            "-E",
-            "root_owner=0:0,assume_storage_prezeroed=1",
-        ]
-        .map(OsString::from),
-    );
     // As many as usual, or as are needed.
     let files = (size / 16384).max(sum.files + sum.files / 4 + 1024);
     words.extend(["-N".into(), files.to_string().into()]);

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use config::Global;
 use files::read_sparse;
+use monitors::cannot;
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
@@ -18,7 +19,6 @@ use super::file_system::IMAGE;
 use super::manifest::Manifest;
 use super::unpack::TREE;
 use crate::furnish::Kept;
-use monitors::cannot;
 
 /// How the directories in which images are built are called.
 const NEW: &str = ".new-";

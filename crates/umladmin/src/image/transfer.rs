@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use client::bar::Bar;
 use client::signals::Signals;
 use client::when;
+use monitors::cannot;
 use nix::sys::signal::Signal;
 use sha2::{Digest as _, Sha256};
 
@@ -17,7 +18,6 @@ use super::builder::Builder;
 use super::file_system::IMAGE;
 use super::manifest::{Kernel, Manifest};
 use super::store::{MAX_MANIFEST, Store, digits};
-use monitors::cannot;
 
 /// Where file systems have what they are known by.
 const KNOWN: [(u64, &[u8]); 6] = [

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use jail::{Needs, Program};
+use monitors::cannot;
 
 use super::guest::INIT;
-use monitors::cannot;
 
 /// Makes the root file system: this program as init, with its libraries.
 pub(crate) fn make_root(tree: &Path, image: &Path) -> Result<(), String> {

@@ -6,14 +6,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use jail::{Account, Program};
+use monitors::{Temporary, cannot};
 
 use super::guest::INIT;
 use super::image;
 use super::pattern;
 use super::talk::Talk;
 use super::watch::Watch;
-use monitors::Temporary;
-use monitors::cannot;
 
 /// The VM.
 const NAME: &str = "kernelcheck";

@@ -4,6 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use jail::Features;
+use monitors::cannot;
 use rpc_xdr::umlmonctrl::VmEnd;
 
 use super::boot::{BOOT, boot, describe, value};
@@ -13,7 +14,6 @@ use super::pattern::{self, pattern};
 use super::talk::Talk;
 use super::trial::{Found, Trial, Verdict};
 use super::{memory, network, userspace};
-use monitors::cannot;
 
 /// How long any other step may take.
 const SHORT: Duration = Duration::from_secs(10);
