@@ -38,8 +38,10 @@ impl Engine {
              disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n[grpc]\naddress = \"{directory}/sock\"\n"
         );
         fs::write(world.path().join("containerd.toml"), text).unwrap();
-        let configuration =
-            format!("[GLOBAL]\nvardir = {directory}/var\nrundir = {directory}/run\n");
+        let configuration = format!(
+            "[GLOBAL]\nvardir = {directory}/var\nrundir = {directory}/run\n\
+             [template containerd]\nmem = 256\nkernelarg = chosen=yes\n"
+        );
         fs::write(world.path().join("umlmon"), configuration).unwrap();
         let mut engine = Engine {
             containerd: None,
@@ -125,6 +127,11 @@ impl Engine {
 
     fn ctr(&self, words: &[&str]) -> Outcome {
         run(&mut self.command(words))
+    }
+
+    fn umladmin(&self, words: &[&str]) -> Outcome {
+        let mut umladmin = Command::new(program("umladmin"));
+        run(umladmin.args(["-config", &self.configuration]).args(words))
     }
 
     /// `ctr run` with these options, of this container.
@@ -241,10 +248,20 @@ fn a_container_is_used_while_it_runs_and_outlasts_containerd() {
         return;
     };
     let script = "trap 'echo bye; exit 7' TERM; while :; do sleep 0.1; done";
+    let options = ["-d", "--annotation", "umlmon.mem=128"];
     engine
-        .ctr(&engine.run_words(&["-d"], "c1", &["sh", "-c", script]))
+        .ctr(&engine.run_words(&options, "c1", &["sh", "-c", script]))
         .ok();
     assert_eq!(engine.state("c1"), "RUNNING");
+    let listed = engine.umladmin(&["list"]).ok();
+    let row = listed
+        .lines()
+        .find(|line| line.starts_with("pod:default/c1 "));
+    let row = row.expect(&listed);
+    assert!(
+        row.contains("running") && row.contains("128 MB"),
+        "{listed}"
+    );
     let said = engine.ctr(&[
         "task",
         "exec",
@@ -253,10 +270,11 @@ fn a_container_is_used_while_it_runs_and_outlasts_containerd() {
         "c1",
         "sh",
         "-c",
-        "ps; exit 5",
+        "ps; cat /proc/cmdline; exit 5",
     ]);
     assert_eq!(said.status, Some(5), "{said:#?}");
     assert!(said.stdout.contains("trap"), "{said:#?}");
+    assert!(said.stdout.contains(" chosen=yes "), "{said:#?}");
     engine.ctr(&["task", "pause", "c1"]).ok();
     assert_eq!(engine.state("c1"), "PAUSED");
     engine.ctr(&["task", "resume", "c1"]).ok();

@@ -10,7 +10,7 @@ use crate::global::Global;
 use crate::ini;
 use crate::names::{TemplateName, VmName};
 use crate::params::{self, PARAMS, Param};
-use crate::setting::{Origin, SectionKind};
+use crate::setting::{Origin, SectionKind, Setting};
 use crate::sound::{Fault, only, parse_sound};
 use crate::template::{self, Template};
 use crate::user::UserChanges;
@@ -274,6 +274,20 @@ impl Config {
         templates
             .filter(move |template| !used.contains(&template.name.as_str()))
             .map(|template| (&template.name, &template.place))
+    }
+
+    /// What a template sets, with what it has from those that it uses; None if there is no such template.
+    ///
+    /// # Errors
+    /// If it uses one that is not there, or itself.
+    pub fn template(&self, name: &str) -> Result<Option<Vec<Setting>>> {
+        let named = |template: &&Template| template.name.as_str() == name;
+        let Some(template) = self.templates.iter().find(named) else {
+            return Ok(None);
+        };
+        let all = template::inherit(&self.templates, template.assignments.clone())?;
+        let all = all.iter().filter(|a| a.param.name != template::USE);
+        Ok(Some(all.map(Assignment::setting).collect()))
     }
 
     /// The faults of templates, and of sections whose name is not that of a VM: it is not known which VMs are meant.

@@ -7,7 +7,7 @@ use crate::names::TemplateName;
 use crate::setting::{Origin, SectionKind};
 
 /// The parameter that names the template of a VM, or of a template.
-const USE: &str = "use";
+pub(crate) const USE: &str = "use";
 
 /// A section `[template NAME]`.
 #[derive(Debug, Clone)]

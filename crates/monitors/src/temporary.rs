@@ -14,7 +14,7 @@ use jail::Program;
 use rpc_xdr::umlmonctrl::{DiskBacking, DiskTask};
 
 use crate::furnish::cannot;
-use crate::{disk_work, furnish};
+use crate::{CONFIGURATION, disk_work, furnish};
 use keeper::Keeper;
 
 /// See above.
@@ -27,8 +27,6 @@ pub struct Temporary {
 /// How long a copy-on-write image may take, and any other answer of the monitor.
 const COW: Duration = Duration::from_secs(30);
 const ANSWER: Duration = Duration::from_secs(60);
-/// What its configuration is called.
-const CONFIGURATION: &str = "umlmon";
 
 impl Temporary {
     /// Makes the directory in `parent`, for a VM of this name, with these lines in its section.

@@ -10,6 +10,10 @@ use oci_spec::runtime::{LinuxNamespaceType, Spec};
 const KIND: &str = "io.kubernetes.cri.container-type";
 const SANDBOX: &str = "io.kubernetes.cri.sandbox-id";
 const POD: &str = "io.kubernetes.cri.sandbox-uid";
+const POD_NAME: [&str; 2] = [
+    "io.kubernetes.cri.sandbox-namespace",
+    "io.kubernetes.cri.sandbox-name",
+];
 /// Bytes of memory that the containers of a pod may use together.
 const MEMORY: &str = "io.kubernetes.cri.sandbox-memory";
 
@@ -42,7 +46,8 @@ impl Bundle {
         })
     }
 
-    fn annotation(&self, name: &str) -> Option<&str> {
+    /// The value of an annotation.
+    pub(crate) fn annotation(&self, name: &str) -> Option<&str> {
         self.spec
             .annotations()
             .as_ref()?
@@ -64,6 +69,12 @@ impl Bundle {
     /// The identifier that Kubernetes gives the pod, which is a part of paths of its volumes.
     pub(crate) fn pod_uid(&self) -> Option<&str> {
         self.annotation(POD).filter(|uid| is_container_id(uid))
+    }
+
+    /// What users call the pod: `NAMESPACE/NAME`, if Kubernetes has given it a name.
+    pub(crate) fn pod_name(&self) -> Option<String> {
+        let [namespace, name] = POD_NAME.map(|annotation| self.annotation(annotation));
+        Some(format!("{}/{}", namespace?, name?))
     }
 
     /// The bytes of memory that its programs may use, if that is limited.
@@ -102,10 +113,10 @@ impl Bundle {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn bundle(json: &str) -> Bundle {
+    pub(crate) fn bundle(json: &str) -> Bundle {
         Bundle {
             directory: "/run/b".into(),
             spec: serde_json::from_str(json).unwrap(),

@@ -39,6 +39,11 @@ impl Events {
         }
     }
 
+    /// The namespace of containerd.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     /// Sends an event.
     pub(crate) fn send(&self, event: &dyn MessageDyn) {
         let descriptor = event.descriptor_dyn();

@@ -19,6 +19,7 @@ mod process;
 mod rootfs;
 mod serve;
 mod service;
+mod settings;
 mod start;
 mod stats;
 mod translate;

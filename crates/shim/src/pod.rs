@@ -123,7 +123,9 @@ impl Pod {
             };
             state.holder = Some(Holder::begin(network.as_deref())?);
             let installation = Installation::read(configuration(wanted).as_deref())?;
-            state.vm = Some(Vm::prepare(&bundle, &installation)?);
+            let name = bundle.pod_name();
+            let name = name.unwrap_or_else(|| format!("{}/{id}", self.events.namespace()));
+            state.vm = Some(Vm::prepare(&bundle, &name, &installation)?);
         }
         let disk = match kind {
             Kind::Sandbox => 0,

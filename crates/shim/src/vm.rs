@@ -10,20 +10,14 @@ use client::{Client, Monitor};
 use config::Config;
 use guest_line::{Action, Usage};
 use jail::Program;
-use monitors::{Temporary, choice, initramfs, look};
+use monitors::{Temporary, choice, initramfs, look, pods};
 use rpc_xdr::umlmonctrl::{DiskAttachArgs, GuestOpenArgs};
 
 use crate::bundle::Bundle;
 use crate::network;
+use crate::settings::Settings;
 use crate::volumes::Volumes;
 
-/// What follows the name of the directory of VMs in that of the shim, which is beside it.
-const BESIDE: &str = "-containerd";
-/// The name of each VM: it is alone in its installation.
-const NAME: &str = "pod";
-/// Memory in megabytes: what a VM has whose containers have no limit, and what the guest needs beside its containers.
-const MEMORY: u64 = 512;
-const OVERHEAD: u64 = 64;
 /// The disks of a VM: `ubd1` is the first one of a container, as a guest takes `ubd0` for its root.
 const DISKS: std::ops::RangeInclusive<u8> = 1..=15;
 /// How long the monitor may take for an answer.
@@ -43,11 +37,10 @@ pub(crate) struct Vm {
     is_started: bool,
 }
 
-/// The installation on this host, and where the shim has its files.
+/// The installation on this host.
 #[derive(Debug, Clone)]
 pub(crate) struct Installation {
     config: Config,
-    directory: PathBuf,
 }
 
 impl Installation {
@@ -55,27 +48,29 @@ impl Installation {
     pub(crate) fn read(path: Option<&Path>) -> anyhow::Result<Installation> {
         let usual = Path::new(Config::DEFAULT_PATH);
         let config = choice::configuration(path.unwrap_or(usual), path.is_some())?;
-        let mut directory = config.global.vardir.clone().into_os_string();
-        directory.push(BESIDE);
-        Ok(Installation {
-            config,
-            directory: directory.into(),
-        })
+        Ok(Installation { config })
     }
 }
 
 impl Vm {
-    /// Makes all that the VM of a pod consists of which begins with this container.
-    pub(crate) fn prepare(bundle: &Bundle, installation: &Installation) -> anyhow::Result<Vm> {
-        let Installation { config, directory } = installation;
-        let kernel = choice::kernel(&config.global, None).map_err(anyhow::Error::msg)?;
+    /// Makes all that the VM of a pod of this name consists of which begins with this container.
+    pub(crate) fn prepare(
+        bundle: &Bundle,
+        name: &str,
+        installation: &Installation,
+    ) -> anyhow::Result<Vm> {
+        let config = &installation.config;
+        let settings = Settings::of(config, bundle)?;
+        let kernel = settings.kernel(&config.global);
+        let kernel =
+            choice::kernel(&config.global, kernel.as_deref()).map_err(anyhow::Error::msg)?;
         let helper = choice::helper().map_err(anyhow::Error::msg)?;
         let program = Program::on_host(&kernel)?;
         let libraries = look::own_libraries(&program).map_err(anyhow::Error::msg)?;
-        let vms = directory.join("vms");
+        let vms = pods::vms(&config.global);
         fs::create_dir_all(&vms).with_context(|| format!("cannot make {}", vms.display()))?;
-        let lines = section(bundle);
-        let mut temporary = Temporary::begin(&vms, NAME, &lines).map_err(anyhow::Error::msg)?;
+        let lines = settings.lines() + &own_lines();
+        let mut temporary = Temporary::begin(&vms, pods::VM, &lines).map_err(anyhow::Error::msg)?;
         temporary.start_monitor().map_err(anyhow::Error::msg)?;
         let furnished = temporary.put_kernel(&program, &libraries);
         furnished.map_err(anyhow::Error::msg)?;
@@ -85,11 +80,12 @@ impl Vm {
         // The VM's user must reach what is shared.
         let directory = temporary.directory();
         fs::set_permissions(directory, fs::Permissions::from_mode(0o711))?;
+        pods::put_name(directory, name).context("cannot write the name of the pod")?;
         let volumes = Volumes::of(bundle, directory)?;
         Ok(Vm {
             lines: lines + &volumes.lines(),
             temporary,
-            images: installation.directory.join("images"),
+            images: pods::directory(&config.global).join("images"),
             volumes,
             disks: 0,
             is_started: false,
@@ -178,16 +174,10 @@ impl Vm {
     }
 }
 
-/// The section of the VM, without its disks and shares.
-fn section(bundle: &Bundle) -> String {
+/// What every VM of a pod has in its section, whatever is chosen.
+fn own_lines() -> String {
     let user = monitors::user();
-    let memory = bundle.memory().map_or(MEMORY, |bytes| {
-        let limit = bytes.div_ceil(1 << 20);
-        limit + limit / 32 + OVERHEAD
-    });
-    let cpus = bundle.processors().unwrap_or(1);
     format!(
-        "vmuser = {user}\nmem = {memory}\ncpus = {cpus}\ncon0 = pty:con0\nkernelarg = initrd=/shared/initramfs\n\
-         kernelarg = quiet\n"
+        "vmuser = {user}\ncon0 = pty:con0\nkernelarg = initrd=/shared/initramfs\nkernelarg = quiet\n"
     )
 }

@@ -3,6 +3,7 @@
 //!
 //! Each file below checks one subject; none changes anything.
 
+mod containerd;
 mod directories;
 mod disks;
 mod host;
@@ -39,6 +40,7 @@ const CHECKS: &[Check] = &[
     host::services,
     walls::check,
     web::check,
+    containerd::check,
 ];
 
 pub(crate) fn run(path: &Path, as_json: bool) -> Result<Exit, Failure> {

@@ -8,6 +8,7 @@ use cli::{Exit, Failure, Line};
 use client::json::ascii;
 use client::words::NO_MONITOR;
 use config::Config;
+use monitors::pods;
 use serde_json::Value;
 
 use crate::report::{Colour, Report, shows_colours, table};
@@ -21,6 +22,10 @@ pub(crate) fn run(config: &Config, names: &[&str], line: &Line) -> Result<Exit, 
     let vms = selection::named_or_all(config, names)?;
     let report = Report::new();
     let mut all = parallel::each(&vms, parallel::CALLS, |vm| seen::look(config, vm));
+    if names.is_empty() {
+        let pods = pods::all(&config.global);
+        all.extend(parallel::each(&pods, parallel::CALLS, seen::look_at_pod));
+    }
     let unknown = all
         .extract_if(.., |seen| !seen.is_known)
         .collect::<Vec<_>>();

@@ -9,6 +9,7 @@ use client::Client;
 use client::words;
 use config::{Config, VmName};
 use daemon::Home;
+use monitors::pods::Pod;
 use monitors::{process, survivor};
 use rpc_xdr::umlmonctrl::{NicInfo, NicLink, VmEnd, VmInfo, VmState};
 use serde_json::{Value, json};
@@ -126,6 +127,15 @@ pub(crate) fn look(config: &Config, vm: &VmName) -> Seen {
         }
     }
     seen
+}
+
+/// Collects what is known of the VM of a pod, which the shim of containerd makes and ends.
+pub(crate) fn look_at_pod(pod: &Pod) -> Seen {
+    Seen {
+        vm: format!("pod:{}", pod.name),
+        start: None,
+        ..look(&pod.config, &pod.vm)
+    }
 }
 
 /// The monitor's answer, within the deadline.

@@ -51,6 +51,23 @@ fn a_vm_has_what_its_templates_set() {
 }
 
 #[test]
+fn a_template_is_read_by_itself() {
+    let config = config(WEB);
+    let all = config.template("web").unwrap().unwrap();
+    let names: Vec<&str> = all.iter().map(|setting| setting.param.as_str()).collect();
+    let expected = [
+        "vmuser",
+        "mem_limit",
+        "kernelarg",
+        "mem",
+        "kernelarg",
+        "con0",
+    ];
+    assert_eq!(names, expected);
+    assert_eq!(config.template("none").unwrap(), None);
+}
+
+#[test]
 fn users_change_what_a_template_sets() {
     let config = config(&WEB.replace("mem = 2G\n", ""));
     let mut changes = UserChanges::default();

@@ -1,7 +1,8 @@
 //! The process beside a temporary installation that makes its directory, starts its monitor, and removes both at the
-//! end of umladmin, however that ends: no code of a program runs when it is killed (umladmin, and that process).
+//! end of the program that wants it, however that ends: no code of a program runs when it is killed (umladmin or the
+//! shim of containerd, and that process).
 //!
-//! It is umladmin once more, recognised by its argument. It is told what to do in lines on its stdin, whose end means
+//! It is that program once more, recognised by its argument. It is told what to do in lines on its stdin, whose end means
 //! the end of the installation, and answers in lines on its stdout. The monitor is in a mount namespace of its own, so
 //! that the host never has a mount of the installation, whoever is killed.
 
@@ -20,9 +21,9 @@ use jail::ControlGroup;
 use rustix::process::Signal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::{process, start, survivor};
+use crate::{CONFIGURATION, process, start, survivor};
 
-/// The argument that tells this process from umladmin as users call it.
+/// The argument that tells this process from the program as it is called by others.
 const ARGUMENT: &str = "--keep";
 /// What it is told, and the answer if that was done; any other is an error.
 const START: &str = "start";
@@ -33,7 +34,7 @@ const END: Duration = Duration::from_secs(20);
 /// How soon it is looked again at a monitor that has just begun.
 const AGAIN: Duration = Duration::from_millis(20);
 
-/// The process, as umladmin sees it. When this is dropped, nothing of the installation is left.
+/// The process, as the program sees it. When this is dropped, nothing of the installation is left.
 pub struct Keeper {
     child: Child,
     orders: Option<ChildStdin>,
@@ -141,7 +142,7 @@ pub fn main() -> ExitCode {
     match keep() {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!("umladmin: {why}");
+            eprintln!("{}: {why}", crate::program());
             ExitCode::FAILURE
         }
     }
@@ -162,7 +163,7 @@ fn keep() -> Result<(), String> {
     );
     let vm = VmName::try_from(&*name.to_string_lossy()).map_err(|error| error.to_string())?;
     let made = Path::new(&parent).canonicalize().and_then(|parent| {
-        let prefix = format!("umladmin-{vm}-");
+        let prefix = format!("{}-{vm}-", crate::program());
         tempfile::Builder::new().prefix(&prefix).tempdir_in(parent)
     });
     let directory = match made {
@@ -174,7 +175,7 @@ fn keep() -> Result<(), String> {
         }
     };
     say(&Ok(directory.path().display().to_string()))?;
-    let configuration = directory.path().join("umlmon");
+    let configuration = directory.path().join(CONFIGURATION);
     let mut leaves = false;
     for order in io::stdin().lines() {
         let done = match order.as_deref() {
@@ -183,10 +184,10 @@ fn keep() -> Result<(), String> {
                 leaves = true;
                 Ok(())
             }
-            // A killed umladmin may have said half of one.
+            // A killed program may have said half of one.
             _ => continue,
         };
-        // If umladmin has gone, the next line is the end.
+        // If the program has gone, the next line is the end.
         let _ = say(&done.map(|()| DONE.to_owned()));
     }
     if let Err(why) = end_monitor(&configuration, &vm) {

@@ -5,6 +5,7 @@ use super::subject::{Finding, Subject};
 pub(super) fn check(subject: &Subject) -> Vec<Finding> {
     let unused = subject.config.unused_templates();
     unused
+        .filter(|(name, _)| name.as_str() != monitors::pods::TEMPLATE)
         .map(|(name, place)| {
             let what = format!("no VM uses the template {name}");
             Finding::note(
