@@ -1,6 +1,6 @@
 //! Tier real: containers in VMs, run by containerd with our shim.
 
-#![allow(clippy::unwrap_used, clippy::expect_used)] // in functions beside the tests, too
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // in functions beside the tests, too
 
 use std::fs;
 use std::path::PathBuf;
@@ -90,8 +90,8 @@ impl Engine {
         }
         fs::copy("/bin/busybox", tree.join("bin/busybox")).unwrap();
         for name in [
-            "cat", "echo", "grep", "hostname", "id", "ls", "mount", "ps", "sh", "sleep", "touch",
-            "true",
+            "cat", "echo", "grep", "hostname", "id", "ls", "mount", "ps", "sh", "sleep", "tail",
+            "touch", "true",
         ] {
             std::os::unix::fs::symlink("busybox", tree.join("bin").join(name)).unwrap();
         }
@@ -293,6 +293,26 @@ fn a_container_is_used_while_it_runs_and_outlasts_containerd() {
         "{removed:#?}"
     );
     engine.ctr(&["container", "rm", "c1"]).ok();
+    assert_eq!(engine.vms(), 0);
+}
+
+#[test]
+fn containerd_is_told_that_memory_is_used_up() {
+    let Some(engine) = Engine::new() else { return };
+    let heard = engine.world.path().join("events");
+    let mut events = engine.command(&["events"]);
+    events.stdout(fs::File::create(&heard).unwrap());
+    let mut events = events.spawn().unwrap();
+    let said = engine.once(&["--memory-limit", "33554432"], &["tail", "/dev/zero"]);
+    assert_eq!(said.status, Some(137), "{said:#?}");
+    let heard = wait_for("the events", || {
+        let heard = fs::read_to_string(&heard).unwrap();
+        heard.contains("/tasks/delete").then_some(heard)
+    });
+    kill_process(Pid::from_child(&events), Signal::TERM).unwrap();
+    events.wait().unwrap();
+    let of = |topic: &str| heard.find(topic).unwrap_or_else(|| panic!("{heard}"));
+    assert!(of("/tasks/oom") < of("/tasks/exit"), "{heard}");
     assert_eq!(engine.vms(), 0);
 }
 

@@ -53,6 +53,7 @@ impl<'w> Guest<'w> {
             running: Running::begin(monitor, command, 60_000).unwrap(),
             output: String::new(),
             is_begun: false,
+            out_of_memory: 0,
             ended: None,
         }
     }
@@ -90,6 +91,7 @@ struct Run {
     running: Running,
     output: String,
     is_begun: bool,
+    out_of_memory: u32,
     ended: Option<Ending>,
 }
 
@@ -105,6 +107,7 @@ impl Run {
         for event in self.running.heard().map_err(|failure| failure.message)? {
             match event {
                 Event::Begun => self.is_begun = true,
+                Event::OutOfMemory => self.out_of_memory += 1,
                 Event::Output(bytes) | Event::Error(bytes) => {
                     self.running.passed_on(bytes.len());
                     self.output.push_str(&String::from_utf8_lossy(&bytes));
@@ -283,6 +286,7 @@ fn is_bounded(guest: &Guest<'_>) {
     let expected = "16777216\n80000 100000\n50\n8\nKilled\n137\n";
     assert!(first.output.starts_with(expected), "{}", first.output);
     first.expect("can't fork");
+    assert_eq!(first.out_of_memory, 1);
     let usage = guest.act("bounded", Action::Usage).unwrap().unwrap();
     assert_eq!(usage.memory_limit, Some(16 << 20), "{usage:?}");
     assert_eq!(usage.processes_limit, Some(8), "{usage:?}");
@@ -304,7 +308,19 @@ fn is_bounded(guest: &Guest<'_>) {
     first.expect("input\n");
     first.running.end_of_input();
     assert_eq!(first.end().unwrap().1, Ending::Exited(0));
+    dies_of_its_limit(guest);
     guest.is_clean();
+}
+
+fn dies_of_its_limit(guest: &Guest<'_>) {
+    let mut wanted = container("bounded");
+    wanted.limits.memory = Some(16 << 20);
+    let mut run = guest.begin(&first(wanted, &["tail", "/dev/zero"]));
+    while run.ended.is_none() {
+        run.step().unwrap();
+    }
+    assert_eq!(run.ended, Some(Ending::Signalled(9)));
+    assert_eq!(run.out_of_memory, 1);
 }
 
 fn cannot_begin(guest: &Guest<'_>) {

@@ -141,7 +141,7 @@ impl Session {
                 let status = u8::try_from(ending.status() & 0xff).unwrap_or(u8::MAX);
                 return Ok(Some(End::Command(status)));
             }
-            Event::Begun => return Ok(None),
+            Event::Begun | Event::OutOfMemory => return Ok(None),
             Event::Output(bytes) => {
                 let written = self.out.write(&bytes);
                 written.map_err(|e| Failure::from(e).about("cannot write to stdout"))?;

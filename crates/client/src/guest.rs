@@ -29,6 +29,8 @@ pub(crate) const PATIENCE_MS: u32 = 60_000;
 pub enum Event {
     /// Its program executes. Only of commands in containers.
     Begun,
+    /// A process of its container was killed because the memory was used up. Only of the first command of one.
+    OutOfMemory,
     /// It writes to its standard output, or its terminal.
     Output(Vec<u8>),
     /// It writes to its standard error output.
@@ -194,6 +196,7 @@ impl Running {
             }
             ToHost::Refused(why) => return Err(refused_by_guest(&why)),
             ToHost::Begun => Some(Event::Begun),
+            ToHost::OutOfMemory => Some(Event::OutOfMemory),
             ToHost::Done | ToHost::Usage(_) => None,
         })
     }

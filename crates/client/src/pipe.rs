@@ -149,7 +149,7 @@ impl Pipe {
                     self.said.extend(bytes);
                     self.said.truncate(SAID);
                 }
-                Event::Begun => {}
+                Event::Begun | Event::OutOfMemory => {}
                 Event::Ended(ending) => self.ended = Some(ending),
             }
         }

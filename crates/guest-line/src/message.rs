@@ -96,6 +96,8 @@ pub enum ToHost {
     Begun,
     /// What a container uses. It is the last message.
     Usage(Usage),
+    /// A process of the container, whose first command this is, was killed because the memory was used up.
+    OutOfMemory,
 }
 
 /// How a command ended.

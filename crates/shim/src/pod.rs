@@ -21,7 +21,7 @@ use crate::holder::Holder;
 use crate::image;
 use crate::io::Streams;
 use crate::network;
-use crate::process::{Exit, Order, Process};
+use crate::process::{Exit, Happened, Order, Process};
 use crate::rootfs::{self, Root};
 use crate::translate;
 use crate::vm::{Installation, Vm};
@@ -223,13 +223,22 @@ impl Pod {
         let task = container.task(exec).context("no such command")?;
         let command = container::command(&spec, place, task.streams.terminal);
         let (pod, id, exec) = (Arc::downgrade(self), id.to_owned(), exec.to_owned());
-        let ended = move |exit| {
-            if let Some(pod) = pod.upgrade() {
-                pod.ended(&id, &exec, exit);
+        let tell = move |happened| {
+            let Some(pod) = pod.upgrade() else { return };
+            match happened {
+                Happened::OutOfMemory => pod.out_of_memory(&id),
+                Happened::Ended(exit) => pod.ended(&id, &exec, exit),
             }
         };
-        let process = Process::begin(vm.monitor()?, &command, &task.streams, ended)?;
+        let process = Process::begin(vm.monitor()?, &command, &task.streams, tell)?;
         Ok(Some(process))
+    }
+
+    fn out_of_memory(&self, id: &str) {
+        self.events.send(&event::TaskOOM {
+            container_id: id.to_owned(),
+            ..event::TaskOOM::default()
+        });
     }
 
     /// A process has ended. One whose beginning failed is not known as started.

@@ -34,6 +34,15 @@ impl Exit {
     }
 }
 
+/// What happens to a process that runs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Happened {
+    /// A process of the container was killed because the memory was used up. Only of its first process.
+    OutOfMemory,
+    /// It has ended. Nothing follows.
+    Ended(Exit),
+}
+
 /// What a process that runs is told.
 #[derive(Debug)]
 pub(crate) enum Order {
@@ -50,12 +59,12 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Begins it, and waits until its program executes. When it has ended, `ended` is called, by a thread.
+    /// Begins it, and waits until its program executes. What happens to it is told by a thread.
     pub(crate) fn begin(
         monitor: Monitor,
         command: &Command,
         streams: &Streams,
-        ended: impl FnOnce(Exit) + Send + 'static,
+        tell: impl Fn(Happened) + Send + 'static,
     ) -> anyhow::Result<Process> {
         let running =
             Running::begin(monitor, command, 0).map_err(|failure| anyhow!("{failure}"))?;
@@ -79,7 +88,8 @@ impl Process {
         std::thread::Builder::new()
             .name("process".into())
             .spawn(move || {
-                ended(Exit::now(session.run()));
+                let status = session.run(&tell);
+                tell(Happened::Ended(Exit::now(status)));
             })
             .context("cannot begin a thread")?;
         match begins.recv() {
@@ -114,10 +124,10 @@ struct Session {
 
 impl Session {
     /// Until the process has ended, and all that it wrote is with containerd. Returns its status.
-    fn run(mut self) -> u32 {
+    fn run(mut self, tell: &dyn Fn(Happened)) -> u32 {
         let mut status = None;
         loop {
-            match self.turn() {
+            match self.turn(tell) {
                 Ok(ended) => status = status.or(ended),
                 // Nothing more comes, but what has come is passed on.
                 Err(failure) => {
@@ -135,7 +145,7 @@ impl Session {
     }
 
     /// Waits for something, and does what there is to do. Returns the status of a process that has ended.
-    fn turn(&mut self) -> Result<Option<u32>, Failure> {
+    fn turn(&mut self, tell: &dyn Fn(Happened)) -> Result<Option<u32>, Failure> {
         if self.ends_input && self.input.is_none() {
             self.ends_input = false;
             self.running.end_of_input();
@@ -152,6 +162,7 @@ impl Session {
                     .begun
                     .take()
                     .map_or((), |begun| drop(begun.send(Ok(())))),
+                Event::OutOfMemory => tell(Happened::OutOfMemory),
                 Event::Output(bytes) => self.outputs[0].push(bytes),
                 Event::Error(bytes) => self.outputs[1].push(bytes),
                 Event::Ended(ending) => {

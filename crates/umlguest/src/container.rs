@@ -16,6 +16,7 @@ mod entry;
 mod group;
 mod hand;
 mod inside;
+mod kills;
 mod mounts;
 mod parent;
 mod program;

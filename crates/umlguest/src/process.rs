@@ -189,7 +189,7 @@ impl Process {
         let input = self.input.as_ref().filter(|_| wants_room);
         let is_begun = !self.is_being_made();
         let may_say = self.under_way < WINDOW && is_begun;
-        let report = self.container.as_ref().filter(|_| !is_begun);
+        let report = self.container.as_ref().and_then(Begun::fd);
         let outputs = self
             .outputs
             .iter()
@@ -199,7 +199,7 @@ impl Process {
         outputs
             .map(|file| (file.as_fd(), PollFlags::IN))
             .chain(input)
-            .chain(report.map(|container| (container.fd(), PollFlags::IN)))
+            .chain(report.map(|socket| (socket, PollFlags::IN)))
     }
 
     /// Its program does not execute yet.
@@ -216,13 +216,15 @@ impl Process {
             self.ended = self.child.try_wait().ok().flatten().map(ending);
         }
         // What was reported before the end is seen after it.
-        match self.container.as_mut().and_then(Begun::report) {
-            Some(Report::Executes) => messages.push(ToHost::Begun),
-            Some(Report::Cannot(why)) => {
-                messages.push(ToHost::Refused(why));
-                return messages;
+        while let Some(report) = self.container.as_mut().and_then(Begun::report) {
+            match report {
+                Report::Executes => messages.push(ToHost::Begun),
+                Report::OutOfMemory => messages.push(ToHost::OutOfMemory),
+                Report::Cannot(why) => {
+                    messages.push(ToHost::Refused(why));
+                    return messages;
+                }
             }
-            None => {}
         }
         if self.is_being_made() {
             return messages;

@@ -164,7 +164,11 @@ impl Host {
                 }
                 ToHost::Ended(ending) => finished.ending = Some(ending),
                 ToHost::Refused(why) => finished.refused = Some(why),
-                ToHost::Taken(_) | ToHost::Done | ToHost::Begun | ToHost::Usage(_) => {}
+                ToHost::Taken(_)
+                | ToHost::Done
+                | ToHost::Begun
+                | ToHost::OutOfMemory
+                | ToHost::Usage(_) => {}
             }
         }
         finished

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use guest_line::Command as Wanted;
 
 use super::hand::Hand;
-use super::parent::{EXECUTES, OPTION};
+use super::parent::{EXECUTES, OPTION, OUT_OF_MEMORY};
 
 /// The program itself, whatever its file is called now.
 const SELF: &str = "/proc/self/exe";
@@ -20,9 +20,20 @@ const MAX_WORDS: usize = 4 << 10;
 /// A command in a container. If this is dropped, its process is killed.
 pub(crate) struct Begun {
     socket: UnixStream,
-    /// What the parent has said.
+    /// What the parent has said, and nobody has heard yet.
     said: Vec<u8>,
-    told: bool,
+    state: State,
+}
+
+/// What is known of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Nothing yet.
+    Open,
+    /// The program executes.
+    Executes,
+    /// Nothing more is said.
+    Over,
 }
 
 /// What has become of it.
@@ -31,6 +42,8 @@ pub(crate) enum Report {
     Executes,
     /// It cannot: in words.
     Cannot(String),
+    /// A process of the container was killed because its memory was used up.
+    OutOfMemory,
 }
 
 impl Begun {
@@ -46,19 +59,19 @@ impl Begun {
         let begun = Begun {
             socket,
             said: Vec::new(),
-            told: false,
+            state: State::Open,
         };
         Ok((parent.context("cannot begin a process")?, begun))
     }
 
     /// Whether it is not known yet if the program executes.
     pub(crate) fn is_open(&self) -> bool {
-        !self.told
+        self.state == State::Open
     }
 
-    /// What is to be polled for input while it is not known.
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+    /// What is to be polled for input.
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
+        (self.state != State::Over).then(|| self.socket.as_fd())
     }
 
     /// Signals the process; others of the container are not.
@@ -69,35 +82,51 @@ impl Begun {
         }
     }
 
-    /// What has become of it, once, when it is known.
+    /// What has become of it, each thing once.
     pub(crate) fn report(&mut self) -> Option<Report> {
-        if self.told {
+        if self.state == State::Over {
             return None;
         }
+        let says_more = self.hear();
+        let first = self.said.first().copied();
+        match self.state {
+            State::Open if first == Some(EXECUTES) => {
+                self.said.remove(0);
+                self.state = State::Executes;
+                return Some(Report::Executes);
+            }
+            State::Executes if first == Some(OUT_OF_MEMORY) => {
+                self.said.clear();
+                return Some(Report::OutOfMemory);
+            }
+            _ if says_more => return None,
+            _ => {}
+        }
+        match std::mem::replace(&mut self.state, State::Over) {
+            State::Open => Some(Report::Cannot(self.words())),
+            State::Executes | State::Over => None,
+        }
+    }
+
+    /// Takes what the parent says; false if it says nothing more.
+    fn hear(&mut self) -> bool {
         let mut buffer = [0; 512];
         loop {
             match (&self.socket).read(&mut buffer) {
-                Ok(0) => break,
+                Ok(0) => return false,
                 Ok(length) => self.said.extend(buffer.get(..length).unwrap_or_default()),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    if self.said.first() == Some(&EXECUTES) {
-                        break;
-                    }
-                    return None;
-                }
-                Err(_) => break,
+                Err(error) => return error.kind() == ErrorKind::WouldBlock,
             }
         }
-        self.told = true;
-        if self.said.first() == Some(&EXECUTES) {
-            return Some(Report::Executes);
-        }
+    }
+
+    /// Why the program does not execute.
+    fn words(&mut self) -> String {
         self.said.truncate(MAX_WORDS);
-        let words = match &self.said[..] {
+        match &self.said[..] {
             [] => "the process that was to begin it has ended".into(),
             said => String::from_utf8_lossy(said).into_owned(),
-        };
-        Some(Report::Cannot(words))
+        }
     }
 }

@@ -3,7 +3,7 @@
 //! All are below `/sys/fs/cgroup/containers`, in the unified hierarchy. A limit that the kernel does not have is passed
 //! over.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::thread::sleep;
@@ -159,6 +159,11 @@ impl Group {
     /// What the container uses, as far as the kernel counts it.
     pub(super) fn usage(&self) -> guest_line::Usage {
         usage::read(|file| fs::read_to_string(self.0.join(file)).unwrap_or_default())
+    }
+
+    /// Opens one of its files for reading.
+    pub(super) fn open(&self, file: &str) -> io::Result<File> {
+        File::open(self.0.join(file))
     }
 
     /// Kills what is left, and removes it.

@@ -22,12 +22,15 @@ use super::entry::{self, Entry};
 use super::group::Group;
 use super::hand::{self, Hand};
 use super::inside;
+use super::kills::Kills;
 
 /// The word that tells this program that it is the parent.
 pub(crate) const OPTION: &str = "-container";
 
 /// What the parent says when the program executes; everything else is why it does not.
 pub(super) const EXECUTES: u8 = 1;
+/// What it says after that, when a process of the container was killed because its memory was used up.
+pub(super) const OUT_OF_MEMORY: u8 = 2;
 
 /// Begins the command, waits for its end, removes what is left, and ends as the command did. Without the helper, which
 /// is at the other end of the standard input, the command is killed.
@@ -55,7 +58,9 @@ fn attend_for(helper: &UnixStream) -> anyhow::Result<ExitStatus> {
             group.limit(&container.limits)?;
             unshare(CloneFlags::CLONE_NEWPID)
                 .context("this kernel has no namespaces of processes")?;
-            Attended::begin(hand, helper)?.wait(|pid| entry.tell(pid))
+            let mut attended = Attended::begin(hand, helper)?;
+            attended.kills = Kills::of(&group);
+            attended.wait(|pid| entry.tell(pid))
         }
         Place::In(id, _) => {
             ensure!(is_container_id(id), "the identifier is none");
@@ -76,6 +81,8 @@ struct Attended<'a> {
     inside: Option<UnixStream>,
     /// None once it has gone.
     helper: Option<&'a UnixStream>,
+    /// Of the whole container, if this is its first process.
+    kills: Option<Kills>,
 }
 
 impl<'a> Attended<'a> {
@@ -101,6 +108,7 @@ impl<'a> Attended<'a> {
                 handle,
                 inside: Some(inside),
                 helper: Some(helper),
+                kills: None,
             }),
             Err(error) => {
                 let _ = child.kill();
@@ -126,8 +134,11 @@ impl<'a> Attended<'a> {
                 ensure!(words.is_empty(), "{}", String::from_utf8_lossy(&words));
                 self.inside = None;
                 begun(self.child.id())?;
-                // If the helper is not there, that is seen below.
-                let _ = self.helper.map(|mut helper| helper.write_all(&[EXECUTES]));
+                self.tell(EXECUTES);
+            }
+            let executes = self.inside.is_none();
+            if executes && self.kills.as_mut().is_some_and(Kills::are_new) {
+                self.tell(OUT_OF_MEMORY);
             }
             if let Some(status) = ended {
                 return Ok(status);
@@ -136,11 +147,18 @@ impl<'a> Attended<'a> {
         }
     }
 
+    fn tell(&self, what: u8) {
+        // If the helper is not there, that is seen when signals are passed on.
+        let _ = self.helper.map(|mut helper| helper.write_all(&[what]));
+    }
+
     /// Waits until something has happened.
     fn pause(&self) -> anyhow::Result<()> {
         let mut all = vec![PollFd::new(&self.handle, PollFlags::IN)];
         let sockets = self.inside.iter().chain(self.helper);
         all.extend(sockets.map(|socket| PollFd::new(socket, PollFlags::IN)));
+        let kills = self.kills.iter();
+        all.extend(kills.map(|kills| PollFd::from_borrowed_fd(kills.fd(), PollFlags::PRI)));
         match poll(&mut all, None) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(error) => Err(error).context("cannot wait"),
