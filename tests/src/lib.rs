@@ -27,6 +27,7 @@
 mod browser;
 pub mod certificate;
 mod chance;
+mod containerd;
 mod directory;
 mod disk;
 pub mod elf;
@@ -53,6 +54,7 @@ use std::time::{Duration, Instant};
 
 pub use browser::{MASTER, Web};
 pub use chance::Chance;
+pub use containerd::{Engine, IMAGE};
 pub use directory::{Directory, can_be_had, free_port};
 pub use disk::{FailingDisk, SmallDisk, listed, put};
 pub use filter::Refused;

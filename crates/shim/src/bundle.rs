@@ -105,6 +105,11 @@ impl Bundle {
         Some(network.path().clone())
     }
 
+    /// The name of the host that its programs are to see, if it has one of its own.
+    pub(crate) fn host_name(&self) -> Option<String> {
+        self.spec.hostname().clone().filter(|name| !name.is_empty())
+    }
+
     /// The root directory on the host.
     pub(crate) fn rootfs(&self) -> PathBuf {
         let path = self.spec.root().as_ref().map(|root| root.path().clone());

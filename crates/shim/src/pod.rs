@@ -200,12 +200,16 @@ impl Pod {
     fn begin(self: &Arc<Self>, state: &mut State, id: &str, exec: &str) -> Result<Option<Process>> {
         let State { containers, vm, .. } = state;
         let vm = vm.as_mut().context("the VM of the pod has ended")?;
+        let mut all = containers.values();
+        let sandbox = all.find(|container| container.kind == Kind::Sandbox);
+        let host_name = sandbox.and_then(|sandbox| sandbox.bundle.host_name());
         let container = containers.get_mut(id).context("no such container")?;
         let (spec, place) = match (exec, &container.kind) {
             ("", Kind::Sandbox) => return Ok(None),
             ("", _) => {
                 let spec = &container.bundle.spec;
-                let told = translate::container(id, container.disk, spec, vm.volumes())?;
+                let mut told = translate::container(id, container.disk, spec, vm.volumes())?;
+                told.hostname = container.bundle.host_name().or(host_name);
                 (container::first_process(spec), Place::New(Box::new(told)))
             }
             (_, Kind::Sandbox) => {

@@ -70,7 +70,7 @@ pub(crate) fn container(
             .as_ref()
             .and_then(|root| root.readonly())
             .unwrap_or(false),
-        hostname: spec.hostname().clone().filter(|name| !name.is_empty()),
+        hostname: None,
         mounts,
         masked: bytes(linux.masked_paths()),
         read_only: bytes(linux.readonly_paths()),

@@ -43,6 +43,8 @@ const PACKAGES: [&str; 21] = [
     "chromium",
     "fonts-dejavu-core",
     "containerd",
+    "containernetworking-plugins",
+    "python3-grpcio",
 ];
 
 /// What the command line says.

@@ -1,0 +1,296 @@
+//! A containerd of a test's own, with our shim, in a network namespace of its own.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::Pid;
+use serde_json::Value;
+
+use crate::host::install_below;
+use crate::{Outcome, World, program, run, skip, wait_for};
+
+/// The image of the containers: busybox.
+pub const IMAGE: &str = "localhost/busybox:1";
+
+/// What is needed, and the package that has it.
+const CONTAINERD: (&str, &str) = ("/usr/bin/containerd", "containerd");
+const NETWORKS: (&str, &str) = ("/usr/lib/cni/bridge", "containernetworking-plugins");
+const GRPC: (&str, &str) = ("/usr/lib/python3/dist-packages/grpc", "python3-grpcio");
+
+/// Whether it has the interface of Kubernetes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    Kubernetes,
+}
+
+/// The engine. Its containers are removed by those that make them.
+pub struct Engine {
+    /// Where all of its files are.
+    pub world: World,
+    containerd: Option<Child>,
+    shim: PathBuf,
+    /// That of the VMs.
+    configuration: String,
+}
+
+impl Engine {
+    /// One that containers are run with by `ctr`. None if the test cannot run here.
+    pub fn new() -> Option<Engine> {
+        Engine::of(Kind::Plain)
+    }
+
+    /// One that has the interface of Kubernetes as well, and gives pods addresses in 10.88.0.0/24.
+    pub fn for_kubernetes() -> Option<Engine> {
+        Engine::of(Kind::Kubernetes)
+    }
+
+    fn of(kind: Kind) -> Option<Engine> {
+        let needs: &[(&str, &str)] = match kind {
+            Kind::Plain => &[CONTAINERD],
+            Kind::Kubernetes => &[CONTAINERD, NETWORKS, GRPC],
+        };
+        if let Some((_, package)) = needs.iter().find(|(path, _)| !Path::new(path).exists()) {
+            skip(&format!(
+                "needs {package} (Debian: apt-get install {package})"
+            ));
+            return None;
+        }
+        let world = World::with_real_kernel()?;
+        let sbin = install_below(&world.path().join("prefix"));
+        let shim = sbin.with_file_name("containerd-shim-uml-v2");
+        fs::copy(program("containerd-shim-uml-v2"), &shim).unwrap();
+        let directory = world.path().display().to_string();
+        let mut text =
+            format!("version = 2\nroot = \"{directory}/root\"\nstate = \"{directory}/state\"\n");
+        text += &match kind {
+            Kind::Plain => "disabled_plugins = [\"io.containerd.grpc.v1.cri\"]\n".to_owned(),
+            Kind::Kubernetes => pods(world.path()),
+        };
+        text += &format!("[grpc]\naddress = \"{directory}/sock\"\n");
+        fs::write(world.path().join("containerd.toml"), text).unwrap();
+        let configuration = format!(
+            "[GLOBAL]\nvardir = {directory}/var\nrundir = {directory}/run\n\
+             [template containerd]\nmem = 256\nkernelarg = chosen=yes\n"
+        );
+        fs::write(world.path().join("umlmon"), configuration).unwrap();
+        let mut engine = Engine {
+            containerd: None,
+            shim,
+            configuration: format!("{directory}/umlmon"),
+            world,
+        };
+        engine.begin();
+        let namespace: &[&str] = match kind {
+            Kind::Plain => &[],
+            Kind::Kubernetes => &["-n", "k8s.io"],
+        };
+        let import = ["image", "import", &engine.image()];
+        engine.ctr(&[namespace, &import].concat()).ok();
+        Some(engine)
+    }
+
+    /// Starts containerd, and waits until it answers.
+    pub fn begin(&mut self) {
+        let mut containerd = Command::new("unshare");
+        let path = std::env::var("PATH").unwrap_or_default();
+        let sbin = self.shim.parent().unwrap().display();
+        containerd.env("PATH", format!("{sbin}:{path}"));
+        let script = "ip link set lo up; exec containerd -c \"$0\"";
+        containerd.args(["--net", "sh", "-c", script]);
+        containerd.arg(self.world.path().join("containerd.toml"));
+        let log = self.world.path().join("containerd.log");
+        let log = fs::File::options().create(true).append(true).open(log);
+        let log = log.unwrap();
+        containerd
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
+        self.containerd = Some(containerd.spawn().unwrap());
+        wait_for("containerd", || {
+            (run(&mut self.command(&["version"])).status == Some(0)).then_some(())
+        });
+    }
+
+    /// Ends containerd at once.
+    pub fn kill(&mut self) {
+        let mut containerd = self.containerd.take().unwrap();
+        containerd.kill().unwrap();
+        containerd.wait().unwrap();
+    }
+
+    /// An archive of an image with busybox.
+    fn image(&self) -> String {
+        let directory = self.world.path().join("image");
+        let tree = directory.join("tree");
+        for name in ["bin", "dev", "etc", "proc", "sys", "tmp"] {
+            fs::create_dir_all(tree.join(name)).unwrap();
+        }
+        fs::copy("/bin/busybox", tree.join("bin/busybox")).unwrap();
+        for name in [
+            "cat", "echo", "grep", "hostname", "id", "ls", "mount", "ps", "sh", "sleep", "tail",
+            "touch", "true",
+        ] {
+            std::os::unix::fs::symlink("busybox", tree.join("bin").join(name)).unwrap();
+        }
+        fs::write(tree.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\n").unwrap();
+        let script = format!(
+            "mkdir -p oci/blobs/sha256; tar -C tree --owner=0 --group=0 -cf layer .
+             blob() {{ sum=$(sha256sum < $1 | cut -d ' ' -f 1); cp $1 oci/blobs/sha256/$sum; echo sha256:$sum; }}
+             size() {{ stat -c %s $1; }}
+             layer=$(blob layer); kind=application/vnd.oci.image
+             printf '{{\"architecture\":\"amd64\",\"os\":\"linux\",\"config\":{{\"Env\":[\"PATH=/bin\"],\"Cmd\":[\"sh\"]}},
+                 \"rootfs\":{{\"type\":\"layers\",\"diff_ids\":[\"%s\"]}}}}' $layer > config; config=$(blob config)
+             printf '{{\"schemaVersion\":2,\"mediaType\":\"%s.manifest.v1+json\",
+                 \"config\":{{\"mediaType\":\"%s.config.v1+json\",\"digest\":\"%s\",\"size\":%s}},
+                 \"layers\":[{{\"mediaType\":\"%s.layer.v1.tar\",\"digest\":\"%s\",\"size\":%s}}]}}' \\
+                 $kind $kind $config $(size config) $kind $layer $(size layer) > manifest
+             printf '{{\"schemaVersion\":2,\"manifests\":[{{\"mediaType\":\"%s.manifest.v1+json\",\"digest\":\"%s\",
+                 \"size\":%s,\"annotations\":{{\"io.containerd.image.name\":\"{IMAGE}\"}}}}]}}' \\
+                 $kind $(blob manifest) $(size manifest) > oci/index.json
+             echo '{{\"imageLayoutVersion\":\"1.0.0\"}}' > oci/oci-layout; tar -C oci -cf image.tar ."
+        );
+        let mut shell = Command::new("sh");
+        run(shell.args(["-euc", &script]).current_dir(&directory)).ok();
+        directory.join("image.tar").display().to_string()
+    }
+
+    /// `ctr` with these words, to be run.
+    pub fn command(&self, words: &[&str]) -> Command {
+        let mut ctr = Command::new("timeout");
+        ctr.args(["120", "ctr", "-a"])
+            .arg(self.world.path().join("sock"))
+            .args(words);
+        ctr
+    }
+
+    /// Runs `ctr` with these words.
+    pub fn ctr(&self, words: &[&str]) -> Outcome {
+        run(&mut self.command(words))
+    }
+
+    /// Runs `umladmin` with these words, and the configuration of the shim.
+    pub fn umladmin(&self, words: &[&str]) -> Outcome {
+        let mut umladmin = Command::new(program("umladmin"));
+        run(umladmin.args(["-config", &self.configuration]).args(words))
+    }
+
+    /// `ctr run` with these options, of this container.
+    pub fn run_words<'a>(
+        &'a self,
+        options: &[&'a str],
+        id: &'a str,
+        command: &[&'a str],
+    ) -> Vec<&'a str> {
+        let mut words = vec!["run", "--runtime", "io.containerd.uml.v2"];
+        words.extend(["--runtime-config-path", &self.configuration]);
+        words.extend(options);
+        words.extend([IMAGE, id]);
+        words.extend(command);
+        words
+    }
+
+    /// Runs a container to its end.
+    pub fn once(&self, options: &[&str], command: &[&str]) -> Outcome {
+        let options = [&["--rm"], options].concat();
+        self.ctr(&self.run_words(&options, "once", command))
+    }
+
+    /// The state of a container.
+    pub fn state(&self, id: &str) -> String {
+        let listed = self.ctr(&["task", "list"]).ok();
+        let line = listed.lines().find(|line| line.starts_with(id));
+        line.and_then(|line| line.split_whitespace().nth(2))
+            .unwrap_or_default()
+            .to_owned()
+    }
+
+    /// The server of the only pod.
+    pub fn server(&self) -> Pid {
+        let processes = fs::read_dir("/proc").unwrap().flatten();
+        let mut servers = processes.filter_map(|entry| {
+            let path = entry.path();
+            let is_shim = fs::read_link(path.join("exe")).ok()? == self.shim;
+            let words = fs::read(path.join("cmdline")).ok()?;
+            let serves = words.split(|byte| *byte == 0).nth(1) == Some(b"-namespace");
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            (is_shim && serves).then(|| Pid::from_raw(pid))?
+        });
+        servers.next().expect("a server")
+    }
+
+    /// A call of a kubelet, and its answer.
+    ///
+    /// # Errors
+    /// What the engine says if it cannot carry it out.
+    pub fn call(&self, method: &str, request: &Value) -> Result<Value, String> {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("cri/call.py");
+        let mut python = Command::new("/usr/bin/python3");
+        python
+            .arg(script)
+            .arg(self.world.path().join("sock"))
+            .arg(method);
+        python
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut python = python.spawn().unwrap();
+        python
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(request.to_string().as_bytes())
+            .unwrap();
+        let said = python.wait_with_output().unwrap();
+        match said.status.success() {
+            true => Ok(serde_json::from_slice(&said.stdout).unwrap()),
+            false => Err(String::from_utf8_lossy(&said.stderr).into_owned()),
+        }
+    }
+
+    /// A command in the network of this containerd.
+    pub fn in_network(&self, words: &[&str]) -> Outcome {
+        let pid = self.containerd.as_ref().unwrap().id();
+        run(Command::new("nsenter")
+            .arg(format!("--net=/proc/{pid}/ns/net"))
+            .args(words))
+    }
+
+    /// What VMs have left.
+    pub fn vms(&self) -> usize {
+        let vms = self.world.path().join("var-containerd/vms");
+        fs::read_dir(vms).map_or(0, Iterator::count)
+    }
+}
+
+/// The configuration of what Kubernetes calls. The address of a pod is in the network of this containerd alone.
+fn pods(directory: &Path) -> String {
+    let networks = directory.join("networks");
+    fs::create_dir(&networks).unwrap();
+    let shown = directory.display();
+    let network = format!(
+        r#"{{"cniVersion":"0.4.0","name":"pods","plugins":[{{"type":"bridge","bridge":"pods","isGateway":true,
+            "ipam":{{"type":"host-local","subnet":"10.88.0.0/24","dataDir":"{shown}/addresses",
+                "routes":[{{"dst":"0.0.0.0/0"}}]}}}}]}}"#
+    );
+    fs::write(networks.join("pods.conflist"), network).unwrap();
+    format!(
+        "[plugins.\"io.containerd.grpc.v1.cri\"]\nsandbox_image = \"{IMAGE}\"\n\
+         [plugins.\"io.containerd.grpc.v1.cri\".cni]\nbin_dir = \"/usr/lib/cni\"\nconf_dir = \"{shown}/networks\"\n\
+         [plugins.\"io.containerd.grpc.v1.cri\".containerd]\ndefault_runtime_name = \"uml\"\n\
+         [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.uml]\nruntime_type = \"io.containerd.uml.v2\"\n\
+         pod_annotations = [\"umlmon.mem\"]\n\
+         [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.uml.options]\nConfigPath = \"{shown}/umlmon\"\n"
+    )
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Some(mut containerd) = self.containerd.take() {
+            let _ = containerd.kill();
+            let _ = containerd.wait();
+        }
+    }
+}
