@@ -1,5 +1,5 @@
 //! `cargo xtask dist [--twice] [--try]`: Debian packages of what `cargo xtask install` installs: the suite, and its web
-//! interface, which not every host wants.
+//! interface and its shim of containerd, which not every host wants.
 //!
 //! The same sources yield the same bytes: files have the date of the last commit (or `SOURCE_DATE_EPOCH`), an order and
 //! owners that depend on nothing, and programs without a path of this machine. `--twice` shows it: it builds a copy of
@@ -38,7 +38,7 @@ struct Kind {
     conffiles: &'static str,
 }
 
-const PACKAGES: [Kind; 2] = [
+const PACKAGES: [Kind; 3] = [
     Kind {
         name: "umlmon",
         part: Part::Suite,
@@ -50,6 +50,12 @@ const PACKAGES: [Kind; 2] = [
         part: Part::Web,
         control: "web",
         conffiles: "/etc/init.d/umlweb\n",
+    },
+    Kind {
+        name: "umlmon-containerd",
+        part: Part::Containerd,
+        control: "containerd",
+        conffiles: "",
     },
 ];
 

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use anyhow::{Context as _, bail, ensure};
 use xtask::completions;
 
-use crate::programs::{self, HELPER, KEEPER, PROGRAMS};
+use crate::programs::{self, HELPER, KEEPER, PROGRAMS, SHIM};
 use crate::steps::{self, heading, output, repository, target_dir};
 
 /// The configuration of an administrator, which is never replaced by a sample.
@@ -20,7 +20,7 @@ const CONFIGURATION: &str = "etc/umlmon";
 const DEFAULTS: &str = "etc/default/umlmon";
 
 /// Files of the repository under the prefix, as they are.
-const SHARED: [(&str, &str); 24] = [
+const SHARED: [(&str, &str); 30] = [
     ("etc/systemd/umldir.service", "lib/systemd/system"),
     ("etc/systemd/umlweb.service", "lib/systemd/system"),
     ("etc/systemd/umlmon.service", "lib/systemd/system"),
@@ -57,6 +57,27 @@ const SHARED: [(&str, &str); 24] = [
     ("contrib/ci/github.yml", "share/doc/umlmon/examples/ci"),
     ("contrib/ci/gitlab.yml", "share/doc/umlmon/examples/ci"),
     ("contrib/ci/same-in-qemu", "share/doc/umlmon/examples/ci"),
+    ("docs/FLEET.md", "share/doc/umlmon"),
+    (
+        "contrib/containerd/README.md",
+        "share/doc/umlmon/examples/containerd",
+    ),
+    (
+        "contrib/containerd/config.toml",
+        "share/doc/umlmon/examples/containerd",
+    ),
+    (
+        "contrib/containerd/daemon.json",
+        "share/doc/umlmon/examples/containerd",
+    ),
+    (
+        "contrib/containerd/runtimeclass.yaml",
+        "share/doc/umlmon/examples/containerd",
+    ),
+    (
+        "contrib/containerd/deployment.yaml",
+        "share/doc/umlmon/examples/containerd",
+    ),
 ];
 
 /// What is installed together.
@@ -66,18 +87,27 @@ pub(crate) enum Part {
     Suite,
     /// The web interface, which not every host wants.
     Web,
+    /// What containerd executes, which not every host wants either.
+    Containerd,
 }
 
 impl Part {
     /// Each of them.
-    pub(crate) const ALL: [Part; 2] = [Part::Suite, Part::Web];
+    pub(crate) const ALL: [Part; 3] = [Part::Suite, Part::Web, Part::Containerd];
 
     /// To which part a file belongs. Those of a program have its name; zsh puts a `_` before it.
     fn of(path: &Path) -> Part {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        match name.trim_start_matches('_').starts_with("umlweb") {
-            true => Part::Web,
-            false => Part::Suite,
+        let is_of = |program: &str| name.trim_start_matches('_').starts_with(program);
+        let is_sample = path
+            .parent()
+            .is_some_and(|parent| parent.ends_with("containerd"));
+        if is_of("umlweb") {
+            Part::Web
+        } else if is_of(SHIM) || is_sample {
+            Part::Containerd
+        } else {
+            Part::Suite
         }
     }
 }
@@ -226,7 +256,10 @@ fn entries(programs: &Path, prefix: &str) -> anyhow::Result<Vec<Entry>> {
             mode: 0o755,
             content,
         });
-        entries.extend(completions_of(program, prefix)?);
+        // Nobody types the name of the shim.
+        if program != SHIM {
+            entries.extend(completions_of(program, prefix)?);
+        }
     }
     for program in [KEEPER, HELPER] {
         let path = programs.join(program);
@@ -396,6 +429,24 @@ mod tests {
         let names = |part: &[PathBuf]| part.iter().any(|path| path.ends_with("umlweb"));
         assert!(names(&web) && !names(&suite));
         assert!(web.iter().all(|path| !suite.contains(path)));
+        let containerd = part(Part::Containerd);
+        assert!(containerd.iter().all(|path| !suite.contains(path)));
+    }
+
+    #[test]
+    fn what_containerd_needs_is_a_part_of_its_own() {
+        let directory = tempfile::tempdir().unwrap();
+        stand_ins(directory.path());
+        let root = directory.path().join("root");
+        let part = place(directory.path(), &root, "/usr", &[Part::Containerd]).unwrap();
+        for path in [
+            "/usr/sbin/containerd-shim-uml-v2",
+            "/usr/share/doc/umlmon/examples/containerd/config.toml",
+            "/usr/share/man/man8/containerd-shim-uml-v2.8.gz",
+        ] {
+            assert!(part.contains(&path.into()), "{path}: {part:?}");
+        }
+        assert_eq!(part.len(), 7, "{part:?}");
     }
 
     #[test]

@@ -12,13 +12,17 @@ use xtask::guest::{TARGET, helper_target, static_in};
 use crate::steps::{self, cargo, repository, target_dir};
 
 /// Each program, and where it belongs under the prefix: `sbin` is for root.
-pub(crate) const PROGRAMS: [(&str, &str); 5] = [
+pub(crate) const PROGRAMS: [(&str, &str); 6] = [
     ("umlmon", "sbin"),
     ("umldir", "sbin"),
     ("umlweb", "sbin"),
     ("umladmin", "sbin"),
     ("umlwatch", "bin"),
+    (SHIM, "sbin"),
 ];
+
+/// The program that containerd executes; the crate has a shorter name.
+pub(crate) const SHIM: &str = "containerd-shim-uml-v2";
 
 /// The program that the monitor executes beside each kernel.
 pub(crate) const KEEPER: &str = "umlkeep";
@@ -39,7 +43,11 @@ pub(crate) fn build_release() -> anyhow::Result<()> {
 
 /// What cargo is told, to build those with libraries.
 pub(crate) fn packages() -> impl Iterator<Item = &'static str> {
-    PROGRAMS.iter().flat_map(|(program, _)| ["-p", program])
+    let package = |program| if program == SHIM { "shim" } else { program };
+    PROGRAMS
+        .map(|(program, _)| ["-p", package(program)])
+        .into_iter()
+        .flatten()
 }
 
 /// Builds the helper where [`xtask::guest::build`] finds it. The tests use an umlkeep with libraries, which is built

@@ -21,7 +21,7 @@ const TIERS: [&str; 5] = ["unit", "process", "root", "real", "fuzz"];
 /// For how long each fuzz target runs.
 const FUZZ_SECONDS: &str = "5";
 
-const PACKAGES: [&str; 21] = [
+const PACKAGES: [&str; 23] = [
     "user-mode-linux",
     "uml-utilities",
     "mandoc",

@@ -11,7 +11,7 @@ use crate::steps::{cargo, output, repository};
 const TABLE: &str = "docs/ARCHITECTURE.md";
 
 /// What they have in common is in a library, whatever the table says.
-const PROGRAMS: [&str; 5] = ["umlmon", "umldir", "umlweb", "umlwatch", "umladmin"];
+const PROGRAMS: [&str; 6] = ["umlmon", "umldir", "umlweb", "umlwatch", "umladmin", "shim"];
 
 /// Each crate with those it uses.
 type Uses = BTreeMap<String, BTreeSet<String>>;
