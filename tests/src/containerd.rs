@@ -201,24 +201,63 @@ impl Engine {
     /// The state of a container.
     pub fn state(&self, id: &str) -> String {
         let listed = self.ctr(&["task", "list"]).ok();
-        let line = listed.lines().find(|line| line.starts_with(id));
-        line.and_then(|line| line.split_whitespace().nth(2))
+        let mut rows = listed.lines().map(str::split_whitespace);
+        let row = rows.find_map(|mut row| (row.next() == Some(id)).then_some(row));
+        row.and_then(|mut row| row.nth(1))
             .unwrap_or_default()
             .to_owned()
     }
 
-    /// The server of the only pod.
-    pub fn server(&self) -> Pid {
+    /// The server of the pod that begins with this container.
+    pub fn server(&self, id: &str) -> Pid {
+        self.shim_with(|words, _| words.get(1..5) == Some(&["-namespace", "default", "-id", id]))
+            .expect("a server")
+    }
+
+    /// The process of this server that has this argument, if there is one.
+    pub fn beside_server(&self, server: Pid, argument: &str) -> Option<Pid> {
+        self.shim_with(|words, path| {
+            let status = fs::read_to_string(path.join("status")).unwrap_or_default();
+            let parent = format!("PPid:\t{}\n", server.as_raw_nonzero());
+            words.get(1) == Some(&argument) && status.contains(&parent)
+        })
+    }
+
+    /// The directory of the VM of the pod that begins with this container.
+    fn vm(&self, id: &str) -> PathBuf {
+        let vms = self.world.path().join("var-containerd/vms");
+        let mut vms = fs::read_dir(vms).unwrap().flatten().map(|vm| vm.path());
+        let name = format!("default/{id}");
+        let found = vms.find(|vm| fs::read_to_string(vm.join("pod")).is_ok_and(|it| it == name));
+        found.expect(id)
+    }
+
+    /// The monitor of its VM.
+    pub fn monitor(&self, id: &str) -> Pid {
+        let pid = fs::read_to_string(self.vm(id).join("run/pod.pid")).unwrap();
+        Pid::from_raw(pid.trim().parse().unwrap()).unwrap()
+    }
+
+    /// The kernel of its VM.
+    pub fn kernel(&self, id: &str) -> Pid {
+        let record = fs::read_to_string(self.vm(id).join("var/pod/run")).unwrap();
+        let record: Value = serde_json::from_str(&record).unwrap();
+        let pid = record["kernel"].as_i64().unwrap().try_into().unwrap();
+        Pid::from_raw(pid).unwrap()
+    }
+
+    /// The process of the shim of which this is true, by its words and its directory in `/proc`.
+    fn shim_with(&self, is_it: impl Fn(&[&str], &Path) -> bool) -> Option<Pid> {
         let processes = fs::read_dir("/proc").unwrap().flatten();
-        let mut servers = processes.filter_map(|entry| {
+        let mut found = processes.filter_map(|entry| {
             let path = entry.path();
             let is_shim = fs::read_link(path.join("exe")).ok()? == self.shim;
-            let words = fs::read(path.join("cmdline")).ok()?;
-            let serves = words.split(|byte| *byte == 0).nth(1) == Some(b"-namespace");
+            let words = fs::read_to_string(path.join("cmdline")).ok()?;
+            let words: Vec<&str> = words.split('\0').collect();
             let pid = entry.file_name().to_str()?.parse().ok()?;
-            (is_shim && serves).then(|| Pid::from_raw(pid))?
+            (is_shim && is_it(&words, &path)).then(|| Pid::from_raw(pid))?
         });
-        servers.next().expect("a server")
+        found.next()
     }
 
     /// A call of a kubelet, and its answer.

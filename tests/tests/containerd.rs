@@ -1,11 +1,16 @@
 //! Tier real: containers in VMs, run by containerd with our shim.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // in functions beside the tests, too
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)] // in functions beside the tests, too
 
 use std::fs;
 use std::process::Command;
 
-use e2e::{Engine, run, wait_for};
+use e2e::{Chance, Engine, kills, run, wait_for};
 use rustix::process::{Pid, Signal, kill_process};
 
 #[test]
@@ -137,13 +142,121 @@ fn with_its_shim_a_vm_is_gone() {
         .ctr(&engine.run_words(&["-d"], "c1", &["sleep", "1000"]))
         .ok();
     assert_eq!(engine.vms(), 1);
-    kill_process(engine.server(), Signal::KILL).unwrap();
+    kill_process(engine.server("c1"), Signal::KILL).unwrap();
     wait_for("the end of the VM", || (engine.vms() == 0).then_some(()));
     wait_for("containerd to see it", || {
         (engine.state("c1") != "RUNNING").then_some(())
     });
     engine.ctr(&["task", "rm", "-f", "c1"]);
     engine.ctr(&["container", "rm", "c1"]).ok();
+}
+
+/// What is killed.
+#[derive(Debug, Clone, Copy)]
+enum Victim {
+    Containerd,
+    Server,
+    /// The process that removes the VM at the end, and its server, at once.
+    ServerAndKeeper,
+    /// The process that removes the VM at the end.
+    Keeper,
+    /// The process that engines know containers by.
+    Holder,
+    Monitor,
+    Kernel,
+}
+
+const VICTIMS: [Victim; 7] = [
+    Victim::Containerd,
+    Victim::Server,
+    Victim::ServerAndKeeper,
+    Victim::Keeper,
+    Victim::Holder,
+    Victim::Monitor,
+    Victim::Kernel,
+];
+
+impl Victim {
+    /// Kills it, and says whether the container goes on.
+    fn kill(self, engine: &mut Engine, id: &str) -> bool {
+        let kill = |pid: Pid| kill_process(pid, Signal::KILL).unwrap();
+        let server = engine.server(id);
+        let beside = |argument| engine.beside_server(server, argument);
+        match self {
+            Victim::Containerd => {
+                engine.kill();
+                engine.begin();
+            }
+            Victim::Server => kill(server),
+            Victim::ServerAndKeeper => beside("--keep").into_iter().chain([server]).for_each(kill),
+            // It may have been killed before.
+            Victim::Keeper => beside("--keep").into_iter().for_each(kill),
+            Victim::Holder => beside("--hold").into_iter().for_each(kill),
+            Victim::Monitor => kill(engine.monitor(id)),
+            Victim::Kernel => kill(engine.kernel(id)),
+        }
+        matches!(self, Victim::Containerd | Victim::Keeper | Victim::Holder)
+    }
+}
+
+/// Whatever is killed, containerd says of containers what is true, and nothing is left.
+#[test]
+fn what_is_killed_at_random_leaves_nothing() {
+    let Some(mut engine) = Engine::new() else {
+        return;
+    };
+    let (kills, mut chance) = (kills(VICTIMS.len()), Chance::new());
+    let containers = if kills > 100 { 20 } else { 3 };
+    let ids: Vec<String> = (0..containers).map(|n| format!("c{n}")).collect();
+    let begin = |engine: &Engine, id: &str| {
+        let options = ["-d", "--annotation", "umlmon.mem=64"];
+        engine
+            .ctr(&engine.run_words(&options, id, &["sleep", "10000"]))
+            .ok();
+    };
+    let end = |engine: &Engine, id: &str| {
+        engine.ctr(&["task", "rm", "-f", id]);
+        engine.ctr(&["container", "rm", id]).ok();
+    };
+    ids.iter().for_each(|id| begin(&engine, id));
+    for n in 0..kills {
+        // Each of them, and then any.
+        let any = chance.below(VICTIMS.len().try_into().unwrap());
+        let victim = VICTIMS[if n < VICTIMS.len() {
+            n
+        } else {
+            any.try_into().unwrap()
+        }];
+        let id = &ids[usize::try_from(chance.below(ids.len().try_into().unwrap())).unwrap()];
+        eprintln!("{n}: {victim:?} of {id}");
+        let goes_on = victim.kill(&mut engine, id);
+        if goes_on {
+            engine
+                .ctr(&["task", "exec", "--exec-id", "e", id, "true"])
+                .ok();
+        }
+        wait_for("containerd to see it", || {
+            (goes_on == (engine.state(id) == "RUNNING")).then_some(())
+        });
+        if !goes_on {
+            end(&engine, id);
+        }
+        let running = ids.len() - usize::from(!goes_on);
+        wait_for("the end of the VM", || {
+            (engine.vms() == running).then_some(())
+        });
+        let listed = engine.umladmin(&["list", "-active"]).ok();
+        assert_eq!(
+            listed.matches("\npod:default/c").count(),
+            running,
+            "{listed}"
+        );
+        if !goes_on {
+            begin(&engine, id);
+        }
+    }
+    ids.iter().for_each(|id| end(&engine, id));
+    assert_eq!(engine.vms(), 0);
 }
 
 /// Kubernetes tells by annotations which containers are in a pod.

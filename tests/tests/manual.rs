@@ -17,8 +17,13 @@ const PROGRAMS: [(&str, &str); 5] = [
     ("umlmon", "8"),
 ];
 
-/// The pages that are of no program of the host.
-const OTHERS: [(&str, &str); 3] = [("umlguest", "8"), ("umlmon", "5"), ("umlmon", "7")];
+/// The pages that are of no program that users of the host execute.
+const OTHERS: [(&str, &str); 4] = [
+    ("containerd-shim-uml-v2", "8"),
+    ("umlguest", "8"),
+    ("umlmon", "5"),
+    ("umlmon", "7"),
+];
 
 /// What the page of a program has, in this order.
 const SECTIONS: [&str; 7] = [

@@ -1,5 +1,5 @@
 //! `containerd-shim-uml-v2 delete`: how a container ended whose server is gone. With the server, its VM has ended, its
-//! mounts and its directory are gone.
+//! mounts and its directory are gone; unless the process that sees to that was killed as well.
 
 use std::io::Write as _;
 use std::time::SystemTime;
@@ -11,6 +11,7 @@ use containerd_shim_protos::protobuf::{Message as _, MessageField};
 
 use crate::address;
 use crate::options::Options;
+use crate::vm;
 
 /// The status of what was killed, as a shell gives it.
 pub(crate) const KILLED: u32 = 128 + 9;
@@ -21,6 +22,9 @@ pub(crate) fn delete(options: &Options) -> anyhow::Result<()> {
     let socket = address::of(options, &options.id);
     if std::os::unix::net::UnixStream::connect(&socket).is_err() {
         let _ = std::fs::remove_file(&socket);
+    }
+    if let Err(why) = vm::remove_left(&options.bundle) {
+        eprintln!("{why:#}");
     }
     let answer = DeleteResponse {
         exit_status: KILLED,

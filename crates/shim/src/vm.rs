@@ -1,6 +1,7 @@
 //! The VM of a pod: a temporary one, without a disk of its own. Each container has one (the server of a pod).
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,7 +11,7 @@ use client::{Client, Monitor};
 use config::Config;
 use guest_line::{Action, Usage};
 use jail::Program;
-use monitors::{Temporary, choice, initramfs, look, pods};
+use monitors::{Temporary, choice, initramfs, keeper, look, pods};
 use rpc_xdr::umlmonctrl::{DiskAttachArgs, GuestOpenArgs};
 
 use crate::bundle::Bundle;
@@ -20,6 +21,8 @@ use crate::volumes::Volumes;
 
 /// The disks of a VM: `ubd1` is the first one of a container, as a guest takes `ubd0` for its root.
 const DISKS: std::ops::RangeInclusive<u8> = 1..=15;
+/// The file of the bundle with which a pod begins that says where its VM is.
+const VMS: &str = "vms";
 /// How long the monitor may take for an answer.
 const ANSWER: Duration = Duration::from_secs(60);
 /// How long the guest may take to boot, in milliseconds.
@@ -52,6 +55,17 @@ impl Installation {
     }
 }
 
+/// Removes what is left of VMs, where that of this bundle was.
+pub(crate) fn remove_left(bundle: &Path) -> anyhow::Result<()> {
+    let path = bundle.join(VMS);
+    match fs::read_to_string(&path) {
+        Ok(vms) => keeper::remove_left(Path::new(&vms)).map_err(anyhow::Error::msg),
+        // It has had no VM.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
+}
+
 impl Vm {
     /// Makes all that the VM of a pod of this name consists of which begins with this container.
     pub(crate) fn prepare(
@@ -69,6 +83,15 @@ impl Vm {
         let libraries = look::own_libraries(&program).map_err(anyhow::Error::msg)?;
         let vms = pods::vms(&config.global);
         fs::create_dir_all(&vms).with_context(|| format!("cannot make {}", vms.display()))?;
+        // What was killed as it removed something.
+        if let Err(why) = keeper::remove_left(&vms) {
+            eprintln!("{why}");
+        }
+        let noted = fs::write(
+            bundle.directory.join(VMS),
+            vms.as_os_str().as_encoded_bytes(),
+        );
+        noted.context("cannot write into the bundle")?;
         let lines = settings.lines() + &own_lines();
         let mut temporary = Temporary::begin(&vms, pods::VM, &lines).map_err(anyhow::Error::msg)?;
         temporary.start_monitor().map_err(anyhow::Error::msg)?;

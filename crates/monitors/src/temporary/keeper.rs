@@ -2,10 +2,11 @@
 //! end of the program that wants it, however that ends: no code of a program runs when it is killed (umladmin or the
 //! shim of containerd, and that process).
 //!
-//! It is that program once more, recognised by its argument. It is told what to do in lines on its stdin, whose end means
-//! the end of the installation, and answers in lines on its stdout. The monitor is in a mount namespace of its own, so
-//! that the host never has a mount of the installation, whoever is killed.
+//! It is that program once more, recognised by its argument. It is told what to do in lines on its stdin, whose end
+//! means the end of the installation, and answers in lines on its stdout. The monitor is in a mount namespace of its
+//! own, so that the host never has a mount of the installation, whoever is killed.
 
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::process::CommandExt as _;
@@ -18,10 +19,11 @@ use std::time::{Duration, Instant};
 use config::{Config, VmName};
 use daemon::Home;
 use jail::ControlGroup;
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::{CONFIGURATION, process, start, survivor};
+use crate::{CONFIGURATION, cannot, process, start, survivor};
 
 /// The argument that tells this process from the program as it is called by others.
 const ARGUMENT: &str = "--keep";
@@ -40,6 +42,10 @@ pub struct Keeper {
     orders: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
     directory: PathBuf,
+    /// Who can lock the directory alone, knows that this program and that process have gone.
+    lock: Option<File>,
+    /// The directory stays.
+    leaves: bool,
 }
 
 impl Keeper {
@@ -48,7 +54,7 @@ impl Keeper {
     /// # Errors
     /// If no process can be started, or it cannot make the directory.
     pub fn start(parent: &Path, vm: &VmName) -> Result<Keeper, String> {
-        let cannot = |error: io::Error| format!("cannot start a process: {error}");
+        let not_started = |error: io::Error| format!("cannot start a process: {error}");
         let mut child = Command::new("/proc/self/exe")
             .arg(ARGUMENT)
             .args([parent.as_os_str(), vm.as_str().as_ref()])
@@ -57,16 +63,20 @@ impl Keeper {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
-            .map_err(cannot)?;
+            .map_err(not_started)?;
         let (orders, answers) = (child.stdin.take(), child.stdout.take());
-        let answers = answers.ok_or_else(|| cannot(io::ErrorKind::BrokenPipe.into()))?;
+        let answers = answers.ok_or_else(|| not_started(io::ErrorKind::BrokenPipe.into()))?;
         let mut keeper = Keeper {
             child,
             orders,
             answers: BufReader::new(answers),
             directory: PathBuf::new(),
+            lock: None,
+            leaves: false,
         };
         keeper.directory = keeper.answer()?.into();
+        let locked = lock(&keeper.directory, FlockOperation::LockShared);
+        keeper.lock = Some(locked.map_err(|error| cannot("lock", &keeper.directory, &error))?);
         Ok(keeper)
     }
 
@@ -88,7 +98,9 @@ impl Keeper {
     /// # Errors
     /// If the process has ended.
     pub fn leave_directory(&mut self) -> Result<(), String> {
-        self.order(LEAVE)
+        self.order(LEAVE)?;
+        self.leaves = true;
+        Ok(())
     }
 
     fn order(&mut self, order: &str) -> Result<(), String> {
@@ -125,9 +137,58 @@ fn gone(error: &io::Error) -> String {
 impl Drop for Keeper {
     fn drop(&mut self) {
         drop(self.orders.take());
-        // It has told itself what it could not do.
-        let _ = self.child.wait();
+        let ended = self.child.wait();
+        // What it could not do, it has told itself, unless it was killed.
+        let was_killed = ended.is_ok_and(|status| status.code().is_none());
+        if was_killed
+            && !self.leaves
+            && let Err(why) = remove(&self.directory)
+        {
+            eprintln!("{}: {why}", crate::program());
+        }
     }
+}
+
+/// Removes what is left in `parent` of installations whose processes were all killed.
+///
+/// # Errors
+/// If `parent` cannot be read, and why something cannot be removed.
+pub fn remove_left(parent: &Path) -> Result<(), String> {
+    let entries = parent.read_dir();
+    let entries = entries.map_err(|error| cannot("read", parent, &error))?;
+    for entry in entries.flatten() {
+        let path = entry.path();
+        let is_draft = entry.file_name().as_encoded_bytes().starts_with(b".");
+        if is_draft || !path.is_dir() {
+            continue;
+        }
+        if let Ok(_locked) = lock(&path, FlockOperation::NonBlockingLockExclusive) {
+            remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Locks a directory until what is returned is dropped.
+fn lock(directory: &Path, how: FlockOperation) -> io::Result<File> {
+    let opened = File::open(directory)?;
+    flock(&opened, how)?;
+    Ok(opened)
+}
+
+/// Ends the VM of an installation, and removes the directory.
+fn remove(directory: &Path) -> Result<(), String> {
+    let configuration = directory.join(CONFIGURATION);
+    // Without a configuration, there never was a monitor.
+    let config = Config::load(&configuration).ok();
+    let vm = config.as_ref().and_then(|config| config.vm_names().next());
+    if let Some(vm) = vm {
+        // Its files are not to be removed while it runs.
+        let ended = end_monitor(&configuration, vm);
+        ended.map_err(|why| format!("its monitor does not end: {why}"))?;
+        remove_group(&configuration, vm);
+    }
+    fs::remove_dir_all(directory).map_err(|error| cannot("remove", directory, &error))
 }
 
 /// Whether this process is a keeper.
@@ -162,20 +223,17 @@ fn keep() -> Result<(), String> {
         args.next().unwrap_or_default(),
     );
     let vm = VmName::try_from(&*name.to_string_lossy()).map_err(|error| error.to_string())?;
-    let made = Path::new(&parent).canonicalize().and_then(|parent| {
-        let prefix = format!("{}-{vm}-", crate::program());
-        tempfile::Builder::new().prefix(&prefix).tempdir_in(parent)
-    });
-    let directory = match made {
-        Ok(directory) => directory,
+    let (directory, _lock) = match make(Path::new(&parent), &vm) {
+        Ok(made) => made,
         Err(error) => {
             let parent = Path::new(&parent).display();
             let why = format!("cannot make a temporary directory in {parent}: {error}");
             return say(&Err(why));
         }
     };
-    say(&Ok(directory.path().display().to_string()))?;
-    let configuration = directory.path().join(CONFIGURATION);
+    // If the program has gone, its input ends at once.
+    let _ = say(&Ok(directory.display().to_string()));
+    let configuration = directory.join(CONFIGURATION);
     let mut leaves = false;
     for order in io::stdin().lines() {
         let done = match order.as_deref() {
@@ -190,22 +248,30 @@ fn keep() -> Result<(), String> {
         // If the program has gone, the next line is the end.
         let _ = say(&done.map(|()| DONE.to_owned()));
     }
-    if let Err(why) = end_monitor(&configuration, &vm) {
-        // Its files are not to be removed while it runs.
-        let kept = directory.keep();
-        return Err(format!(
-            "{}: its monitor does not end: {why}",
-            kept.display()
-        ));
-    }
-    if leaves {
-        let _ = directory.keep();
-        return Ok(());
-    }
-    remove_group(&configuration, &vm);
-    let path = directory.path().display().to_string();
-    let removed = directory.close();
-    removed.map_err(|error| format!("cannot remove {path}: {error}"))
+    let ended = match leaves {
+        true => end_monitor(&configuration, &vm),
+        false => remove(&directory),
+    };
+    ended.map_err(|why| format!("{}: {why}", directory.display()))
+}
+
+/// Makes a directory, which is locked before it has its name: so nobody takes it for one that is left.
+fn make(parent: &Path, vm: &VmName) -> io::Result<(PathBuf, File)> {
+    let parent = parent.canonicalize()?;
+    let draft = tempfile::Builder::new().prefix(".").tempdir_in(&parent)?;
+    let locked = lock(draft.path(), FlockOperation::LockShared)?;
+    let random = draft.path().file_name().unwrap_or_default();
+    let random = random.to_string_lossy();
+    let name = format!(
+        "{}-{vm}-{}",
+        crate::program(),
+        random.trim_start_matches('.')
+    );
+    let directory = parent.join(name);
+    fs::rename(draft.path(), &directory)?;
+    // It is no longer at that place.
+    let _ = draft.keep();
+    Ok((directory, locked))
 }
 
 fn say(answer: &Result<String, String>) -> Result<(), String> {
