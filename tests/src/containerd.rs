@@ -19,6 +19,9 @@ const CONTAINERD: (&str, &str) = ("/usr/bin/containerd", "containerd");
 const NETWORKS: (&str, &str) = ("/usr/lib/cni/bridge", "containernetworking-plugins");
 const GRPC: (&str, &str) = ("/usr/lib/python3/dist-packages/grpc", "python3-grpcio");
 
+/// How many lines of its log are shown if a test fails.
+const LAST: usize = 30;
+
 /// Whether it has the interface of Kubernetes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -327,6 +330,13 @@ fn pods(directory: &Path) -> String {
 
 impl Drop for Engine {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = fs::read_to_string(self.world.path().join("containerd.log"));
+            let log = log.unwrap_or_default();
+            let last: Vec<&str> = log.lines().rev().take(LAST).collect();
+            eprintln!("---- containerd, its last lines");
+            last.iter().rev().for_each(|line| eprintln!("{line}"));
+        }
         if let Some(mut containerd) = self.containerd.take() {
             let _ = containerd.kill();
             let _ = containerd.wait();

@@ -2,12 +2,16 @@
 //! mounts and its directory are gone; unless the process that sees to that was killed as well.
 
 use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Command, ExitCode, Stdio};
 use std::time::SystemTime;
 
 use anyhow::Context as _;
 use containerd_shim_protos::api::DeleteResponse;
 use containerd_shim_protos::protobuf::well_known_types::timestamp::Timestamp;
 use containerd_shim_protos::protobuf::{Message as _, MessageField};
+use monitors::keeper;
 
 use crate::address;
 use crate::options::Options;
@@ -23,8 +27,8 @@ pub(crate) fn delete(options: &Options) -> anyhow::Result<()> {
     if std::os::unix::net::UnixStream::connect(&socket).is_err() {
         let _ = std::fs::remove_file(&socket);
     }
-    if let Err(why) = vm::remove_left(&options.bundle) {
-        eprintln!("{why:#}");
+    if let Some(directory) = vm::directory_of(&options.bundle) {
+        clear(&directory);
     }
     let answer = DeleteResponse {
         exit_status: KILLED,
@@ -37,6 +41,41 @@ pub(crate) fn delete(options: &Options) -> anyhow::Result<()> {
     std::io::stdout()
         .write_all(&bytes)
         .context("cannot tell the answer")
+}
+
+/// The argument of the process that removes what the other processes of a pod have left when they were killed; a
+/// directory follows.
+const ARGUMENT: &str = "--clear";
+
+/// Begins that process. containerd does not wait for it, and does not end it when it takes long.
+fn clear(directory: &Path) {
+    let begun = Command::new("/proc/self/exe")
+        .arg(ARGUMENT)
+        .arg(directory)
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn();
+    if let Err(error) = begun {
+        eprintln!("cannot remove {}: {error}", directory.display());
+    }
+}
+
+/// Whether this process is that one.
+pub(crate) fn is_clearer() -> bool {
+    std::env::args_os()
+        .nth(1)
+        .is_some_and(|word| word == ARGUMENT)
+}
+
+/// The main function of that process.
+pub(crate) fn main() -> ExitCode {
+    let directory = std::env::args_os().nth(2).unwrap_or_default();
+    match keeper::clear(Path::new(&directory)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
 }
 
 /// A time as containerd has it.

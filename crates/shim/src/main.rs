@@ -40,6 +40,9 @@ fn main() -> ExitCode {
     if holder::is_holder() {
         return holder::main();
     }
+    if exit::is_clearer() {
+        return exit::main();
+    }
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,7 +1,6 @@
 //! The VM of a pod: a temporary one, without a disk of its own. Each container has one (the server of a pod).
 
 use std::fs;
-use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,8 +20,8 @@ use crate::volumes::Volumes;
 
 /// The disks of a VM: `ubd1` is the first one of a container, as a guest takes `ubd0` for its root.
 const DISKS: std::ops::RangeInclusive<u8> = 1..=15;
-/// The file of the bundle with which a pod begins that says where its VM is.
-const VMS: &str = "vms";
+/// The file of the bundle with which a pod begins that names the directory of its VM.
+const DIRECTORY: &str = "vm";
 /// How long the monitor may take for an answer.
 const ANSWER: Duration = Duration::from_secs(60);
 /// How long the guest may take to boot, in milliseconds.
@@ -55,15 +54,11 @@ impl Installation {
     }
 }
 
-/// Removes what is left of VMs, where that of this bundle was.
-pub(crate) fn remove_left(bundle: &Path) -> anyhow::Result<()> {
-    let path = bundle.join(VMS);
-    match fs::read_to_string(&path) {
-        Ok(vms) => keeper::remove_left(Path::new(&vms)).map_err(anyhow::Error::msg),
-        // It has had no VM.
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
-    }
+/// The directory of the VM of the pod that began with this bundle, if it had one.
+pub(crate) fn directory_of(bundle: &Path) -> Option<PathBuf> {
+    fs::read_to_string(bundle.join(DIRECTORY))
+        .ok()
+        .map(PathBuf::from)
 }
 
 impl Vm {
@@ -87,13 +82,11 @@ impl Vm {
         if let Err(why) = keeper::remove_left(&vms) {
             eprintln!("{why}");
         }
-        let noted = fs::write(
-            bundle.directory.join(VMS),
-            vms.as_os_str().as_encoded_bytes(),
-        );
-        noted.context("cannot write into the bundle")?;
         let lines = settings.lines() + &own_lines();
         let mut temporary = Temporary::begin(&vms, pods::VM, &lines).map_err(anyhow::Error::msg)?;
+        let directory = temporary.directory().as_os_str().as_encoded_bytes();
+        let noted = fs::write(bundle.directory.join(DIRECTORY), directory);
+        noted.context("cannot write into the bundle")?;
         temporary.start_monitor().map_err(anyhow::Error::msg)?;
         let furnished = temporary.put_kernel(&program, &libraries);
         furnished.map_err(anyhow::Error::msg)?;

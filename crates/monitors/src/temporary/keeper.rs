@@ -169,6 +169,18 @@ pub fn remove_left(parent: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// Waits until the processes of an installation have gone, and removes what they have left of it.
+///
+/// # Errors
+/// Why it cannot be removed.
+pub fn clear(directory: &Path) -> Result<(), String> {
+    match lock(directory, FlockOperation::LockExclusive) {
+        Ok(_locked) => remove(directory),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(cannot("lock", directory, &error)),
+    }
+}
+
 /// Locks a directory until what is returned is dropped.
 fn lock(directory: &Path, how: FlockOperation) -> io::Result<File> {
     let opened = File::open(directory)?;
@@ -188,7 +200,13 @@ fn remove(directory: &Path) -> Result<(), String> {
         ended.map_err(|why| format!("its monitor does not end: {why}"))?;
         remove_group(&configuration, vm);
     }
-    fs::remove_dir_all(directory).map_err(|error| cannot("remove", directory, &error))
+    match fs::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(cannot("remove", directory, &error))
+        }
+        // Somebody else has been sooner.
+        _ => Ok(()),
+    }
 }
 
 /// Whether this process is a keeper.
