@@ -1,13 +1,11 @@
 //! Starting monitors, also those of VMs that have outlived theirs (umladmin, and the other programs that make VMs).
 
-use std::io;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use config::{Config, VmName};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::{survivor, wait};
 
@@ -53,7 +51,7 @@ pub fn start_monitor(
         .stdin(Stdio::null())
         .spawn()
         .map_err(|e| format!("cannot run {}: {e}", program.display()))?;
-    match wait_for(&mut child, READY) {
+    match wait::child(&mut child, READY) {
         Ok(Some(status)) if status.success() => Ok(()),
         Ok(Some(status)) => Err(format!("its monitor did not start ({status})")),
         Ok(None) => {
@@ -83,41 +81,4 @@ pub fn adopt(config: &Config, vm: &VmName) -> Result<bool, String> {
                 "it has outlived its monitor: {why}; 'kill -9 {pid}' ends it without a shutdown"
             )
         })
-}
-
-/// Waits for a process to end; None if it takes longer.
-fn wait_for(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
-    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
-    let pid = pid.ok_or_else(|| io::Error::other("no process ID"))?;
-    let Ok(fd) = pidfd_open(pid, PidfdFlags::empty()) else {
-        // A monitor that cannot have one ends at once, and says so.
-        return child.wait().map(Some);
-    };
-    match wait::readable(&fd, Instant::now() + limit, &|| true)? {
-        true => child.wait().map(Some),
-        false => Ok(None),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn shell(script: &str, limit: Duration) -> Option<ExitStatus> {
-        let mut child = Command::new("/bin/sh")
-            .args(["-c", script])
-            .spawn()
-            .unwrap();
-        let status = wait_for(&mut child, limit).unwrap();
-        child.kill().unwrap();
-        child.wait().unwrap();
-        status
-    }
-
-    #[test]
-    fn a_program_is_waited_for_so_long_and_no_longer() {
-        let soon = Duration::from_secs(60);
-        assert_eq!(shell("exit 7", soon).unwrap().code(), Some(7));
-        assert_eq!(shell("exec sleep 600", Duration::from_millis(10)), None);
-    }
 }

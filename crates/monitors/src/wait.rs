@@ -1,12 +1,14 @@
-//! Waiting for a file descriptor, with a deadline and until the wait is cancelled (umladmin, and the other programs
-//! that make VMs).
+//! Waiting for a file descriptor or a process, with a deadline and until the wait is cancelled (umladmin, and the other
+//! programs that make VMs).
 
 use std::io;
 use std::os::fd::AsFd;
+use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 /// How often a wait checks whether to go on.
 const LOOK: Duration = Duration::from_millis(250);
@@ -31,12 +33,48 @@ pub fn readable(fd: impl AsFd, until: Instant, go_on: &dyn Fn() -> bool) -> io::
     }
 }
 
+/// Waits for a process to end; None if it takes longer.
+///
+/// # Errors
+/// If it cannot be waited for.
+pub fn child(child: &mut Child, limit: Duration) -> io::Result<Option<ExitStatus>> {
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| io::Error::other("no process ID"))?;
+    let Ok(fd) = pidfd_open(pid, PidfdFlags::empty()) else {
+        // What a monitor is started with cannot be had without it: it ends at once, and says so.
+        return child.wait().map(Some);
+    };
+    match readable(&fd, Instant::now() + limit, &|| true)? {
+        true => child.wait().map(Some),
+        false => Ok(None),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::cell::Cell;
     use std::io::Write as _;
     use std::os::unix::net::UnixStream;
+    use std::process::Command;
+
+    fn shell(script: &str, limit: Duration) -> Option<ExitStatus> {
+        let mut shell = Command::new("/bin/sh")
+            .args(["-c", script])
+            .spawn()
+            .unwrap();
+        let status = child(&mut shell, limit).unwrap();
+        shell.kill().unwrap();
+        shell.wait().unwrap();
+        status
+    }
+
+    #[test]
+    fn a_program_is_waited_for_so_long_and_no_longer() {
+        let soon = Duration::from_secs(60);
+        assert_eq!(shell("exit 7", soon).unwrap().code(), Some(7));
+        assert_eq!(shell("exec sleep 600", Duration::from_millis(10)), None);
+    }
 
     #[test]
     fn a_wait_ends_in_time() {

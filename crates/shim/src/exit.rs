@@ -2,8 +2,9 @@
 //! mounts and its directory are gone; unless the process that sees to that was killed as well.
 
 use std::io::Write as _;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::SystemTime;
 
@@ -24,11 +25,9 @@ pub(crate) const KILLED: u32 = 128 + 9;
 pub(crate) fn delete(options: &Options) -> anyhow::Result<()> {
     // Members of a pod have that of the pod, which goes with the pod.
     let socket = address::of(options, &options.id);
-    if std::os::unix::net::UnixStream::connect(&socket).is_err() {
-        let _ = std::fs::remove_file(&socket);
-    }
+    remove_socket(&socket);
     if let Some(directory) = vm::directory_of(&options.bundle) {
-        clear(&directory);
+        clear(&directory, &socket);
     }
     let answer = DeleteResponse {
         exit_status: KILLED,
@@ -43,15 +42,22 @@ pub(crate) fn delete(options: &Options) -> anyhow::Result<()> {
         .context("cannot tell the answer")
 }
 
-/// The argument of the process that removes what the other processes of a pod have left when they were killed; a
-/// directory follows.
+/// Removes a socket at which nobody listens.
+fn remove_socket(socket: &Path) {
+    if UnixStream::connect(socket).is_err() {
+        let _ = std::fs::remove_file(socket);
+    }
+}
+
+/// The argument of the process that removes what the other processes of a pod have left when they were killed; its
+/// directory and its socket follow.
 const ARGUMENT: &str = "--clear";
 
 /// Begins that process. containerd does not wait for it, and does not end it when it takes long.
-fn clear(directory: &Path) {
+fn clear(directory: &Path, socket: &Path) {
     let begun = Command::new("/proc/self/exe")
         .arg(ARGUMENT)
-        .arg(directory)
+        .args([directory, socket])
         .process_group(0)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -71,8 +77,12 @@ pub(crate) fn is_clearer() -> bool {
 
 /// The main function of that process.
 pub(crate) fn main() -> ExitCode {
-    let directory = std::env::args_os().nth(2).unwrap_or_default();
-    match keeper::clear(Path::new(&directory)) {
+    let mut paths = std::env::args_os().skip(2).map(PathBuf::from);
+    let (directory, socket) = (paths.next(), paths.next());
+    let cleared = keeper::clear(&directory.unwrap_or_default());
+    // By now nobody listens at it, if it was not gone at once.
+    remove_socket(&socket.unwrap_or_default());
+    match cleared {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,
     }

@@ -10,6 +10,7 @@ mod container;
 mod events;
 mod exit;
 mod holder;
+mod hooks;
 mod image;
 mod io;
 mod network;

@@ -18,6 +18,7 @@ use crate::container::{self, Container, Exec, Task};
 use crate::events::Events;
 use crate::exit::timestamp;
 use crate::holder::Holder;
+use crate::hooks;
 use crate::image;
 use crate::io::Streams;
 use crate::network;
@@ -122,6 +123,7 @@ impl Pod {
                 return Err(Refusal::Failed(anyhow!(why)));
             };
             state.holder = Some(Holder::begin(network.as_deref())?);
+            hooks::run(&bundle, id, state.pid())?;
             let installation = Installation::read(configuration(wanted).as_deref())?;
             let name = bundle.pod_name();
             let name = name.unwrap_or_else(|| format!("{}/{id}", self.events.namespace()));

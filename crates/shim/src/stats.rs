@@ -67,8 +67,16 @@ fn second(usage: &Usage) -> v2::Metrics {
     }
 }
 
+/// Docker reads fields of all of these messages, and dies if one of them is missing.
 fn first(usage: &Usage) -> v1::Metrics {
     let [all, user, system] = usage.cpu_us.map(|time| time * 1000);
+    let [periods, throttled_periods, throttled_us] = usage.throttled;
+    let [read, written] = usage.io;
+    let bytes = |op: &str, value| v1::BlkIOEntry {
+        op: op.into(),
+        value,
+        ..v1::BlkIOEntry::default()
+    };
     v1::Metrics {
         pids: MessageField::some(v1::PidsStat {
             current: usage.processes,
@@ -82,6 +90,12 @@ fn first(usage: &Usage) -> v1::Metrics {
                 user,
                 ..v1::CPUUsage::default()
             }),
+            throttling: MessageField::some(v1::Throttle {
+                periods,
+                throttled_periods,
+                throttled_time: throttled_us * 1000,
+                ..v1::Throttle::default()
+            }),
             ..v1::CPUStat::default()
         }),
         memory: MessageField::some(v1::MemoryStat {
@@ -90,8 +104,15 @@ fn first(usage: &Usage) -> v1::Metrics {
                 usage: usage.memory,
                 ..v1::MemoryEntry::default()
             }),
+            swap: MessageField::some(v1::MemoryEntry::default()),
+            kernel: MessageField::some(v1::MemoryEntry::default()),
+            kernel_tcp: MessageField::some(v1::MemoryEntry::default()),
             total_inactive_file: usage.inactive_file,
             ..v1::MemoryStat::default()
+        }),
+        blkio: MessageField::some(v1::BlkIOStat {
+            io_service_bytes_recursive: vec![bytes("Read", read), bytes("Write", written)],
+            ..v1::BlkIOStat::default()
         }),
         ..v1::Metrics::default()
     }
