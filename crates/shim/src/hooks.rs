@@ -1,5 +1,5 @@
-//! Programs of the engine that `config.json` names, executed on the host before a VM starts (the server of a pod). Docker
-//! before 28 gives a network namespace its interfaces so.
+//! Programs of the engine that `config.json` names, executed on the host before a VM starts (the server of a pod).
+//! Docker before 28 gives a network namespace its interfaces so.
 
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
