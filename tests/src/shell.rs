@@ -1,6 +1,11 @@
 //! A shell in the small guest, on con1 (the end-to-end tests).
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use crate::{Console, Vm};
+
+/// The number of the next line of any shell: what was said on a console before is shown again to who connects.
+static NEXT: AtomicU32 = AtomicU32::new(1);
 
 /// A shell in the guest, which has said what it was told to before it is told the next thing.
 pub struct Shell(Console, u32);
@@ -23,7 +28,7 @@ impl Shell {
 
     /// Types a line. What shows that it is done is not in the echo of what is typed.
     pub fn begin(&mut self, line: &str) {
-        self.1 += 1;
+        self.1 = NEXT.fetch_add(1, Ordering::Relaxed);
         self.0
             .send(&format!("{line}; echo \"<\"$?.{}\">\"\n", self.1));
     }
