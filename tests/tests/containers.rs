@@ -47,10 +47,9 @@ impl<'w> Guest<'w> {
         Guest { vm, client }
     }
 
-    fn begin(&self, command: &Command) -> Run {
-        let monitor = self.client.connect().unwrap().monitor;
+    fn begin(&self, command: &Command) -> Run<'_> {
         Run {
-            running: Running::begin(monitor, command, 60_000).unwrap(),
+            running: Running::begin(&self.client, command.clone(), 60_000).unwrap(),
             output: String::new(),
             is_begun: false,
             out_of_memory: 0,
@@ -87,18 +86,19 @@ impl<'w> Guest<'w> {
 }
 
 /// A command that runs.
-struct Run {
-    running: Running,
+struct Run<'c> {
+    running: Running<'c>,
     output: String,
     is_begun: bool,
     out_of_memory: u32,
     ended: Option<Ending>,
 }
 
-impl Run {
+impl Run<'_> {
     fn step(&mut self) -> Result<(), String> {
         self.running.send().unwrap();
-        let mut one = [PollFd::new(self.running.connection(), PollFlags::IN)];
+        let connection = self.running.connection().unwrap();
+        let mut one = [PollFd::new(connection, PollFlags::IN)];
         let limit = Timespec {
             tv_sec: PATIENCE.as_secs().cast_signed(),
             tv_nsec: 0,
@@ -495,8 +495,9 @@ fn a_guest_without_a_disk_of_its_own_has_containers() {
     let vm = vm.disk(1, root_disk(&world)).monitor();
     fs::copy(world.path().join("initrd"), vm.file("jail/shared/initrd")).unwrap();
     let guest = Guest::new(&world, vm);
-    let script = "cd /; ls -d /init /sbin/init ../../sbin; grep -c . /proc/mounts; ls /proc/1/root | \
-                  grep -c init";
+    // Both outputs in one pipe, which keeps their order.
+    let script = "cd /; ls -d /init /sbin/init ../../sbin 2>&1; grep -c . /proc/mounts; \
+                  ls /proc/1/root | grep -c init";
     let mut wanted = container("one");
     wanted.rights.capabilities.bounding = u64::MAX;
     wanted.rights.capabilities.permitted = (1 << 40) - 1;

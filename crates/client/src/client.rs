@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cli::{Exit, Failure};
 use config::{Config, Overview, VmName};
@@ -23,6 +23,9 @@ use crate::outage::Outage;
 use crate::stream::{Connection, Monitor, Stream};
 use crate::target::Target;
 
+/// How soon it is tried again to reach a monitor that is absent.
+const AGAIN: Duration = Duration::from_millis(10);
+
 /// A VM, on this host or another one, and the connection to its monitor as soon as there is one.
 ///
 /// Nothing is connected before the first call, and a call after a lost connection connects anew. On another host a
@@ -33,6 +36,7 @@ pub struct Client {
     address: Address,
     /// How long an answer may take; None is forever.
     limit: Option<Duration>,
+    absence: Duration,
     connection: Option<Connection>,
 }
 
@@ -85,6 +89,7 @@ impl Client {
             vm,
             address,
             limit: None,
+            absence: Duration::ZERO,
             connection: None,
         }
     }
@@ -94,6 +99,13 @@ impl Client {
     #[must_use]
     pub fn with_limit(mut self, limit: Duration) -> Client {
         self.limit = Some(limit);
+        self
+    }
+
+    /// A monitor that cannot be reached is waited for at most so long: another one may be about to replace it.
+    #[must_use]
+    pub fn with_absence(mut self, limit: Duration) -> Client {
+        self.absence = limit;
         self
     }
 
@@ -355,10 +367,19 @@ impl Client {
     /// If the monitor cannot be reached, or the password is not right. Each step may take as long as [`LIMIT`].
     pub fn connect(&self) -> Result<Connection, Failure> {
         let limit = self.limit.map_or(LIMIT, |limit| limit.min(LIMIT));
-        self.prepared(match &self.address {
-            Address::Near(near) => near.connect(limit),
-            Address::Far(far) => far.connect(limit),
-        }?)
+        let until = Instant::now() + self.absence;
+        loop {
+            let connected = match &self.address {
+                Address::Near(near) => near.connect(limit),
+                Address::Far(far) => far.connect(limit),
+            };
+            match connected {
+                Err(absent) if absent.exit == Exit::NotRunning && Instant::now() < until => {
+                    std::thread::sleep(AGAIN);
+                }
+                connected => return self.prepared(connected?),
+            }
+        }
     }
 
     /// The connection, on which answers have the time limit of this client.

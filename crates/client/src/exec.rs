@@ -10,9 +10,10 @@ use nix::sys::signal::Signal;
 use rustix::stdio::{stdin, stdout};
 use rustix::termios::isatty;
 
+use crate::call::tell;
+use crate::client::Client;
 use crate::guest::{Event, PATIENCE_MS, Running};
 use crate::signals::Signals;
-use crate::stream::Monitor;
 use crate::terminal::{self, RawTerminal};
 use crate::waiting::{self, Came};
 
@@ -37,12 +38,12 @@ pub enum End {
 }
 
 /// Runs a command: these words, with these variables (`NAME=VALUE`) in addition. Waits for a guest that is booting. At
-/// `until` the command is given up.
+/// `until` the command is given up. It goes on if another monitor takes the VM over, which the user is told.
 ///
 /// # Errors
 /// If there is no helper in the guest, or the connection breaks.
 pub fn run(
-    monitor: Monitor,
+    client: &Client,
     words: Vec<Vec<u8>>,
     mut environment: Vec<Vec<u8>>,
     until: Option<Instant>,
@@ -60,14 +61,15 @@ pub fn run(
         u32::try_from(left.as_millis()).unwrap_or(PATIENCE_MS)
     });
     let mut session = Session {
-        running: Running::begin(monitor, &command, left.min(PATIENCE_MS))?,
+        running: Running::begin(client, command, left.min(PATIENCE_MS))?,
+        terminal: size.is_some(),
         out: Output::stdout(),
         has_input: true,
         signals: 0,
     };
     let signals = Signals::hold()?;
     let raw = size.map(|_| RawTerminal::enter()).transpose()?;
-    let ended = session.run(&signals, size.is_some(), until);
+    let ended = session.run(&signals, until);
     drop(raw);
     drop(signals);
     ended
@@ -85,8 +87,10 @@ fn left(until: Option<Instant>) -> Option<std::time::Duration> {
     until.map(|until| until.saturating_duration_since(Instant::now()))
 }
 
-struct Session {
-    running: Running,
+struct Session<'a> {
+    running: Running<'a>,
+    /// The command is in a terminal, and ours is raw.
+    terminal: bool,
     out: Output,
     /// Stdin has not ended.
     has_input: bool,
@@ -94,21 +98,20 @@ struct Session {
     signals: u32,
 }
 
-impl Session {
-    fn run(
-        &mut self,
-        signals: &Signals,
-        terminal: bool,
-        until: Option<Instant>,
-    ) -> Result<End, Failure> {
+impl Session<'_> {
+    fn run(&mut self, signals: &Signals, until: Option<Instant>) -> Result<End, Failure> {
         loop {
             let left = left(until);
             if left.is_some_and(|left| left.is_zero()) {
                 return Ok(End::Late);
             }
             self.running.send()?;
+            if let Some(note) = self.running.take_note() {
+                self.tell(&note);
+            }
             let listening = self.has_input && self.running.takes_input();
-            let came = Came::wait(self.running.connection(), signals, listening, left)?;
+            let waits = left.into_iter().chain(self.running.waits()).min();
+            let came = Came::wait(self.running.connection(), signals, listening, waits)?;
             if came.answer {
                 for event in self.running.heard()? {
                     if let Some(end) = self.take(event)? {
@@ -117,7 +120,7 @@ impl Session {
                 }
             }
             match came.signal.then(|| signals.next()).flatten() {
-                Some(Signal::SIGWINCH) if terminal => {
+                Some(Signal::SIGWINCH) if self.terminal => {
                     if let Some(size) = terminal_size() {
                         self.running.resize(size);
                     }
@@ -132,6 +135,14 @@ impl Session {
             if came.input {
                 self.read()?;
             }
+        }
+    }
+
+    /// Tells the user something of the connection.
+    fn tell(&self, note: &str) {
+        match self.terminal {
+            true => eprint!("\r\n[{note}]\r\n"),
+            false => tell(note),
         }
     }
 

@@ -7,9 +7,10 @@ use cli::{Exit, Failure};
 use guest_line::{Command, Ending};
 use nix::sys::signal::Signal;
 
+use crate::call::tell;
+use crate::client::Client;
 use crate::guest::{Event, PATIENCE_MS, Running};
 use crate::signals::Signals;
-use crate::stream::Monitor;
 use crate::waiting::Came;
 
 /// How much of its error output is kept.
@@ -19,8 +20,8 @@ const SAID: usize = 16 << 10;
 const PART: usize = 16 << 10;
 
 /// A command that runs. If this is dropped, the command is hung up. Signals are held as long.
-pub struct Pipe {
-    running: Running,
+pub struct Pipe<'a> {
+    running: Running<'a>,
     signals: Signals,
     /// Output that was not read yet, and how much of the first part was.
     output: VecDeque<Vec<u8>>,
@@ -47,17 +48,17 @@ pub enum End {
     Signal(Signal),
 }
 
-impl Pipe {
+impl<'a> Pipe<'a> {
     /// Begins a command. Waits for a guest that is booting.
     ///
     /// # Errors
     /// If there is no helper in the guest.
-    pub fn begin(monitor: Monitor, words: Vec<Vec<u8>>) -> Result<Pipe, Failure> {
+    pub fn begin(client: &'a Client, words: Vec<Vec<u8>>) -> Result<Pipe<'a>, Failure> {
         let command = Command {
             words,
             ..Command::default()
         };
-        let running = Running::begin(monitor, &command, PATIENCE_MS)?;
+        let running = Running::begin(client, command, PATIENCE_MS)?;
         Ok(Pipe {
             running,
             signals: Signals::hold()?,
@@ -130,7 +131,11 @@ impl Pipe {
 
     fn turn(&mut self) -> Result<(), Stopped> {
         self.running.send().map_err(Stopped::Failed)?;
-        let came = Came::wait(self.running.connection(), &self.signals, false, None);
+        if let Some(note) = self.running.take_note() {
+            tell(&note);
+        }
+        let waits = self.running.waits();
+        let came = Came::wait(self.running.connection(), &self.signals, false, waits);
         let came = came.map_err(Stopped::Failed)?;
         if came.signal {
             match self.signals.next() {
@@ -157,7 +162,7 @@ impl Pipe {
     }
 }
 
-impl Read for Pipe {
+impl Read for Pipe<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             let Some(part) = self.output.front() else {
@@ -178,7 +183,7 @@ impl Read for Pipe {
     }
 }
 
-impl Write for Pipe {
+impl Write for Pipe<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         while !self.running.takes_input() && self.ended.is_none() {
             self.wait()?;

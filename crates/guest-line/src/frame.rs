@@ -7,7 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 /// The version of everything that is said on the line. A helper of another version is told from one that is missing.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 
 /// How many bytes a piece of a stream has at most.
 pub const MAX_PIECE: usize = 2048;

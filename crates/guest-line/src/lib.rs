@@ -12,6 +12,7 @@
 
 mod container;
 mod copy;
+mod count;
 mod frame;
 mod message;
 mod network;
@@ -22,9 +23,10 @@ pub use container::{
     Action, Capabilities, Container, Limits, Mount, Place, Rights, Source, Usage, is_container_id,
 };
 pub use copy::{RECEIVE, SEND, receiving, sending};
+pub use count::{Heard, Said};
 pub use frame::{Decoder, Disturbed, Encoder, Frame, MAX_PIECE, TELL_READ, UNREAD, VERSION};
 pub use message::{
-    CHUNK, Command, Ending, MAX_COMMAND, Nonsense, Size, TELL, ToGuest, ToHost, WINDOW, cost,
+    CHUNK, Command, Ending, Key, MAX_COMMAND, Nonsense, Size, ToGuest, ToHost, WINDOW, cost,
     decode, encode,
 };
 pub use network::{Interface, MAX_INTERFACE, Prefix, Route, interface_argument, interfaces_in};

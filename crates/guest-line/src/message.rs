@@ -11,7 +11,7 @@ pub const WINDOW: u32 = 32 << 10;
 
 /// The receiver tells what it has passed on when it is so much: a message for each piece would take longer than the
 /// piece.
-pub const TELL: u32 = WINDOW / 4;
+pub(crate) const TELL: u32 = WINDOW / 4;
 
 /// What a message with so many bytes of input or output counts for: many short ones need memory, too.
 pub fn cost(bytes: usize) -> u32 {
@@ -33,6 +33,9 @@ pub struct Size {
     pub columns: u16,
 }
 
+/// What a client knows its command by: random, so that no other client goes on with it.
+pub type Key = [u8; 16];
+
 /// A command, and what it runs in.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Command {
@@ -48,6 +51,8 @@ pub struct Command {
     pub terminal: Option<Size>,
     /// What it runs in. In a container, `user` means nothing.
     pub place: Place,
+    /// Its client can go on with it by this.
+    pub key: Key,
 }
 
 /// What a client says.
@@ -61,8 +66,8 @@ pub enum ToGuest {
     Input(Vec<u8>),
     /// There is no more input.
     EndOfInput,
-    /// So much output was passed on, counted with [`cost`].
-    Taken(u32),
+    /// What the client has passed on so far of what the helper said. This counts for nothing; see [`crate::Heard`].
+    Taken(u64),
     /// A signal for the command, with its number on Linux.
     Signal(i32),
     /// The terminal has this size now.
@@ -75,6 +80,16 @@ pub enum ToGuest {
     DropCaches,
     /// Do something with the container of this identifier.
     Container(String, Action),
+    /// Go on with a command that began on a line before this one. It is the first message of its stream, and counts for
+    /// nothing.
+    Resume {
+        /// That of the command.
+        key: Key,
+        /// What the client has heard so far.
+        heard: u64,
+        /// What it has passed on.
+        taken: u64,
+    },
 }
 
 /// What the helper says.
@@ -84,9 +99,9 @@ pub enum ToHost {
     Output(Vec<u8>),
     /// What it wrote to its standard error output.
     Error(Vec<u8>),
-    /// So much input was taken, counted with [`cost`].
-    Taken(u32),
-    /// The command has ended. It is the last message.
+    /// What the helper has passed on so far of what the client said. This counts for nothing.
+    Taken(u64),
+    /// The command has ended. It is the last message; the client ends the stream when it has heard it.
     Ended(Ending),
     /// What was asked for is done.
     Done,
@@ -98,6 +113,13 @@ pub enum ToHost {
     Usage(Usage),
     /// A process of the container, whose first command this is, was killed because the memory was used up.
     OutOfMemory,
+    /// The command goes on. Input follows what was heard. This counts for nothing.
+    Resumed {
+        /// What the helper has heard so far.
+        heard: u64,
+        /// What it has passed on.
+        taken: u64,
+    },
 }
 
 /// How a command ended.

@@ -91,12 +91,12 @@ pub(crate) fn command(spec: &Spec, place: Place, terminal: bool) -> Command {
         words: bytes(spec.args()),
         environment: bytes(spec.env()),
         directory: Some(spec.cwd().as_os_str().as_encoded_bytes().to_vec()),
-        user: None,
         terminal: terminal.then(|| Size {
             rows: size.map_or(24, |size| side(size.height())),
             columns: size.map_or(80, |size| side(size.width())),
         }),
         place,
+        ..Command::default()
     }
 }
 

@@ -11,6 +11,7 @@ use containerd_shim_protos::events::task as event;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::protobuf::{Message as _, MessageField};
 use guest_line::{Action, Limits, Place, Usage, is_container_id};
+use rpc_xdr::umlmonctrl::VmWaitArgs;
 use tokio::sync::Notify;
 
 use crate::bundle::{Bundle, Kind};
@@ -236,7 +237,7 @@ impl Pod {
                 Happened::Ended(exit) => pod.ended(&id, &exec, exit),
             }
         };
-        let process = Process::begin(vm.monitor()?, &command, &task.streams, tell)?;
+        let process = Process::begin(vm.watcher(), command, &task.streams, tell)?;
         Ok(Some(process))
     }
 
@@ -273,9 +274,10 @@ impl Pod {
     fn watch(self: &Arc<Self>, state: &mut State) -> Result<()> {
         let mut client = state.vm()?.watcher();
         let pod = Arc::downgrade(self);
+        let args = VmWaitArgs { seconds: 3600 };
         let watch = move || {
             let why = loop {
-                match client.wait(3600) {
+                match client.ask(|monitor| Ok(monitor.vm_wait(&args)?.into_result())) {
                     Ok(waited) if waited.inactive => {
                         break client::words::how_ended(&waited.last_end);
                     }

@@ -8,10 +8,10 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, anyhow};
 use cli::Failure;
-use client::Monitor;
-use client::guest::{Event, Running};
+use client::Client;
+use client::guest::{AGAIN_MS, Event, Running};
 use guest_line::{Command, Size};
-use rustix::event::{PollFd, PollFlags, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use crate::exit::KILLED;
@@ -61,13 +61,11 @@ pub(crate) struct Process {
 impl Process {
     /// Begins it, and waits until its program executes. What happens to it is told by a thread.
     pub(crate) fn begin(
-        monitor: Monitor,
-        command: &Command,
+        client: Client,
+        command: Command,
         streams: &Streams,
         tell: impl Fn(Happened) + Send + 'static,
     ) -> anyhow::Result<Process> {
-        let running =
-            Running::begin(monitor, command, 0).map_err(|failure| anyhow!("{failure}"))?;
         let (orders, ordered) = channel();
         let (wake, woken) = UnixStream::pair().context("cannot make a socket")?;
         for socket in [&wake, &woken] {
@@ -76,22 +74,28 @@ impl Process {
                 .context("cannot prepare a socket")?;
         }
         let (begun, begins) = channel();
-        let session = Session {
-            running,
-            input: source(&streams.stdin)?,
-            ends_input: streams.stdin.is_empty(),
-            outputs: [Sink::open(&streams.stdout)?, Sink::open(&streams.stderr)?],
-            ordered,
-            woken,
-            begun: Some(begun),
+        let input = source(&streams.stdin)?;
+        let ends_input = streams.stdin.is_empty();
+        let outputs = [Sink::open(&streams.stdout)?, Sink::open(&streams.stderr)?];
+        let carry = move || {
+            let running = match Running::begin(&client, command, AGAIN_MS) {
+                Ok(running) => running,
+                Err(failure) => return drop(begun.send(Err(failure.to_string()))),
+            };
+            let session = Session {
+                running,
+                input,
+                ends_input,
+                outputs,
+                ordered,
+                woken,
+                begun: Some(begun),
+            };
+            let status = session.run(&tell);
+            tell(Happened::Ended(Exit::now(status)));
         };
-        std::thread::Builder::new()
-            .name("process".into())
-            .spawn(move || {
-                let status = session.run(&tell);
-                tell(Happened::Ended(Exit::now(status)));
-            })
-            .context("cannot begin a thread")?;
+        let thread = std::thread::Builder::new().name("process".into());
+        thread.spawn(carry).context("cannot begin a thread")?;
         match begins.recv() {
             Ok(Ok(())) => Ok(Process { orders, wake }),
             Ok(Err(why)) => Err(anyhow!(why)),
@@ -109,8 +113,8 @@ impl Process {
 }
 
 /// What the thread has.
-struct Session {
-    running: Running,
+struct Session<'a> {
+    running: Running<'a>,
     /// Nothing after its end.
     input: Option<File>,
     /// The input ends when what is in the FIFO was read.
@@ -122,7 +126,7 @@ struct Session {
     begun: Option<Sender<Result<(), String>>>,
 }
 
-impl Session {
+impl Session<'_> {
     /// Until the process has ended, and all that it wrote is with containerd. Returns its status.
     fn run(mut self, tell: &dyn Fn(Happened)) -> u32 {
         let mut status = None;
@@ -151,6 +155,9 @@ impl Session {
             self.running.end_of_input();
         }
         self.running.send()?;
+        if let Some(note) = self.running.take_note() {
+            eprintln!("{note}");
+        }
         let mut ended = None;
         let heard = match self.wait()? {
             true => self.running.heard()?,
@@ -187,16 +194,21 @@ impl Session {
 
     /// Waits until there is something to do; says whether the guest has said something.
     fn wait(&self) -> Result<bool, Failure> {
-        let mut all = vec![
-            PollFd::new(self.running.connection(), PollFlags::IN),
-            PollFd::new(&self.woken, PollFlags::IN),
-        ];
+        let mut all = vec![PollFd::new(&self.woken, PollFlags::IN)];
+        let connection = self.running.connection();
+        all.extend(connection.map(|it| PollFd::new(it, PollFlags::IN)));
         let input = self.input.as_ref().filter(|_| self.running.takes_input());
         all.extend(input.map(|input| PollFd::new(input, PollFlags::IN)));
         let full = self.outputs.iter().filter_map(Sink::waits);
         all.extend(full.map(|output| PollFd::new(output, PollFlags::OUT)));
-        match poll(&mut all, None) {
-            Ok(_) => Ok(all.first().is_some_and(|said| !said.revents().is_empty())),
+        let timeout = self.running.waits().map(|waits| Timespec {
+            tv_sec: i64::try_from(waits.as_secs()).unwrap_or(1),
+            tv_nsec: waits.subsec_nanos().into(),
+        });
+        match poll(&mut all, timeout.as_ref()) {
+            Ok(_) => {
+                Ok(connection.is_some() && all.get(1).is_some_and(|it| !it.revents().is_empty()))
+            }
             Err(Errno::INTR) => Ok(false),
             Err(error) => Err(Failure::from(std::io::Error::from(error))),
         }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow, ensure};
-use client::{Client, Monitor};
+use client::Client;
 use config::Config;
 use guest_line::{Action, Usage};
 use jail::Program;
@@ -24,6 +24,8 @@ const DISKS: std::ops::RangeInclusive<u8> = 1..=15;
 const DIRECTORY: &str = "vm";
 /// How long the monitor may take for an answer.
 const ANSWER: Duration = Duration::from_secs(60);
+/// How long the VM may be without a monitor.
+const ABSENCE: Duration = Duration::from_secs(5);
 /// How long the guest may take to boot, in milliseconds.
 const BOOT_MS: u32 = 50_000;
 
@@ -167,19 +169,13 @@ impl Vm {
         self.is_started
     }
 
-    /// A connection of its own to the monitor.
-    pub(crate) fn monitor(&self) -> anyhow::Result<Monitor> {
-        let connected = self.temporary.client().connect();
-        Ok(connected.map_err(|failure| anyhow!("{failure}"))?.monitor)
-    }
-
-    /// A client that waits for the end of the VM, however long that takes.
+    /// A client that waits for its monitor, however long that takes.
     pub(crate) fn watcher(&self) -> Client {
-        self.temporary.client()
+        self.temporary.client().with_absence(ABSENCE)
     }
 
     fn client(&self) -> Client {
-        self.temporary.client().with_limit(ANSWER)
+        self.watcher().with_limit(ANSWER)
     }
 
     /// Has the helper do something with a container.

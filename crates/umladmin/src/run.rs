@@ -180,9 +180,8 @@ fn carry_out(wishes: &Wishes<'_>) -> Result<End, Failure> {
     let mut client = temporary.client().with_limit(ANSWER);
     client.start(&[])?;
     let words = wishes.command.iter().map(|word| word.as_bytes().to_vec());
-    let monitor = temporary.client().connect()?.monitor;
     let ended = exec::run(
-        monitor,
+        &temporary.client(),
         words.collect(),
         wishes.environment.clone(),
         wishes.until,

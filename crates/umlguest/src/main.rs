@@ -6,6 +6,7 @@
 mod container;
 mod copy;
 mod init;
+mod kept;
 mod launch;
 mod line;
 mod netlink;

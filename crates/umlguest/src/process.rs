@@ -7,7 +7,9 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::process::{Child, Command};
 
 use anyhow::Context as _;
-use guest_line::{CHUNK, Command as Wanted, Ending, Place, Size, TELL, ToHost, WINDOW, cost};
+use guest_line::{
+    CHUNK, Command as Wanted, Ending, Heard, Key, Nonsense, Place, Said, Size, ToHost, WINDOW, cost,
+};
 use rustix::event::PollFlags;
 use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use rustix::io::{Errno, fcntl_dupfd_cloexec, read, write};
@@ -30,6 +32,7 @@ struct Output {
 
 /// A command that runs, or has ended and left something to be read.
 pub(crate) struct Process {
+    key: Key,
     child: Child,
     /// If it is in a container.
     container: Option<Begun>,
@@ -37,16 +40,16 @@ pub(crate) struct Process {
     input: Option<OwnedFd>,
     /// What it has not taken yet, by message.
     pending: VecDeque<Vec<u8>>,
-    /// The cost of that.
-    waiting: u32,
-    /// The cost of what it has taken, and the client was not told.
-    untold: u32,
+    /// What the client said.
+    heard: Heard,
     /// The client has no more input than is pending.
     last_input: bool,
     outputs: [Output; 2],
-    /// How much output the client has not taken yet.
-    under_way: u32,
+    /// What the client is told.
+    said: Said<ToHost>,
     ended: Option<Ending>,
+    /// The client is told of the end.
+    is_over: bool,
 }
 
 /// The terminal or the pipes of a command: what it gets, and what stays here.
@@ -114,12 +117,12 @@ impl Process {
         }
         let [output, error] = ends.outputs;
         Ok(Process {
+            key: wanted.key,
             child,
             container,
             input: Some(ends.input),
             pending: VecDeque::new(),
-            waiting: 0,
-            untold: 0,
+            heard: Heard::default(),
             last_input: false,
             outputs: [
                 Output {
@@ -131,29 +134,55 @@ impl Process {
                     message: ToHost::Error,
                 },
             ],
-            under_way: 0,
+            said: Said::default(),
             ended: None,
+            is_over: false,
         })
+    }
+
+    /// What its client knows it by.
+    pub(crate) fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// The client goes on with it on another line, where it has heard and passed on so much.
+    ///
+    /// # Errors
+    /// If that is more than it was told.
+    pub(crate) fn resume(&mut self, heard: u64, taken: u64) -> Result<ToHost, Nonsense> {
+        self.said.begin_again(heard, taken)?;
+        let (heard, taken) = self.heard.so_far();
+        Ok(ToHost::Resumed { heard, taken })
     }
 
     /// Takes input; false if the client sends more than it may.
     pub(crate) fn take(&mut self, bytes: Vec<u8>) -> bool {
-        self.waiting += cost(bytes.len());
+        self.heard.hear(bytes.len());
         self.pending.push_back(bytes);
-        self.waiting <= 2 * WINDOW
+        self.heard.waiting() <= u64::from(2 * WINDOW)
     }
 
     pub(crate) fn end_input(&mut self) {
+        self.heard.note();
         self.last_input = true;
     }
 
-    /// The client has passed so much on.
-    pub(crate) fn taken(&mut self, cost: u32) {
-        self.under_way = self.under_way.saturating_sub(cost);
+    /// The client has passed on so much.
+    ///
+    /// # Errors
+    /// If that is more than it was told.
+    pub(crate) fn taken(&mut self, taken: u64) -> Result<(), Nonsense> {
+        self.said.was_taken(taken)
+    }
+
+    /// The client wants it to be signalled.
+    pub(crate) fn pass_signal(&mut self, number: i32) {
+        self.heard.note();
+        self.signal(number);
     }
 
     /// Signals the command and what it has begun in its process group; in a container, only the command.
-    pub(crate) fn signal(&self, number: i32) {
+    fn signal(&self, number: i32) {
         if let Some(container) = &self.container {
             return container.signal(number);
         }
@@ -176,7 +205,8 @@ impl Process {
     }
 
     /// Tells the terminal its new size; the kernel signals it.
-    pub(crate) fn resize(&self, size: Size) {
+    pub(crate) fn resize(&mut self, size: Size) {
+        self.heard.note();
         if let Some(terminal) = &self.input {
             // Pipes have no size.
             let _ = tcsetwinsize(terminal, winsize(size));
@@ -188,7 +218,7 @@ impl Process {
         let wants_room = !self.pending.is_empty() || self.last_input;
         let input = self.input.as_ref().filter(|_| wants_room);
         let is_begun = !self.is_being_made();
-        let may_say = self.under_way < WINDOW && is_begun;
+        let may_say = !self.said.is_full() && is_begun;
         let report = self.container.as_ref().and_then(Begun::fd);
         let outputs = self
             .outputs
@@ -207,40 +237,46 @@ impl Process {
         self.container.as_ref().is_some_and(Begun::is_open)
     }
 
-    /// Does what can be done, and returns what is to be said of it. The last message is that of the end, or says why it
-    /// cannot begin.
+    /// Does what can be done, and returns what is to be said of it. The last message of a command that cannot begin says
+    /// why; that of one that has ended tells how.
     pub(crate) fn proceed(&mut self) -> Vec<ToHost> {
-        let mut messages = Vec::new();
-        messages.extend(self.feed());
+        self.feed();
         if self.ended.is_none() {
             self.ended = self.child.try_wait().ok().flatten().map(ending);
         }
         // What was reported before the end is seen after it.
         while let Some(report) = self.container.as_mut().and_then(Begun::report) {
             match report {
-                Report::Executes => messages.push(ToHost::Begun),
-                Report::OutOfMemory => messages.push(ToHost::OutOfMemory),
-                Report::Cannot(why) => {
-                    messages.push(ToHost::Refused(why));
-                    return messages;
-                }
+                Report::Executes => self.said.say(ToHost::Begun, 0),
+                Report::OutOfMemory => self.said.say(ToHost::OutOfMemory, 0),
+                Report::Cannot(why) => return vec![ToHost::Refused(why)],
             }
         }
-        if self.is_being_made() {
-            return messages;
+        if !self.is_being_made() {
+            self.pass_on();
         }
-        let quiet = self
-            .outputs
-            .iter_mut()
-            .all(|output| output.pass_on(&mut self.under_way, &mut messages));
-        if let (Some(ending), true) = (self.ended, quiet) {
-            messages.push(ToHost::Ended(ending));
+        let taken = self.heard.due().map(ToHost::Taken);
+        let said = std::iter::from_fn(|| self.said.next_due());
+        taken.into_iter().chain(said).collect()
+    }
+
+    /// Passes on what it has written, and in the end how it has ended.
+    fn pass_on(&mut self) {
+        let said = &mut self.said;
+        let quiet = self.outputs.iter_mut().all(|output| output.pass_on(said));
+        if let (Some(ending), true, false) = (self.ended, quiet, self.is_over) {
+            said.say(ToHost::Ended(ending), 0);
+            self.is_over = true;
+            // What others still write there, nobody hears.
+            self.input = None;
+            self.outputs
+                .iter_mut()
+                .for_each(|output| output.file = None);
         }
-        messages
     }
 
     /// Gives the command what input it takes.
-    fn feed(&mut self) -> Option<ToHost> {
+    fn feed(&mut self) {
         let mut taken = 0;
         while let Some(mut bytes) = self.pending.pop_front() {
             let size = cost(bytes.len());
@@ -267,24 +303,20 @@ impl Process {
         if self.last_input && self.pending.is_empty() {
             self.input = None;
         }
-        self.waiting -= taken;
-        self.untold += taken;
-        let is_worth_telling = self.untold >= TELL;
-        is_worth_telling.then(|| ToHost::Taken(std::mem::take(&mut self.untold)))
+        self.heard.pass_on(taken);
     }
 }
 
 impl Output {
     /// Passes on what is there and may be said; true if nothing is left.
-    fn pass_on(&mut self, under_way: &mut u32, messages: &mut Vec<ToHost>) -> bool {
+    fn pass_on(&mut self, said: &mut Said<ToHost>) -> bool {
         let Some(file) = &self.file else { return true };
-        while *under_way < WINDOW {
+        while !said.is_full() {
             let mut buffer = vec![0; CHUNK];
             match read(file, &mut buffer) {
                 Ok(length) if length > 0 => {
                     buffer.truncate(length);
-                    *under_way += cost(length);
-                    messages.push((self.message)(buffer));
+                    said.say((self.message)(buffer), length);
                 }
                 Err(Errno::AGAIN) => return true,
                 Err(Errno::INTR) => {}

@@ -12,6 +12,7 @@ use guest_line::{Frame, MAX_PIECE, ToHost, encode};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use crate::kept::Kept;
 use crate::line::Line;
 use crate::stream::Stream;
 
@@ -29,6 +30,7 @@ pub(crate) fn serve(line: OwnedFd) -> anyhow::Result<()> {
     let mut server = Server {
         line: Line::new(line).context("cannot use the line")?,
         streams: BTreeMap::new(),
+        kept: Kept::default(),
         newest: 0,
         hung_up: Vec::new(),
     };
@@ -39,6 +41,8 @@ pub(crate) fn serve(line: OwnedFd) -> anyhow::Result<()> {
         server
             .hung_up
             .retain_mut(|child| matches!(child.try_wait(), Ok(None)));
+        let given_up = server.kept.give_up();
+        server.hung_up.extend(given_up);
         server.line.tick();
         server.hear()?;
         server.proceed();
@@ -49,6 +53,8 @@ pub(crate) fn serve(line: OwnedFd) -> anyhow::Result<()> {
 struct Server {
     line: Line,
     streams: BTreeMap<u32, Stream>,
+    /// Commands of a line that has ended.
+    kept: Kept,
     /// The greatest number of a stream that there was. What comes for others was under way when they ended.
     newest: u32,
     /// The processes of commands whose clients have gone.
@@ -77,7 +83,8 @@ impl Server {
                 waits.map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags))
             }));
         }
-        let timeout = self.line.due().map(|due| {
+        let due = [self.line.due(), self.kept.due()].into_iter().flatten();
+        let timeout = due.min().map(|due| {
             let left = due.saturating_duration_since(Instant::now());
             Timespec {
                 tv_sec: i64::try_from(left.as_secs()).unwrap_or(1),
@@ -94,9 +101,12 @@ impl Server {
     fn hear(&mut self) -> anyhow::Result<()> {
         let frames = self.line.read().context("cannot read from the line")?;
         let Some(frames) = frames else {
-            let streams = std::mem::take(&mut self.streams);
-            self.hung_up
-                .extend(streams.into_values().filter_map(Stream::hang_up));
+            for stream in std::mem::take(&mut self.streams).into_values() {
+                match stream {
+                    Stream::Runs(process) => self.kept.keep(process),
+                    other => self.hung_up.extend(other.hang_up()),
+                }
+            }
             self.newest = 0;
             return Ok(());
         };
@@ -127,7 +137,7 @@ impl Server {
             return;
         }
         let stream = self.streams.entry(number).or_insert_with(Stream::new);
-        for message in stream.hear(piece) {
+        for message in stream.hear(piece, &mut self.kept) {
             self.say(number, &message);
         }
         self.end_if_over(number);

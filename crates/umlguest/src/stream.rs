@@ -8,6 +8,7 @@ use rustix::time::{ClockId, Timespec, clock_settime};
 
 use crate::container;
 use crate::init;
+use crate::kept::Kept;
 use crate::process::Process;
 
 /// A stream, from its first piece to its end.
@@ -37,11 +38,17 @@ impl Stream {
         }
     }
 
-    /// Does what the client says; returns what is to be answered.
-    pub(crate) fn hear(&mut self, piece: &[u8]) -> Vec<ToHost> {
+    /// Does what the client says; returns what is to be answered. It may go on with a command that is `kept`.
+    pub(crate) fn hear(&mut self, piece: &[u8], kept: &mut Kept) -> Vec<ToHost> {
         let answered = decode(piece)
             .map_err(|error| error.to_string())
-            .and_then(|message| self.act(message));
+            .and_then(|message| match (message, &*self) {
+                (ToGuest::Resume { key, heard, taken }, Stream::Told(_)) => {
+                    let process = kept.take(&key).ok_or("the command is not there any more")?;
+                    self.resume(process, heard, taken)
+                }
+                (message, _) => self.act(message),
+            });
         match answered {
             Ok(messages) => messages,
             Err(why) => {
@@ -76,11 +83,11 @@ impl Stream {
                 process.end_input();
                 return Ok(self.proceed());
             }
-            (ToGuest::Taken(bytes), Stream::Runs(process)) => {
-                process.taken(bytes);
+            (ToGuest::Taken(taken), Stream::Runs(process)) => {
+                process.taken(taken).map_err(|error| error.to_string())?;
                 return Ok(self.proceed());
             }
-            (ToGuest::Signal(number), Stream::Runs(process)) => process.signal(number),
+            (ToGuest::Signal(number), Stream::Runs(process)) => process.pass_signal(number),
             (ToGuest::Resize(size), Stream::Runs(process)) => process.resize(size),
             (ToGuest::SetClock(nanoseconds), Stream::Told(_)) => {
                 set_clock(nanoseconds).map_err(|error| format!("cannot set the clock: {error}"))?;
@@ -111,13 +118,28 @@ impl Stream {
         Ok(Vec::new())
     }
 
+    /// Goes on with a command that began on another line.
+    fn resume(
+        &mut self,
+        mut process: Box<Process>,
+        heard: u64,
+        taken: u64,
+    ) -> Result<Vec<ToHost>, Refusal> {
+        let resumed = process.resume(heard, taken);
+        // If it is nonsense, the command is given up.
+        *self = Stream::Runs(process);
+        let mut messages = vec![resumed.map_err(|error| error.to_string())?];
+        messages.extend(self.proceed());
+        Ok(messages)
+    }
+
     /// Goes on with a command that runs; see [`Process::proceed`].
     pub(crate) fn proceed(&mut self) -> Vec<ToHost> {
         let Stream::Runs(process) = self else {
             return Vec::new();
         };
         let messages = process.proceed();
-        if let Some(ToHost::Ended(_) | ToHost::Refused(_)) = messages.last() {
+        if let Some(ToHost::Refused(_)) = messages.last() {
             let over = std::mem::replace(self, Stream::Over(None));
             *self = Stream::Over(over.hang_up());
         }

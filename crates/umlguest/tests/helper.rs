@@ -2,14 +2,14 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // in functions beside the tests, too
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::process::{Child, Command as Program};
 use std::time::{Duration, Instant};
 
 use guest_line::{
-    CHUNK, Command, Decoder, Encoder, Ending, Frame, MAX_COMMAND, MAX_PIECE, Size, ToGuest, ToHost,
-    UNREAD, VERSION, WINDOW, cost, decode, encode,
+    CHUNK, Command, Decoder, Encoder, Ending, Frame, Heard, MAX_COMMAND, MAX_PIECE, Said, Size,
+    ToGuest, ToHost, UNREAD, VERSION, WINDOW, cost, decode, encode,
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
@@ -28,6 +28,8 @@ struct Host {
     written: u32,
     read: u32,
     next: u32,
+    /// What was taken of the output of each stream.
+    taken: BTreeMap<u32, u64>,
 }
 
 impl Host {
@@ -50,6 +52,7 @@ impl Host {
             written: 0,
             read: 0,
             next: 1,
+            taken: BTreeMap::new(),
         };
         host.welcome();
         host
@@ -149,25 +152,47 @@ impl Host {
         }
     }
 
+    /// Tells that so many bytes of output were passed on.
+    fn take(&mut self, stream: u32, bytes: usize) {
+        let taken = self.taken.entry(stream).or_default();
+        *taken += u64::from(cost(bytes));
+        let taken = *taken;
+        self.say(stream, &ToGuest::Taken(taken));
+    }
+
+    /// The line begins again, without streams.
+    fn begin_again(&mut self) {
+        self.write(&Frame::Again);
+        self.heard.clear();
+        self.welcome();
+        self.next = 1;
+        self.taken.clear();
+    }
+
     /// All that a command writes, and how it ends.
     fn finish(&mut self, stream: u32) -> Finished {
         let mut finished = Finished::default();
         while let Some(message) = self.hear(stream) {
             match message {
                 ToHost::Output(bytes) => {
-                    self.say(stream, &ToGuest::Taken(cost(bytes.len())));
+                    self.take(stream, bytes.len());
                     finished.output.extend(bytes);
                 }
                 ToHost::Error(bytes) => {
-                    self.say(stream, &ToGuest::Taken(cost(bytes.len())));
+                    self.take(stream, bytes.len());
                     finished.error.extend(bytes);
                 }
-                ToHost::Ended(ending) => finished.ending = Some(ending),
+                ToHost::Ended(ending) => {
+                    finished.ending = Some(ending);
+                    self.write(&Frame::End { stream });
+                    break;
+                }
                 ToHost::Refused(why) => finished.refused = Some(why),
                 ToHost::Taken(_)
                 | ToHost::Done
                 | ToHost::Begun
                 | ToHost::OutOfMemory
+                | ToHost::Resumed { .. }
                 | ToHost::Usage(_) => {}
             }
         }
@@ -272,21 +297,21 @@ fn a_megabyte_goes_through_and_comes_back() {
         .map(|i| i.wrapping_mul(2_654_435_761).to_le_bytes()[3])
         .collect();
     let stream = host.begin(&shell("cat"));
-    let (mut came, mut under_way, mut left) = (Vec::new(), 0, &sent[..]);
+    let (mut came, mut said, mut left) = (Vec::new(), Said::default(), &sent[..]);
     while came.len() < sent.len() {
-        if !left.is_empty() && under_way < WINDOW {
+        if !left.is_empty() && !said.is_full() {
             let (chunk, rest) = left.split_at(CHUNK.min(left.len()));
             host.say(stream, &ToGuest::Input(chunk.to_vec()));
-            under_way += cost(chunk.len());
+            said.say((), chunk.len());
             left = rest;
             continue;
         }
         match host.hear(stream) {
             Some(ToHost::Output(bytes)) => {
-                host.say(stream, &ToGuest::Taken(cost(bytes.len())));
+                host.take(stream, bytes.len());
                 came.extend(bytes);
             }
-            Some(ToHost::Taken(taken)) => under_way -= taken,
+            Some(ToHost::Taken(taken)) => said.was_taken(taken).unwrap(),
             other => panic!("{other:?}"),
         }
     }
@@ -309,8 +334,80 @@ fn output_that_nobody_takes_stops_its_command_and_no_other() {
     }
     assert_eq!(host.run(&shell("echo still here")).text(), "still here\n");
     host.say(flood, &ToGuest::Signal(15));
-    host.say(flood, &ToGuest::Taken(came));
+    host.taken.insert(flood, came.into());
+    host.say(flood, &ToGuest::Taken(came.into()));
     assert_eq!(host.finish(flood).ending, Some(Ending::Signalled(15)));
+}
+
+/// However often the line begins again, no byte of input or output is lost or doubled.
+#[test]
+fn a_command_goes_on_on_another_line() {
+    let mut host = Host::new();
+    let key = *b"0123456789abcdef";
+    let command = Command {
+        key,
+        ..shell("while read line; do echo $line; echo $line; done; exit 4")
+    };
+    let mut stream = host.begin(&command);
+    let lines: Vec<String> = (0..4000).map(|n| format!("line {n}\n")).collect();
+    let expected: String = lines.iter().map(|line| line.repeat(2)).collect();
+    let (mut said, mut heard, mut came) = (Said::default(), Heard::default(), String::new());
+    for part in lines.concat().as_bytes().chunks(777) {
+        said.say(ToGuest::Input(part.to_vec()), part.len());
+    }
+    said.say(ToGuest::EndOfInput, 0);
+    let (mut messages, mut sent) = (0, 0);
+    let ending = loop {
+        messages += 1;
+        if messages % 9 == 0 {
+            host.begin_again();
+            stream = 1;
+            let (heard, taken) = heard.so_far();
+            host.say(stream, &ToGuest::Resume { key, heard, taken });
+            let Some(ToHost::Resumed { heard, taken }) = host.hear(stream) else {
+                panic!("not resumed")
+            };
+            said.begin_again(heard, taken).unwrap();
+            sent = 0;
+        }
+        // A few messages are under way; the rest may be lost.
+        while sent <= messages % 9
+            && let Some(message) = said.next_due()
+        {
+            host.say(stream, &message);
+            sent += 1;
+        }
+        match host.hear(stream) {
+            Some(ToHost::Output(bytes)) => {
+                heard.hear(bytes.len());
+                heard.pass_on(cost(bytes.len()));
+                came.push_str(std::str::from_utf8(&bytes).unwrap());
+                if let Some(taken) = heard.due() {
+                    host.say(stream, &ToGuest::Taken(taken));
+                }
+            }
+            Some(ToHost::Taken(taken)) => said.was_taken(taken).unwrap(),
+            Some(ToHost::Ended(ending)) => break ending,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(ending, Ending::Exited(4));
+    assert!(came == expected, "{} bytes", came.len());
+    // Its end is told until the client has heard it.
+    host.begin_again();
+    let (heard, taken) = heard.so_far();
+    host.say(1, &ToGuest::Resume { key, heard, taken });
+    assert!(matches!(host.hear(1), Some(ToHost::Resumed { .. })));
+    assert_eq!(host.finish(1).ending, Some(ending));
+    // And nobody else goes on with it.
+    let stranger = ToGuest::Resume {
+        key: [1; 16],
+        heard: 0,
+        taken: 0,
+    };
+    host.say(2, &stranger);
+    let refused = host.finish(2).refused.unwrap();
+    assert_eq!(refused, "the command is not there any more");
 }
 
 #[test]

@@ -28,7 +28,7 @@ pub(crate) fn push(client: &Client, source: &[u8], to: &[u8]) -> Result<(), Fail
         Failure::from(error).about(format_args!("cannot read {}", source.display()))
     })?;
     let name = name_of(source).map(OsStr::as_bytes);
-    let mut pipe = Pipe::begin(client.connect()?.monitor, receiving(to, name))?;
+    let mut pipe = Pipe::begin(client, receiving(to, name))?;
     let mut shown = Shown::default();
     let sent = {
         let mut out = BufWriter::with_capacity(BUFFER, &mut pipe);
@@ -44,7 +44,7 @@ pub(crate) fn push(client: &Client, source: &[u8], to: &[u8]) -> Result<(), Fail
 pub(crate) fn pull(client: &Client, source: &[u8], to: &[u8]) -> Result<(), Failure> {
     let name = name_of(Path::new(OsStr::from_bytes(source)));
     let target = Target::at(Path::new(OsStr::from_bytes(to)), name).map_err(ours)?;
-    let mut pipe = Pipe::begin(client.connect()?.monitor, sending(source))?;
+    let mut pipe = Pipe::begin(client, sending(source))?;
     let mut shown = Shown::default();
     let received = {
         let mut from = BufReader::with_capacity(BUFFER, &mut pipe);
@@ -63,7 +63,7 @@ fn masked() -> u32 {
 }
 
 /// Waits for the end of the other side, and says what went wrong: what was first.
-fn finish(mut pipe: Pipe, shown: Shown, done: Result<(), Error>) -> Result<(), Failure> {
+fn finish(mut pipe: Pipe<'_>, shown: Shown, done: Result<(), Error>) -> Result<(), Failure> {
     let end = match done {
         Ok(()) => pipe.end().map(|end| (end, None)),
         // The reason is on the other side.

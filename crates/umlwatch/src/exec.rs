@@ -24,8 +24,7 @@ pub(crate) fn exec(client: &Client, words: &[u8]) -> Result<(), Failure> {
 
 /// Runs a command; returns its exit status, as a shell gives it.
 fn run(client: &Client, words: &[u8]) -> Result<u8, Failure> {
-    let monitor = client.connect()?.monitor;
-    match exec::run(monitor, words_of(words), Vec::new(), None)? {
+    match exec::run(client, words_of(words), Vec::new(), None)? {
         End::Command(status) => Ok(status),
         End::Signal(signal) => signals::obey(signal).map(|()| CANNOT),
         End::Unheard => Ok(UNHEARD),
