@@ -192,7 +192,12 @@ impl Victim {
             // It may have been killed before.
             Victim::Keeper => beside("--keep").into_iter().for_each(kill),
             Victim::Holder => beside("--hold").into_iter().for_each(kill),
-            Victim::Monitor => kill(engine.monitor(id)),
+            Victim::Monitor => {
+                // Without this process, nobody starts another one.
+                let is_replaced = beside("--keep").is_some();
+                kill(engine.monitor(id));
+                return is_replaced;
+            }
             Victim::Kernel => kill(engine.kernel(id)),
         }
         matches!(self, Victim::Containerd | Victim::Keeper | Victim::Holder)

@@ -3,7 +3,7 @@
 //! [`renounce`] is for a process that only reads a file, of umladmin.
 
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::unistd::{Gid, Uid, chdir, chroot, fchdir, getgroups, getresgid, getresuid, setgroups};
@@ -258,6 +258,18 @@ pub fn leave_mounts() -> Result<()> {
         nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS),
     )?;
     separate_mounts()
+}
+
+/// Puts the calling thread, and what it starts from now on, into this mount namespace: an open file below `/proc`.
+///
+/// # Errors
+/// The step that failed.
+pub fn enter_mounts(namespace: BorrowedFd<'_>) -> Result<()> {
+    use nix::sched::{CloneFlags, setns, unshare};
+    // The kernel lets no thread in that shares its root and working directory with others.
+    step("have a root of its own", unshare(CloneFlags::CLONE_FS))?;
+    let entered = setns(namespace, CloneFlags::CLONE_NEWNS);
+    step("enter a mount namespace", entered)
 }
 
 /// The user that a process of root becomes which reads files of others: it has no files of its own (the kernel's

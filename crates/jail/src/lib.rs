@@ -31,7 +31,7 @@ mod walk;
 pub use account::Account;
 pub use binds::{Bind, Source};
 pub use bounds::{Bounds, ControlGroup, Shortage, missing_controllers};
-pub use confine::{Confinement, Limits, Scheduler, leave_mounts, renounce, show_tun};
+pub use confine::{Confinement, Limits, Scheduler, enter_mounts, leave_mounts, renounce, show_tun};
 pub use elf_file::Needs;
 pub use error::{Error, Result};
 pub use features::Features;

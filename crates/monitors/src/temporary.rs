@@ -2,6 +2,7 @@
 //! is dropped, and also when this program is killed (umladmin). Nothing of the host's configuration is used or changed.
 
 pub mod keeper;
+mod watched;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;

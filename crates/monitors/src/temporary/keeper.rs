@@ -3,8 +3,9 @@
 //! shim of containerd, and that process).
 //!
 //! It is that program once more, recognised by its argument. It is told what to do in lines on its stdin, whose end
-//! means the end of the installation, and answers in lines on its stdout. The monitor is in a mount namespace of its
-//! own, so that the host never has a mount of the installation, whoever is killed.
+//! means the end of the installation, and answers in lines on its stdout. If the monitor dies, it starts another one.
+//! The monitor is in a mount namespace of its own, so that the host never has a mount of the installation, whoever is
+//! killed.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write as _};
@@ -23,7 +24,8 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::Signal;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::{CONFIGURATION, cannot, process, start, survivor};
+use super::watched::Watched;
+use crate::{CONFIGURATION, cannot, process, survivor};
 
 /// The argument that tells this process from the program as it is called by others.
 const ARGUMENT: &str = "--keep";
@@ -252,11 +254,13 @@ fn keep() -> Result<(), String> {
     // If the program has gone, its input ends at once.
     let _ = say(&Ok(directory.display().to_string()));
     let configuration = directory.join(CONFIGURATION);
+    let mut monitor = Watched::new(configuration.clone(), vm.clone());
     let mut leaves = false;
-    for order in io::stdin().lines() {
-        let done = match order.as_deref() {
-            Ok(START) => start_monitor(&configuration, &vm),
-            Ok(LEAVE) => {
+    let mut input = io::stdin().lock();
+    while let Ok(Some(order)) = monitor.next_order(&mut input) {
+        let done = match order.as_str() {
+            START => monitor.start(),
+            LEAVE => {
                 leaves = true;
                 Ok(())
             }
@@ -299,20 +303,6 @@ fn say(answer: &Result<String, String>) -> Result<(), String> {
     };
     let line = format!("{word} {}", text.replace('\n', " "));
     writeln!(io::stdout(), "{line}").map_err(|error| error.to_string())
-}
-
-/// Starts the monitor in a mount namespace of its own, which ends with it.
-fn start_monitor(configuration: &Path, vm: &VmName) -> Result<(), String> {
-    let start = || {
-        // Where it may not, the monitor may not mount either, and says what to do.
-        let _ = jail::leave_mounts();
-        let program = start::monitor_program();
-        start::start_monitor(&program, configuration, vm, start::Group::Ours)
-    };
-    thread::scope(|scope| {
-        let started = scope.spawn(start).join();
-        started.unwrap_or_else(|_| Err("a thread has failed".into()))
-    })
 }
 
 /// Ends the VM, and removes its control group, if a monitor that was killed has left them.
