@@ -8,11 +8,9 @@ use std::process::{Child, Command, Stdio};
 use rustix::process::Pid;
 use serde_json::Value;
 
-use crate::host::install_below;
+use crate::host::install_shim;
+use crate::image::{self, IMAGE};
 use crate::{Outcome, World, program, run, skip, wait_for};
-
-/// The image of the containers: busybox.
-pub const IMAGE: &str = "localhost/busybox:1";
 
 /// What is needed, and the package that has it.
 const CONTAINERD: (&str, &str) = ("/usr/bin/containerd", "containerd");
@@ -62,9 +60,7 @@ impl Engine {
             return None;
         }
         let world = World::with_real_kernel()?;
-        let sbin = install_below(&world.path().join("prefix"));
-        let shim = sbin.with_file_name("containerd-shim-uml-v2");
-        fs::copy(program("containerd-shim-uml-v2"), &shim).unwrap();
+        let shim = install_shim(world.path());
         let directory = world.path().display().to_string();
         let mut text =
             format!("version = 2\nroot = \"{directory}/root\"\nstate = \"{directory}/state\"\n");
@@ -90,7 +86,8 @@ impl Engine {
             Kind::Plain => &[],
             Kind::Kubernetes => &["-n", "k8s.io"],
         };
-        let import = ["image", "import", &engine.image()];
+        let archive = image::archive(&engine.world.path().join("image"));
+        let import = ["image", "import", &archive.display().to_string()];
         engine.ctr(&[namespace, &import].concat()).ok();
         Some(engine)
     }
@@ -122,42 +119,6 @@ impl Engine {
         let mut containerd = self.containerd.take().unwrap();
         containerd.kill().unwrap();
         containerd.wait().unwrap();
-    }
-
-    /// An archive of an image with busybox.
-    fn image(&self) -> String {
-        let directory = self.world.path().join("image");
-        let tree = directory.join("tree");
-        for name in ["bin", "dev", "etc", "proc", "sys", "tmp"] {
-            fs::create_dir_all(tree.join(name)).unwrap();
-        }
-        fs::copy("/bin/busybox", tree.join("bin/busybox")).unwrap();
-        for name in [
-            "cat", "echo", "grep", "hostname", "id", "ls", "mount", "ps", "sh", "sleep", "tail",
-            "touch", "true",
-        ] {
-            std::os::unix::fs::symlink("busybox", tree.join("bin").join(name)).unwrap();
-        }
-        fs::write(tree.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\n").unwrap();
-        let script = format!(
-            "mkdir -p oci/blobs/sha256; tar -C tree --owner=0 --group=0 -cf layer .
-             blob() {{ sum=$(sha256sum < $1 | cut -d ' ' -f 1); cp $1 oci/blobs/sha256/$sum; echo sha256:$sum; }}
-             size() {{ stat -c %s $1; }}
-             layer=$(blob layer); kind=application/vnd.oci.image
-             printf '{{\"architecture\":\"amd64\",\"os\":\"linux\",\"config\":{{\"Env\":[\"PATH=/bin\"],\"Cmd\":[\"sh\"]}},
-                 \"rootfs\":{{\"type\":\"layers\",\"diff_ids\":[\"%s\"]}}}}' $layer > config; config=$(blob config)
-             printf '{{\"schemaVersion\":2,\"mediaType\":\"%s.manifest.v1+json\",
-                 \"config\":{{\"mediaType\":\"%s.config.v1+json\",\"digest\":\"%s\",\"size\":%s}},
-                 \"layers\":[{{\"mediaType\":\"%s.layer.v1.tar\",\"digest\":\"%s\",\"size\":%s}}]}}' \\
-                 $kind $kind $config $(size config) $kind $layer $(size layer) > manifest
-             printf '{{\"schemaVersion\":2,\"manifests\":[{{\"mediaType\":\"%s.manifest.v1+json\",\"digest\":\"%s\",
-                 \"size\":%s,\"annotations\":{{\"io.containerd.image.name\":\"{IMAGE}\"}}}}]}}' \\
-                 $kind $(blob manifest) $(size manifest) > oci/index.json
-             echo '{{\"imageLayoutVersion\":\"1.0.0\"}}' > oci/oci-layout; tar -C oci -cf image.tar ."
-        );
-        let mut shell = Command::new("sh");
-        run(shell.args(["-euc", &script]).current_dir(&directory)).ok();
-        directory.join("image.tar").display().to_string()
     }
 
     /// `ctr` with these words, to be run.

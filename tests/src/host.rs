@@ -107,6 +107,17 @@ pub fn install_below(prefix: &Path) -> PathBuf {
     prefix.join("sbin/umladmin")
 }
 
+/// Installs the shim of containerd, and what it needs, in this directory. Returns the shim.
+///
+/// # Panics
+/// If that is not possible.
+pub fn install_shim(directory: &Path) -> PathBuf {
+    let umladmin = install_below(&directory.join("prefix"));
+    let shim = umladmin.with_file_name("containerd-shim-uml-v2");
+    fs::copy(program("containerd-shim-uml-v2"), &shim).unwrap();
+    shim
+}
+
 /// A host between its boot and its end: PID and mount namespaces in which an own PID 1 runs. Files outlast it.
 pub struct Host {
     /// `unshare`, whose child is PID 1 and ends with it.

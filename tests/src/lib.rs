@@ -13,7 +13,8 @@
 //! `UMLMON_TEST_FLOOD` says with how many megabytes a guest floods a browser (default 10),
 //! `UMLMON_TEST_KILLS` how often monitors are killed, `UMLMON_TEST_STEP` at every how many of their system calls
 //! (`any_moment`, default 149), and `UMLMON_TEST_SEED` how random choices begin. `UMLMON_TEST_CALLER` names a script
-//! that starts the programs, such as `hostile-caller`.
+//! that starts the programs, such as `hostile-caller`, and `UMLMON_TEST_ENGINES` the directory with the files of the
+//! packages of Docker.
 
 // This is part of tests: what cannot go on panics, and the panic is the report.
 #![allow(
@@ -30,11 +31,13 @@ mod chance;
 mod containerd;
 mod directory;
 mod disk;
+mod docker;
 pub mod elf;
 pub mod fake_disks;
 mod filter;
 pub mod host;
 pub mod hostile;
+mod image;
 mod injection;
 mod inner_host;
 pub mod lan;
@@ -54,10 +57,12 @@ use std::time::{Duration, Instant};
 
 pub use browser::{MASTER, Web};
 pub use chance::Chance;
-pub use containerd::{Engine, IMAGE};
+pub use containerd::Engine;
 pub use directory::{Directory, can_be_had, free_port};
 pub use disk::{FailingDisk, SmallDisk, listed, put};
+pub use docker::{Docker, Engines};
 pub use filter::Refused;
+pub use image::IMAGE;
 pub use injection::{Call, Fate, Injector};
 pub use inner_host::InnerHost;
 pub use outliving::{

@@ -6,6 +6,7 @@ mod check;
 mod deb;
 mod demo;
 mod dist;
+mod engines;
 mod r#gen;
 mod install;
 mod kernel;

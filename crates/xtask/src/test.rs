@@ -13,15 +13,18 @@ use anyhow::{Context as _, bail, ensure};
 use xtask::guest;
 
 use crate::steps::{self, cargo, heading, repository, target_dir};
-use crate::{kernels, programs, setup, web};
+use crate::{engines, kernels, programs, setup, web};
 
 /// In the order in which they run: the fastest first.
-const TIERS: [&str; 5] = ["unit", "process", "root", "real", "fuzz"];
+const TIERS: [&str; 6] = ["unit", "process", "root", "real", DOCKER, "fuzz"];
+
+/// The tier for which Docker of a newer Debian release is fetched.
+const DOCKER: &str = "docker";
 
 /// For how long each fuzz target runs.
 const FUZZ_SECONDS: &str = "5";
 
-const PACKAGES: [&str; 23] = [
+const PACKAGES: [&str; 24] = [
     "user-mode-linux",
     "uml-utilities",
     "mandoc",
@@ -44,6 +47,7 @@ const PACKAGES: [&str; 23] = [
     "fonts-dejavu-core",
     "containerd",
     "containernetworking-plugins",
+    "iptables",
     "python3-grpcio",
 ];
 
@@ -75,6 +79,19 @@ impl Options {
         }
         Ok(options)
     }
+
+    /// The tiers to run.
+    fn tiers(&self) -> Vec<&str> {
+        match &self.tier {
+            Some(only) => vec![only],
+            None => TIERS.to_vec(),
+        }
+    }
+}
+
+/// Where the packages of engines are unpacked.
+fn packages() -> PathBuf {
+    target_dir().join("engines")
 }
 
 /// How many tests ended how.
@@ -102,6 +119,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     } else {
         Vec::new()
     };
+    let tiers = options.tiers();
+    if setup::is_root() && tiers.contains(&DOCKER) {
+        engines::fetch(&packages())?;
+    }
     // The end-to-end tests run the programs themselves, which `cargo test` alone does not build.
     steps::run(&mut cargo(&["build", "--workspace"]))?;
     programs::for_tests()?;
@@ -109,10 +130,7 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 
     let skips = tempfile::NamedTempFile::new().context("cannot make a temporary file")?;
     let mut sum = Sum::default();
-    for tier in TIERS
-        .into_iter()
-        .filter(|tier| options.tier.as_deref().is_none_or(|only| only == *tier))
-    {
+    for tier in tiers {
         sum.add(run_tier(tier, skips.path(), None)?);
         if tier == "real" {
             for kernel in &newer {
@@ -173,6 +191,9 @@ fn run_tier(tier: &str, skips: &Path, kernel: Option<&PathBuf>) -> anyhow::Resul
         test
     };
     test.env("UMLMON_TEST_SKIPS", skips);
+    if packages().exists() {
+        test.env("UMLMON_TEST_ENGINES", packages());
+    }
     if let Some(kernel) = kernel {
         test.env("UMLMON_TEST_KERNEL", kernel);
     }
@@ -310,7 +331,8 @@ mod tests {
     #[test]
     fn options() {
         let options = Options::parse(&["--tier", "root", "--kernels"]).unwrap();
-        assert!(options.kernels && options.tier.as_deref() == Some("root"));
+        assert!(options.kernels && options.tiers() == ["root"]);
+        assert_eq!(Options::parse(&[]).unwrap().tiers(), TIERS);
         assert!(Options::parse(&["--tier", "roof"]).is_err());
         assert!(Options::parse(&["--fast"]).is_err());
     }
