@@ -361,8 +361,8 @@ pub fn power_off(mut monitor: Monitor) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Does something with a container in the guest. What it uses is returned if that was asked for. Waits for a helper that
-/// begins again, as it does for another monitor.
+/// Does something with a container in the guest. What it uses is returned if that was asked for. Waits for a helper
+/// that begins again, as it does for another monitor.
 ///
 /// # Errors
 /// If there is no helper, or it refuses it, for example as there is no such container.

@@ -237,8 +237,8 @@ impl Process {
         self.container.as_ref().is_some_and(Begun::is_open)
     }
 
-    /// Does what can be done, and returns what is to be said of it. The last message of a command that cannot begin says
-    /// why; that of one that has ended tells how.
+    /// Does what can be done, and returns what is to be said of it. The last message of a command that cannot begin
+    /// says why; that of one that has ended tells how.
     pub(crate) fn proceed(&mut self) -> Vec<ToHost> {
         self.feed();
         if self.ended.is_none() {

@@ -339,13 +339,15 @@ fn output_that_nobody_takes_stops_its_command_and_no_other() {
     assert_eq!(host.finish(flood).ending, Some(Ending::Signalled(15)));
 }
 
+/// What a command is known by.
+const KEY: [u8; 16] = *b"0123456789abcdef";
+
 /// However often the line begins again, no byte of input or output is lost or doubled.
 #[test]
 fn a_command_goes_on_on_another_line() {
     let mut host = Host::new();
-    let key = *b"0123456789abcdef";
     let command = Command {
-        key,
+        key: KEY,
         ..shell("while read line; do echo $line; echo $line; done; exit 4")
     };
     let mut stream = host.begin(&command);
@@ -363,6 +365,7 @@ fn a_command_goes_on_on_another_line() {
             host.begin_again();
             stream = 1;
             let (heard, taken) = heard.so_far();
+            let key = KEY;
             host.say(stream, &ToGuest::Resume { key, heard, taken });
             let Some(ToHost::Resumed { heard, taken }) = host.hear(stream) else {
                 panic!("not resumed")
@@ -393,12 +396,22 @@ fn a_command_goes_on_on_another_line() {
     };
     assert_eq!(ending, Ending::Exited(4));
     assert!(came == expected, "{} bytes", came.len());
-    // Its end is told until the client has heard it.
+    its_end_is_told_until_it_was_heard(&mut host, heard.so_far());
+}
+
+/// The client has heard and passed on so much, and nothing of the end.
+fn its_end_is_told_until_it_was_heard(host: &mut Host, (heard, taken): (u64, u64)) {
     host.begin_again();
-    let (heard, taken) = heard.so_far();
-    host.say(1, &ToGuest::Resume { key, heard, taken });
+    host.say(
+        1,
+        &ToGuest::Resume {
+            key: KEY,
+            heard,
+            taken,
+        },
+    );
     assert!(matches!(host.hear(1), Some(ToHost::Resumed { .. })));
-    assert_eq!(host.finish(1).ending, Some(ending));
+    assert_eq!(host.finish(1).ending, Some(Ending::Exited(4)));
     // And nobody else goes on with it.
     let stranger = ToGuest::Resume {
         key: [1; 16],
