@@ -7,9 +7,9 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::process::Pid;
 use serde_json::Value;
+use xtask::busybox::{self, IMAGE};
 
 use crate::host::install_shim;
-use crate::image::{self, IMAGE};
 use crate::{Outcome, World, program, run, skip, wait_for};
 
 /// What is needed, and the package that has it.
@@ -86,7 +86,7 @@ impl Engine {
             Kind::Plain => &[],
             Kind::Kubernetes => &["-n", "k8s.io"],
         };
-        let archive = image::archive(&engine.world.path().join("image"));
+        let archive = busybox::archive(&engine.world.path().join("image")).unwrap();
         let import = ["image", "import", &archive.display().to_string()];
         engine.ctr(&[namespace, &import].concat()).ok();
         Some(engine)

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
+use xtask::busybox::{self, IMAGE};
 
 use crate::host::install_shim;
-use crate::image::{self, IMAGE};
 use crate::network::{ip, ip_of};
 use crate::{Outcome, World, run, run_within, skip, wait_for};
 
@@ -42,7 +42,7 @@ impl Engines {
         Some(Engines {
             packages: packages.into(),
             shim: install_shim(world.path()),
-            layer: image::layer(&world.path().join("image")),
+            layer: busybox::layer(&world.path().join("image")).unwrap(),
             world,
         })
     }

@@ -37,7 +37,6 @@ pub mod fake_disks;
 mod filter;
 pub mod host;
 pub mod hostile;
-mod image;
 mod injection;
 mod inner_host;
 pub mod lan;
@@ -62,7 +61,6 @@ pub use directory::{Directory, can_be_had, free_port};
 pub use disk::{FailingDisk, SmallDisk, listed, put};
 pub use docker::{Docker, Engines};
 pub use filter::Refused;
-pub use image::IMAGE;
 pub use injection::{Call, Fate, Injector};
 pub use inner_host::InnerHost;
 pub use outliving::{
@@ -76,6 +74,7 @@ pub use terminal::Terminal;
 pub use vm::{Console, Vm, VmBuilder, real_kernel};
 pub use world::World;
 pub use write_cache::{SECTOR, WriteCache};
+pub use xtask::busybox::IMAGE;
 pub use xtask::guest::Login;
 
 /// How long anything may take before a test fails. Far more than it does take, as machines of CI are slow.

@@ -1,8 +1,9 @@
-//! What the chores of the repository share with the end-to-end tests: the guest image, a dialogue with a console,
-//! scripts in a browser, the completions of shells, and the search for what a VM has left behind (cargo xtask, and the
-//! tests).
+//! What the chores of the repository share with the end-to-end tests: the guest image, an image of containers, a
+//! dialogue with a console, scripts in a browser, the completions of shells, and the search for what a VM has left
+//! behind (cargo xtask, and the tests).
 
 pub mod browse;
+pub mod busybox;
 pub mod completions;
 pub mod dialogue;
 pub mod guest;

@@ -12,6 +12,7 @@ mod install;
 mod kernel;
 mod kernel_package;
 mod kernels;
+mod kubernetes;
 mod programs;
 mod setup;
 mod steps;
@@ -41,6 +42,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
                                    makes the image of the small guest that the tests use
   kernel [DIR] [--smp]             builds a kernel of our own, in TARGET/kernel unless told otherwise; with several CPUs
   kernels DIR                      fetches newer kernels from Debian, each with its libraries
+  kubernetes DIR                   runs a Kubernetes of three nodes here, whose pods are VMs; its programs are in DIR; as root
   screenshots                      makes the pictures of the web interface in docs/ anew; as root";
 
 fn main() -> ExitCode {
@@ -69,6 +71,7 @@ fn run() -> anyhow::Result<()> {
         ["guest", out, rest @ ..] => make_guest(out, rest),
         ["kernel", options @ ..] => kernel::run(options),
         ["kernels", directory] => kernels::fetch(Path::new(directory)).map(|_| ()),
+        ["kubernetes", built] => kubernetes::run(Path::new(built)),
         ["screenshots"] => web::screenshots(),
         _ => anyhow::bail!("{USAGE}"),
     }

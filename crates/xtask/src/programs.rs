@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Context as _;
-use xtask::guest::{TARGET, helper_target, static_in};
+use xtask::guest::{TARGET, helper_in, helper_target, static_in};
 
 use crate::steps::{self, cargo, repository, target_dir};
 
@@ -48,6 +48,25 @@ pub(crate) fn packages() -> impl Iterator<Item = &'static str> {
         .map(|(program, _)| ["-p", package(program)])
         .into_iter()
         .flatten()
+}
+
+/// Copies those below this directory that temporary VMs need, as they are installed. They have been built.
+pub(crate) fn copy_released(prefix: &Path) -> anyhow::Result<()> {
+    let released = target_dir().join("release");
+    for (from, to) in [
+        (released.join("umladmin"), "sbin"),
+        (released.join("umlmon"), "sbin"),
+        (released.join(SHIM), "sbin"),
+        (released.join(KEEPER), "lib/umlmon"),
+        (helper_in(&helper_target()), "lib/umlmon"),
+    ] {
+        let to = prefix.join(to);
+        fs::create_dir_all(&to).with_context(|| format!("cannot make {}", to.display()))?;
+        let name = from.file_name().context("a program has no name")?;
+        fs::copy(&from, to.join(name))
+            .with_context(|| format!("cannot copy {}", from.display()))?;
+    }
+    Ok(())
 }
 
 /// Builds the helper where [`xtask::guest::build`] finds it. The tests use an umlkeep with libraries, which is built

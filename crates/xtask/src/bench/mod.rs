@@ -11,6 +11,7 @@ mod cli;
 mod conmon;
 mod conserver;
 mod console;
+mod containers;
 mod death;
 mod disks;
 mod dtach;
@@ -69,6 +70,7 @@ const SUBJECTS: &[Subject] = &[
 const LONG: &[Subject] = &[
     guest::SUBJECT,
     boots::SUBJECT,
+    containers::SUBJECT,
     thousand::SUBJECT,
     web::SUBJECT,
 ];

@@ -10,13 +10,13 @@ use std::time::Instant;
 
 use anyhow::Context as _;
 use tempfile::TempDir;
-use xtask::guest::{helper_in, helper_target};
 
 use super::guest::settings;
 use super::installation::{directory, nothing_left};
 use super::report::Figure;
 use super::stats;
-use super::subject::{Subject, program, run_time};
+use super::subject::{Subject, run_time};
+use crate::programs;
 use crate::steps::output;
 
 pub(super) const SUBJECT: Subject = Subject {
@@ -54,16 +54,7 @@ struct Site {
 impl Site {
     fn new() -> anyhow::Result<Site> {
         let directory = directory()?;
-        for (from, to) in [
-            (program("umladmin"), "sbin/umladmin"),
-            (program("umlmon"), "sbin/umlmon"),
-            (program("umlkeep"), "lib/umlmon/umlkeep"),
-            (helper_in(&helper_target()), "lib/umlmon/umlguest"),
-        ] {
-            let to = directory.path().join(to);
-            fs::create_dir_all(to.parent().context("no directory")?)?;
-            fs::copy(&from, &to).with_context(|| format!("cannot copy {}", from.display()))?;
-        }
+        programs::copy_released(directory.path())?;
         Ok(Site {
             directory,
             kernel: settings::our_kernel().unwrap_or_else(|_| DEBIAN.into()),

@@ -1,48 +1,49 @@
-//! The image of containers in tests: busybox (the end-to-end tests).
+//! An image of containers with busybox, which needs no registry (cargo xtask bench, and the tests).
 
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::run;
+use anyhow::{Context as _, ensure};
 
 /// What it is called.
 pub const IMAGE: &str = "localhost/busybox:1";
 
 /// What busybox is called in it.
-const APPLETS: [&str; 15] = [
-    "cat", "echo", "grep", "hostname", "httpd", "id", "ls", "mount", "ps", "sh", "sleep", "stty",
-    "tail", "touch", "true",
+const APPLETS: [&str; 17] = [
+    "cat", "echo", "grep", "hostname", "httpd", "id", "ls", "mount", "nc", "ps", "rm", "sh",
+    "sleep", "stty", "tail", "touch", "true",
 ];
 
 /// Its files, as an archive of tar in this directory.
 ///
-/// # Panics
+/// # Errors
 /// If it cannot be made.
-pub fn layer(directory: &Path) -> PathBuf {
+pub fn layer(directory: &Path) -> anyhow::Result<PathBuf> {
     let tree = directory.join("tree");
     for name in ["bin", "dev", "etc", "proc", "sys", "tmp"] {
-        fs::create_dir_all(tree.join(name)).unwrap();
+        fs::create_dir_all(tree.join(name))?;
     }
-    fs::copy("/bin/busybox", tree.join("bin/busybox")).unwrap();
+    let program = tree.join("bin/busybox");
+    fs::copy("/bin/busybox", program).context("cannot copy busybox")?;
     for name in APPLETS {
-        symlink("busybox", tree.join("bin").join(name)).unwrap();
+        symlink("busybox", tree.join("bin").join(name))?;
     }
-    fs::write(tree.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\n").unwrap();
+    fs::write(tree.join("etc/passwd"), "root:x:0:0:root:/:/bin/sh\n")?;
     let layer = directory.join("layer");
     let mut tar = Command::new("tar");
     tar.args(["--owner=0", "--group=0", "-C"]).arg(&tree);
-    run(tar.arg("-cf").arg(&layer).arg(".")).ok();
-    layer
+    run(tar.arg("-cf").arg(&layer).arg("."))?;
+    Ok(layer)
 }
 
 /// The image as an archive with the layout of OCI, in this directory.
 ///
-/// # Panics
+/// # Errors
 /// If it cannot be made.
-pub fn archive(directory: &Path) -> PathBuf {
-    layer(directory);
+pub fn archive(directory: &Path) -> anyhow::Result<PathBuf> {
+    layer(directory)?;
     let script = format!(
         "mkdir -p oci/blobs/sha256
          blob() {{ sum=$(sha256sum < $1 | cut -d ' ' -f 1); cp $1 oci/blobs/sha256/$sum; echo sha256:$sum; }}
@@ -60,6 +61,14 @@ pub fn archive(directory: &Path) -> PathBuf {
          echo '{{\"imageLayoutVersion\":\"1.0.0\"}}' > oci/oci-layout; tar -C oci -cf image.tar ."
     );
     let mut shell = Command::new("sh");
-    run(shell.args(["-euc", &script]).current_dir(directory)).ok();
-    directory.join("image.tar")
+    run(shell.args(["-euc", &script]).current_dir(directory))?;
+    Ok(directory.join("image.tar"))
+}
+
+fn run(command: &mut Command) -> anyhow::Result<()> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let status = command.status();
+    let status = status.with_context(|| format!("cannot run {name}"))?;
+    ensure!(status.success(), "{name}: {status}");
+    Ok(())
 }
