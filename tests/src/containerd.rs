@@ -10,15 +10,13 @@ use serde_json::Value;
 use xtask::busybox::{self, IMAGE};
 
 use crate::host::install_shim;
+use crate::world::show_end;
 use crate::{Outcome, World, program, run, skip, wait_for};
 
 /// What is needed, and the package that has it.
 const CONTAINERD: (&str, &str) = ("/usr/bin/containerd", "containerd");
 const NETWORKS: (&str, &str) = ("/usr/lib/cni/bridge", "containernetworking-plugins");
 const GRPC: (&str, &str) = ("/usr/lib/python3/dist-packages/grpc", "python3-grpcio");
-
-/// How many lines of its log are shown if a test fails.
-const LAST: usize = 30;
 
 /// Whether it has the interface of Kubernetes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -292,11 +290,7 @@ fn pods(directory: &Path) -> String {
 impl Drop for Engine {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let log = fs::read_to_string(self.world.path().join("containerd.log"));
-            let log = log.unwrap_or_default();
-            let last: Vec<&str> = log.lines().rev().take(LAST).collect();
-            eprintln!("---- containerd, its last lines");
-            last.iter().rev().for_each(|line| eprintln!("{line}"));
+            show_end(&self.world.path().join("containerd.log"));
         }
         if let Some(mut containerd) = self.containerd.take() {
             let _ = containerd.kill();

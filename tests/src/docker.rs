@@ -1,7 +1,7 @@
 //! A Docker of a test's own, with our shim, in namespaces of its own (the end-to-end tests). See `tests/docker.rs`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
@@ -9,10 +9,8 @@ use xtask::busybox::{self, IMAGE};
 
 use crate::host::install_shim;
 use crate::network::{ip, ip_of};
+use crate::world::show_end;
 use crate::{Outcome, World, run, run_within, skip, wait_for};
-
-/// How many lines of its log are shown if a test fails.
-const LAST: usize = 40;
 
 /// How long a command may take: one of Swarm waits for others.
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(120);
@@ -250,11 +248,4 @@ impl Drop for Docker<'_> {
             self.kill();
         }
     }
-}
-
-fn show_end(log: &Path) {
-    let text = fs::read_to_string(log).unwrap_or_default();
-    let last: Vec<&str> = text.lines().rev().take(LAST).collect();
-    eprintln!("---- {}, its last lines", log.display());
-    last.iter().rev().for_each(|line| eprintln!("{line}"));
 }

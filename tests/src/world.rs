@@ -225,13 +225,7 @@ impl World {
                 .flatten()
                 .flatten()
         }) {
-            let text = fs::read(log.path()).unwrap_or_default();
-            let text = String::from_utf8_lossy(&text);
-            let skipped = text.lines().count().saturating_sub(60);
-            eprintln!("---- {}, its last lines", log.path().display());
-            text.lines()
-                .skip(skipped)
-                .for_each(|line| eprintln!("{}", line.escape_debug()));
+            show_end(&log.path());
         }
         for _ in 0..3 {
             for line in leftovers::processes(&self.path) {
@@ -278,6 +272,17 @@ impl Drop for World {
             self.directory.disable_cleanup(true);
         }
     }
+}
+
+/// Shows the last lines of a log.
+pub(crate) fn show_end(log: &Path) {
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let skipped = text.lines().count().saturating_sub(60);
+    eprintln!("---- {}, its last lines", log.display());
+    text.lines()
+        .skip(skipped)
+        .for_each(|line| eprintln!("{}", line.escape_debug()));
 }
 
 /// The number in a pid file.

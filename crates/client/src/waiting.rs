@@ -33,10 +33,7 @@ impl Came {
         listening: bool,
         timeout: Option<Duration>,
     ) -> Result<Came, Failure> {
-        let timeout = timeout.map(|left| Timespec {
-            tv_sec: i64::try_from(left.as_secs()).unwrap_or(0),
-            tv_nsec: left.subsec_nanos().into(),
-        });
+        let timeout = timeout.map(|left| Timespec::try_from(left).unwrap_or_default());
         let stdin = stdin();
         let connection = connection.into();
         let stream = connection.map_or(signals.as_fd(), AsFd::as_fd);

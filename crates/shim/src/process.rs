@@ -201,10 +201,8 @@ impl Session<'_> {
         all.extend(input.map(|input| PollFd::new(input, PollFlags::IN)));
         let full = self.outputs.iter().filter_map(Sink::waits);
         all.extend(full.map(|output| PollFd::new(output, PollFlags::OUT)));
-        let timeout = self.running.waits().map(|waits| Timespec {
-            tv_sec: i64::try_from(waits.as_secs()).unwrap_or(1),
-            tv_nsec: waits.subsec_nanos().into(),
-        });
+        let waits = self.running.waits();
+        let timeout = waits.map(|waits| Timespec::try_from(waits).unwrap_or_default());
         match poll(&mut all, timeout.as_ref()) {
             Ok(_) => {
                 Ok(connection.is_some() && all.get(1).is_some_and(|it| !it.revents().is_empty()))

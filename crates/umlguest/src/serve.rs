@@ -86,10 +86,7 @@ impl Server {
         let due = [self.line.due(), self.kept.due()].into_iter().flatten();
         let timeout = due.min().map(|due| {
             let left = due.saturating_duration_since(Instant::now());
-            Timespec {
-                tv_sec: i64::try_from(left.as_secs()).unwrap_or(1),
-                tv_nsec: left.subsec_nanos().into(),
-            }
+            Timespec::try_from(left).unwrap_or_default()
         });
         match poll(&mut all, timeout.as_ref()) {
             Ok(_) | Err(Errno::INTR) => Ok(()),
